@@ -1,0 +1,55 @@
+"""Context, prediction and target: what encoder, necks, heads and target generators exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass
+class Context:
+    """What an encoder returns.
+
+    Legend: G masks, V visible, E extra tokens, N patches, D width.
+
+    Attributes:
+        visible: Final-normed tokens of the visible patches, ``[G, V, D]`` (all N patches when there is no mask).
+        extra: CLS, proxies or registers, final-normed, ``[G, E, D]`` (E may be 0).
+        positions: Position code of patches, from indices ``[G, M]`` to ``[G, M, P]``: coordinates for rotary
+            encoders (P = 2), embeddings for additive ones (P = D).
+        visible_positions: Position code of ``visible``, ``[G, V, P]``.
+        extra_positions: Position code of ``extra``, ``[G, E, P]``, or None where extra tokens have no position.
+        hidden: Per-layer states before the final norm, each ``[G, E + V, D]``, only if asked for.
+    """
+
+    visible: Tensor
+    extra: Tensor
+    positions: Callable[[Tensor], Tensor]
+    visible_positions: Tensor
+    extra_positions: Tensor | None = None
+    hidden: tuple[Tensor, ...] = ()
+
+
+@dataclass
+class Prediction:
+    """What a neck returns: ``patches [G, T*M, D]`` and, where the method predicts it, ``cls [G, D]``."""
+
+    patches: Tensor
+    cls: Tensor | None = None
+
+
+@dataclass
+class Target:
+    """What a target generator returns.
+
+    Attributes:
+        patches: Targets of the predicted patches, ``[G, T*M, K or D]``.
+        cls: Target of the global token, ``[G, D]``, or None.
+        losses: The generator's own losses (CAPI's clustering loss), by name.
+    """
+
+    patches: Tensor
+    cls: Tensor | None = None
+    losses: dict[str, Tensor] = field(default_factory=dict)
