@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 
@@ -30,6 +31,23 @@ class Context:
     visible_positions: Tensor
     extra_positions: Tensor | None = None
     hidden: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def cat(cls, pieces: Sequence[Context]) -> Context:
+        """Join the contexts of consecutive pieces of a batch."""
+
+        def join(*tensors: Tensor | None) -> Tensor | None:
+            present = [tensor for tensor in tensors if tensor is not None]
+            return torch.cat(present) if present else None
+
+        return replace(
+            pieces[0],
+            visible=torch.cat([piece.visible for piece in pieces]),
+            extra=torch.cat([piece.extra for piece in pieces]),
+            visible_positions=torch.cat([piece.visible_positions for piece in pieces]),
+            extra_positions=join(*(piece.extra_positions for piece in pieces)),
+            hidden=tuple(torch.cat(states) for states in zip(*(piece.hidden for piece in pieces), strict=True)),
+        )
 
 
 @dataclass

@@ -1,0 +1,6 @@
+"""Pre-trained models as Python objects."""
+
+from .feature_extractor import FeatureExtractor, Features
+from .models import get_model, list_models
+
+__all__ = ['FeatureExtractor', 'Features', 'get_model', 'list_models']

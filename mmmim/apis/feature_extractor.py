@@ -1,0 +1,118 @@
+"""Features of frozen encoders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmmim.models.backbones.pretrained import layer_tokens
+from mmmim.models.layers import patch_grid
+from mmmim.registry import MODELS
+from mmmim.utils.checkpoint import load_state_dict
+from mmmim.utils.pretrained import load_pretrained
+
+
+@dataclass
+class Features:
+    """Features of a batch.
+
+    Legend: B images, N = h x w patches, E registers or CLS, D width of the encoder, Dp of the predictor.
+
+    Attributes:
+        patches: Final-normed patch tokens of each layer asked for, ``[B, N, D]``.
+        registers: Final-normed extra tokens of each layer asked for, ``[B, E, D]``.
+        pooled: Average of the patch tokens of the last encoder block, ``[B, D]``.
+        predicted: Global feature by predictor pooling (CAPI, table 5), ``[B, Dp]``; None for models without one.
+        grid: ``(h, w)``.
+    """
+
+    patches: tuple[Tensor, ...]
+    registers: tuple[Tensor, ...]
+    pooled: Tensor
+    predicted: Tensor | None
+    grid: tuple[int, int]
+
+    def maps(self) -> tuple[Tensor, ...]:
+        """``patches`` as maps ``[B, D, h, w]``."""
+        return tuple(tokens.transpose(1, 2).unflatten(2, self.grid) for tokens in self.patches)
+
+
+class FeatureExtractor(nn.Module):
+    """A frozen encoder, and its predictor where global features come from it.
+
+    Args:
+        config: Config of a :class:`MaskedImageModeling`, as plain data.
+        state: Its weights (``backbone.*``, ``branches.*``), or None for a random initialisation.
+        source: Where the weights come from, for error messages.
+
+    Raises:
+        InputError: Weights that do not fit, naming the keys.
+
+    Example:
+        >>> extractor = mmmim.get_model('work_dirs/vitl14/iter_500000.pth').cuda()
+        >>> features = extractor(extractor.preprocess(images), layers=(11, 23))
+    """
+
+    def __init__(self, config: dict[str, Any], state: dict[str, Tensor] | None = None, source: str = 'weights') -> None:
+        super().__init__()
+        self.backbone = MODELS.build(config['backbone'])
+        self.predictor: nn.Module | None = None
+        parts = {'backbone.': self.backbone}
+        for name, branch in config['branches'].items():
+            neck = MODELS.build(branch['neck'])
+            prefix = f'branches.{name}.neck.'
+            known = state is None or any(key.startswith(prefix) for key in state)
+            if self.predictor is None and known and hasattr(neck, 'global_feature'):
+                self.predictor = parts[prefix] = neck
+        if state is not None:
+            for prefix, module in parts.items():
+                part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+                load_state_dict(module, part, f'{source} ({prefix}*)')
+        self.preprocessor = MODELS.build(config.get('data_preprocessor') or {'type': 'mmmim.MIMDataPreprocessor'})
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, weights: str = 'ema') -> 'FeatureExtractor':
+        """From a training checkpoint or a converted file; ``weights`` is 'ema' or 'student'."""
+        config, state = load_pretrained(path, weights)
+        return cls(config, state, f'{path}, {weights} weights')
+
+    def train(self, mode: bool = True) -> 'FeatureExtractor':
+        """Stay in eval mode: the encoder is frozen."""
+        return super().train(False)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels: images need sides divisible by it."""
+        return self.backbone.patch_size
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """RGB images ``[B, 3, H, W]`` in the 0-255 range, normalised as in training, on the model's device."""
+        return self.preprocessor.normalize(images.to(self.preprocessor.mean.device))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, layers: Sequence[int] = (-1,)) -> Features:
+        """Extract.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalised (see :meth:`preprocess`), any size divisible by the patch size.
+            layers: Blocks whose tokens to return; negative ones from the end.
+
+        Returns:
+            Features.
+
+        Raises:
+            InputError: The patch size does not divide the images.
+        """
+        context = self.backbone(images, layers=layers)
+        tokens, extra = layer_tokens(self.backbone, context), context.extra.shape[1]
+        return Features(
+            patches=tuple(states[:, extra:] for states in tokens),
+            registers=tuple(states[:, :extra] for states in tokens),
+            pooled=context.visible.mean(dim=1),
+            predicted=None if self.predictor is None else self.predictor.global_feature(context),
+            grid=patch_grid(images.shape[-2:], self.patch_size),
+        )

@@ -1,0 +1,53 @@
+"""Models by name."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from mmengine import Config
+
+from mmmim.utils import InputError
+
+from .feature_extractor import FeatureExtractor
+
+_CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Names of the models that have a config in the repository, e.g. ``capi/vitl14``.
+
+    Args:
+        pattern: Shell pattern, e.g. ``capi/*``.
+
+    Returns:
+        Sorted names. Empty when mmmim is installed without its repository.
+    """
+    files = (path.relative_to(_CONFIGS).with_suffix('') for path in _CONFIGS.rglob('*.py'))
+    names = (path.as_posix() for path in files if path.parts[0] not in ('_base_', 'eval'))
+    return sorted(name for name in names if fnmatch(name, pattern))
+
+
+def get_model(source: str | Path, weights: str = 'ema', device: str = 'cpu') -> FeatureExtractor:
+    """A frozen encoder with its features.
+
+    Args:
+        source: A checkpoint (``*.pth``: training checkpoint of mmmim or converted file), or the name of a config
+            (see :func:`list_models`) or a config file, for a random initialisation.
+        weights: Of a checkpoint: 'ema' (the teacher) or 'student'.
+        device: Where to put it.
+
+    Returns:
+        The extractor.
+
+    Raises:
+        InputError: There is no such file or model, or the weights do not fit.
+    """
+    path = Path(source)
+    if path.suffix in ('.pth', '.pt'):
+        return FeatureExtractor.from_checkpoint(path, weights).to(device)
+    config = path if path.suffix == '.py' else _CONFIGS / f'{source}.py'
+    if not config.is_file():
+        raise InputError(
+            f'{source} is no checkpoint (*.pth), no config file and no model name: mmmim.list_models() has '
+            f'{", ".join(list_models()) or "no names here"}.'
+        )
+    return FeatureExtractor(Config.fromfile(config).model.to_dict(), source=str(source)).to(device)

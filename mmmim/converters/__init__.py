@@ -1,0 +1,1 @@
+"""Weights published by the authors, in their layout, to mmmim's."""

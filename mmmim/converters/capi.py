@@ -1,0 +1,172 @@
+"""CAPI's weights (arXiv 2502.08769): the key layout of the released files."""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmmim.models import CrossAttentionPredictor, RoPEViT
+from mmmim.utils import InputError
+from mmmim.utils.checkpoint import check_state_dict
+
+#: Prefixes of mmmim's parts, in a model whose only branch is ``capi``.
+NECK, HEAD, CLUSTERING = 'branches.capi.neck', 'branches.capi.head', 'branches.capi.target_generator'
+
+_BLOCK = re.compile(r'(encoder|decoder)\.blocks\.(\d+)\.residual([12])\.(norm|fn)\.(.+)')
+_SHARD_PREFIXES = ('student', 'student_ema', 'teacher')
+
+
+def backbone_key(key: str) -> str | None:
+    """mmmim's name of a key inside ``backbone.`` of a released file; None for a key the layout does not have.
+
+    The rotary table is stored in every attention of the reference and once per encoder or predictor here.
+    """
+    if key in ('patch_embed.weight', 'patch_embed.bias', 'registers'):
+        return f'backbone.{key}'
+    if key == 'mask_token':
+        return f'{NECK}.mask_token'
+    match = _BLOCK.fullmatch(key)
+    if match is None:
+        return None
+    side, index, half, kind, rest = match.groups()
+    root = 'backbone' if side == 'encoder' else NECK
+    if (half, kind, rest) == ('1', 'fn', 'rope.freqs'):
+        return f'{root}.rope.freqs'
+    if kind == 'norm':
+        return f'{root}.blocks.{index}.norm{half}.{rest}'
+    return f'{root}.blocks.{index}.{"attn" if half == "1" else "mlp"}.{rest}'
+
+
+def reference_key(key: str) -> str | None:
+    """mmmim's name of a key of a released file: ``backbone.*`` or ``head.last_layer.weight_{g,v}``."""
+    if key.startswith('backbone.'):
+        return backbone_key(key.removeprefix('backbone.'))
+    if key in ('head.last_layer.weight_g', 'head.last_layer.weight_v'):
+        return f'{HEAD}.{key.removeprefix("head.last_layer.")}'
+    return None
+
+
+def convert_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of a released file.
+
+    Args:
+        weights: ``backbone.*`` and possibly ``head.last_layer.*``.
+
+    Returns:
+        The same tensors under mmmim's names.
+
+    Raises:
+        InputError: A key that the layout does not have, or rotary tables that differ between layers.
+    """
+    unknown = [key for key in weights if reference_key(key) is None]
+    if unknown:
+        raise InputError(
+            f'{len(unknown)} keys are not in the layout of the released CAPI files (backbone.*, head.last_layer.*), '
+            f'e.g. {", ".join(unknown[:5])}.'
+        )
+    converted: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        name = str(reference_key(key))
+        if name in converted and not torch.equal(converted[name], value):
+            raise InputError(f'{key} differs from the rotary table of another layer; mmmim has one for all layers.')
+        converted[name] = value
+    return converted
+
+
+def model_config(converted: dict[str, Tensor], img_hint: str = '') -> dict[str, Any]:
+    """The config of the model that converted weights belong to, read off their shapes.
+
+    Args:
+        converted: From :func:`convert_weights`.
+        img_hint: Name of the source, for error messages.
+
+    Returns:
+        ``dict(type='mmmim.MaskedImageModeling', ...)``.
+
+    Raises:
+        InputError: Keys that every CAPI model has are missing.
+    """
+    needed = ['backbone.patch_embed.weight', 'backbone.rope.freqs', f'{NECK}.mask_token', f'{NECK}.rope.freqs']
+    missing = [key for key in needed if key not in converted]
+    if missing:
+        raise InputError(f'{img_hint or "The weights"} lack {", ".join(missing)}: not a CAPI encoder with predictor.')
+
+    def depth(root: str) -> int:
+        pattern = re.compile(re.escape(root) + r'\.blocks\.(\d+)\.')
+        found = [int(match[1]) for match in map(pattern.match, converted) if match]
+        return max(found, default=-1) + 1
+
+    def attention(root: str, dim: int) -> dict[str, Any]:
+        fc1 = converted.get(f'{root}.blocks.0.mlp.fc1.weight')
+        ratio = 4.0 if fc1 is None else fc1.shape[0] / dim
+        return {'num_heads': dim // converted[f'{root}.rope.freqs'].shape[1], 'mlp_ratio': ratio}
+
+    patch = converted['backbone.patch_embed.weight']
+    dim, predictor_dim = patch.shape[0], converted[f'{NECK}.mask_token'].shape[-1]
+    registers = converted.get('backbone.registers')
+    head = converted.get(f'{HEAD}.weight_v')
+    prototypes = 16384 if head is None else head.shape[0]
+    return {
+        'type': 'mmmim.MaskedImageModeling',
+        'backbone': {
+            'type': 'mmmim.RoPEViT',
+            'patch_size': patch.shape[-1],
+            'in_channels': patch.shape[1],
+            'embed_dim': dim,
+            'depth': depth('backbone'),
+            'num_registers': 0 if registers is None else registers.shape[1],
+            **attention('backbone', dim),
+        },
+        'branches': {
+            'capi': {
+                'target_generator': {'type': 'mmmim.OnlineClustering', 'in_dim': dim, 'num_prototypes': prototypes},
+                'neck': {
+                    'type': 'mmmim.CrossAttentionPredictor',
+                    'context_dim': dim,
+                    'embed_dim': predictor_dim,
+                    'depth': depth(NECK),
+                    **attention(NECK, predictor_dim),
+                },
+                'head': {'type': 'mmmim.PrototypeHead', 'in_dim': predictor_dim, 'num_prototypes': prototypes},
+            }
+        },
+        'teacher': ['backbone', NECK, HEAD],
+    }
+
+
+def _options(cfg: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in cfg.items() if key != 'type'}
+
+
+def convert_checkpoint(checkpoint: dict[str, Any], source: str) -> dict[str, Any]:
+    """Convert a released file (``capi_vitl14_*.pth``), with or without its head.
+
+    Args:
+        checkpoint: What the file holds.
+        source: Its name, for error messages.
+
+    Returns:
+        A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`.
+
+    Raises:
+        InputError: A per-rank shard of a training run, or keys that are unknown, missing or of a wrong shape.
+    """
+    if any(key.split('.')[0] in _SHARD_PREFIXES for key in checkpoint):
+        raise InputError(
+            f'{source} is one rank\'s shard of a training checkpoint (student.*, student_ema.*, teacher.*): it holds '
+            'a part of each weight only and cannot be converted. Convert the consolidated file whose keys start with '
+            'backbone., or merge the shards with the code that wrote them.'
+        )
+    not_tensors = [key for key, value in checkpoint.items() if not isinstance(value, Tensor)]
+    if not checkpoint or not_tensors:
+        raise InputError(f'{source} holds no flat table of tensors (not tensors: {", ".join(not_tensors[:5])}).')
+    weights = convert_weights(checkpoint)
+    config = model_config(weights, source)
+    with torch.device('meta'):
+        backbone = RoPEViT(**_options(config['backbone']))
+        neck = CrossAttentionPredictor(**_options(config['branches']['capi']['neck']))
+    for prefix, module in (('backbone.', backbone), (f'{NECK}.', neck)):
+        part = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        check_state_dict(module, part, f'{source} ({prefix}*)')
+    return {'state_dict': weights, 'meta': {}, 'mmmim': {'version': 1, 'model': config, 'weights': 'ema'}}

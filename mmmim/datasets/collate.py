@@ -1,0 +1,83 @@
+"""Batches with masks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from mmmim.registry import FUNCTIONS, MASKINGS
+from mmmim.utils import InputError
+
+from .masking import MaskingStrategy
+
+_STRATEGIES: dict[str, MaskingStrategy] = {}
+
+
+# mmengine does not build a collate function: it calls ``partial(function, **options)(samples)`` for every batch.
+@FUNCTIONS.register_module(name='MaskCollate')
+def mask_collate(samples: Sequence[dict], masking: dict | MaskingStrategy, patch_size: int) -> dict[str, Any]:
+    """Stack the images of a batch and draw its masks.
+
+    The masks follow the seed that :class:`~mmmim.datasets.SeededDataset` gave to the first sample of the batch: they
+    do not depend on the number of workers or on a resumption. As strategies draw per batch, they do depend on how the
+    stream of samples is cut into batches (batch size and number of ranks). Without it they follow torch's global
+    generator, which mmengine seeds in every worker.
+
+    Legend: B images.
+
+    Args:
+        samples: What ``mmpretrain.PackInputs`` returns, B times: ``inputs`` uint8 ``[3, H, W]``, ``data_samples``.
+        masking: Config of a masking strategy, built once per process, or the strategy itself.
+        patch_size: Side of a patch in pixels; the grid is ``(H // patch_size, W // patch_size)``.
+
+    Returns:
+        ``inputs`` uint8 ``[B, 3, H, W]``, ``mask`` (:class:`~mmmim.structures.PatchMask`) and ``data_samples``, a list.
+
+    Raises:
+        InputError: Samples that are not packed, images of different sizes, or sides that are no multiple of the patch.
+    """
+    grid = _grid([_image(sample) for sample in samples], patch_size)
+    seed = samples[0].get('mask_seed')
+    rng = torch.Generator().manual_seed(int(torch.randint(2**32, ())) if seed is None else seed)
+    return {
+        # Inside a worker, torch's function stacks straight into shared memory.
+        'inputs': default_collate([sample['inputs'] for sample in samples]),
+        'mask': _strategy(masking)(len(samples), grid, rng),
+        'data_samples': [sample['data_samples'] for sample in samples],
+    }
+
+
+def _image(sample: dict) -> Tensor:
+    image = sample.get('inputs')
+    if not isinstance(image, Tensor) or 'data_samples' not in sample:
+        raise InputError(f'a sample has {sorted(sample)}; end the pipeline with dict(type="mmpretrain.PackInputs")')
+    return image
+
+
+def _grid(images: list[Tensor], patch_size: int) -> tuple[int, int]:
+    shape = images[0].shape
+    for image in images:
+        if image.shape != shape:
+            raise InputError(
+                f'a batch has images of {tuple(shape)} and {tuple(image.shape)} (channels, height, width); '
+                'let the pipeline end in a crop or resize of fixed size'
+            )
+    for side in shape[-2:]:
+        if side % patch_size:
+            nearest = max(round(side / patch_size), 1) * patch_size
+            raise InputError(
+                f'patch_size={patch_size} does not divide the image side {side}; use {nearest} as the size of the '
+                'crop or resize in the pipeline, or another patch_size (here and in the backbone)'
+            )
+    return shape[-2] // patch_size, shape[-1] // patch_size
+
+
+def _strategy(masking: dict | MaskingStrategy) -> MaskingStrategy:
+    if not isinstance(masking, dict):
+        return masking
+    key = repr(masking)
+    if key not in _STRATEGIES:
+        _STRATEGIES[key] = MASKINGS.build(masking)
+    return _STRATEGIES[key]

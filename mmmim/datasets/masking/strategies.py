@@ -1,0 +1,177 @@
+"""Masking strategies: which patches of a batch of images are seen and which are predicted."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mmmim.registry import MASKINGS
+from mmmim.structures import PatchMask
+from mmmim.utils import InputError
+
+from .functional import block_set, random_subset, roll_set, uniform_set
+
+
+class MaskingStrategy(Protocol):
+    """What a masking strategy is: a callable that draws the masks of one batch.
+
+    It is called once per batch, so that a strategy can share sizes over the batch and give an image several masks or
+    several target blocks. All its randomness comes from the generator it is given.
+    """
+
+    def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:
+        """Draw masks.
+
+        Args:
+            num_images: B.
+            grid: ``(h, w)`` in patches.
+            rng: CPU generator.
+
+        Returns:
+            Masks on the CPU.
+        """
+        ...
+
+
+class Counts:
+    """Exact numbers of patches from ratios: ``int(N * mask_ratio)`` masked, a share of these predicted.
+
+    Args:
+        mask_ratio: Share of the patches that are masked.
+        predict_ratio: Share of the masked patches that are predicted.
+
+    Raises:
+        InputError: A ratio out of range.
+    """
+
+    def __init__(self, mask_ratio: float, predict_ratio: float) -> None:
+        if not 0 < mask_ratio < 1:
+            raise InputError(f'mask_ratio={mask_ratio}: must be above 0 and below 1')
+        if not 0 < predict_ratio <= 1:
+            raise InputError(f'predict_ratio={predict_ratio}: must be above 0 and at most 1 (all masked patches)')
+        self.mask_ratio = mask_ratio
+        self.predict_ratio = predict_ratio
+
+    def __call__(self, grid: tuple[int, int]) -> tuple[int, int, int]:
+        """Numbers of visible, masked and predicted patches of a grid.
+
+        Raises:
+            InputError: One of them would be zero.
+        """
+        total = grid[0] * grid[1]
+        masked = int(total * self.mask_ratio)
+        predicted = int(masked * self.predict_ratio)
+        if masked == 0:
+            raise InputError(
+                f'mask_ratio={self.mask_ratio} masks none of the {total} patches of the {grid[0]} x {grid[1]} grid; '
+                'use a greater ratio, larger images or smaller patches'
+            )
+        if masked == total:
+            raise InputError(
+                f'mask_ratio={self.mask_ratio} leaves none of the {total} patches of the {grid[0]} x {grid[1]} grid '
+                'visible; use a smaller ratio, larger images or smaller patches'
+            )
+        if predicted == 0:
+            raise InputError(
+                f'predict_ratio={self.predict_ratio} of {masked} masked patches is no patch to predict; use a greater '
+                f'ratio (one patch is a share of {1 / masked:.3g}), larger images or smaller patches'
+            )
+        return total - masked, masked, predicted
+
+
+def _to_patch_mask(visible: Tensor, num_predicted: int, rng: torch.Generator) -> PatchMask:
+    """One mask per image from the visible sets ``[B, h, w]``, which all have as many patches."""
+    num_images, height, width = visible.shape
+    flat = visible.flatten(1)
+    masked = (~flat).nonzero()[:, 1].view(num_images, -1)
+    return PatchMask(
+        visible=flat.nonzero()[:, 1].view(num_images, -1),
+        predict=random_subset(masked, num_predicted, rng).unsqueeze(1),
+        image_index=torch.arange(num_images),
+        grid=(height, width),
+    )
+
+
+def _rolled(patches: Tensor, rng: torch.Generator) -> Tensor:
+    """Sets ``[B, h, w]``, each shifted by random numbers of rows and columns."""
+    shifts = torch.stack([torch.randint(side, (len(patches),), generator=rng) for side in patches.shape[1:]])
+    return roll_set(patches, shifts)
+
+
+@MASKINGS.register_module()
+class UniformMasking:
+    """Visible patches drawn uniformly: one mask per image, one target block.
+
+    ``int(N * mask_ratio)`` patches are masked, ``int(masked * predict_ratio)`` of them predicted.
+
+    Args:
+        mask_ratio: Share of the patches that are masked.
+        predict_ratio: Share of the masked patches that are predicted.
+        roll: Shift every mask with wrap-around; a uniform set stays uniform, so this is for comparisons only.
+
+    Raises:
+        InputError: A ratio out of range, or, when called, one that gives no visible, masked or predicted patch.
+    """
+
+    def __init__(self, mask_ratio: float, predict_ratio: float = 1.0, roll: bool = False) -> None:
+        self.counts = Counts(mask_ratio, predict_ratio)
+        self.roll = roll
+
+    def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:
+        """Draw the masks of a batch: ``visible [B, V]``, ``predict [B, 1, M]``."""
+        num_visible, _, num_predicted = self.counts(grid)
+        visible = uniform_set(num_images, grid, num_visible, rng)
+        return _to_patch_mask(_rolled(visible, rng) if self.roll else visible, num_predicted, rng)
+
+
+@MASKINGS.register_module()
+class BlockMasking:
+    """The masked patches form one block: one mask per image, one target block.
+
+    ``int(N * mask_ratio)`` patches are masked, ``int(masked * predict_ratio)`` of them, drawn uniformly, predicted.
+
+    Args:
+        mask_ratio: Share of the patches that are masked.
+        predict_ratio: Share of the masked patches that are predicted.
+        roll: Shift every mask by a random number of rows and columns with wrap-around. Without it the middle of the
+            image is in the block far more often than its border.
+        aspect_ratio: Least and greatest height over width of the block; log-uniform in between, as far as it fits.
+
+    Raises:
+        InputError: An option out of range, or, when called, a ratio that gives no visible, masked or predicted patch
+            or a block that fits nowhere.
+    """
+
+    block_is_visible = False
+
+    def __init__(
+        self,
+        mask_ratio: float,
+        predict_ratio: float = 1.0,
+        roll: bool = False,
+        aspect_ratio: tuple[float, float] = (0.5, 2.0),
+    ) -> None:
+        if not (len(aspect_ratio) == 2 and 0 < aspect_ratio[0] <= aspect_ratio[1]):
+            raise InputError(f'aspect_ratio={aspect_ratio}: must be two positive numbers, the smaller one first')
+        self.counts = Counts(mask_ratio, predict_ratio)
+        self.roll = roll
+        self.aspect_ratio = aspect_ratio
+
+    def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:
+        """Draw the masks of a batch: ``visible [B, V]``, ``predict [B, 1, M]``."""
+        num_visible, num_masked, num_predicted = self.counts(grid)
+        num_block = num_visible if self.block_is_visible else num_masked
+        block = block_set(num_images, grid, num_block, self.aspect_ratio, rng)
+        if self.roll:
+            block = _rolled(block, rng)
+        return _to_patch_mask(block if self.block_is_visible else ~block, num_predicted, rng)
+
+
+@MASKINGS.register_module()
+class InverseBlockMasking(BlockMasking):
+    """The visible patches form one block, everything else is masked (CAPI, arXiv 2502.08769).
+
+    Options and errors of :class:`BlockMasking`. CAPI: ``mask_ratio=0.65, predict_ratio=0.05, roll=True``.
+    """
+
+    block_is_visible = True

@@ -1,0 +1,17 @@
+"""Runner, hooks, optimisers, schedules and distributed training."""
+
+from . import hooks
+from .ddp import DistributedDataParallel
+from .optim_constructor import RuleOptimWrapperConstructor
+from .optim_wrapper import OptimWrapper
+from .runner import Runner
+from .schedules import ScheduleLR
+
+__all__ = [
+    'DistributedDataParallel',
+    'OptimWrapper',
+    'RuleOptimWrapperConstructor',
+    'Runner',
+    'ScheduleLR',
+    'hooks',
+]

@@ -1,0 +1,10 @@
+"""Hooks."""
+
+from .checkpoint_hook import CheckpointHook
+from .curves_hook import CurvesHook
+from .runtime_info_hook import RuntimeInfoHook
+from .step_seed_hook import StepSeedHook
+from .target_ema_hook import TargetEMAHook
+from .training_info_hook import TrainingInfoHook
+
+__all__ = ['CheckpointHook', 'CurvesHook', 'RuntimeInfoHook', 'StepSeedHook', 'TargetEMAHook', 'TrainingInfoHook']

@@ -1,0 +1,49 @@
+"""A picture of the training curves in the work folder."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+
+from mmmim.registry import HOOKS
+from mmmim.visualization.curves import draw_curves, read_scalars
+
+
+@HOOKS.register_module()
+class CurvesHook(Hook):
+    """Write ``<work_dir>/curves.png`` at the end of training, from the log files of all runs in the work folder.
+
+    Args:
+        interval: Also write it every so many iterations; None for only at the end.
+    """
+
+    # After LoggerHook has written the last values.
+    priority = 'LOWEST'
+
+    def __init__(self, interval: int | None = None) -> None:
+        self.interval = interval
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Draw, every ``interval`` iterations."""
+        if self.interval is not None and self.every_n_train_iters(runner, self.interval):
+            self._draw(runner)
+
+    def after_train(self, runner: Any) -> None:
+        """Draw."""
+        self._draw(runner)
+
+    @master_only
+    def _draw(self, runner: Any) -> None:
+        name = os.path.basename(runner.work_dir)
+        curves = read_scalars(runner.work_dir)
+        if not curves:
+            return
+        try:
+            draw_curves({name: curves}, os.path.join(runner.work_dir, 'curves.png'), title=name)
+        except OSError as error:  # a picture must not end a training
+            runner.logger.warning(f'curves.png could not be written: {error}')

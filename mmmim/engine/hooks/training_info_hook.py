@@ -1,0 +1,46 @@
+"""How large a step is, and how fast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.model import is_model_wrapper
+
+from mmmim.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TrainingInfoHook(Hook):
+    """Log the effective batch at the start and ``train/images_per_s``, over all processes, during training.
+
+    A model that has a method ``describe_batch(per_gpu_batch, world_size) -> str`` adds its words to the first.
+    """
+
+    # After IterTimerHook (50), before LoggerHook (60).
+    priority = 55
+
+    def before_train(self, runner: Any) -> None:
+        """Log the batch."""
+        per_gpu, world_size = runner.train_dataloader.batch_size, runner.world_size
+        self._images = per_gpu * world_size
+        self._window = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 50)
+        batches = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        line = f'{world_size} process(es) (GPUs) x {per_gpu} images'
+        line += f' x {batches} accumulated batches' if batches > 1 else ''
+        line += f' = effective batch of {self._images * batches} images'
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, 'describe_batch'):
+            line += f'; {model.describe_batch(per_gpu, world_size)}'
+        runner.logger.info(line)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Update the speed from the time of the last logging interval.
+
+        Single iterations say little on a GPU, where the host runs ahead until it reads a value.
+        """
+        if 'train/time' in runner.message_hub.log_scalars:
+            seconds = runner.message_hub.get_scalar('train/time').mean(self._window)
+            runner.message_hub.update_scalar('train/images_per_s', self._images / max(float(seconds), 1e-9))

@@ -1,0 +1,116 @@
+"""Schedules of learning rates and EMA momenta: pure functions of the step."""
+
+import math
+from collections.abc import Callable
+
+from mmengine.optim import _ParamScheduler
+
+from mmmim.registry import PARAM_SCHEDULERS, SCHEDULES
+from mmmim.utils import InputError
+
+
+@SCHEDULES.register_module()
+def constant(step: int, total: int, value: float) -> float:
+    """The same value at every step."""
+    return value
+
+
+@SCHEDULES.register_module()
+def linear(step: int, total: int, start: float, final: float) -> float:
+    """From ``start`` at step 0 to ``final`` at step ``total`` (which is one past the last)."""
+    return start + (final - start) * step / total
+
+
+@SCHEDULES.register_module()
+def cosine(step: int, total: int, start: float, final: float) -> float:
+    """Half a cosine from ``start`` at step 0 towards ``final`` at step ``total`` (which is one past the last)."""
+    return final + 0.5 * (start - final) * (1 + math.cos(math.pi * step / total))
+
+
+@SCHEDULES.register_module()
+def truncated_cosine(
+    step: int,
+    total: int,
+    start: float = 0.0,
+    base: float = 1.0,
+    final: float = 0.0,
+    warmup_ratio: float = 0.1,
+    truncation: float = 0.8,
+) -> float:
+    """Linear warm-up, then a cosine that stops before it is flat (CAPI, arXiv 2502.08769).
+
+    The warm-up takes ``W = int(total * warmup_ratio)`` steps, ``start`` at step 0 and ``base`` at step W - 1, both
+    included. The ``T = total - W`` steps after it follow the first ``truncation`` of a half-cosine from ``base``
+    towards ``final``, so ``base`` occurs twice.
+
+    Args:
+        step: In [0, total).
+        total: Number of steps.
+        start: Value at step 0.
+        base: Value after the warm-up.
+        final: Value that the cosine heads for.
+        warmup_ratio: Share of the steps that warm up.
+        truncation: Share of the half-period that is run through; 1 for an ordinary cosine.
+
+    Returns:
+        The value at ``step``.
+    """
+    warmup = int(total * warmup_ratio)
+    if step < warmup:
+        return start + (base - start) * step / max(warmup - 1, 1)
+    progress = truncation * (step - warmup) / (total - warmup)
+    return final + 0.5 * (base - final) * (1 + math.cos(math.pi * progress))
+
+
+def build_schedule(cfg: dict) -> Callable[[int, int], float]:
+    """A schedule ``(step, total) -> value`` from ``dict(type='mmmim.truncated_cosine', ...)``.
+
+    Raises:
+        InputError: No schedule has this name.
+    """
+    options = dict(cfg)
+    name = options.pop('type')
+    function = SCHEDULES.get(name)
+    if function is None:
+        known = ', '.join(f'mmmim.{key}' for key in sorted(SCHEDULES.module_dict))
+        raise InputError(f'There is no schedule {name!r}: use one of {known}, or register yours in SCHEDULES.')
+    return lambda step, total: function(step, total, **options)
+
+
+@PARAM_SCHEDULERS.register_module()
+class ScheduleLR(_ParamScheduler):
+    """Learning rates from a schedule: each group's own rate times ``schedule(iteration, end)``.
+
+    Args:
+        optimizer: Given by the runner.
+        schedule: Config of a schedule whose values are factors, e.g.
+            ``dict(type='mmmim.truncated_cosine', warmup_ratio=0.1)``.
+        begin: First iteration.
+        end: Number of iterations; the runner gives ``train_cfg.max_iters`` when it is not set.
+        last_step: For resuming.
+        by_epoch: Must be False.
+        verbose: Whether to print every update.
+    """
+
+    def __init__(
+        self,
+        optimizer: object,
+        schedule: dict,
+        end: int,
+        begin: int = 0,
+        last_step: int = -1,
+        by_epoch: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        if by_epoch:
+            raise InputError('mmmim.ScheduleLR counts iterations: set by_epoch=False in param_scheduler.')
+        self._schedule = build_schedule(schedule)
+        super().__init__(optimizer, 'lr', begin, end, last_step, by_epoch, verbose)
+
+    def state_dict(self) -> dict:
+        """What resuming needs (the schedule itself comes from the config)."""
+        return {key: value for key, value in super().state_dict().items() if key != '_schedule'}
+
+    def _get_value(self) -> list[float]:
+        factor = self._schedule(self.last_step, self.end - self.begin)
+        return [value * factor for value in self.base_values]

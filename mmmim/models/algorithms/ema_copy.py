@@ -1,0 +1,108 @@
+"""The teacher: an exponential moving average of parts of the model."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmmim.structures import Context, PatchMask
+from mmmim.utils import InputError
+
+
+class EMACopy(nn.Module):
+    """Named parts of a model, copied without gradients, always in eval mode.
+
+    The copy has the submodule names of the model (``teacher.backbone``, ``teacher.branches.capi.neck``), so the
+    teacher's weights in a checkpoint are those of a model under the prefix ``teacher.``.
+
+    Args:
+        model: The model to copy parts of.
+        parts: Names of submodules, e.g. ``('backbone', 'branches.capi.neck')``.
+        micro_batch_size: Images of one forward pass; None: the whole batch at once. Results do not depend on it.
+
+    Raises:
+        InputError: The model has no submodule of a name.
+    """
+
+    def __init__(self, model: nn.Module, parts: Sequence[str], micro_batch_size: int | None = None) -> None:
+        super().__init__()
+        self.parts = tuple(parts)
+        self.micro_batch_size = micro_batch_size
+        self._views: dict[tuple[int, int], tuple[Tensor, PatchMask | None, Context]] = {}
+        for name in self.parts:
+            try:
+                source = model.get_submodule(name)
+            except AttributeError as error:
+                raise InputError(f'teacher: the model has no part {name!r} ({error}).') from None
+            *path, leaf = name.split('.')
+            parent: nn.Module = self
+            for step in path:
+                if not hasattr(parent, step):
+                    parent.add_module(step, nn.Module())
+                parent = getattr(parent, step)
+            parent.add_module(leaf, copy.deepcopy(source).requires_grad_(False))
+        self.eval()
+
+    def train(self, mode: bool = True) -> 'EMACopy':
+        """Stay in eval mode: the teacher has no drop path."""
+        return super().train(False)
+
+    def _pairs(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """Parameters of the copy and of the model, in the same order."""
+        own = [p for part in self.parts for p in self.get_submodule(part).parameters()]
+        source = [p for part in self.parts for p in model.get_submodule(part).parameters()]
+        return own, source
+
+    @torch.no_grad()
+    def copy_from(self, model: nn.Module) -> None:
+        """Become an exact copy of the model's parts, buffers included."""
+        for part in self.parts:
+            self.get_submodule(part).load_state_dict(model.get_submodule(part).state_dict())
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, momentum: float, skipped: Tensor | None = None) -> None:
+        """``teacher = momentum * teacher + (1 - momentum) * student``.
+
+        Args:
+            model: The student.
+            momentum: In [0, 1].
+            skipped: 1 on the device if the optimiser step was skipped (the teacher then stays as it is), else 0. No
+                host sync.
+        """
+        own, source = self._pairs(model)
+        if skipped is None:
+            torch._foreach_lerp_(own, source, 1 - momentum)
+        else:
+            weight = (1 - momentum) * (1 - skipped)
+            torch._foreach_lerp_(own, source, [weight.to(p.dtype) for p in own])
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, mask: PatchMask | None = None) -> Context:
+        """The teacher's view of the batch; computed once however often it is asked for, until :meth:`forget`.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            mask: Whose visible patches to see; None for the whole images.
+
+        Returns:
+            Context without gradient.
+        """
+        key = (id(images), id(mask))
+        if key not in self._views:
+            size = len(images)
+            step = self.micro_batch_size or size
+            pieces = [
+                self.backbone(
+                    images[start : start + step],
+                    None if mask is None else mask.images(start, min(start + step, size), size),
+                )
+                for start in range(0, size, step)
+            ]
+            # The inputs are kept so that their identities are not reused while the view lives.
+            self._views[key] = (images, mask, pieces[0] if len(pieces) == 1 else Context.cat(pieces))
+        return self._views[key][2]
+
+    def forget(self) -> None:
+        """Free the cached views; called when the targets of a batch are made."""
+        self._views.clear()

@@ -1,0 +1,230 @@
+"""One algorithm for every masked image modelling method."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.structures import Context, PatchMask, Target
+from mmmim.utils import InputError
+
+from .ema_copy import EMACopy
+
+Losses = dict[str, Tensor]
+
+
+class Branch(nn.Module):
+    """A reconstruction branch: what is the target, how it is predicted, how the two are compared.
+
+    * ``target_generator(images, mask, teacher, backbone) -> Target``. A generator whose targets carry gradients into
+      the model says so by an attribute ``differentiable = True``.
+    * ``neck(context, mask) -> Prediction``
+    * ``head.loss(prediction, target, context) -> dict`` of scalar losses.
+
+    Args:
+        target_generator: Config.
+        neck: Config.
+        head: Config.
+        weight: Of all losses of the branch.
+    """
+
+    def __init__(self, target_generator: dict, neck: dict, head: dict, weight: float = 1.0) -> None:
+        super().__init__()
+        self.target_generator = MODELS.build(target_generator)
+        self.neck = MODELS.build(neck)
+        self.head = MODELS.build(head)
+        self.weight = weight
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether targets carry gradients into the model."""
+        return getattr(self.target_generator, 'differentiable', False)
+
+
+@MODELS.register_module()
+class MaskedImageModeling(BaseModel):
+    """A backbone and reconstruction branches under a masking strategy.
+
+    CAPI, Latent MIM, PiLaMIM, SemanticMIM, MAE, I-JEPA and BEiT are configs of this class: they differ in masks (made
+    by the collate function), backbone, target generators, necks and heads.
+
+    An iteration is one optimiser step. A batch that does not fit is split into micro-batches inside the step: the
+    teacher and the target generators see all of it, the student a micro-batch at a time, so assignments, losses and
+    gradients are those of the unsplit batch.
+
+    Args:
+        backbone: Config of the encoder, ``backbone(images, mask) -> Context``.
+        branches: Configs of :class:`Branch` by name.
+        teacher: Names of the parts that the EMA teacher copies, e.g. ``['backbone', 'branches.capi.neck']``; None for
+            methods without a teacher.
+        micro_batch_size: Images of one forward and backward pass of the student (and forward of the teacher); None:
+            the whole batch.
+        data_preprocessor: Config.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        branches: dict[str, dict],
+        teacher: Sequence[str] | None = None,
+        micro_batch_size: int | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor or {'type': 'mmmim.MIMDataPreprocessor'}, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.branches = nn.ModuleDict({name: Branch(**cfg) for name, cfg in branches.items()})
+        self.micro_batch_size = micro_batch_size
+        self.teacher = EMACopy(self, teacher, micro_batch_size) if teacher else None
+
+    def init_weights(self) -> None:
+        """Initialise the student (modules do so when built; ``init_cfg`` may load weights), then copy the teacher."""
+        super().init_weights()
+        if self.teacher is not None:
+            self.teacher.copy_from(self)
+
+    def describe_batch(self, per_gpu_batch: int, world_size: int) -> str:
+        """The sizes that a step is made of, in a line for the log."""
+        images = per_gpu_batch * world_size
+        parts = [f'{world_size} x {per_gpu_batch} images = {images} per step']
+        parts.append(f'micro-batch {min(self.micro_batch_size or per_gpu_batch, per_gpu_batch)}')
+        for branch in self.branches.values():
+            if hasattr(branch.target_generator, 'describe_batch'):
+                parts.append(branch.target_generator.describe_batch(images))
+        return '; '.join(parts)
+
+    def targets(self, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:
+        """Targets of the branches whose generator is ``differentiable`` or of those where it is not."""
+        targets = {
+            name: branch.target_generator(images, mask, self.teacher, self.backbone)
+            for name, branch in self.branches.items()
+            if branch.differentiable == differentiable
+        }
+        if self.teacher is not None:
+            self.teacher.forget()
+        return targets
+
+    def loss(self, images: Tensor, mask: PatchMask, targets: dict[str, Target]) -> Losses:
+        """Losses of the branches on a (micro-)batch; targets' own losses are not among them."""
+        targets = targets | self.targets(images, mask, differentiable=True)
+        context = self.backbone(images, mask)
+        losses = {}
+        for name, branch in self.branches.items():
+            prediction = branch.neck(context, mask)
+            for key, value in branch.head.loss(prediction, targets[name], context).items():
+                losses[_loss_name(name, key)] = branch.weight * value
+        return losses
+
+    def own_losses(self, targets: dict[str, Target]) -> Losses:
+        """The losses that target generators return, of the whole batch."""
+        return {
+            _loss_name(name, key): self.branches[name].weight * value
+            for name, target in targets.items()
+            for key, value in target.losses.items()
+        }
+
+    def forward(
+        self,
+        inputs: Tensor,
+        mask: PatchMask | None = None,
+        data_samples: list | None = None,
+        targets: dict[str, Target] | None = None,
+        mode: str = 'tensor',
+    ) -> Context | Losses | list[Losses]:
+        """Run the model.
+
+        Args:
+            inputs: ``[B, C, H, W]``, normalised.
+            mask: What is visible and what is predicted.
+            data_samples: Not used; passed by mmengine.
+            targets: With ``mode='loss'``: targets made beforehand, of this (micro-)batch.
+            mode: 'tensor': the student's context; 'loss': losses of a micro-batch; 'predict': all losses of a batch,
+                in a list of one dict as mmengine's evaluators expect.
+
+        Returns:
+            As ``mode`` says.
+        """
+        if mode == 'tensor':
+            return self.backbone(inputs, mask)
+        if mask is None:
+            raise InputError("The batch has no masks: set train_dataloader.collate_fn=dict(type='mmmim.MaskCollate').")
+        if mode == 'loss':
+            return self.loss(inputs, mask, targets or {})
+        if mode == 'predict':
+            made = self.targets(inputs, mask, differentiable=False)
+            losses = self.loss(inputs, mask, made) | self.own_losses(made)
+            return [{**losses, 'loss': torch.stack(list(losses.values())).sum(), 'images': len(inputs)}]
+        raise InputError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}.")
+
+    def micro_batches(
+        self, images: Tensor, mask: PatchMask, targets: dict[str, Target]
+    ) -> Iterator[tuple[float, Tensor, PatchMask, dict[str, Target]]]:
+        """Split a batch: share of the images, images, masks and targets of each micro-batch."""
+        size = len(images)
+        step = self.micro_batch_size or size
+        per_image = mask.num_masks // size
+        for start in range(0, size, step):
+            stop = min(start + step, size)
+            rows = slice(start * per_image, stop * per_image)
+            pieces = {
+                name: replace(
+                    target, patches=target.patches[rows], cls=None if target.cls is None else target.cls[rows]
+                )
+                for name, target in targets.items()
+            }
+            yield (stop - start) / size, images[start:stop], mask.images(start, stop, size), pieces
+
+    def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> Losses:
+        """One optimiser step; see :func:`train_step`."""
+        return train_step(self, self, data, optim_wrapper)
+
+
+def _loss_name(branch: str, key: str) -> str:
+    """``loss`` and ``loss_clustering`` of branch ``capi``: ``loss_capi``, ``loss_capi_clustering``."""
+    return f'loss_{branch}' + key.removeprefix('loss')
+
+
+def train_step(
+    model: nn.Module, algorithm: MaskedImageModeling, data: dict[str, Any], optim_wrapper: OptimWrapper
+) -> Losses:
+    """One optimiser step on a batch, in micro-batches; nothing in it waits for the device.
+
+    Args:
+        model: The algorithm or its data-parallel wrapper, whose ``forward`` synchronises gradients.
+        algorithm: The algorithm itself.
+        data: Batch of the data loader: ``inputs``, ``mask``.
+        optim_wrapper: Steps, and skips the step when gradients are not finite.
+
+    Returns:
+        Detached losses of the batch: each, and their sum ``loss``.
+    """
+    data = algorithm.data_preprocessor(data, training=True)
+    images, mask = data['inputs'], data['mask']
+    with optim_wrapper.optim_context(model):
+        targets = algorithm.targets(images, mask, differentiable=False)
+    log = algorithm.own_losses(targets)
+    own = sum(log.values())
+
+    done = 0.0
+    for share, *piece, piece_targets in algorithm.micro_batches(images, mask, targets):
+        done += share
+        last = done > 1 - 0.5 * share
+        sync = nullcontext() if last or not hasattr(model, 'no_sync') else model.no_sync()
+        with sync, optim_wrapper.optim_context(model):
+            losses = model(*piece, targets=piece_targets, mode='loss')
+        # The targets' own losses join the last backward pass, the one whose gradients are synchronised.
+        total = sum(losses.values()) * share + (own if last else 0)
+        optim_wrapper.backward(total)
+        for key, value in losses.items():
+            log[key] = log.get(key, 0) + value.detach() * share
+    optim_wrapper.step()
+    optim_wrapper.zero_grad()
+    log = {key: value.detach() for key, value in log.items()}
+    return {**log, 'loss': torch.stack(list(log.values())).sum(), **getattr(optim_wrapper, 'step_info', {})}

@@ -1,0 +1,7 @@
+"""Pure functions on tensors."""
+
+from .cross_entropy import soft_cross_entropy
+from .online_clustering import online_clustering
+from .sinkhorn import SinkhornScaling, sinkhorn_knopp_
+
+__all__ = ['SinkhornScaling', 'online_clustering', 'sinkhorn_knopp_', 'soft_cross_entropy']

@@ -1,0 +1,25 @@
+"""Building blocks: plain modules and functions, usable without a registry."""
+
+from .attention import Attention
+from .block import Block, Mlp
+from .drop_path import residual
+from .norm import RMSNorm
+from .patch_embed import PatchEmbed, patch_grid, patchify
+from .rope import AxialRoPE, border_coordinates, frequency_table, grid_coordinates, rotate, scale_to_bounding_box
+
+__all__ = [
+    'Attention',
+    'AxialRoPE',
+    'Block',
+    'Mlp',
+    'PatchEmbed',
+    'RMSNorm',
+    'border_coordinates',
+    'frequency_table',
+    'grid_coordinates',
+    'patch_grid',
+    'patchify',
+    'residual',
+    'rotate',
+    'scale_to_bounding_box',
+]

@@ -1,0 +1,59 @@
+"""Multi-head attention with optional rotary positions."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmmim.utils import InputError
+
+from .rope import Rotation, rotate
+
+
+class Attention(nn.Module):
+    """Self-attention, or cross-attention when a context is given.
+
+    Args:
+        dim: Width D of the queries and of the output.
+        num_heads: Number of heads; must divide ``dim``.
+        context_dim: Width of the context that keys and values come from; None for ``dim``.
+        bias: Whether the four linear layers have a bias.
+    """
+
+    def __init__(self, dim: int, num_heads: int, context_dim: int | None = None, bias: bool = False) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise InputError(f'num_heads={num_heads} does not divide the width {dim}: change one of them.')
+        context_dim = context_dim or dim
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(dim, dim, bias=bias)
+        self.k_proj = nn.Linear(context_dim, dim, bias=bias)
+        self.v_proj = nn.Linear(context_dim, dim, bias=bias)
+        self.proj = nn.Linear(dim, dim, bias=bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        context: Tensor | None = None,
+        context_rotation: Rotation | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x: ``[G, L, D]``.
+            rotation: Of the queries (and of the keys in self-attention).
+            context: ``[G, C, context_dim]``, or None for self-attention.
+            context_rotation: Of the keys in cross-attention.
+
+        Returns:
+            ``[G, L, D]``.
+        """
+        source = x if context is None else context
+        q, k, v = (
+            layer(value).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for layer, value in ((self.q_proj, x), (self.k_proj, source), (self.v_proj, source))
+        )
+        if rotation is not None:
+            q = rotate(q, rotation)
+            k = rotate(k, rotation if context_rotation is None else context_rotation)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).flatten(2))

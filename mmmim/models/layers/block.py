@@ -1,0 +1,69 @@
+"""Pre-norm Transformer block."""
+
+from torch import Tensor, nn
+
+from .attention import Attention
+from .drop_path import residual
+from .norm import RMSNorm
+from .rope import Rotation
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between."""
+
+    def __init__(self, dim: int, hidden_dim: int, bias: bool = False) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim, bias=bias)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., D]`` to ``[..., D]``."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each after an RMSNorm and in a residual with efficient stochastic depth.
+
+    Args:
+        dim: Width D.
+        num_heads: Attention heads.
+        context_dim: Width of the context of cross-attention; None for self-attention.
+        mlp_ratio: Hidden width of the MLP over D.
+        drop_path: Share of samples that skip each residual branch in training; a fresh subset for each.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        context_dim: int | None = None,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(dim)
+        self.attn = Attention(dim, num_heads, context_dim)
+        self.norm2 = RMSNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = drop_path
+
+    def _attend(
+        self, x: Tensor, rotation: Rotation | None, context: Tensor | None, context_rotation: Rotation | None
+    ) -> Tensor:
+        return self.attn(self.norm1(x), rotation, context, context_rotation)
+
+    def _transform(self, x: Tensor) -> Tensor:
+        return self.mlp(self.norm2(x))
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        context: Tensor | None = None,
+        context_rotation: Rotation | None = None,
+    ) -> Tensor:
+        """``[G, L, D]`` to ``[G, L, D]``; the other arguments as in :class:`Attention`."""
+        drop_prob = self.drop_path if self.training else 0.0
+        x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
+        return residual(self._transform, x, drop_prob=drop_prob)

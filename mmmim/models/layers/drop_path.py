@@ -1,0 +1,40 @@
+"""Stochastic depth that saves the work it drops."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _select(value: Any, index: Tensor, batch: int) -> Any:
+    """Rows of a tensor, of a tuple of tensors or of None; what is shared by the batch (first size 1) stays."""
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return tuple(_select(item, index, batch) for item in value)
+    return value[index] if value.shape[0] == batch else value
+
+
+def residual(branch: Callable[..., Tensor], x: Tensor, *inputs: Any, drop_prob: float = 0.0) -> Tensor:
+    """``x + branch(x, *inputs)``, on a random subset of the samples when ``drop_prob > 0``.
+
+    The subset has exactly ``max(int(G * (1 - drop_prob)), 1)`` samples and its output is scaled by ``G / kept``; the
+    other samples skip the computation ("efficient stochastic depth").
+
+    Args:
+        branch: The residual function, of ``x`` and ``inputs``.
+        x: ``[G, L, D]``.
+        inputs: Tensors (or tuples of tensors, or None) whose first size is G or, where shared by all samples, 1.
+        drop_prob: Share of samples to drop.
+
+    Returns:
+        ``[G, L, D]``.
+    """
+    if drop_prob == 0.0:
+        return x + branch(x, *inputs)
+    batch = x.shape[0]
+    keep = max(int(batch * (1 - drop_prob)), 1)
+    index = torch.randperm(batch, device=x.device)[:keep]
+    update = branch(x[index], *(_select(value, index, batch) for value in inputs))
+    return x.index_add(0, index, update.to(x.dtype), alpha=batch / keep)

@@ -1,0 +1,72 @@
+"""Images to patch tokens."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmmim.structures.patch_mask import PatchMask, gather_patches
+from mmmim.utils import InputError
+
+
+def patch_grid(size: tuple[int, int] | torch.Size, patch_size: int) -> tuple[int, int]:
+    """Patches per side ``(h, w)`` of an image of ``size`` (height, width) in pixels.
+
+    Raises:
+        InputError: The patch size does not divide the image.
+    """
+    height, width = int(size[-2]), int(size[-1])
+    if height % patch_size or width % patch_size:
+        low, high = (max(height // patch_size, 1), max(width // patch_size, 1)), (
+            math.ceil(height / patch_size),
+            math.ceil(width / patch_size),
+        )
+        raise InputError(
+            f'The patch size {patch_size} does not divide an image of {height} x {width} pixels: resize or crop to '
+            f'{low[0] * patch_size} x {low[1] * patch_size} or {high[0] * patch_size} x {high[1] * patch_size}, '
+            'or change patch_size.'
+        )
+    return height // patch_size, width // patch_size
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """Cut images ``[B, C, H, W]`` into flat patches ``[B, N, C * patch_size**2]``, row-major."""
+    h, w = patch_grid(images.shape[-2:], patch_size)
+    patches = images.unflatten(-1, (w, patch_size)).unflatten(-3, (h, patch_size))  # B C h p w p
+    return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+class PatchEmbed(nn.Module):
+    """A convolution with kernel = stride = patch size, applied to the patches that are looked at only.
+
+    Args:
+        patch_size: Side of a patch in pixels.
+        dim: Width D.
+        in_channels: Channels of the images.
+    """
+
+    def __init__(self, patch_size: int, dim: int, in_channels: int = 3) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.weight = nn.Parameter(torch.empty(dim, in_channels, patch_size, patch_size))
+        self.bias = nn.Parameter(torch.empty(dim))
+        nn.init.xavier_uniform_(self.weight.view(dim, -1))
+        # The default of nn.Conv2d, which the reference keeps.
+        bound = 1 / math.sqrt(in_channels * patch_size**2)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, images: Tensor, mask: PatchMask | None = None) -> Tensor:
+        """Embed patches.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            mask: Whose visible patches to embed; None for all.
+
+        Returns:
+            ``[G, V, D]``, or ``[B, N, D]`` without a mask.
+        """
+        patches = patchify(images, self.patch_size)
+        if mask is not None:
+            patches = gather_patches(patches, mask.visible, mask.image_index)
+        return F.linear(patches, self.weight.flatten(1), self.bias)

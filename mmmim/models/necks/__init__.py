@@ -1,0 +1,5 @@
+"""Necks: from the encoder's context to predictions of the masked patches."""
+
+from .cross_attention_predictor import CrossAttentionPredictor
+
+__all__ = ['CrossAttentionPredictor']

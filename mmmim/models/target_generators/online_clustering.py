@@ -1,0 +1,140 @@
+"""CAPI's targets: soft assignments of teacher tokens to online clusters."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_world_size
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.structures import PatchMask, Target
+from mmmim.utils import InputError
+
+from ..algorithms.ema_copy import EMACopy
+from ..functional import online_clustering
+
+
+@MODELS.register_module()
+class OnlineClustering(BaseModule):
+    """Prototypes learned online, balanced by positional Sinkhorn-Knopp (CAPI, arXiv 2502.08769).
+
+    The teacher sees the whole image. Its patch tokens are L2-normalised and mapped to K logits; Sinkhorn-Knopp turns
+    them into soft assignments, which are the targets at the predicted positions. The layer is trained by its own
+    loss, the cross-entropy between all assignments and its own softmax.
+
+    Args:
+        in_dim: Width D of the teacher's tokens.
+        num_prototypes: K.
+        positional: Whether each position is balanced on its own over the batch (CAPI's default) or all tokens
+            together.
+        target_temperature: Of the assignments.
+        temperature: Of the clustering loss.
+        iterations: Of Sinkhorn-Knopp.
+        eps: Of Sinkhorn-Knopp.
+        chunk_tokens: Tokens processed at a time, which bounds the memory: about three tensors of ``chunk_tokens x K``
+            are alive at once. Without ``positional`` all tokens depend on each other and Sinkhorn-Knopp holds all.
+            None: all.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        num_prototypes: int,
+        positional: bool = True,
+        target_temperature: float = 0.06,
+        temperature: float = 0.12,
+        iterations: int = 3,
+        eps: float = 1e-8,
+        chunk_tokens: int | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.positional, self.iterations, self.eps = positional, iterations, eps
+        self.target_temperature, self.temperature = target_temperature, temperature
+        self.chunk_tokens = chunk_tokens
+        self.weight = nn.Parameter(torch.empty(num_prototypes, in_dim))
+        self.bias = nn.Parameter(torch.zeros(num_prototypes))
+        nn.init.normal_(self.weight)
+
+    def describe_batch(self, images: int) -> str:
+        """What Sinkhorn-Knopp balances over, for the log; ``images`` is the batch over all ranks."""
+        over = 'at each position on its own' if self.positional else 'with all positions together'
+        return f'Sinkhorn-Knopp balances {self.weight.shape[0]} prototypes over {images} images, {over}'
+
+    def cluster(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Cluster teacher tokens.
+
+        Args:
+            tokens: ``[B, N, D]``, without gradient.
+
+        Returns:
+            Clustering loss (scalar) and what :meth:`assign` needs: shift ``[N, K]``, prototype scale ``[N, K]`` and
+            token scale ``[N, B]``.
+
+        Raises:
+            InputError: A single image over all ranks: there is nothing to balance.
+        """
+        batch, num_patches, _ = tokens.shape
+        if batch * get_world_size() < 2:
+            raise InputError(
+                'Sinkhorn-Knopp balances prototypes over the images of a batch and got 1 image: every prototype would '
+                'get the same share. Use a batch of at least 2 images (train_dataloader.batch_size or '
+                'global_batch_size); the paper uses as many images as prototypes.'
+            )
+        grouped = tokens.transpose(0, 1)
+        if not self.positional:
+            grouped = grouped.reshape(1, num_patches * batch, -1)
+        loss, scaling = online_clustering(
+            grouped,
+            self.weight,
+            self.bias,
+            self.target_temperature,
+            self.temperature,
+            self.iterations,
+            self.eps,
+            self.chunk_tokens,
+        )
+        shift, prototype = (v.expand(num_patches, -1) for v in (scaling.shift, scaling.prototype))
+        return loss, shift, prototype, scaling.token.reshape(num_patches, batch)
+
+    @torch.no_grad()
+    def assign(self, tokens: Tensor, shift: Tensor, prototype: Tensor, token: Tensor) -> Tensor:
+        """Assignments of tokens from the scaling of the batch they belong to.
+
+        Args:
+            tokens: ``[..., D]``.
+            shift: ``[..., K]``.
+            prototype: ``[..., K]``.
+            token: ``[...]``.
+
+        Returns:
+            ``[..., K]``, fp32.
+        """
+        logits = F.linear(F.normalize(tokens, dim=-1, eps=1e-7), self.weight, self.bias)
+        scores = logits.float() / self.target_temperature
+        return scores.sub_(shift).exp_().mul_(prototype).mul_(token.unsqueeze(-1))
+
+    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+        """Targets of the predicted patches.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            mask: What is predicted.
+            teacher: Sees the whole images.
+            backbone: Not used.
+
+        Returns:
+            ``patches [G, T*M, K]`` and ``losses = dict(loss_clustering=scalar)``.
+        """
+        if teacher is None:
+            raise InputError("OnlineClustering needs a teacher: set model.teacher=['backbone', ...].")
+        tokens = teacher.encode(images).visible
+        loss, shift, prototype, token = self.cluster(tokens)
+        where, image = mask.flat_predict(), mask.image_index.unsqueeze(1)
+        step = max((self.chunk_tokens or where.numel()) // where.shape[1], 1)
+        targets = [
+            self.assign(tokens[i, n], shift[n], prototype[n], token[n, i])
+            for n, i in zip(where.split(step), image.split(step), strict=True)
+        ]
+        return Target(patches=torch.cat(targets), losses={'loss_clustering': loss})

@@ -1,0 +1,222 @@
+"""Replay of a recorded CAPI run."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmmim.converters.capi import CLUSTERING, HEAD, NECK, backbone_key, convert_weights, model_config
+from mmmim.engine.optim_constructor import parameter_groups
+from mmmim.engine.optim_wrapper import OptimWrapper
+from mmmim.models import MaskedImageModeling
+from mmmim.registry import MODELS
+from mmmim.structures import PatchMask
+from mmmim.utils import InputError
+
+from .report import Fixture
+
+_INPUTS = ('images', 'visible_indices', 'predict_indices', 'lr', 'clustering_lr', 'momentum')
+
+
+def is_input(name: str) -> bool:
+    """Whether a recorded array is read by the replay."""
+    parts = name.split('.')
+    step_input = parts[0] == 'traj' and len(parts) == 3 and parts[2] in _INPUTS
+    return name in _INPUTS or parts[0] == 'sd' or step_input
+
+
+def tolerance(name: str) -> float | None:
+    """Tolerance of a quantity in fp32 on a CPU; None for gradients of the rotary table, which is a buffer here."""
+    if name.startswith('gradnorm.') and name.endswith('rope.freqs'):
+        return None
+    if name.startswith('traj.'):
+        return 1e-4
+    return 5e-5 if name in ('assignments', 'targets') else 1e-5
+
+
+def _model_key(name: str) -> str:
+    """mmmim's name of a recorded weight: ``student.*``, ``student_head.*``, ``teacher.*`` or ``clustering.*``."""
+    side, key = name.split('.', 1)
+    if side == 'clustering':
+        return f'{CLUSTERING}.{key.removeprefix("layer.")}'
+    if side == 'student_head':
+        return f'{HEAD}.{key.removeprefix("last_layer.")}'
+    inner = backbone_key(key)
+    if inner is None or side not in ('student', 'teacher'):
+        raise InputError(f'The recorded run has a weight {name!r} that CAPI has not.')
+    return inner if side == 'student' else f'teacher.{inner}'
+
+
+def build_model(fixture: Fixture) -> MaskedImageModeling:
+    """The model of the JSON sidecar with the recorded weights.
+
+    Raises:
+        InputError: Weights and sidecar disagree.
+    """
+    weights = {key: torch.from_numpy(value) for key, value in fixture.group('sd.').items()}
+
+    def part(name: str, prefix: str) -> dict[str, Tensor]:
+        found = {k.removeprefix(f'{name}.'): v for k, v in weights.items() if k.startswith(f'{name}.')}
+        return {prefix + key: value for key, value in found.items()}
+
+    student = convert_weights(part('student', 'backbone.') | part('student_head', 'head.'))
+    teacher = convert_weights(part('teacher', 'backbone.') | part('student_head', 'head.'))
+    clustering = {f'{CLUSTERING}.{k.removeprefix("layer.")}': v for k, v in part('clustering', '').items()}
+
+    config = model_config(student)
+    backbone, branch = config['backbone'], config['branches']['capi']
+    expected = {
+        'patch': backbone['patch_size'],
+        'dim': backbone['embed_dim'],
+        'heads': backbone['num_heads'],
+        'enc': backbone['depth'],
+        'dec': branch['neck']['depth'],
+        'predictor_dim': branch['neck']['embed_dim'],
+        'registers': backbone['num_registers'],
+        'clusters': branch['head']['num_prototypes'],
+    }
+    wrong = {key: value for key, value in expected.items() if fixture.settings.get(key, value) != value}
+    if wrong:
+        raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
+    temperatures = fixture.setting('temperatures')
+    branch['head']['temperature'] = branch['target_generator']['temperature'] = temperatures['student']
+    branch['target_generator']['target_temperature'] = temperatures['teacher']
+    config['data_preprocessor'] = {
+        'type': 'mmmim.MIMDataPreprocessor',
+        'mean': [0.0] * backbone['in_channels'],
+        'std': [1.0] * backbone['in_channels'],
+        'bgr_to_rgb': False,
+    }
+    model = MODELS.build(config)
+    model.load_state_dict(student | clustering | {f'teacher.{key}': value for key, value in teacher.items()})
+    return model.train()
+
+
+def _batch(fixture: Fixture, patch_size: int, prefix: str = '') -> tuple[Tensor, PatchMask]:
+    """Images and masks of the recording (``prefix=''``) or of a step of its trajectory (``traj.0.``)."""
+    images = torch.from_numpy(fixture.array(f'{prefix}images'))
+    batch, grid = len(images), (images.shape[2] // patch_size, images.shape[3] // patch_size)
+    size = grid[0] * grid[1]
+
+    def rows(name: str) -> Tensor:
+        flat = torch.from_numpy(fixture.array(prefix + name))
+        if flat.numel() % batch:
+            raise InputError(f'{prefix}{name} has {flat.numel()} indices, not the same number for each of {batch}.')
+        index = flat.view(batch, -1)
+        if not torch.equal(index // size, torch.arange(batch).unsqueeze(1).expand_as(index)):
+            raise InputError(f'{prefix}{name} is not ordered by image.')
+        return index % size
+
+    mask = PatchMask(rows('visible_indices'), rows('predict_indices').unsqueeze(1), torch.arange(batch), grid)
+    return images, mask
+
+
+def _norm(value: Tensor) -> np.ndarray:
+    return value.detach().norm().numpy()
+
+
+def _forward_quantities(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
+    """Tokens, targets, predictions and losses of one batch, gradients left in the parameters."""
+    branch = model.branches['capi']
+    clustering = branch.target_generator
+    assert model.teacher is not None
+    tokens = model.teacher.encode(images).visible
+    with torch.no_grad():
+        _, shift, prototype, token = clustering.cluster(tokens)
+        assignments = clustering.assign(tokens, shift, prototype, token.T)
+    targets = model.targets(images, mask, differentiable=False)
+    context = model.backbone(images, mask)
+    prediction = branch.neck(context, mask)
+    loss = branch.head.loss(prediction, targets['capi'], context)['loss']
+    clustering_loss = targets['capi'].losses['loss_clustering']
+    (loss + clustering_loss).backward()
+    return {
+        'teacher_patches': tokens,
+        'assignments': assignments,
+        'targets': targets['capi'].patches.flatten(0, 1),
+        'student_visible': context.visible,
+        'predictions': prediction.patches.flatten(0, 1),
+        'logits': branch.head(prediction.patches).flatten(0, 1),
+        'capi_loss': loss,
+        'clustering_loss': clustering_loss,
+    }
+
+
+def _optimiser(model: MaskedImageModeling, settings: dict[str, Any]) -> OptimWrapper:
+    """AdamW with the recorded groups, in units: a group's ``lr`` is its factor."""
+    student, clustering = settings['student'], settings['clustering']
+    if student['type'] != 'AdamW' or any(student[k] != clustering[k] for k in ('type', 'betas', 'eps')):
+        raise InputError('The replay has one AdamW for student and clustering: their type, betas and eps must agree.')
+    decay, patch_lr = student['weight_decay'], student['patch_embed_lr_factor']
+    rules = [
+        {'match': r'target_generator\.', 'decay_mult': clustering['weight_decay'], 'lr_mult': -1.0},
+        {'match': r'patch_embed\.bias$', 'decay_mult': decay * student['bias_wd_factor'], 'lr_mult': patch_lr},
+        {'match': r'patch_embed\.', 'decay_mult': decay, 'lr_mult': patch_lr},
+        {'match': r'norm\d\.weight$', 'decay_mult': decay * student['norm_weight_wd_factor']},
+        {'match': r'.', 'decay_mult': decay},
+    ]
+    groups = parameter_groups(model, 1.0, 1.0, rules)
+    for group in groups:
+        group['factor'] = group['lr']
+        group['lr'] = 0.0  # set at every step
+    return OptimWrapper(torch.optim.AdamW(groups, betas=tuple(student['betas']), eps=student['eps'], fused=True))
+
+
+def _trajectory(model: MaskedImageModeling, fixture: Fixture) -> dict[str, Any]:
+    """Optimiser steps through the training step itself: losses before each, parameter norms after the last."""
+    wrapper = _optimiser(model, fixture.setting('optimiser'))
+    computed: dict[str, Any] = {}
+    for step in range(len({k.split('.')[1] for k in fixture.arrays if k.startswith('traj.') and k.split('.')[1].isdigit()})):
+        prefix = f'traj.{step}.'
+        lr, clustering_lr, momentum = (
+            float(fixture.array(prefix + name)) for name in ('lr', 'clustering_lr', 'momentum')
+        )
+        for group in wrapper.optimizer.param_groups:
+            group['lr'] = clustering_lr if group['factor'] < 0 else lr * group['factor']
+        images, mask = _batch(fixture, model.backbone.patch_size, prefix)
+        losses = model.train_step({'inputs': images, 'mask': mask}, wrapper)
+        assert model.teacher is not None
+        model.teacher.update(model, momentum, wrapper.skipped)
+        computed[f'{prefix}capi_loss'] = losses['loss_capi']
+        computed[f'{prefix}clustering_loss'] = losses['loss_capi_clustering']
+    final = model.state_dict()
+    for name in fixture.group('traj.final_norm.'):
+        computed[f'traj.final_norm.{name}'] = _norm(final[_model_key(name)])
+    return computed
+
+
+def replay(fixture: Fixture) -> dict[str, np.ndarray]:
+    """Compute every quantity of a recorded CAPI run.
+
+    Args:
+        fixture: Any run of this layout: other sizes, patch sizes, depths and predictor widths.
+
+    Returns:
+        Arrays by the names of the recording.
+
+    Raises:
+        InputError: The recording is incomplete or contradicts itself.
+    """
+    model = build_model(fixture)
+    images, mask = _batch(fixture, model.backbone.patch_size)
+    computed: dict[str, Any] = _forward_quantities(model, images, mask)
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    for name in fixture.group('gradnorm.'):
+        gradient = gradients.get(_model_key(name))
+        if gradient is not None:
+            computed[f'gradnorm.{name}'] = _norm(gradient)
+    model.zero_grad()
+
+    with torch.no_grad():
+        model.eval()
+        whole = model.backbone(images)
+        computed['eval_global'] = model.branches['capi'].neck.global_feature(whole)
+        computed['eval_registers'] = whole.extra
+        computed['eval_featmap'] = whole.visible.unflatten(1, mask.grid)
+        model.train()
+    computed |= _trajectory(model, fixture)
+    return {
+        name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        for name, value in computed.items()
+    }

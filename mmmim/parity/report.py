@@ -1,0 +1,127 @@
+"""Recorded arrays, and the table that compares computed ones with them."""
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmmim.utils import InputError
+
+
+@dataclass
+class Fixture:
+    """A recorded run: arrays by name, and the settings of its JSON sidecar."""
+
+    arrays: dict[str, np.ndarray]
+    settings: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'Fixture':
+        """Read ``NAME.npz`` and ``NAME.json`` beside it.
+
+        Raises:
+            InputError: One of the two is missing or cannot be read.
+        """
+        path = Path(path)
+        sidecar = path.with_suffix('.json')
+        for file in (path, sidecar):
+            if not file.is_file():
+                raise InputError(f'{file} does not exist: a recorded run is NAME.npz with its settings in NAME.json.')
+        try:
+            settings = json.loads(sidecar.read_text())
+        except json.JSONDecodeError as error:
+            raise InputError(f'{sidecar} is not JSON: {error}.') from None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f'{path} is not a readable .npz file: {error}.') from None
+        return cls(arrays, settings)
+
+    def setting(self, name: str) -> Any:
+        """A setting that must be there."""
+        if name not in self.settings:
+            raise InputError(f'The JSON sidecar lacks {name!r}.')
+        return self.settings[name]
+
+    def array(self, name: str) -> np.ndarray:
+        """An array that must be there."""
+        if name not in self.arrays:
+            raise InputError(f'The recorded run lacks the array {name!r}.')
+        return self.arrays[name]
+
+    def group(self, prefix: str) -> dict[str, np.ndarray]:
+        """Arrays under a prefix, without it."""
+        return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+
+@dataclass
+class Row:
+    """One quantity: its error (max |a - b| / max |b|), the tolerance, and the verdict."""
+
+    name: str
+    error: float | None
+    tolerance: float | None
+    verdict: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether the quantity keeps the run from being equal."""
+        return self.verdict not in ('ok', 'exempt')
+
+
+def compare(
+    recorded: Mapping[str, np.ndarray],
+    computed: Mapping[str, np.ndarray],
+    is_input: Callable[[str], bool],
+    tolerance: Callable[[str], float | None],
+) -> list[Row]:
+    """Compare every recorded quantity with the computed one.
+
+    Args:
+        recorded: Arrays of the fixture.
+        computed: Arrays of the replay, by the same names.
+        is_input: Whether a recorded array is an input of the replay.
+        tolerance: Of a quantity; None for an exempt one.
+
+    Returns:
+        A row per quantity. One that was not computed, has another shape or is not finite fails.
+    """
+    rows = []
+    for name, expected in recorded.items():
+        if is_input(name):
+            continue
+        limit = tolerance(name)
+        if limit is None:
+            rows.append(Row(name, None, None, 'exempt'))
+        elif name not in computed:
+            rows.append(Row(name, None, limit, 'not computed'))
+        elif computed[name].shape != expected.shape:
+            rows.append(Row(name, None, limit, f'shape {computed[name].shape}, recorded {expected.shape}'))
+        else:
+            a, b = computed[name].astype(np.float64), expected.astype(np.float64)
+            error = float(np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) or 1.0))
+            rows.append(Row(name, error, limit, 'ok' if error <= limit else 'DIFFERS'))
+    return rows
+
+
+def format_rows(rows: list[Row]) -> str:
+    """The rows as a table, and a line that sums them up."""
+    width = max([len(row.name) for row in rows], default=8)
+
+    def number(value: float | None) -> str:
+        return f'{"-":>9}' if value is None else f'{value:9.1e}'
+
+    lines = [f'{"quantity":<{width}}  {"error":>9}  {"tolerance":>9}  verdict']
+    lines += [f'{r.name:<{width}}  {number(r.error)}  {number(r.tolerance)}  {r.verdict}' for r in rows]
+    failed = [row for row in rows if row.failed]
+    compared = [row for row in rows if row.error is not None]
+    worst = max(compared, key=lambda row: row.error / row.tolerance, default=None)  # type: ignore[operator]
+    if worst is not None and worst.tolerance is not None and worst.error is not None:
+        lines.append(f'largest share of a tolerance: {worst.error / worst.tolerance:.2f} ({worst.name})')
+    lines.append(f'{len(rows) - len(failed)} of {len(rows)} quantities agree')
+    return '\n'.join(lines)

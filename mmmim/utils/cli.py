@@ -1,0 +1,170 @@
+"""What the command line tools share: errors without stack traces, configs, ``--cfg-options``.
+
+Importing this module is cheap: the tools parse their arguments before they import torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import InputError
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """End the program with ``error: ...`` and status 2 on an :class:`InputError`; also a decorator.
+
+    Of several processes only the first prints the whole message.
+    """
+    try:
+        yield
+        _close_process_group()
+    except InputError as error:
+        message = str(error)
+    except KeyError as error:
+        # A misspelt `type` in a config, from mmengine's registries.
+        message = str(error.args[0]) if error.args else ''
+        if not re.search(r'is not in the \S+ registry', message):
+            raise
+        message = message.split('. More details')[0] + '.'
+    else:
+        return
+    rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
+    if rank == 0:
+        print(f'error: {message}', file=sys.stderr)
+    else:
+        print(f'error on process {rank}: {message.splitlines()[0][:80]} ...', file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _close_process_group() -> None:
+    distributed = sys.modules.get('torch.distributed')
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def load_config(path: str) -> Any:
+    """Read a config file.
+
+    Returns:
+        mmengine's ``Config``.
+
+    Raises:
+        InputError: The file does not exist or cannot be run.
+    """
+    from mmengine.config import Config
+
+    if not os.path.isfile(path):
+        raise InputError(f'The config {path} does not exist.{_similar_file(path)}')
+    try:
+        return Config.fromfile(path)
+    except Exception as error:
+        folder = os.path.dirname(os.path.abspath(path))
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename.startswith(folder)]
+        where = f'{path}, line {lines[-1]},' if lines else path
+        raise InputError(f'The config {where} cannot be read: {type(error).__name__}: {error}') from error
+
+
+def _similar_file(path: str) -> str:
+    folder, name = os.path.split(path)
+    names = [n for n in os.listdir(folder or '.') if n.endswith('.py')] if os.path.isdir(folder or '.') else []
+    close = difflib.get_close_matches(name, names, n=1)
+    return f' Did you mean {os.path.join(folder, close[0])}?' if close else ''
+
+
+def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
+    """Change keys of a config in place.
+
+    Args:
+        cfg: mmengine's ``Config``.
+        options: ``key=value``, the key dotted, lists by index (``train_dataloader.dataset.pipeline.1.scale=64``). A key
+            must exist; ``+key=value`` adds it, and the dicts on the way to it. Values are numbers, True, False, None,
+            strings, lists ``[a,b]`` or ``a,b`` and tuples ``"(a,b)"``; quotes keep a text as it is.
+
+    Raises:
+        InputError: A key does not exist, or an option cannot be understood.
+    """
+    for option in options:
+        key, equals, text = option.partition('=')
+        add, key = key.startswith('+'), key.removeprefix('+')
+        if not equals or not all(key.split('.')):
+            raise InputError(f'--cfg-options {option}: write key=value, such as train_dataloader.num_workers=4.')
+        _set(cfg, key, _parse(option, text), add, option)
+
+
+def _parse(option: str, text: str) -> Any:
+    from mmengine.config import DictAction
+
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
+        return text[1:-1]
+    if re.search(r'(^|[\[(,])\s*(dict\(|\{)', text):
+        raise InputError(
+            f'--cfg-options {option}: dicts cannot be given as a value. Set their keys one by one, such as '
+            f'{option.partition("=")[0].removeprefix("+")}.some_key=1 (+ in front of keys that the config lacks).'
+        )
+    if text[:1] not in '[(' and ',' not in text:
+        return DictAction._parse_int_float_bool(text)
+    try:
+        return DictAction._parse_iterable(text)
+    except AssertionError as error:
+        raise InputError(f'--cfg-options {option}: the brackets do not match.') from error
+
+
+def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
+    parts = key.split('.')
+    node = cfg._cfg_dict
+    for depth, part in enumerate(parts):
+        path, last = '.'.join(parts[:depth]), depth == len(parts) - 1
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise InputError(
+                    f'--cfg-options {option}: {path} is a list of {len(node)}: write {path}.INDEX with an index from 0 '
+                    f'to {len(node) - 1}.'
+                )
+            part = int(part)  # type: ignore[assignment]
+        elif not isinstance(node, dict):
+            raise InputError(
+                f'--cfg-options {option}: {path} is {node!r}, which has no keys. To replace it, give its whole value: '
+                f'{path}=...'
+            )
+        elif part not in node or (node[part] is None and not last):
+            if not add:
+                raise InputError(f'--cfg-options {option}: {_unknown(cfg, key)}')
+            if not last:
+                node[part] = {}
+        if last:
+            node[part] = value
+        else:
+            node = node[part]
+
+
+def _unknown(cfg: Any, key: str) -> str:
+    scores = {known: _similarity(key, known) for known in _dotted_keys(cfg._cfg_dict)}
+    close = [known for known in sorted(scores, key=lambda k: -scores[k]) if scores[known] > 0.7][:3]
+    suggestion = f'Did you mean {" or ".join(close)}? ' if close else ''
+    return (
+        f'the config has no {key}. {suggestion}A key that exists only as an argument of a class is not in the config: '
+        f'+{key}=... adds it.'
+    )
+
+
+def _similarity(a: str, b: str) -> float:
+    # Of the whole paths and of the last names: a name right but for its path counts as much as a misspelt one.
+    pairs = (a, b), (a.rpartition('.')[2], b.rpartition('.')[2])
+    return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs) / 2
+
+
+def _dotted_keys(node: Any, prefix: str = '') -> Iterator[str]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield f'{prefix}{key}'
+        yield from _dotted_keys(value, f'{prefix}{key}.')

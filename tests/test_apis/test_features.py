@@ -1,0 +1,140 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import mmmim
+from mmmim.models import PretrainedBackbone
+from mmmim.registry import MODELS
+from mmmim.utils import InputError
+from tests.toys import DIM, batch, capi_config
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A training checkpoint whose teacher differs from its student."""
+    torch.manual_seed(0)
+    config = capi_config()
+    model = MODELS.build(config)
+    with torch.no_grad():
+        for parameter in model.teacher.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    path = tmp_path / 'iter_10.pth'
+    torch.save({'state_dict': model.state_dict(), 'meta': {}, 'mmmim': {'version': 1, 'model': config}}, path)
+    return path, model.eval()
+
+
+def test_student_and_teacher_features_of_any_layer_and_resolution(checkpoint):
+    path, model = checkpoint
+    for weights, source in (('student', model), ('ema', model.teacher)):
+        extractor = mmmim.get_model(path, weights=weights)
+        for size in ((16, 16), (24, 40)):
+            images = torch.randn(2, 3, *size)
+            features = extractor(images, layers=(0, -1, 1))
+            context = source.backbone(images, layers=(0,))
+            grid = (size[0] // 4, size[1] // 4)
+            assert features.grid == grid
+            assert [p.shape for p in features.patches] == [(2, grid[0] * grid[1], DIM)] * 3
+            torch.testing.assert_close(features.patches[1], context.visible)
+            torch.testing.assert_close(features.patches[2], context.visible)
+            torch.testing.assert_close(features.registers[1], context.extra)
+            first = F.rms_norm(context.hidden[0], (DIM,), eps=1e-5)
+            torch.testing.assert_close(features.patches[0], first[:, 4:])
+            torch.testing.assert_close(features.registers[0], first[:, :4])
+            torch.testing.assert_close(features.pooled, context.visible.mean(1))
+            neck = source.get_submodule('branches.capi.neck')
+            torch.testing.assert_close(features.predicted, neck.global_feature(context))
+            assert features.maps()[0].shape == (2, DIM, *grid)
+            torch.testing.assert_close(features.maps()[0][1, :, 2, 3], features.patches[0][1, 2 * grid[1] + 3])
+
+
+def test_global_feature_is_the_first_predictor_block_at_every_position(checkpoint):
+    _, model = checkpoint
+    neck, images = model.branches['capi'].neck, batch(3)['inputs']
+    context = model.backbone(images)
+    expected = neck.global_feature(context)
+    del neck.blocks[1]
+    everywhere = torch.arange(16).expand(3, -1)
+    torch.testing.assert_close(neck._predict(context, context.positions(everywhere)).mean(1), expected)
+
+
+def test_extractor_is_frozen_and_normalises_as_in_training(checkpoint):
+    path, _ = checkpoint
+    extractor = mmmim.get_model(path).train()
+    assert not extractor.training
+    assert not any(p.requires_grad for p in extractor.parameters())
+    assert not extractor(torch.randn(1, 3, 16, 16)).pooled.requires_grad
+    default = mmmim.get_model('capi/digits')
+    white = default.preprocess(torch.full((1, 3, 4, 4), 255, dtype=torch.uint8))
+    torch.testing.assert_close(white[0, :, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), rtol=1e-4, atol=1e-4)
+
+
+def test_backbone_for_downstream_tasks(checkpoint):
+    path, model = checkpoint
+    backbone = MODELS.build({'type': 'mmmim.PretrainedBackbone', 'checkpoint': str(path), 'out_indices': (0, -1)})
+    images = torch.randn(2, 3, 16, 24)
+    maps = backbone(images)
+    assert [tuple(m.shape) for m in maps] == [(2, DIM, 4, 6)] * 2
+    expected = model.teacher.backbone(images).visible.transpose(1, 2).reshape(2, DIM, 4, 6)
+    torch.testing.assert_close(maps[1], expected)
+    assert maps[0].requires_grad
+    frozen = PretrainedBackbone(str(path), frozen=True).train()
+    assert not frozen.backbone.training
+    assert not frozen(images)[0].requires_grad
+
+
+def test_checkpoints_that_do_not_fit_are_refused(checkpoint, tmp_path):
+    path, _ = checkpoint
+    good = torch.load(path)
+    del good['state_dict']['teacher.backbone.blocks.0.norm1.weight']
+    good['state_dict']['teacher.backbone.blocks.1.norm1.weight'] = torch.ones(5)
+    good['state_dict']['teacher.backbone.cls_token'] = torch.ones(5)
+    torch.save(good, tmp_path / 'bad.pth')
+    with pytest.raises(InputError) as error:
+        mmmim.get_model(tmp_path / 'bad.pth')
+    for key in ('blocks.0.norm1.weight', 'blocks.1.norm1.weight', 'cls_token', 'bad.pth'):
+        assert key in str(error.value)
+    with pytest.raises(InputError, match='blocks.0.norm1.weight'):
+        PretrainedBackbone(str(tmp_path / 'bad.pth'))
+
+    torch.save({'state_dict': {}}, tmp_path / 'foreign.pth')
+    with pytest.raises(InputError, match='carries no mmmim model'):
+        mmmim.get_model(tmp_path / 'foreign.pth')
+    (tmp_path / 'cut.pth').write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r'cut\.pth'):
+        mmmim.get_model(tmp_path / 'cut.pth')
+    with pytest.raises(InputError, match=r'none\.pth'):
+        mmmim.get_model(tmp_path / 'none.pth')
+    with pytest.raises(InputError, match="'teacher'"):
+        mmmim.get_model(path, weights='teacher')
+    no_teacher = torch.load(path)
+    no_teacher['state_dict'] = {k: v for k, v in no_teacher['state_dict'].items() if not k.startswith('teacher.')}
+    torch.save(no_teacher, tmp_path / 'student.pth')
+    with pytest.raises(InputError, match="student weights only: use weights='student'"):
+        mmmim.get_model(tmp_path / 'student.pth')
+
+
+def test_image_size_that_the_patch_does_not_divide(checkpoint):
+    path, _ = checkpoint
+    with pytest.raises(InputError, match='does not divide an image of 18 x 16'):
+        mmmim.get_model(path)(torch.randn(1, 3, 18, 16))
+
+
+def test_models_by_name():
+    assert {'capi/vitl14', 'capi/vits14', 'capi/digits'} <= set(mmmim.list_models())
+    assert mmmim.list_models('capi/digits') == ['capi/digits']
+    assert not any('_base_' in name for name in mmmim.list_models())
+    with pytest.raises(InputError, match='capi/vitl14'):
+        mmmim.get_model('capi/vitl15')
+
+
+def test_importing_the_package_is_light():
+    code = (
+        'import sys, mmmim; '
+        "heavy = {'torch', 'torchvision', 'mmpretrain', 'mmseg', 'mmcv', 'matplotlib', 'sklearn'} & set(sys.modules); "
+        'print(sorted(heavy))'
+    )
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == '[]'

@@ -1,0 +1,199 @@
+import copy
+import pickle
+import random
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import BaseDataset, InfiniteSampler
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmmim.datasets import PositionIndex, PositionSampler, SeededDataset
+from mmmim.engine.hooks.step_seed_hook import StepSeedHook
+from mmmim.registry import DATA_SAMPLERS, DATASETS
+from mmmim.utils import InputError
+
+MASKING = dict(type='mmmim.InverseBlockMasking', mask_ratio=0.65, predict_ratio=0.5, roll=True)
+
+
+@DATASETS.register_module(name='ToyNoise')
+class Noise(BaseDataset):
+    """Augmentation at its worst: an image of random numbers of all three generators."""
+
+    METAINFO = dict(classes=('noise',))  # noqa: RUF012
+
+    def load_data_list(self):
+        return [dict(number=i) for i in range(10)]
+
+    def prepare_data(self, idx):
+        image = torch.randint(256, (3, 12, 16), dtype=torch.uint8)
+        image[0] = torch.from_numpy(np.random.randint(0, 256, (12, 16)))  # noqa: NPY002
+        image[1] = random.randrange(256)
+        return dict(inputs=image, data_samples=self.get_data_info(idx)['number'])
+
+
+def loader(num_workers=0, skip=0, seed=5, wrap=True, shuffle=True):
+    dataset = dict(type='mmmim.ToyNoise')
+    built = Runner.build_dataloader(
+        dict(
+            dataset=dict(type='mmmim.SeededDataset', dataset=dataset) if wrap else dataset,
+            sampler=dict(type='mmmim.PositionSampler', shuffle=shuffle),
+            batch_size=4,
+            num_workers=num_workers,
+            collate_fn=dict(type='mmmim.MaskCollate', masking=MASKING, patch_size=4),
+        ),
+        seed=seed,
+    )
+    built.sampler.skip(skip)
+    return built
+
+
+def batches(count, **options):
+    return list(islice(loader(**options), count))
+
+
+def same(one, other):
+    return (
+        one['inputs'].equal(other['inputs'])
+        and one['mask'].visible.equal(other['mask'].visible)
+        and one['mask'].predict.equal(other['mask'].predict)
+        and one['data_samples'] == other['data_samples']
+    )
+
+
+@pytest.fixture(scope='module')
+def reference():
+    return batches(8)
+
+
+def test_workers_do_not_matter(reference):
+    torch.manual_seed(123)
+    assert all(map(same, batches(8, num_workers=2), reference))
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_resumption_does_not_matter(reference, num_workers):
+    assert all(map(same, batches(3, num_workers=num_workers, skip=20), reference[5:]))
+
+
+def test_positions_differ(reference):
+    images = torch.cat([batch['inputs'] for batch in reference])
+    assert len(images.flatten(1).unique(dim=0)) == 32
+    # Every generator has its part.
+    assert all(len(images[:, channel].flatten(1).unique(dim=0)) > 20 for channel in range(3))
+    masks = torch.stack([batch['mask'].visible for batch in reference])
+    assert len(masks.flatten(1).unique(dim=0)) == 8
+
+
+def test_seed_of_the_run_matters():
+    one, other = (batches(8, seed=seed, shuffle=False) for seed in (5, 6))
+    assert [sample for b in one for sample in b['data_samples']] == [s for b in other for s in b['data_samples']]
+    assert not any(map(same, one, other))
+
+
+def test_comparison_can_fail():
+    unseeded = batches(4, wrap=False)
+    assert not any(map(same, batches(4, wrap=False, num_workers=2), unseeded))
+
+
+def test_ranks_share_one_stream(monkeypatch):
+    dataset = range(10)
+    everything = list(islice(PositionSampler(dataset, seed=7), 60))
+    assert [index.position for index in everything] == list(range(60))
+    for epoch in range(6):
+        assert sorted(everything[10 * epoch : 10 * epoch + 10]) == list(range(10))
+    assert everything[:10] != everything[10:20]
+    for rank in range(3):
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 3))
+        mine = list(islice(PositionSampler(dataset, seed=7), 20))
+        assert mine == everything[rank::3]
+        assert [index.position for index in mine] == list(range(rank, 60, 3))
+
+
+@pytest.mark.parametrize('world_size', [1, 3, 16])
+@pytest.mark.parametrize('shuffle', [True, False])
+def test_skip(monkeypatch, world_size, shuffle):
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (world_size - 1, world_size))
+
+    def stream(skip):
+        sampler = PositionSampler(range(10), shuffle=shuffle, seed=7)
+        sampler.skip(skip)
+        return [(int(index), index.position) for index in islice(sampler, 40)]
+
+    for skip in (1, 9, 10, 23):
+        assert stream(skip)[: 40 - skip] == stream(0)[skip:]
+    # As if 500 000 steps of a batch of 16 384 had been made: no cost.
+    assert stream(500_000 * 16_384)[0][1] == 500_000 * 16_384 * world_size + world_size - 1
+
+
+def test_sampler_is_mmengines_kind():
+    sampler = DATA_SAMPLERS.build(dict(type='mmmim.PositionSampler', shuffle=False, dataset=range(4), seed=0))
+    assert isinstance(sampler, InfiniteSampler)
+    assert len(sampler) == 4
+    assert list(islice(sampler, 6)) == [0, 1, 2, 3, 0, 1]
+    with pytest.raises(InputError, match='empty'):
+        PositionSampler([], seed=0)
+
+
+def test_index_survives_the_way_to_a_worker():
+    index = pickle.loads(pickle.dumps(PositionIndex(3, 8_000_000_000)))
+    assert (index, index.position) == (3, 8_000_000_000)
+
+
+def test_wrapper_is_the_data_set():
+    dataset = DATASETS.build(dict(type='mmmim.SeededDataset', dataset=dict(type='mmmim.ToyNoise', lazy_init=True)))
+    dataset.full_init()
+    assert len(dataset) == 10
+    assert dataset.metainfo == dict(classes=('noise',))
+    assert dataset.get_data_info(3)['number'] == 3
+    with pytest.raises(AttributeError):
+        dataset.no_such_thing  # noqa: B018
+    for other in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert other[PositionIndex(2, 5)]['inputs'].equal(dataset[PositionIndex(2, 5)]['inputs'])
+
+
+def test_wrapper_hides_torchs_batched_access():
+    class Batched(Dataset):
+        def __getitems__(self, indices):
+            raise AssertionError('bypasses the seeds')
+
+    assert not hasattr(SeededDataset(Batched()), '__getitems__')
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+
+
+def test_global_generators_are_restored():
+    dataset = SeededDataset(Noise())
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    expected = draw()
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+    torch.set_rng_state(states[2])
+    dataset[PositionIndex(0, 0)]
+    assert draw() == expected
+
+
+def test_plain_indices_are_not_seeded():
+    dataset = SeededDataset(Noise())
+    sample = dataset[0]
+    assert 'mask_seed' not in sample
+    assert not sample['inputs'].equal(dataset[0]['inputs'])
+    assert 'mask_seed' in dataset[PositionIndex(0, 0)]
+
+
+def test_step_seed_hook(monkeypatch):
+    def numbers(seed, iteration, rank=0):
+        monkeypatch.setattr('mmmim.engine.hooks.step_seed_hook.get_rank', lambda: rank)
+        StepSeedHook().before_train_iter(SimpleNamespace(seed=seed, iter=iteration), iteration)
+        return draw()
+
+    first = numbers(0, 4)
+    draw()
+    assert numbers(0, 4) == first
+    for other in (numbers(0, 5), numbers(1, 4), numbers(0, 4, rank=1)):
+        assert all(a != b for a, b in zip(first, other, strict=True))

@@ -1,0 +1,89 @@
+"""Two gloo processes with the same global batch take the steps of one process."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from mmmim.engine import DistributedDataParallel
+from mmmim.registry import MODELS
+from tests.toys import batch, capi_config, optim_wrapper
+
+STEPS, IMAGES = 3, 8
+
+
+def steps(model, wrapper, rank, world_size):
+    """Losses, assignments and weights of a rank after three steps on its part of the global batches."""
+    algorithm = getattr(model, 'module', model)
+    part = slice(rank * IMAGES // world_size, (rank + 1) * IMAGES // world_size)
+    losses, assignments = [], []
+    for step in range(STEPS):
+        data = batch(IMAGES, seed=step)
+        data = {'inputs': data['inputs'][part], 'mask': data['mask'].images(part.start, part.stop, IMAGES)}
+        with torch.no_grad():
+            targets = algorithm.targets(data['inputs'], data['mask'], differentiable=False)
+        assignments.append(targets['capi'].patches)
+        losses.append(model.train_step(data, wrapper))
+        algorithm.teacher.update(algorithm, 0.9, wrapper.skipped)
+    return {'losses': losses, 'assignments': assignments, 'weights': algorithm.state_dict()}
+
+
+def build(positional, micro_batch_size):
+    torch.manual_seed(0)
+    config = capi_config(micro_batch_size=micro_batch_size)
+    config['branches']['capi']['target_generator'].update(positional=positional, chunk_tokens=12 if positional else None)
+    model = MODELS.build(config)
+    model.init_weights()
+    return model.train()
+
+
+def worker(rank, folder, positional, micro_batch_size):
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    model = DistributedDataParallel(build(positional, micro_batch_size))
+    result = steps(model, optim_wrapper(model), rank, 2)
+    torch.save(result, f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(('positional', 'micro_batch_size'), [(True, None), (True, 1), (False, None)])
+def test_two_processes_are_one(tmp_path, positional, micro_batch_size):
+    mp.spawn(worker, (str(tmp_path), positional, micro_batch_size), nprocs=2)
+    ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
+    model = build(positional, None)
+    expected = steps(model, optim_wrapper(model), 0, 1)
+    for step in range(STEPS):
+        for key, value in expected['losses'][step].items():
+            # Losses are means over a rank's images; gradient norm and flag are of the averaged gradients.
+            values = torch.stack([rank['losses'][step][key] for rank in ranks])
+            torch.testing.assert_close(values.mean(), value, rtol=1e-5, atol=1e-6, msg=lambda m, k=key: f'{k}: {m}')
+        assignments = torch.cat([rank['assignments'][step] for rank in ranks])
+        torch.testing.assert_close(assignments, expected['assignments'][step], rtol=1e-4, atol=1e-6)
+    for key, value in expected['weights'].items():
+        assert torch.equal(ranks[0]['weights'][key], ranks[1]['weights'][key]), key
+        torch.testing.assert_close(
+            ranks[0]['weights'][key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f'{k}: {m}'
+        )
+
+
+def skipping_worker(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    model = DistributedDataParallel(build(True, None))
+    wrapper, data = optim_wrapper(model), batch(4, seed=rank)
+    before = {key: value.clone() for key, value in model.module.state_dict().items()}
+    if rank == 1:
+        data['inputs'][0] = float('nan')
+    losses = model.train_step(data, wrapper)
+    model.module.teacher.update(model.module, 0.5, wrapper.skipped)
+    same = all(torch.equal(value, before[key]) for key, value in model.module.state_dict().items())
+    torch.save({'skipped': losses['skipped'], 'same': same}, f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+def test_a_bad_image_on_one_rank_skips_the_step_on_all(tmp_path):
+    mp.spawn(skipping_worker, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        result = torch.load(tmp_path / f'{rank}.pth')
+        assert result['skipped'] == 1
+        assert result['same']

@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+from torch import nn
+
+from mmmim.engine import OptimWrapper
+from mmmim.engine.optim_constructor import parameter_groups
+from mmmim.registry import MODELS
+from mmmim.utils import InputError
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def recipe(name: str) -> tuple[float, float]:
+    """(lr, weight decay) of every parameter of CAPI ViT-L/14, from the paper's table 6 and the reference's groups."""
+    if name.startswith('branches.capi.target_generator.'):
+        return 5e-4, 0.01
+    if name == 'backbone.patch_embed.weight':
+        return 2e-4, 0.1
+    if name == 'backbone.patch_embed.bias':
+        return 2e-4, 0.0
+    if name.endswith(('.norm1.weight', '.norm2.weight')):
+        return 1e-3, 0.01
+    return 1e-3, 0.1
+
+
+def test_every_parameter_of_the_recipe_by_name():
+    config = Config.fromfile(CONFIGS / 'capi/vitl14.py')
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    optimizer = config.optim_wrapper.optimizer
+    groups = parameter_groups(
+        model, optimizer.lr, optimizer.weight_decay, config.optim_wrapper.paramwise_cfg.rules
+    )
+    found = {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
+    names = {name: p for name, p in model.named_parameters() if not name.startswith('teacher.')}
+    assert len(found) == len(names) == 24 * 8 + 3 + 12 * 8 + 1 + 2 + 2
+    for name, parameter in names.items():
+        assert found[id(parameter)] == pytest.approx(recipe(name)), name
+    assert groups[0]['lr'] == optimizer.lr
+    assert groups[0]['weight_decay'] == optimizer.weight_decay
+    assert tuple(optimizer.betas) == (0.9, 0.95)
+    encoder = sum(p.numel() for p in model.backbone.parameters())
+    assert encoder == pytest.approx(302e6, rel=0.01)
+
+
+def test_vit_s_has_its_own_rates():
+    config = Config.fromfile(CONFIGS / 'capi/vits14.py')
+    assert config.optim_wrapper.optimizer.lr == 2e-3
+    assert config.default_hooks.target_ema.momentum.base == 0.998
+    assert config.default_hooks.target_ema.momentum.start == 1.0
+
+
+def test_rules():
+    model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
+    rules = [{'match': r'bias$', 'decay_mult': 0.0}, {'match': r'^a', 'lr_mult': 0.5}]
+    groups = parameter_groups(model, 1.0, 0.1, rules)
+    assert [(g['lr'], g['weight_decay'], len(g['params'])) for g in groups] == [(1.0, 0.1, 1), (0.5, 0.1, 1), (1.0, 0.0, 2)]
+    with pytest.raises(InputError, match=r"match='c' matches no trainable parameter"):
+        parameter_groups(model, 1.0, 0.1, [{'match': 'c'}])
+    with pytest.raises(InputError, match='keys are match'):
+        parameter_groups(model, 1.0, 0.1, [{'match': 'a', 'lr': 0.1}])
+
+
+def test_optimisers_that_cannot_skip_on_the_device_are_refused():
+    parameters = [nn.Parameter(torch.zeros(2))]
+    with pytest.raises(InputError, match='fused=True'):
+        OptimWrapper(torch.optim.AdamW(parameters))
+    with pytest.raises(InputError, match="'float16'"):
+        OptimWrapper(torch.optim.AdamW(parameters, fused=True), dtype='float16')
+
+
+@pytest.mark.parametrize('name', ['AdamW', 'Adam', 'SGD'])
+def test_non_finite_gradients_leave_everything_as_it_is(name):
+    parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))]
+    wrapper = OptimWrapper(getattr(torch.optim, name)(parameters, lr=0.1, fused=True))
+    for gradient, skipped in ((1.0, 0), (float('nan'), 1), (float('inf'), 1), (1.0, 0)):
+        before = [p.detach().clone() for p in parameters]
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        parameters[1].grad[0] = gradient
+        wrapper.step()
+        assert wrapper.skipped == skipped
+        for parameter, old in zip(parameters, before, strict=True):
+            assert torch.equal(parameter, old) == bool(skipped)
+            assert torch.isfinite(parameter).all()
+
+
+def test_clipping():
+    parameter = nn.Parameter(torch.zeros(4))
+    wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=1.0, fused=True), clip_norm=0.5)
+    parameter.grad = torch.full((4,), 2.0)
+    wrapper.step()
+    assert wrapper.step_info['grad_norm'] == 4
+    torch.testing.assert_close(parameter.detach().norm(), torch.tensor(0.5))
+    parameter.grad = torch.full((4,), 0.01)
+    wrapper.step()
+    torch.testing.assert_close(parameter.detach().norm(), torch.tensor(0.52))

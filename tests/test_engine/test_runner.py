@@ -1,0 +1,258 @@
+import errno
+import os
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from toy_training import toy_config
+
+from mmmim.engine import Runner
+from mmmim.engine.runner import apply_global_batch_size
+from mmmim.registry import RUNNERS
+from mmmim.utils import InputError
+
+
+def train(work_dir, **changes):
+    runner = Runner.from_cfg(toy_config(work_dir, **changes))
+    runner.train()
+    return runner
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A finished training of 20 iterations, with checkpoints after 10 and 20."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    return work_dir, train(work_dir)
+
+
+def test_checkpoint_loads_without_an_allow_list(trained):
+    work_dir, runner = trained
+    checkpoint = torch.load(work_dir / 'iter_20.pth', weights_only=True)
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(work_dir / 'iter_20.pth') == []
+    assert checkpoint['mmmim'] == {'version': 1, 'model': {'type': 'mmmim.ToyModel', 'width': 3}}
+    assert checkpoint['meta']['iter'] == 20
+    assert checkpoint['meta']['dataset_meta'] == {'classes': ('a', 'b'), 'palette': [[0, 0, 0], [0, 0, 0]]}
+    assert checkpoint['message_hub']['runtime_info']['keep_ckpt_ids'] == [10, 20]
+    for key, value in runner.model.state_dict().items():
+        assert torch.equal(checkpoint['state_dict'][key], value)
+    assert checkpoint['state_dict']._metadata['norm']['version'] == 2
+    assert sorted(name for name in os.listdir(work_dir) if name.endswith('.pth')) == ['iter_10.pth', 'iter_20.pth']
+
+
+def test_resume_is_exact(trained, tmp_path):
+    work_dir, full = trained
+    resumed = train(tmp_path, resume=True, load_from=str(work_dir / 'iter_10.pth'))
+    assert resumed.iter == 20
+    for key, value in full.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[key], value), key
+    a, b = (torch.load(folder / 'iter_20.pth', weights_only=True) for folder in (work_dir, tmp_path))
+    for key, state in a['optimizer']['state'].items():
+        for name, value in state.items():
+            assert torch.equal(b['optimizer']['state'][key][name], value)
+    assert a['optimizer']['param_groups'] == b['optimizer']['param_groups']
+    assert a['param_schedulers'] == b['param_schedulers']
+    assert b['message_hub']['runtime_info']['keep_ckpt_ids'] == [10, 20]
+    assert 'metainfo' not in log_text(resumed)  # the same data set is recognised although it has an array
+
+
+def log_text(runner):
+    with open(os.path.join(runner.log_dir, f'{runner.timestamp}.log')) as file:
+        return file.read()
+
+
+class Killed(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 12:
+            raise KeyboardInterrupt
+
+
+def test_auto_resume(trained, tmp_path):
+    runner = Runner.from_cfg(toy_config(tmp_path, resume='auto'))
+    runner.register_hook(Killed())
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    assert 'Nothing to resume' in log_text(runner)
+    runner = train(tmp_path, resume='auto')
+    assert 'iter_10.pth at epoch 0, iteration 10' in log_text(runner)
+    assert 'the schedules go on' not in log_text(runner)
+    assert runner.iter == 20
+    for key, value in trained[1].model.state_dict().items():
+        assert torch.equal(runner.model.state_dict()[key], value), key
+
+
+def test_another_length_is_reported(trained, tmp_path):
+    runner = Runner.from_cfg(toy_config(tmp_path, train_cfg__max_iters=30))
+    runner.resume(str(trained[0] / 'iter_10.pth'))
+    assert 'was a training of 20 iterations' in log_text(runner)
+
+
+def test_auto_resume_falls_back_on_load_from(trained, tmp_path):
+    cfg = toy_config(tmp_path, resume='auto', load_from=str(trained[0] / 'iter_20.pth'), train_cfg__max_iters=0)
+    runner = Runner.from_cfg(cfg)
+    runner.load_or_resume()
+    assert runner.iter == 0
+    assert torch.equal(runner.model.out.weight, trained[1].model.out.weight)
+
+
+def test_weights_alone_cannot_be_resumed(trained, tmp_path):
+    torch.save({'state_dict': trained[1].model.state_dict()}, tmp_path / 'weights.pth')
+    runner = Runner.from_cfg(toy_config(tmp_path))
+    runner.load_checkpoint(str(tmp_path / 'weights.pth'))
+    with pytest.raises(InputError, match=r'holds no meta, message_hub, optimizer.*load_from'):
+        runner.resume(str(tmp_path / 'weights.pth'))
+
+
+def test_another_optimizer_cannot_be_resumed(trained, tmp_path):
+    cfg = toy_config(tmp_path, resume=True, load_from=str(trained[0] / 'iter_10.pth'))
+    cfg.optim_wrapper.optimizer.weight_decay = 0.1
+    cfg.optim_wrapper.paramwise_cfg = {'norm_decay_mult': 0.0}
+    with pytest.raises(InputError, match='optimiser or schedulers differ'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_wrong_model(trained, tmp_path):
+    runner = Runner.from_cfg(toy_config(tmp_path, model__width=5))
+    with pytest.raises(InputError, match=r'iter_20\.pth does not fit ToyModel.*body\.weight: \[3, 3\].*\[5, 3\]'):
+        runner.load_checkpoint(str(trained[0] / 'iter_20.pth'))
+
+
+def test_loading_calls_hooks_and_strips_prefixes(trained, tmp_path):
+    seen = []
+
+    class Seen(Hook):
+        def after_load_checkpoint(self, runner, checkpoint):
+            seen.append(sorted(checkpoint))
+
+    runner = Runner.from_cfg(toy_config(tmp_path))
+    runner.register_hook(Seen())
+    state = trained[1].model.state_dict()
+    torch.save({f'module.{key}': value for key, value in state.items()}, tmp_path / 'a.pth')
+    runner.load_checkpoint(str(tmp_path / 'a.pth'))
+    assert torch.equal(runner.model.out.weight, state['out.weight'])
+    assert len(seen) == 1
+    del state['out.weight']
+    torch.save({'state_dict': state}, tmp_path / 'b.pth')
+    with pytest.raises(InputError, match=r'1 missing \(out\.weight\)'):
+        runner.load_checkpoint(str(tmp_path / 'b.pth'))
+    runner.load_checkpoint(str(tmp_path / 'b.pth'), strict=False)
+
+
+def test_trust_checkpoint(trained, tmp_path):
+    class Anything:
+        pass
+
+    globals()['Anything'] = Anything
+    Anything.__qualname__ = 'Anything'
+    torch.save({'state_dict': trained[1].model.state_dict(), 'extra': Anything()}, tmp_path / 'a.pth')
+    with pytest.raises(InputError, match='trust_checkpoint=True'):
+        Runner.from_cfg(toy_config(tmp_path)).load_checkpoint(str(tmp_path / 'a.pth'))
+    Runner.from_cfg(toy_config(tmp_path, trust_checkpoint=True)).load_checkpoint(str(tmp_path / 'a.pth'))
+
+
+def test_failed_save_loses_nothing(tmp_path, monkeypatch):
+    """With max_keep_ckpts=1, the second save fails: the first checkpoint is there and resumes."""
+    real, calls = torch.save, []
+
+    def full(obj, file, *args, **kwargs):
+        calls.append(file)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        real(obj, file, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, 'save', full)
+        with pytest.raises(InputError, match=r'iter_20\.pth could not be written: no space left'):
+            train(tmp_path, default_hooks__checkpoint__max_keep_ckpts=1)
+    assert [name for name in os.listdir(tmp_path) if '.pth' in name] == ['iter_10.pth']
+    runner = train(tmp_path, resume=True, default_hooks__checkpoint__max_keep_ckpts=1)
+    assert runner.iter == 20
+    assert [name for name in os.listdir(tmp_path) if '.pth' in name] == ['iter_20.pth']
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_20.pth')
+
+
+def test_best_checkpoint_survives_a_failed_save(tmp_path, monkeypatch):
+    hook = {'interval': -1, 'save_last': False, 'save_best': 'error', 'rule': 'less'}
+    real, calls = torch.save, []
+
+    def full(obj, file, *args, **kwargs):
+        calls.append(file.name)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        real(obj, file, *args, **kwargs)
+
+    def best():
+        return [name for name in os.listdir(tmp_path) if '.pth' in name]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, 'save', full)
+        with pytest.raises(InputError, match=r'best_error_iter_20\.pth could not be written'):
+            train(tmp_path, default_hooks__checkpoint=hook)
+    assert best() == ['best_error_iter_10.pth']
+    train(tmp_path, default_hooks__checkpoint=hook)
+    assert best() == ['best_error_iter_20.pth']
+
+
+def test_unknown_objects_stay_out_of_the_checkpoint(tmp_path):
+    class Adds(Hook):
+        def before_save_checkpoint(self, runner, checkpoint):
+            checkpoint['meta']['odd'] = object()
+            checkpoint['mine'] = {'ok': 1}
+
+    runner = Runner.from_cfg(toy_config(tmp_path, train_cfg__max_iters=2))
+    runner.register_hook(Adds())
+    runner.train()
+    checkpoint = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    assert 'odd' not in checkpoint['meta']
+    assert checkpoint['mine'] == {'ok': 1}
+    assert log_text(runner).count('leave out meta.odd (object)') == 1
+
+
+def test_data_preprocessor_is_part_of_the_saved_model(tmp_path):
+    cfg = toy_config(tmp_path, train_cfg__max_iters=1)
+    cfg.data_preprocessor = {'type': 'mmengine.BaseDataPreprocessor'}
+    Runner.from_cfg(cfg).train()
+    saved = torch.load(tmp_path / 'iter_1.pth', weights_only=True)['mmmim']['model']
+    assert saved['data_preprocessor'] == {'type': 'mmengine.BaseDataPreprocessor'}
+
+
+def test_remote_backends_are_refused(tmp_path):
+    runner = Runner.from_cfg(toy_config(tmp_path))
+    with pytest.raises(InputError, match='local folders'):
+        runner.save_checkpoint(str(tmp_path), 'a.pth', backend_args={'backend': 'petrel'})
+
+
+def test_global_batch_size():
+    cfg = {'global_batch_size': 24, 'train_dataloader': {}}
+    apply_global_batch_size(cfg, 3)
+    assert cfg['train_dataloader'] == {'batch_size': 8}
+    for changes, world_size, message in [
+        ({'global_batch_size': 24}, 5, 'does not divide by 5 processes.*use 25'),
+        ({'global_batch_size': 2}, 3, 'use 3'),
+        ({'global_batch_size': '24'}, 3, 'whole number'),
+        ({'global_batch_size': 24, 'train_dataloader': {'batch_size': 9}}, 3, 'batch_size is 9: set one'),
+    ]:
+        with pytest.raises(InputError, match=message):
+            apply_global_batch_size({'train_dataloader': {}, **changes}, world_size)
+    apply_global_batch_size({'global_batch_size': None, 'train_dataloader': {'batch_size': 9}}, 2)
+
+
+def test_global_batch_size_of_a_runner(tmp_path):
+    cfg = toy_config(tmp_path, global_batch_size=16)
+    cfg.train_dataloader.batch_size = None
+    runner = RUNNERS.build(Config({**cfg, 'runner_type': 'mmmim.Runner'}))
+    assert isinstance(runner, Runner)
+    assert runner.train_loop.dataloader.batch_size == 16
+
+
+def test_launcher_without_torchrun(tmp_path):
+    with pytest.raises(InputError, match='needs torchrun'):
+        Runner.from_cfg(toy_config(tmp_path, launcher='pytorch'))
+
+
+def test_more_processes_than_gpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    for key, value in {'RANK': '2', 'LOCAL_RANK': '2', 'LOCAL_WORLD_SIZE': '4'}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(InputError, match=r'4 processes were started.*2 GPU'):
+        Runner.from_cfg(toy_config(tmp_path, launcher='pytorch'))

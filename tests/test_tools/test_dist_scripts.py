@@ -1,0 +1,109 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).parents[2]
+TOY = REPOSITORY / 'tests' / 'test_engine'
+TOOLS = REPOSITORY / 'tools'
+
+
+def script(name, *args, cwd, code=0, **env):
+    env = {**os.environ, 'PYTHONPATH': str(TOY), 'PYTHON': sys.executable, **env}
+    env.pop('OMP_NUM_THREADS', None)
+    done = subprocess.run(
+        [str(TOOLS / name), *map(str, args)], capture_output=True, text=True, cwd=cwd, env=env, timeout=300
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def toy_file(tmp_path):
+    sys.path.insert(0, str(TOY))
+    try:
+        import toy_training
+    finally:
+        sys.path.remove(str(TOY))
+    # A space in the name and in the folder, and no batch size but the global one.
+    path = tmp_path / 'with space' / 'my toy.py'
+    path.parent.mkdir()
+    path.write_text(toy_training.CONFIG.replace('    batch_size=8, num', '    num', 1) + '\nglobal_batch_size = 8\n')
+    return path
+
+
+on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU machine the processes would use GPUs')
+
+
+@on_cpu
+def test_two_processes_train(toy_file):
+    cwd = toy_file.parent
+    output = script('dist_train.sh', toy_file.name, 2, '--cfg-options', 'train_cfg.max_iters=6', cwd=cwd)
+    assert '2 process(es) (GPUs) x 4 images = effective batch of 8 images' in output
+    assert 'destroy_process_group' not in output
+    assert output.count('Saving checkpoint at 6 iterations') == 1
+    checkpoint = cwd / 'work_dirs' / 'my toy' / 'iter_6.pth'
+    assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 6
+
+
+@on_cpu
+@pytest.mark.slow
+def test_two_processes_train_resume_and_test(toy_file):
+    cwd = toy_file.parent
+    script('dist_train.sh', toy_file.name, 2, cwd=cwd)
+    work_dir = cwd / 'work_dirs' / 'my toy'
+    whole = torch.load(work_dir / 'iter_20.pth', weights_only=True)['state_dict']
+    arguments = ['--resume', work_dir / 'iter_10.pth', '--work-dir', cwd / 'resumed']
+    script('dist_train.sh', toy_file.name, 2, *arguments, cwd=cwd)
+    resumed = torch.load(cwd / 'resumed' / 'iter_20.pth', weights_only=True)['state_dict']
+    for key, value in whole.items():
+        assert torch.equal(resumed[key], value), key
+    output = script('dist_test.sh', toy_file.name, work_dir / 'iter_20.pth', 2, cwd=cwd)
+    assert output.count('\nerror ') == 1
+
+
+@on_cpu
+@pytest.mark.slow
+def test_errors_of_two_processes(toy_file):
+    output = script(
+        'dist_train.sh', toy_file.name, 2, '--cfg-options', 'global_batch_size=7', cwd=toy_file.parent, code=1
+    )
+    assert output.count('error: global_batch_size=7 does not divide by 2 processes (GPUs): use 8') == 1
+    assert 'mmmim/engine/runner.py' not in output
+
+
+@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
+def test_usage(name, tmp_path):
+    assert os.access(TOOLS / name, os.X_OK)
+    assert 'usage:' in script(name, cwd=tmp_path, code=2)
+    if shutil.which('shellcheck'):
+        subprocess.run(['shellcheck', TOOLS / name], check=True)
+
+
+def fake(folder, name):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize('name', ['slurm_train.sh', 'slurm_test.sh'])
+def test_slurm_command(name, tmp_path):
+    fake(tmp_path / 'bin', 'srun')
+    path = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
+    options = {'GPUS': '2', 'SRUN_ARGS': '--mem 4G', 'PATH': path}
+    output = script(name, 'part', 'job', 'a b.py', 'there', '--cfg-options', 'x=1', cwd=tmp_path, **options)
+    lines = output.splitlines()
+    for line in ('--ntasks=2', '--gres=gpu:2', '--mem', '4G', 'a b.py', 'there', 'slurm', 'x=1'):
+        assert line in lines
+
+
+def test_several_machines(tmp_path):
+    fake(tmp_path / 'bin', 'python')
+    options = {'PYTHON': str(tmp_path / 'bin' / 'python'), 'NNODES': '2', 'NODE_RANK': '1', 'MASTER_ADDR': 'host'}
+    lines = script('dist_train.sh', 'a.py', 8, '--amp', cwd=tmp_path, **options).splitlines()
+    for line in ('--nnodes', '2', '--node-rank', '1', 'host', '29500', '--nproc-per-node', '8', '--amp'):
+        assert line in lines

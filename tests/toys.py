@@ -1,0 +1,70 @@
+"""Small models and batches that tests share."""
+
+import torch
+
+from mmmim.structures import PatchMask
+
+DIM, PATCH, GRID = 16, 4, (4, 4)
+
+
+def capi_config(**options):
+    """A CAPI of width 16 for 16 px images in patches of 4."""
+    return {
+        'type': 'mmmim.MaskedImageModeling',
+        'data_preprocessor': {
+            'type': 'mmmim.MIMDataPreprocessor',
+            'mean': [0.0] * 3,
+            'std': [1.0] * 3,
+            'bgr_to_rgb': False,
+        },
+        'backbone': {
+            'type': 'mmmim.RoPEViT',
+            'patch_size': PATCH,
+            'embed_dim': DIM,
+            'depth': 2,
+            'num_heads': 2,
+            'num_registers': 4,
+        },
+        'branches': {
+            'capi': {
+                'target_generator': {'type': 'mmmim.OnlineClustering', 'in_dim': DIM, 'num_prototypes': 24},
+                'neck': {
+                    'type': 'mmmim.CrossAttentionPredictor',
+                    'context_dim': DIM,
+                    'embed_dim': 8,
+                    'depth': 2,
+                    'num_heads': 2,
+                },
+                'head': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 24},
+            }
+        },
+        'teacher': ['backbone', 'branches.capi.neck', 'branches.capi.head'],
+        **options,
+    }
+
+
+def random_mask(images, visible=6, predict=3, blocks=1, per_image=1, seed=0, grid=GRID):
+    """Random masks: ``visible`` patches seen, ``blocks`` x ``predict`` others predicted."""
+    rng = torch.Generator().manual_seed(seed)
+    order = torch.stack([torch.randperm(grid[0] * grid[1], generator=rng) for _ in range(images * per_image)])
+    return PatchMask(
+        visible=order[:, :visible].sort(dim=1).values,
+        predict=order[:, visible : visible + blocks * predict].view(-1, blocks, predict),
+        image_index=torch.arange(images).repeat_interleave(per_image),
+        grid=grid,
+    )
+
+
+def batch(images=8, seed=0, **mask):
+    """A batch as the data loader gives it, already normalised."""
+    rng = torch.Generator().manual_seed(seed)
+    size = (GRID[0] * PATCH, GRID[1] * PATCH)
+    return {'inputs': torch.randn(images, 3, *size, generator=rng), 'mask': random_mask(images, seed=seed, **mask)}
+
+
+def optim_wrapper(model, lr=1e-3, weight_decay=0.1):
+    """A fused AdamW in the wrapper that skips non-finite steps."""
+    from mmmim.engine import OptimWrapper
+
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return OptimWrapper(torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True))

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Test on several GPUs; without any, on as many CPU processes.
+#   tools/dist_test.sh CONFIG CHECKPOINT GPUS [ARGUMENTS OF tools/test.py]
+# Several machines: the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and, where 29500 is taken, PORT.
+set -e
+if [ $# -lt 3 ]; then
+    echo "usage: $0 CONFIG CHECKPOINT GPUS [ARGUMENTS OF tools/test.py]" >&2
+    exit 2
+fi
+CONFIG=$1
+CHECKPOINT=$2
+GPUS=$3
+shift 3
+TOOLS=$(cd "$(dirname "$0")" && pwd)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
+
+if [ "${NNODES:-1}" = 1 ] && [ -z "$PORT" ]; then
+    RENDEZVOUS=(--standalone)  # picks a free port
+else
+    RENDEZVOUS=(--nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}"
+                --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
+fi
+exec "${PYTHON:-python}" -m torch.distributed.run "${RENDEZVOUS[@]}" --nproc-per-node "$GPUS" \
+    "$TOOLS/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"

@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""Train a model."""
+
+import argparse
+import os
+from typing import Any
+
+from mmmim.utils.cli import user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<name of the config>)')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint; without a path, from the latest one in the work folder, if there is one',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision (bfloat16)')
+    parser.add_argument('--no-validate', action='store_true', help='do not validate during training')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch size (needs auto_scale_lr.base_batch_size in the config)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change keys of the config, e.g. train_cfg.max_iters=100 train_dataloader.dataset.pipeline.1.scale=64; '
+        '+KEY=VALUE adds a key that it lacks',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def set_amp(cfg: Any) -> None:
+    """Make the optimiser wrapper of a config train in bfloat16."""
+    from mmmim.utils import InputError
+
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind == 'mmmim.OptimWrapper':
+        wrapper.dtype = 'bfloat16'
+    elif kind in ('OptimWrapper', 'AmpOptimWrapper', 'mmengine.OptimWrapper', 'mmengine.AmpOptimWrapper'):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError('--amp with the AmpOptimWrapper of mmengine needs a GPU: leave --amp out.')
+        wrapper.type = 'mmengine.AmpOptimWrapper'
+        wrapper.dtype = 'bfloat16'
+        wrapper.setdefault('loss_scale', 1.0)  # bfloat16 has the range of fp32
+    else:
+        raise InputError(f'--amp does not know optim_wrapper.type {kind}: set its precision in the config.')
+
+
+def build_config(args: argparse.Namespace) -> Any:
+    """The config of a command line."""
+    from mmmim.utils import InputError
+    from mmmim.utils.cli import load_config, merge_cfg_options
+
+    cfg = load_config(args.config)
+    merge_cfg_options(cfg, args.cfg_options)
+    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if cfg.get(key) is None:
+            raise InputError(f'{args.config} cannot be trained: it has no {key}.')
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(args.config))[0])
+    try:
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'The work folder {cfg.work_dir} cannot be made: {error.strerror}.') from error
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        set_amp(cfg)
+    if args.resume == 'auto':
+        cfg.resume = 'auto'
+    elif args.resume is not None:
+        if not os.path.isfile(args.resume):
+            raise InputError(f'--resume: the checkpoint {args.resume} does not exist.')
+        cfg.resume, cfg.load_from = True, args.resume
+    if args.auto_scale_lr:
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise InputError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size.')
+        cfg.auto_scale_lr.enable = True
+    return cfg
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = build_config(args)
+
+    from mmmim.engine import Runner
+    from mmmim.registry import RUNNERS
+
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
