@@ -31,7 +31,9 @@ def steps(model, wrapper, rank, world_size):
 def build(positional, micro_batch_size):
     torch.manual_seed(0)
     config = capi_config(micro_batch_size=micro_batch_size)
-    config['branches']['capi']['target_generator'].update(positional=positional, chunk_tokens=12 if positional else None)
+    config['branches']['capi']['target_generator'].update(
+        positional=positional, chunk_tokens=12 if positional else None
+    )
     model = MODELS.build(config)
     model.init_weights()
     return model.train()

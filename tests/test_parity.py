@@ -25,7 +25,15 @@ def test_capi_is_the_recorded_run(recorded):
     assert all(name.startswith('gradnorm.') and name.endswith('rope.freqs') for name in exempt)
     outputs = {name for name in recorded.arrays if not capi.is_input(name)}
     assert {row.name for row in rows} == outputs
-    for name in ('teacher_patches', 'assignments', 'targets', 'student_visible', 'predictions', 'logits', 'eval_global'):
+    for name in (
+        'teacher_patches',
+        'assignments',
+        'targets',
+        'student_visible',
+        'predictions',
+        'logits',
+        'eval_global',
+    ):
         assert name in outputs
 
 

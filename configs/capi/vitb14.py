@@ -2,17 +2,13 @@
 # predictor of 6. The paper's model is trained on LVD-142M, which is private; here ImageNet-22k. Not run here.
 _base_ = './vitl14.py'
 
-embed_dim = 768
-predictor_dim = 768
-num_heads = 12
-
 model = dict(
-    backbone=dict(embed_dim=embed_dim, depth=12, num_heads=num_heads),
+    backbone=dict(embed_dim=768, depth=12, num_heads=12),
     branches=dict(
         capi=dict(
-            target_generator=dict(in_dim=embed_dim),
-            neck=dict(context_dim=embed_dim, embed_dim=predictor_dim, depth=6, num_heads=num_heads),
-            head=dict(in_dim=predictor_dim),
+            target_generator=dict(in_dim=768),
+            neck=dict(context_dim=768, embed_dim=768, depth=6, num_heads=12),
+            head=dict(in_dim=768),
         )
     ),
 )

@@ -3,17 +3,13 @@
 # ImageNet-22k. Not run here.
 _base_ = './vitl14.py'
 
-embed_dim = 384
-predictor_dim = 384
-num_heads = 6
-
 model = dict(
-    backbone=dict(embed_dim=embed_dim, depth=12, num_heads=num_heads),
+    backbone=dict(embed_dim=384, depth=12, num_heads=6),
     branches=dict(
         capi=dict(
-            target_generator=dict(in_dim=embed_dim),
-            neck=dict(context_dim=embed_dim, embed_dim=predictor_dim, depth=6, num_heads=num_heads),
-            head=dict(in_dim=predictor_dim),
+            target_generator=dict(in_dim=384),
+            neck=dict(context_dim=384, embed_dim=384, depth=6, num_heads=6),
+            head=dict(in_dim=384),
         )
     ),
 )

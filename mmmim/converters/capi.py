@@ -18,7 +18,7 @@ _SHARD_PREFIXES = ('student', 'student_ema', 'teacher')
 
 
 def backbone_key(key: str) -> str | None:
-    """mmmim's name of a key inside ``backbone.`` of a released file; None for a key the layout does not have.
+    """Mmmim's name of a key inside ``backbone.`` of a released file; None for a key the layout does not have.
 
     The rotary table is stored in every attention of the reference and once per encoder or predictor here.
     """
@@ -39,7 +39,7 @@ def backbone_key(key: str) -> str | None:
 
 
 def reference_key(key: str) -> str | None:
-    """mmmim's name of a key of a released file: ``backbone.*`` or ``head.last_layer.weight_{g,v}``."""
+    """Mmmim's name of a key of a released file: ``backbone.*`` or ``head.last_layer.weight_{g,v}``."""
     if key.startswith('backbone.'):
         return backbone_key(key.removeprefix('backbone.'))
     if key in ('head.last_layer.weight_g', 'head.last_layer.weight_v'):
@@ -154,7 +154,7 @@ def convert_checkpoint(checkpoint: dict[str, Any], source: str) -> dict[str, Any
     """
     if any(key.split('.')[0] in _SHARD_PREFIXES for key in checkpoint):
         raise InputError(
-            f'{source} is one rank\'s shard of a training checkpoint (student.*, student_ema.*, teacher.*): it holds '
+            f"{source} is one rank's shard of a training checkpoint (student.*, student_ema.*, teacher.*): it holds "
             'a part of each weight only and cannot be converted. Convert the consolidated file whose keys start with '
             'backbone., or merge the shards with the code that wrote them.'
         )

@@ -50,9 +50,7 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, rules: li
                 'the rule or correct the expression.'
             )
     order = sorted(groups, key=lambda key: key != (1.0, 1.0))
-    return [
-        {'params': groups[key], 'lr': lr * key[0], 'weight_decay': weight_decay * key[1]} for key in order
-    ]
+    return [{'params': groups[key], 'lr': lr * key[0], 'weight_decay': weight_decay * key[1]} for key in order]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

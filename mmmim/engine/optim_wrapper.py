@@ -64,6 +64,6 @@ class OptimWrapper(_OptimWrapper):
         all_reduce(skipped, op='max')
         if self.clip_norm is not None:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        self.optimizer.found_inf = self.skipped = skipped  # type: ignore[attr-defined]
+        self.optimizer.found_inf = self.skipped = skipped
         self.optimizer.step(**kwargs)
         self.step_info = {'grad_norm': norm.detach(), 'skipped': skipped}

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmmim.converters.capi import CLUSTERING, HEAD, NECK, backbone_key, convert_weights, model_config
+from mmmim.converters.capi import CLUSTERING, HEAD, backbone_key, convert_weights, model_config
 from mmmim.engine.optim_constructor import parameter_groups
 from mmmim.engine.optim_wrapper import OptimWrapper
 from mmmim.models import MaskedImageModeling
@@ -36,7 +36,7 @@ def tolerance(name: str) -> float | None:
 
 
 def _model_key(name: str) -> str:
-    """mmmim's name of a recorded weight: ``student.*``, ``student_head.*``, ``teacher.*`` or ``clustering.*``."""
+    """Mmmim's name of a recorded weight: ``student.*``, ``student_head.*``, ``teacher.*`` or ``clustering.*``."""
     side, key = name.split('.', 1)
     if side == 'clustering':
         return f'{CLUSTERING}.{key.removeprefix("layer.")}'
@@ -167,7 +167,9 @@ def _trajectory(model: MaskedImageModeling, fixture: Fixture) -> dict[str, Any]:
     """Optimiser steps through the training step itself: losses before each, parameter norms after the last."""
     wrapper = _optimiser(model, fixture.setting('optimiser'))
     computed: dict[str, Any] = {}
-    for step in range(len({k.split('.')[1] for k in fixture.arrays if k.startswith('traj.') and k.split('.')[1].isdigit()})):
+    for step in range(
+        len({k.split('.')[1] for k in fixture.arrays if k.startswith('traj.') and k.split('.')[1].isdigit()})
+    ):
         prefix = f'traj.{step}.'
         lr, clustering_lr, momentum = (
             float(fixture.array(prefix + name)) for name in ('lr', 'clustering_lr', 'momentum')

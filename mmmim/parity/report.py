@@ -103,7 +103,8 @@ def compare(
         elif computed[name].shape != expected.shape:
             rows.append(Row(name, None, limit, f'shape {computed[name].shape}, recorded {expected.shape}'))
         else:
-            a, b = computed[name].astype(np.float64), expected.astype(np.float64)
+            a: np.ndarray = computed[name].astype(np.float64)
+            b: np.ndarray = expected.astype(np.float64)
             error = float(np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) or 1.0))
             rows.append(Row(name, error, limit, 'ok' if error <= limit else 'DIFFERS'))
     return rows

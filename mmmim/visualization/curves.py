@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, NullFormatter
 
 #: Iterations and values of each logged quantity.
@@ -78,8 +79,8 @@ def draw_curves(runs: Mapping[str, Curves], path: str | os.PathLike, title: str 
     panels = _panels(runs)
     columns = min(len(panels), 3 if len(panels) != 4 else 2)
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(5.2 * columns, 3.4 * rows + 0.6), layout='constrained')
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(5.2 * columns, 3.4 * rows + 0.6), layout=layout)
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax, key in zip(axes, panels, strict=False):
         _draw_panel(ax, key, runs)

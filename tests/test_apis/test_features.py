@@ -96,7 +96,7 @@ def test_checkpoints_that_do_not_fit_are_refused(checkpoint, tmp_path):
         mmmim.get_model(tmp_path / 'bad.pth')
     for key in ('blocks.0.norm1.weight', 'blocks.1.norm1.weight', 'cls_token', 'bad.pth'):
         assert key in str(error.value)
-    with pytest.raises(InputError, match='blocks.0.norm1.weight'):
+    with pytest.raises(InputError, match=r'blocks\.0\.norm1\.weight'):
         PretrainedBackbone(str(tmp_path / 'bad.pth'))
 
     torch.save({'state_dict': {}}, tmp_path / 'foreign.pth')

@@ -60,7 +60,9 @@ def test_what_does_not_fit_is_refused_by_name():
         convert_checkpoint({'epoch': 3}, 'file.pth')
 
 
-@pytest.mark.parametrize('key', ['student.backbone.registers', 'student_ema.backbone.registers', 'teacher.head.layer.bias'])
+@pytest.mark.parametrize(
+    'key', ['student.backbone.registers', 'student_ema.backbone.registers', 'teacher.head.layer.bias']
+)
 def test_a_shard_of_a_training_checkpoint_is_refused_with_an_explanation(tmp_path, key):
     source = tmp_path / 'rank_0.pth'
     torch.save({key: torch.zeros(3)}, source)

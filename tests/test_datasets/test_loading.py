@@ -45,9 +45,10 @@ def test_lossless_formats(tmp_path, suffix):
     np.testing.assert_array_equal(read_image(path), two_colours())
 
 
+@pytest.mark.filterwarnings('error:Palette images')
 def test_palette_with_transparency(tmp_path):
     image = Image.fromarray(two_colours()).convert('P', palette=Image.Palette.ADAPTIVE, colors=2)
-    image.save(tmp_path / 'image.png', transparency=bytes([255, 0]))
+    image.save(tmp_path / 'image.png', transparency=bytes([128, 7]))
     assert Image.open(tmp_path / 'image.png').mode == 'P'
     np.testing.assert_array_equal(read_image(tmp_path / 'image.png'), two_colours())
 
@@ -106,13 +107,22 @@ def test_truncated(tmp_path, suffix, share):
         read_image(path)
 
 
-def test_damaged_png(tmp_path):
-    path = tmp_path / 'image.png'
+@pytest.mark.parametrize(
+    ('suffix', 'start', 'damage'),
+    [
+        ('png', 45, bytes(15)),  # Pillow raises OSError,
+        ('png', 33, b'\x00\x00\x01\x00'),  # SyntaxError,
+        ('ppm', 3, b'x'),  # ValueError
+        ('bmp', 18, b'\xff\xff\xff\x00\xff\xff\x00\x00'),  # and DecompressionBombError
+    ],
+)
+def test_damaged(tmp_path, suffix, start, damage):
+    path = tmp_path / f'image.{suffix}'
     save(noise(), path)
     data = bytearray(path.read_bytes())
-    data[45:60] = bytes(15)
+    data[start : start + len(damage)] = damage
     path.write_bytes(data)
-    with pytest.raises(UnreadableImageError):
+    with pytest.raises(UnreadableImageError, match='image.' + suffix):
         read_image(path)
 
 

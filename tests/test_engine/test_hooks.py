@@ -188,8 +188,17 @@ def test_default_runtime_builds(tmp_path):
     runner = Runner.from_cfg(Config({**toy, **cfg}))
     names = [type(hook).__name__ for hook in runner.hooks]
     assert sorted(names) == sorted(
-        'RuntimeInfoHook IterTimerHook LoggerHook ParamSchedulerHook CheckpointHook DistSamplerSeedHook '
-        'StepSeedHook TrainingInfoHook CurvesHook'.split()
+        [
+            'RuntimeInfoHook',
+            'IterTimerHook',
+            'LoggerHook',
+            'ParamSchedulerHook',
+            'CheckpointHook',
+            'DistSamplerSeedHook',
+            'StepSeedHook',
+            'TrainingInfoHook',
+            'CurvesHook',
+        ]
     )
     assert isinstance(runner.hooks[names.index('CheckpointHook')], CheckpointHook)
     runner.train()

@@ -31,9 +31,7 @@ def test_every_parameter_of_the_recipe_by_name():
     with torch.device('meta'):
         model = MODELS.build(config.model)
     optimizer = config.optim_wrapper.optimizer
-    groups = parameter_groups(
-        model, optimizer.lr, optimizer.weight_decay, config.optim_wrapper.paramwise_cfg.rules
-    )
+    groups = parameter_groups(model, optimizer.lr, optimizer.weight_decay, config.optim_wrapper.paramwise_cfg.rules)
     found = {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
     names = {name: p for name, p in model.named_parameters() if not name.startswith('teacher.')}
     assert len(found) == len(names) == 24 * 8 + 3 + 12 * 8 + 1 + 2 + 2
@@ -57,7 +55,11 @@ def test_rules():
     model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
     rules = [{'match': r'bias$', 'decay_mult': 0.0}, {'match': r'^a', 'lr_mult': 0.5}]
     groups = parameter_groups(model, 1.0, 0.1, rules)
-    assert [(g['lr'], g['weight_decay'], len(g['params'])) for g in groups] == [(1.0, 0.1, 1), (0.5, 0.1, 1), (1.0, 0.0, 2)]
+    assert [(g['lr'], g['weight_decay'], len(g['params'])) for g in groups] == [
+        (1.0, 0.1, 1),
+        (0.5, 0.1, 1),
+        (1.0, 0.0, 2),
+    ]
     with pytest.raises(InputError, match=r"match='c' matches no trainable parameter"):
         parameter_groups(model, 1.0, 0.1, [{'match': 'c'}])
     with pytest.raises(InputError, match='keys are match'):

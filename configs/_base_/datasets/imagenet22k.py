@@ -1,19 +1,5 @@
 # ImageNet-22k in folders, labels not used: see docs/en/dataset_prepare.md.
-train_pipeline = [
-    dict(type='mmmim.LoadImage'),
-    dict(
-        type='mmpretrain.RandomResizedCrop',
-        scale=224,
-        crop_ratio_range=(0.6, 1.0),
-        interpolation='bicubic',
-        backend='pillow',
-    ),
-    dict(type='mmpretrain.RandomFlip', prob=0.5),
-    dict(type='mmpretrain.PackInputs'),
-]
-
 train_dataloader = dict(
-    batch_size=128,
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
@@ -21,6 +7,21 @@ train_dataloader = dict(
     sampler=dict(type='mmmim.PositionSampler', shuffle=True),
     dataset=dict(
         type='mmmim.SeededDataset',
-        dataset=dict(type='mmmim.ImageFolder', data_root='data/imagenet22k', pipeline=train_pipeline),
+        dataset=dict(
+            type='mmmim.ImageFolder',
+            data_root='data/imagenet22k',
+            pipeline=[
+                dict(type='mmmim.LoadImage'),
+                dict(
+                    type='mmpretrain.RandomResizedCrop',
+                    scale=224,
+                    crop_ratio_range=(0.6, 1.0),
+                    interpolation='bicubic',
+                    backend='pillow',
+                ),
+                dict(type='mmpretrain.RandomFlip', prob=0.5),
+                dict(type='mmpretrain.PackInputs'),
+            ],
+        ),
     ),
 )

@@ -63,7 +63,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError('floating-point pixels have no defined white; convert the file to 8 or 16 bit')
     if image.mode.startswith('I'):  # 16 bit: Pillow's own conversion would clip everything above 255 to white
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert('RGB')
-    if image.mode == 'P' and 'transparency' in image.info:
+    if image.mode == 'P' and 'transparency' in image.info:  # Pillow warns otherwise
         image = image.convert('RGBA')
     return image.convert('RGB')
 

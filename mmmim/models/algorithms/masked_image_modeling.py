@@ -91,13 +91,10 @@ class MaskedImageModeling(BaseModel):
             self.teacher.copy_from(self)
 
     def describe_batch(self, per_gpu_batch: int, world_size: int) -> str:
-        """The sizes that a step is made of, in a line for the log."""
-        images = per_gpu_batch * world_size
-        parts = [f'{world_size} x {per_gpu_batch} images = {images} per step']
-        parts.append(f'micro-batch {min(self.micro_batch_size or per_gpu_batch, per_gpu_batch)}')
-        for branch in self.branches.values():
-            if hasattr(branch.target_generator, 'describe_batch'):
-                parts.append(branch.target_generator.describe_batch(images))
+        """How a step divides its batch, in words for the log."""
+        parts = [f'micro-batches of {min(self.micro_batch_size or per_gpu_batch, per_gpu_batch)}']
+        generators = [branch.target_generator for branch in self.branches.values()]
+        parts += [g.describe_batch(per_gpu_batch * world_size) for g in generators if hasattr(g, 'describe_batch')]
         return '; '.join(parts)
 
     def targets(self, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:

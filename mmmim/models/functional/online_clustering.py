@@ -72,8 +72,9 @@ def online_clustering(
 ) -> tuple[Tensor, SinkhornScaling]:
     """Clustering loss of tokens, and the scaling that gives their assignments.
 
-    Logits are linear in the L2-normalised tokens. Assignments are Sinkhorn-Knopp on ``logits / target_temperature`` without gradient; the loss is the mean over all
-    tokens of the cross-entropy between them and ``softmax(logits / temperature)``.
+    Logits are linear in the L2-normalised tokens. Assignments are Sinkhorn-Knopp on ``logits / target_temperature``
+    without gradient; the loss is the mean over all tokens of the cross-entropy between them and
+    ``softmax(logits / temperature)``.
 
     Args:
         tokens: ``[P, B, D]``: P groups balanced on their own (the positions in CAPI), B tokens of each on this rank.

@@ -18,9 +18,12 @@ def patch_grid(size: tuple[int, int] | torch.Size, patch_size: int) -> tuple[int
     """
     height, width = int(size[-2]), int(size[-1])
     if height % patch_size or width % patch_size:
-        low, high = (max(height // patch_size, 1), max(width // patch_size, 1)), (
-            math.ceil(height / patch_size),
-            math.ceil(width / patch_size),
+        low, high = (
+            (max(height // patch_size, 1), max(width // patch_size, 1)),
+            (
+                math.ceil(height / patch_size),
+                math.ceil(width / patch_size),
+            ),
         )
         raise InputError(
             f'The patch size {patch_size} does not divide an image of {height} x {width} pixels: resize or crop to '

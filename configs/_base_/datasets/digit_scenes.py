@@ -1,0 +1,56 @@
+# DigitScenes, one digit on a photograph at 32 px: written on first use, see docs/en/dataset_prepare.md.
+train_dataloader = dict(
+    num_workers=1,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='mmmim.PositionSampler', shuffle=True),
+    dataset=dict(
+        type='mmmim.SeededDataset',
+        dataset=dict(
+            type='mmmim.DigitScenes',
+            data_root='data/digit_scenes',
+            subset='single',
+            split='train',
+            pipeline=[
+                dict(type='mmmim.LoadImage'),
+                dict(
+                    type='mmpretrain.RandomResizedCrop',
+                    scale=32,
+                    crop_ratio_range=(0.6, 1.0),
+                    interpolation='bicubic',
+                    backend='pillow',
+                ),
+                dict(type='mmpretrain.PackInputs'),
+            ],
+        ),
+    ),
+)
+
+val_dataloader = dict(
+    batch_size=250,
+    num_workers=0,
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmmim.DigitScenes',
+        data_root='data/digit_scenes',
+        subset='single',
+        split='val',
+        pipeline=[dict(type='mmmim.LoadImage'), dict(type='mmpretrain.PackInputs')],
+    ),
+)
+test_dataloader = dict(
+    batch_size=250,
+    num_workers=0,
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmmim.DigitScenes',
+        data_root='data/digit_scenes',
+        subset='single',
+        split='test',
+        pipeline=[dict(type='mmmim.LoadImage'), dict(type='mmpretrain.PackInputs')],
+    ),
+)
+val_cfg = dict(type='mmengine.ValLoop')
+test_cfg = dict(type='mmengine.TestLoop')
+val_evaluator = dict(type='mmmim.MeanLosses')
+test_evaluator = dict(type='mmmim.MeanLosses')

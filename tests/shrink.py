@@ -1,0 +1,69 @@
+"""One function that makes any pre-training config of the repository small enough for a test."""
+
+from typing import Any
+
+import numpy as np
+from mmengine import Config
+from PIL import Image
+
+#: Largest value of an option in a shrunk model.
+CAPS = {
+    'depth': 2,
+    'embed_dim': 48,
+    'context_dim': 48,
+    'in_dim': 48,
+    'num_heads': 2,
+    'num_registers': 4,
+    'num_prototypes': 32,
+    'chunk_tokens': 8,
+}
+PATCHES_PER_SIDE = 8
+
+
+def _cap(node: Any) -> None:
+    """Cap options in place, at any depth."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    for child in children:
+        _cap(child)
+    if isinstance(node, dict):
+        for key, cap in CAPS.items():
+            if isinstance(node.get(key), int):
+                node[key] = min(node[key], cap)
+
+
+def write_images(folder: Any, number: int = 8, size: int = 40) -> None:
+    """A flat folder of noise images."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(number):
+        Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f'{i}.png')
+
+
+def shrink(cfg: Config, images: Any, work_dir: Any) -> Config:
+    """A config of the same parts that takes one step on a CPU in a second.
+
+    Widths, depths and the batch are capped; images of ``images`` (a folder) replace the data set's, at 8 x 8 patches
+    of the config's own patch size.
+    """
+    cfg = cfg.copy()
+    _cap(cfg.model)
+    loader = cfg.train_dataloader
+    loader.update(batch_size=4, num_workers=0)
+    if 'global_batch_size' in cfg:
+        cfg.global_batch_size, loader['batch_size'] = 4, None
+    if cfg.model.get('micro_batch_size'):
+        cfg.model.micro_batch_size = 2
+    dataset = loader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    for transform in dataset.pipeline:
+        if 'scale' in transform:
+            transform.scale = PATCHES_PER_SIDE * loader.collate_fn.patch_size
+    dataset.update(type='mmmim.ImageFolder', data_root=str(images))
+    for key in ('subset', 'split'):
+        dataset.pop(key, None)
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    cfg.train_cfg.max_iters = 1
+    cfg.default_hooks.logger.interval = 1
+    cfg.work_dir = str(work_dir)
+    return cfg

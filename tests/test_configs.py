@@ -1,0 +1,99 @@
+"""Every config of the repository builds at full size, and takes a real step at a small one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+
+import mmmim
+from mmmim.engine import Runner
+from mmmim.registry import MODELS
+from tests.paths import ROOT
+from tests.shrink import shrink, write_images
+
+CONFIGS = mmmim.list_models()
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('images')
+    write_images(folder)
+    return folder
+
+
+def load(name):
+    return Config.fromfile(ROOT / f'configs/{name}.py')
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 6
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_config(name, images, tmp_path):
+    cfg = load(name)
+    with torch.device('meta'):
+        full = MODELS.build(cfg.model)
+    assert next(full.parameters()).is_meta
+
+    small = shrink(cfg, images, tmp_path)
+    runner = Runner.from_cfg(small)
+    runner.model.init_weights()
+    before = {key: value.clone() for key, value in runner.model.state_dict().items()}
+    after = runner.train().state_dict()
+    moved = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    trained = {name for name, p in runner.model.named_parameters() if p.requires_grad}
+    assert moved >= trained
+    assert runner.iter == 1
+    log = {key: buffer.data[0][-1] for key, buffer in runner.message_hub.log_scalars.items()}
+    assert log['train/skipped'] == 0
+    losses = [value for key, value in log.items() if key.startswith('train/loss')]
+    assert losses
+    assert all(0 < value < 1e3 for value in losses)
+    assert log['train/grad_norm'] > 0
+    assert list(Path(tmp_path).glob('iter_1.pth'))
+
+
+def walk_types(node):
+    if isinstance(node, dict):
+        if isinstance(node.get('type'), str):
+            yield node['type']
+        for value in node.values():
+            yield from walk_types(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from walk_types(value)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_types_carry_their_package(name):
+    types = set(walk_types(load(name).to_dict()))
+    assert types
+    assert [kind for kind in types if '.' not in kind] == []
+
+
+def test_recipe_of_vit_l():
+    cfg = load('capi/vitl14')
+    assert cfg.global_batch_size == 16384
+    assert cfg.train_cfg.max_iters == 500_000
+    assert cfg.optim_wrapper.dtype == 'bfloat16'
+    branch = cfg.model.branches.capi
+    assert (branch.head.temperature, branch.target_generator.target_temperature) == (0.12, 0.06)
+    assert branch.target_generator.num_prototypes == branch.head.num_prototypes == 16384
+    masking = cfg.train_dataloader.collate_fn.masking
+    assert (masking.mask_ratio, masking.predict_ratio, masking.roll) == (0.65, 0.05, True)
+    crop = cfg.train_dataloader.dataset.dataset.pipeline[1]
+    assert (crop.scale, crop.crop_ratio_range, crop.interpolation) == (224, (0.6, 1.0), 'bicubic')
+
+
+def test_sizes_of_the_paper():
+    encoders = {name: load(f'capi/{name}').model.backbone for name in ('vitl14', 'vitb14', 'vits14')}
+    assert [(e.depth, e.embed_dim, e.embed_dim // e.num_heads) for e in encoders.values()] == [
+        (24, 1024, 64),
+        (12, 768, 64),
+        (12, 384, 64),
+    ]
+    with torch.device('meta'):
+        backbone = MODELS.build(encoders['vitl14'])
+    assert sum(p.numel() for p in backbone.parameters()) / 1e6 == pytest.approx(302, rel=0.01)
