@@ -30,7 +30,7 @@ val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
 
 optim_wrapper = dict(dtype=None, optimizer=dict(lr=2e-3))
-train_cfg = dict(max_iters=1500, val_interval=500)
+train_cfg = dict(max_iters=1000, val_interval=500)
 default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(interval=500, max_keep_ckpts=1),
