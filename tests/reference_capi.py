@@ -51,9 +51,7 @@ ARRAYS = {
     'predictions': '[M_total,Dp] predictor output after its norm',
     'logits': '[M_total,K] student head',
     'capi_loss, clustering_loss': 'scalars',
-    'eval_global, eval_registers, eval_featmap': (
-        'student in eval mode on the full image: [B,Dp], [B,R,D], [B,h,w,D]'
-    ),
+    'eval_global, eval_registers, eval_featmap': 'student in eval mode on the full image: [B,Dp], [B,R,D], [B,h,w,D]',
     'sd.{student,student_head,teacher,clustering}.*': (
         'weights in the key layout of the reference (teacher differs from student on purpose)'
     ),
@@ -78,7 +76,9 @@ def patch_coordinates(height, width, dtype):
 
 def border_coordinates(count, dtype):
     """``count`` points around the border of the unit square, a quarter of them on each side."""
-    side = count // 4
+    side, rest = divmod(count, 4)
+    if rest:
+        raise ValueError(f'{count} registers cannot be spread evenly over four sides.')
     steps = [i / side for i in range(side)]
     points = [(c, 0) for c in steps] + [(1, c) for c in steps] + [(1 - c, 1) for c in steps]
     points += [(0, 1 - c) for c in steps]
@@ -320,7 +320,7 @@ def average(teacher, student, momentum):
             mine.copy_(momentum * mine + (1 - momentum) * other)
 
 
-def factors(name, shape, student):
+def factors(name, student):
     """Factors of the learning rate and of the weight decay for a parameter of the student or of its head."""
     lr, decay = 1.0, 1.0
     if name.startswith('patch_embed.'):
@@ -332,6 +332,11 @@ def factors(name, shape, student):
     if name.endswith('.bias'):
         decay = student['bias_wd_factor']
     return lr, decay
+
+
+def norm(x):
+    """Norm of a tensor, in float64: a float32 sum of a million squares is wrong in the fifth digit."""
+    return x.double().square().sum().sqrt()
 
 
 class Run:
@@ -357,7 +362,7 @@ class Run:
         groups = []
         for module in (self.student, self.head):
             for name, parameter in module.named_parameters():
-                lr, decay = factors(name, parameter.shape, options)
+                lr, decay = factors(name, options)
                 group = {'params': [parameter], 'lr_factor': lr, 'weight_decay': options['weight_decay'] * decay}
                 groups.append(group)
         self.optimiser = self.adamw(groups, options)
@@ -402,7 +407,7 @@ class Run:
 
     def gradient_norms(self):
         return {
-            f'gradnorm.{name}.{key}': parameter.grad.norm()
+            f'gradnorm.{name}.{key}': norm(parameter.grad)
             for name, module in self.modules.items()
             if name != 'teacher'
             for key, parameter in module.named_parameters()
@@ -419,7 +424,7 @@ class Run:
 
     def norms(self):
         return {
-            f'traj.final_norm.{name}.{key}': parameter.norm()
+            f'traj.final_norm.{name}.{key}': norm(parameter)
             for name, module in self.modules.items()
             for key, parameter in module.named_parameters()
         }
@@ -430,7 +435,7 @@ class Run:
         options = self.settings['optimiser']['student']
         for module in (self.student, self.head):
             for name, parameter in module.named_parameters():
-                key = str(factors(name, parameter.shape, options))
+                key = str(factors(name, options))
                 counts[key] = counts.get(key, 0) + parameter.numel()
         return counts
 

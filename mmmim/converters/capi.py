@@ -67,6 +67,8 @@ def convert_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         )
     converted: dict[str, Tensor] = {}
     for key, value in weights.items():
+        if value.numel() == 0:  # a model without registers
+            continue
         name = str(reference_key(key))
         if name in converted and not torch.equal(converted[name], value):
             raise InputError(f'{key} differs from the rotary table of another layer; mmmim has one for all layers.')

@@ -10,9 +10,11 @@ from mmmim.converters.capi import CLUSTERING, HEAD, backbone_key, convert_weight
 from mmmim.engine.optim_constructor import parameter_groups
 from mmmim.engine.optim_wrapper import OptimWrapper
 from mmmim.models import MaskedImageModeling
+from mmmim.models.layers import patch_grid
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.checkpoint import load_state_dict
 
 from .report import Fixture
 
@@ -54,7 +56,13 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
     Raises:
         InputError: Weights and sidecar disagree.
     """
-    weights = {key: torch.from_numpy(value) for key, value in fixture.group('sd.').items()}
+    weights = {key: torch.from_numpy(value).float() for key, value in fixture.group('sd.').items()}
+    sides = ('student.', 'student_head.', 'teacher.', 'clustering.')
+    if unknown := [key for key in weights if not key.startswith(sides)]:
+        raise InputError(f'The recorded run has weights that CAPI has not: {", ".join(unknown[:5])}.')
+    for side in sides:
+        if not any(key.startswith(side) for key in weights):
+            raise InputError(f'The recorded run lacks the weights sd.{side}*.')
 
     def part(name: str, prefix: str) -> dict[str, Tensor]:
         found = {k.removeprefix(f'{name}.'): v for k, v in weights.items() if k.startswith(f'{name}.')}
@@ -79,9 +87,11 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
     wrong = {key: value for key, value in expected.items() if fixture.settings.get(key, value) != value}
     if wrong:
         raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
-    temperatures = fixture.setting('temperatures')
-    branch['head']['temperature'] = branch['target_generator']['temperature'] = temperatures['student']
-    branch['target_generator']['target_temperature'] = temperatures['teacher']
+    if fixture.settings.get('drop_path', 0.0):
+        raise InputError('The recorded run has drop_path, whose random draws are not recorded: it cannot be replayed.')
+    temperature = fixture.setting('temperatures.student')
+    branch['head']['temperature'] = branch['target_generator']['temperature'] = temperature
+    branch['target_generator']['target_temperature'] = fixture.setting('temperatures.teacher')
     config['data_preprocessor'] = {
         'type': 'mmmim.MIMDataPreprocessor',
         'mean': [0.0] * backbone['in_channels'],
@@ -89,23 +99,32 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
         'bgr_to_rgb': False,
     }
     model = MODELS.build(config)
-    model.load_state_dict(student | clustering | {f'teacher.{key}': value for key, value in teacher.items()})
+    state = student | clustering | {f'teacher.{key}': value for key, value in teacher.items()}
+    load_state_dict(model, state, 'the recorded run')
     return model.train()
 
 
 def _batch(fixture: Fixture, patch_size: int, prefix: str = '') -> tuple[Tensor, PatchMask]:
     """Images and masks of the recording (``prefix=''``) or of a step of its trajectory (``traj.0.``)."""
-    images = torch.from_numpy(fixture.array(f'{prefix}images'))
-    batch, grid = len(images), (images.shape[2] // patch_size, images.shape[3] // patch_size)
+    images = torch.from_numpy(fixture.array(f'{prefix}images')).float()
+    if images.ndim != 4 or not len(images):
+        raise InputError(f'{prefix}images must be [B, 3, H, W], not {list(images.shape)}.')
+    batch, grid = len(images), patch_grid(images.shape[2:], patch_size)
     size = grid[0] * grid[1]
 
     def rows(name: str) -> Tensor:
         flat = torch.from_numpy(fixture.array(prefix + name))
-        if flat.numel() % batch:
-            raise InputError(f'{prefix}{name} has {flat.numel()} indices, not the same number for each of {batch}.')
-        index = flat.view(batch, -1)
+        name = prefix + name
+        if flat.ndim != 1 or flat.is_floating_point() or not flat.numel() or flat.numel() % batch:
+            raise InputError(
+                f'{name} must be a list of indices, as many for each of the {batch} images, not {flat.dtype} '
+                f'{list(flat.shape)}.'
+            )
+        if flat.min() < 0 or flat.max() >= batch * size:
+            raise InputError(f'{name} goes beyond the {batch} x {size} patches.')
+        index = flat.long().view(batch, -1)
         if not torch.equal(index // size, torch.arange(batch).unsqueeze(1).expand_as(index)):
-            raise InputError(f'{prefix}{name} is not ordered by image.')
+            raise InputError(f'{name} must be ordered by image and have as many indices of each.')
         return index % size
 
     mask = PatchMask(rows('visible_indices'), rows('predict_indices').unsqueeze(1), torch.arange(batch), grid)
@@ -113,7 +132,20 @@ def _batch(fixture: Fixture, patch_size: int, prefix: str = '') -> tuple[Tensor,
 
 
 def _norm(value: Tensor) -> np.ndarray:
-    return value.detach().norm().numpy()
+    # In fp64: torch's fp32 norm of millions of elements is off by more than the tolerance.
+    return value.detach().double().norm().numpy()
+
+
+def _norms(fixture: Fixture, prefix: str, values: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Norms of the recorded weights or gradients that the model has; 0 for weights without elements."""
+    norms = {}
+    for name in fixture.group(prefix):
+        recorded = fixture.arrays.get(f'sd.{name}')
+        if recorded is not None and recorded.size == 0:
+            norms[name] = np.float32(0.0)
+        elif (value := values.get(_model_key(name))) is not None:
+            norms[name] = _norm(value)
+    return norms
 
 
 def _forward_quantities(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
@@ -122,9 +154,9 @@ def _forward_quantities(model: MaskedImageModeling, images: Tensor, mask: PatchM
     clustering = branch.target_generator
     assert model.teacher is not None
     tokens = model.teacher.encode(images).visible
+    everywhere = torch.arange(tokens.shape[1]).expand(len(tokens), -1)
     with torch.no_grad():
-        _, shift, prototype, token = clustering.cluster(tokens)
-        assignments = clustering.assign(tokens, shift, prototype, token.T)
+        _, assignments = clustering.cluster(tokens, everywhere, torch.arange(len(tokens)).unsqueeze(1))
     targets = model.targets(images, mask, differentiable=False)
     context = model.backbone(images, mask)
     prediction = branch.neck(context, mask)
@@ -143,11 +175,19 @@ def _forward_quantities(model: MaskedImageModeling, images: Tensor, mask: PatchM
     }
 
 
-def _optimiser(model: MaskedImageModeling, settings: dict[str, Any]) -> OptimWrapper:
+def _optimiser(model: MaskedImageModeling, fixture: Fixture) -> OptimWrapper:
     """AdamW with the recorded groups, in units: a group's ``lr`` is its factor."""
-    student, clustering = settings['student'], settings['clustering']
+    factors = ('norm_weight_wd_factor', 'bias_wd_factor', 'patch_embed_lr_factor', 'rope_lr_factor')
+    common = ('type', 'betas', 'eps', 'weight_decay')
+    student = {key: fixture.setting(f'optimiser.student.{key}') for key in (*common, *factors)}
+    clustering = {key: fixture.setting(f'optimiser.clustering.{key}') for key in common}
     if student['type'] != 'AdamW' or any(student[k] != clustering[k] for k in ('type', 'betas', 'eps')):
-        raise InputError('The replay has one AdamW for student and clustering: their type, betas and eps must agree.')
+        raise InputError(
+            'The replay has one AdamW for student and clustering: both must be of type AdamW, and their betas and eps '
+            'must agree.'
+        )
+    if student['rope_lr_factor'] != 0:
+        raise InputError('The rotary table is a constant in mmmim: rope_lr_factor must be 0.')
     decay, patch_lr = student['weight_decay'], student['patch_embed_lr_factor']
     rules = [
         {'match': r'target_generator\.', 'decay_mult': clustering['weight_decay'], 'lr_mult': -1.0},
@@ -165,15 +205,12 @@ def _optimiser(model: MaskedImageModeling, settings: dict[str, Any]) -> OptimWra
 
 def _trajectory(model: MaskedImageModeling, fixture: Fixture) -> dict[str, Any]:
     """Optimiser steps through the training step itself: losses before each, parameter norms after the last."""
-    wrapper = _optimiser(model, fixture.setting('optimiser'))
+    wrapper = _optimiser(model, fixture)
     computed: dict[str, Any] = {}
-    for step in range(
-        len({k.split('.')[1] for k in fixture.arrays if k.startswith('traj.') and k.split('.')[1].isdigit()})
-    ):
+    for step in sorted({int(key.split('.')[0]) for key in fixture.group('traj.') if key.split('.')[0].isdigit()}):
         prefix = f'traj.{step}.'
-        lr, clustering_lr, momentum = (
-            float(fixture.array(prefix + name)) for name in ('lr', 'clustering_lr', 'momentum')
-        )
+        rates: list[float] = [fixture.array(prefix + name).item() for name in ('lr', 'clustering_lr', 'momentum')]
+        lr, clustering_lr, momentum = rates
         for group in wrapper.optimizer.param_groups:
             group['lr'] = clustering_lr if group['factor'] < 0 else lr * group['factor']
         images, mask = _batch(fixture, model.backbone.patch_size, prefix)
@@ -182,9 +219,8 @@ def _trajectory(model: MaskedImageModeling, fixture: Fixture) -> dict[str, Any]:
         model.teacher.update(model, momentum, wrapper.skipped)
         computed[f'{prefix}capi_loss'] = losses['loss_capi']
         computed[f'{prefix}clustering_loss'] = losses['loss_capi_clustering']
-    final = model.state_dict()
-    for name in fixture.group('traj.final_norm.'):
-        computed[f'traj.final_norm.{name}'] = _norm(final[_model_key(name)])
+    for name, value in _norms(fixture, 'traj.final_norm.', model.state_dict()).items():
+        computed[f'traj.final_norm.{name}'] = value
     return computed
 
 
@@ -203,11 +239,9 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
     model = build_model(fixture)
     images, mask = _batch(fixture, model.backbone.patch_size)
     computed: dict[str, Any] = _forward_quantities(model, images, mask)
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    for name in fixture.group('gradnorm.'):
-        gradient = gradients.get(_model_key(name))
-        if gradient is not None:
-            computed[f'gradnorm.{name}'] = _norm(gradient)
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    for name, value in _norms(fixture, 'gradnorm.', gradients).items():
+        computed[f'gradnorm.{name}'] = value
     model.zero_grad()
 
     with torch.no_grad():

@@ -33,8 +33,10 @@ class Fixture:
                 raise InputError(f'{file} does not exist: a recorded run is NAME.npz with its settings in NAME.json.')
         try:
             settings = json.loads(sidecar.read_text())
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f'{sidecar} is not JSON: {error}.') from None
+        if not isinstance(settings, dict):
+            raise InputError(f'{sidecar} is no table of settings but a {type(settings).__name__}.')
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -43,10 +45,13 @@ class Fixture:
         return cls(arrays, settings)
 
     def setting(self, name: str) -> Any:
-        """A setting that must be there."""
-        if name not in self.settings:
-            raise InputError(f'The JSON sidecar lacks {name!r}.')
-        return self.settings[name]
+        """A setting that must be there; ``optimiser.student`` is ``student`` inside ``optimiser``."""
+        node: Any = self.settings
+        for part in name.split('.'):
+            if not isinstance(node, dict) or part not in node:
+                raise InputError(f'The JSON sidecar lacks {name!r}.')
+            node = node[part]
+        return node
 
     def array(self, name: str) -> np.ndarray:
         """An array that must be there."""

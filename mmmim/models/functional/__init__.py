@@ -2,6 +2,6 @@
 
 from .cross_entropy import soft_cross_entropy
 from .online_clustering import online_clustering
-from .sinkhorn import SinkhornScaling, sinkhorn_knopp_
+from .sinkhorn import sinkhorn_knopp_
 
-__all__ = ['SinkhornScaling', 'online_clustering', 'sinkhorn_knopp_', 'soft_cross_entropy']
+__all__ = ['online_clustering', 'sinkhorn_knopp_', 'soft_cross_entropy']

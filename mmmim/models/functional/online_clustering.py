@@ -1,8 +1,8 @@
 """Online clustering of teacher tokens (CAPI, arXiv 2502.08769).
 
 The tensors of logits and assignments, ``[N, B, K]``, are by far the largest of a training step. Positions are
-independent, so they are processed in chunks: each chunk forms its assignments, its loss and the gradient of that
-loss, and only vectors survive it.
+independent, so they are processed in chunks: each chunk forms its assignments, hands out those that are targets, and
+forms its loss and the gradient of that loss.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .sinkhorn import SinkhornScaling, sinkhorn_knopp_
+from .sinkhorn import sinkhorn_knopp_
 
 
-def _chunk_gradient_(logits: Tensor, assignments: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy summed over tokens, and its gradient, which replaces ``logits`` (all ``[P, B, K]``)."""
+def _cross_entropy_gradient_(logits: Tensor, assignments: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy summed over tokens, and its gradient, which replaces ``logits`` (all ``[tokens, K]``)."""
     logits.mul_(1 / temperature)
     logits.sub_(logits.amax(dim=-1, keepdim=True))
     mass = assignments.sum(dim=-1)
@@ -28,72 +28,93 @@ def _chunk_gradient_(logits: Tensor, assignments: Tensor, temperature: float) ->
 class _OnlineClustering(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, temperatures: tuple[float, float], iterations: int,
-        eps: float, chunk_size: int, with_gradient: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        groups, batch, _ = tokens.shape
-        target_temperature, temperature = temperatures
+        ctx: Any,
+        tokens: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        where: Tensor,
+        image: Tensor,
+        options: dict[str, Any],
+        with_gradient: bool,
+    ) -> tuple[Tensor, Tensor]:
+        batch, num_patches, _ = tokens.shape
+        step = max((options['chunk_tokens'] or tokens.shape[0] * num_patches) // batch, 1)
+        step = step if options['positional'] else num_patches
         loss = tokens.new_zeros((), dtype=torch.float32)
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        scalings = []
-        for chunk in tokens.split(chunk_size):
-            chunk = F.normalize(chunk, dim=-1, eps=1e-7)  # here, not before: a copy of all tokens would be large
-            logits = F.linear(chunk, weight, bias).float()
-            assignments = logits / target_temperature
-            scalings.append(sinkhorn_knopp_(assignments, iterations, eps))
-            chunk_loss, gradient = _chunk_gradient_(logits, assignments, temperature)
+        targets = tokens.new_zeros(*where.shape, len(weight), dtype=torch.float32)
+        for start in range(0, num_patches, step):
+            chunk = F.normalize(tokens[:, start : start + step], dim=-1, eps=1e-7).transpose(0, 1)
+            shape = (*chunk.shape[:2], len(weight))  # P, B, K
+            rows = chunk.flatten(0, 1)
+            logits = F.linear(rows, weight, bias).float()
+            assignments = logits / options['target_temperature']
+            groups = assignments.view(shape) if options['positional'] else assignments.unsqueeze(0)
+            sinkhorn_knopp_(groups, options['iterations'], options['eps'])
+
+            inside = (where >= start) & (where < start + step)
+            picked = assignments.view(shape)[(where - start).clamp(0, shape[0] - 1), image]
+            targets += picked.masked_fill_(~inside.unsqueeze(-1), 0.0)
+
+            chunk_loss, gradient = _cross_entropy_gradient_(logits, assignments, options['temperature'])
             loss += chunk_loss
             if with_gradient:
-                rows = gradient.flatten(0, 1)
                 with torch.autocast(rows.device.type, enabled=False):
-                    grad_weight.addmm_(rows.T, chunk.flatten(0, 1).float())
-                    grad_bias += rows.sum(dim=0)
-        scale = 1 / (groups * batch)
+                    grad_weight.addmm_(gradient.T, rows.float())
+                    grad_bias += gradient.sum(dim=0)
+        scale = 1 / (num_patches * batch)
         ctx.save_for_backward(grad_weight.mul_(scale), grad_bias.mul_(scale))
-        vectors = [torch.cat(parts) for parts in zip(*((s.shift, s.prototype, s.token) for s in scalings), strict=True)]
-        ctx.mark_non_differentiable(*vectors)
-        return (loss * scale, *vectors)
+        ctx.mark_non_differentiable(targets)
+        return loss * scale, targets
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_weight, grad_bias = ctx.saved_tensors
-        return None, grad_weight * grads[0], grad_bias * grads[0], None, None, None, None, None
+        return None, grad_weight * grads[0], grad_bias * grads[0], None, None, None, None
 
 
 def online_clustering(
     tokens: Tensor,
     weight: Tensor,
     bias: Tensor,
+    where: Tensor,
+    image: Tensor,
+    positional: bool = True,
     target_temperature: float = 0.06,
     temperature: float = 0.12,
     iterations: int = 3,
     eps: float = 1e-8,
     chunk_tokens: int | None = None,
-) -> tuple[Tensor, SinkhornScaling]:
-    """Clustering loss of tokens, and the scaling that gives their assignments.
+) -> tuple[Tensor, Tensor]:
+    """Clustering loss of a batch, and the assignments of some of its tokens.
 
     Logits are linear in the L2-normalised tokens. Assignments are Sinkhorn-Knopp on ``logits / target_temperature``
     without gradient; the loss is the mean over all tokens of the cross-entropy between them and
     ``softmax(logits / temperature)``.
 
     Args:
-        tokens: ``[P, B, D]``: P groups balanced on their own (the positions in CAPI), B tokens of each on this rank.
-            They get no gradient.
+        tokens: ``[B, N, D]``; they get no gradient.
         weight: ``[K, D]``.
         bias: ``[K]``.
+        where: Patches whose assignments are wanted, ``[G, M]``, int64 in ``[0, N)``.
+        image: Their images, int64 in ``[0, B)``, broadcast to ``[G, M]``.
+        positional: Whether each position is balanced on its own over the batch, or all tokens together.
         target_temperature: Of the assignments.
         temperature: Of the prediction.
         iterations: Of Sinkhorn-Knopp.
         eps: Of Sinkhorn-Knopp.
-        chunk_tokens: Tokens processed at a time, rounded down to whole groups but at least one: three tensors of
-            ``chunk_tokens x K`` are alive at once. None: all.
+        chunk_tokens: Tokens processed at a time, rounded down to whole positions but at least one: about three
+            tensors of ``chunk_tokens x K`` are alive at once. None, or without ``positional``: all.
 
     Returns:
-        Scalar loss, and scaling.
+        Scalar loss, and assignments ``[G, M, K]``, fp32, without gradient.
     """
-    groups, batch, _ = tokens.shape
-    chunk_size = groups if chunk_tokens is None else max(chunk_tokens // batch, 1)
-    loss, *vectors = _OnlineClustering.apply(
-        tokens, weight, bias, (target_temperature, temperature), iterations, eps, chunk_size, torch.is_grad_enabled()
-    )
-    return loss, SinkhornScaling(*vectors)
+    options = {
+        'positional': positional,
+        'target_temperature': target_temperature,
+        'temperature': temperature,
+        'iterations': iterations,
+        'eps': eps,
+        'chunk_tokens': chunk_tokens,
+    }
+    return _OnlineClustering.apply(tokens, weight, bias, where, image, options, torch.is_grad_enabled())

@@ -1,7 +1,6 @@
 """CAPI's targets: soft assignments of teacher tokens to online clusters."""
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -62,58 +61,39 @@ class OnlineClustering(BaseModule):
         over = 'at each position on its own' if self.positional else 'with all positions together'
         return f'Sinkhorn-Knopp balances {self.weight.shape[0]} prototypes over {images} images, {over}'
 
-    def cluster(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def cluster(self, tokens: Tensor, where: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Cluster teacher tokens.
 
         Args:
-            tokens: ``[B, N, D]``, without gradient.
+            tokens: ``[B, N, D]``.
+            where: Patches whose assignments are wanted, ``[G, M]``.
+            image: Their images, broadcast to ``[G, M]``.
 
         Returns:
-            Clustering loss (scalar) and what :meth:`assign` needs: shift ``[N, K]``, prototype scale ``[N, K]`` and
-            token scale ``[N, B]``.
+            Clustering loss (scalar) and assignments ``[G, M, K]``.
 
         Raises:
             InputError: A single image over all ranks: there is nothing to balance.
         """
-        batch, num_patches, _ = tokens.shape
-        if batch * get_world_size() < 2:
+        if len(tokens) * get_world_size() < 2:
             raise InputError(
                 'Sinkhorn-Knopp balances prototypes over the images of a batch and got 1 image: every prototype would '
                 'get the same share. Use a batch of at least 2 images (train_dataloader.batch_size or '
                 'global_batch_size); the paper uses as many images as prototypes.'
             )
-        grouped = tokens.transpose(0, 1)
-        if not self.positional:
-            grouped = grouped.reshape(1, num_patches * batch, -1)
-        loss, scaling = online_clustering(
-            grouped,
+        return online_clustering(
+            tokens,
             self.weight,
             self.bias,
+            where,
+            image,
+            self.positional,
             self.target_temperature,
             self.temperature,
             self.iterations,
             self.eps,
             self.chunk_tokens,
         )
-        shift, prototype = (v.expand(num_patches, -1) for v in (scaling.shift, scaling.prototype))
-        return loss, shift, prototype, scaling.token.reshape(num_patches, batch)
-
-    @torch.no_grad()
-    def assign(self, tokens: Tensor, shift: Tensor, prototype: Tensor, token: Tensor) -> Tensor:
-        """Assignments of tokens from the scaling of the batch they belong to.
-
-        Args:
-            tokens: ``[..., D]``.
-            shift: ``[..., K]``.
-            prototype: ``[..., K]``.
-            token: ``[...]``.
-
-        Returns:
-            ``[..., K]``, fp32.
-        """
-        logits = F.linear(F.normalize(tokens, dim=-1, eps=1e-7), self.weight, self.bias)
-        scores = logits.float() / self.target_temperature
-        return scores.sub_(shift).exp_().mul_(prototype).mul_(token.unsqueeze(-1))
 
     def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
         """Targets of the predicted patches.
@@ -130,11 +110,5 @@ class OnlineClustering(BaseModule):
         if teacher is None:
             raise InputError("OnlineClustering needs a teacher: set model.teacher=['backbone', ...].")
         tokens = teacher.encode(images).visible
-        loss, shift, prototype, token = self.cluster(tokens)
-        where, image = mask.flat_predict(), mask.image_index.unsqueeze(1)
-        step = max((self.chunk_tokens or where.numel()) // where.shape[1], 1)
-        targets = [
-            self.assign(tokens[i, n], shift[n], prototype[n], token[n, i])
-            for n, i in zip(where.split(step), image.split(step), strict=True)
-        ]
-        return Target(patches=torch.cat(targets), losses={'loss_clustering': loss})
+        loss, targets = self.cluster(tokens, mask.flat_predict(), mask.image_index.unsqueeze(1))
+        return Target(patches=targets, losses={'loss_clustering': loss})
