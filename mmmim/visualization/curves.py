@@ -138,7 +138,7 @@ def _draw_panel(ax: Axes, key: str, runs: Mapping[str, Curves]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(labelsize=8)
     if ax.get_yscale() == 'linear' and 'lr' in key:
-        ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 3))
+        ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 3), useOffset=False)
     ax.grid(True, which='major', alpha=0.3, linewidth=0.6)
     ax.spines[['top', 'right']].set_visible(False)
 
