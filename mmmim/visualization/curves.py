@@ -137,8 +137,8 @@ def _draw_panel(ax: Axes, key: str, runs: Mapping[str, Curves]) -> None:
     ax.xaxis.set_major_formatter(EngFormatter(sep=''))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(labelsize=8)
-    if ax.get_yscale() == 'linear' and 'lr' in key:
-        ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 3), useOffset=False)
+    if ax.get_yscale() == 'linear':
+        ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 3) if 'lr' in key else (-4, 5), useOffset=False)
     ax.grid(True, which='major', alpha=0.3, linewidth=0.6)
     ax.spines[['top', 'right']].set_visible(False)
 

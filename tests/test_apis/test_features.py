@@ -85,6 +85,29 @@ def test_backbone_for_downstream_tasks(checkpoint):
     assert not frozen(images)[0].requires_grad
 
 
+def test_a_segmentor_of_mmsegmentation_trains_on_it(checkpoint):
+    path, _ = checkpoint
+    head = {
+        'type': 'mmseg.FCNHead',
+        'in_channels': DIM,
+        'channels': 8,
+        'num_convs': 1,
+        'num_classes': 3,
+        'loss_decode': {'type': 'mmseg.CrossEntropyLoss'},
+    }
+    backbone = {'type': 'mmmim.PretrainedBackbone', 'checkpoint': str(path), 'frozen': True}
+    segmentor = MODELS.build(
+        {'type': 'mmseg.EncoderDecoder', 'backbone': backbone, 'decode_head': head, 'test_cfg': {'mode': 'whole'}}
+    )
+    before = {key: value.clone() for key, value in segmentor.backbone.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in segmentor.parameters() if p.requires_grad], lr=0.1)
+    logits = segmentor.train().decode_head(segmentor.extract_feat(torch.randn(2, 3, 16, 24)))
+    assert logits.shape == (2, 3, 4, 6)
+    logits.square().mean().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[key]) for key, value in segmentor.backbone.state_dict().items())
+
+
 def test_checkpoints_that_do_not_fit_are_refused(checkpoint, tmp_path):
     path, _ = checkpoint
     good = torch.load(path)

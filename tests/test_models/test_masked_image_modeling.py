@@ -302,6 +302,22 @@ def test_bf16_autocast_keeps_parameters_and_losses_in_fp32():
     assert losses['loss'] != plain['loss']
 
 
+@pytest.mark.parametrize('registers', [0, 4])
+def test_tokens_are_fp32_under_autocast_and_bf16_in_a_bf16_model(registers):
+    config = capi_config()
+    config['backbone']['num_registers'] = registers
+    model, data = MODELS.build(config).eval(), batch(2)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        context = model.backbone(data['inputs'], data['mask'], layers=(0,))
+        prediction = model.branches['capi'].neck(context, data['mask'])
+    assert context.visible.dtype == context.hidden[0].dtype == prediction.patches.dtype == torch.float32
+    model = model.bfloat16()
+    context = model.backbone(data['inputs'].bfloat16(), data['mask'])
+    prediction = model.branches['capi'].neck(context, data['mask'])
+    logits = model.branches['capi'].head(prediction.patches)
+    assert context.visible.dtype == prediction.patches.dtype == logits.dtype == torch.bfloat16
+
+
 def test_describe_batch_names_every_size():
     text = build('capi', micro_batch_size=4).describe_batch(per_gpu_batch=16, world_size=2)
     assert 'micro-batches of 4' in text

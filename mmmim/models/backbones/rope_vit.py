@@ -103,7 +103,8 @@ class RoPEViT(BaseModule):
         grid = patch_grid(images.shape[-2:], self.patch_size)
         coordinates = grid_coordinates(grid, images.device)
         seen = coordinates.unsqueeze(0) if mask is None else coordinates[mask.visible]
-        x = self.patch_embed(images, mask)
+        # Under autocast the residual stream keeps the parameters' precision, with or without registers.
+        x = self.patch_embed(images, mask).to(self.patch_embed.weight.dtype)
         num_extra = self.num_extra_tokens
         extra_seen = scale_to_bounding_box(border_coordinates(num_extra, images.device), seen)
         if self.registers is not None:
