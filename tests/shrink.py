@@ -15,7 +15,7 @@ CAPS = {
     'num_heads': 2,
     'num_registers': 4,
     'num_prototypes': 32,
-    'chunk_tokens': 8,
+    'chunk_positions': 16,
 }
 PATCHES_PER_SIDE = 8
 

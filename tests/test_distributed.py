@@ -1,4 +1,4 @@
-"""Two gloo processes with the same global batch take the steps of one process."""
+"""Several gloo processes with the same global batch take the steps of one process."""
 
 import pytest
 import torch
@@ -10,12 +10,13 @@ from mmmim.registry import MODELS
 from tests.toys import batch, capi_config, optim_wrapper
 
 STEPS, IMAGES = 3, 8
+PARTS = {1: [slice(0, 8)], 2: [slice(0, 4), slice(4, 8)], 3: [slice(0, 3), slice(3, 6), slice(6, 8)]}
 
 
 def steps(model, wrapper, rank, world_size):
     """Losses, assignments and weights of a rank after three steps on its part of the global batches."""
     algorithm = getattr(model, 'module', model)
-    part = slice(rank * IMAGES // world_size, (rank + 1) * IMAGES // world_size)
+    part = PARTS[world_size][rank]
     losses, assignments = [], []
     for step in range(STEPS):
         data = batch(IMAGES, seed=step)
@@ -32,37 +33,43 @@ def build(positional, micro_batch_size):
     torch.manual_seed(0)
     config = capi_config(micro_batch_size=micro_batch_size)
     config['branches']['capi']['target_generator'].update(
-        positional=positional, chunk_tokens=12 if positional else None
+        positional=positional, chunk_positions=3 if positional else None
     )
     model = MODELS.build(config)
     model.init_weights()
     return model.train()
 
 
-def worker(rank, folder, positional, micro_batch_size):
+def worker(rank, folder, positional, micro_batch_size, world_size):
     torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world_size)
     model = DistributedDataParallel(build(positional, micro_batch_size))
-    result = steps(model, optim_wrapper(model), rank, 2)
+    result = steps(model, optim_wrapper(model), rank, world_size)
     torch.save(result, f'{folder}/{rank}.pth')
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize(('positional', 'micro_batch_size'), [(True, None), (True, 1), (False, None)])
-def test_two_processes_are_one(tmp_path, positional, micro_batch_size):
-    mp.spawn(worker, (str(tmp_path), positional, micro_batch_size), nprocs=2)
-    ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
+@pytest.mark.parametrize(
+    ('positional', 'micro_batch_size', 'world_size'),
+    # With three processes the batch of 8 is divided 3 : 3 : 2.
+    [(True, None, 2), (True, 1, 2), (False, None, 2), (True, 2, 3)],
+)
+def test_processes_are_one(tmp_path, positional, micro_batch_size, world_size):
+    mp.spawn(worker, (str(tmp_path), positional, micro_batch_size, world_size), nprocs=world_size)
+    ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(world_size)]
+    sizes = torch.tensor([float(part.stop - part.start) for part in PARTS[world_size]])
     model = build(positional, None)
     expected = steps(model, optim_wrapper(model), 0, 1)
     for step in range(STEPS):
         for key, value in expected['losses'][step].items():
             # Losses are means over a rank's images; gradient norm and flag are of the averaged gradients.
             values = torch.stack([rank['losses'][step][key] for rank in ranks])
-            torch.testing.assert_close(values.mean(), value, rtol=1e-5, atol=1e-6, msg=lambda m, k=key: f'{k}: {m}')
+            mean = (values * sizes).sum() / IMAGES
+            torch.testing.assert_close(mean, value, rtol=1e-5, atol=1e-6, msg=lambda m, k=key: f'{k}: {m}')
         assignments = torch.cat([rank['assignments'][step] for rank in ranks])
         torch.testing.assert_close(assignments, expected['assignments'][step], rtol=1e-4, atol=1e-6)
     for key, value in expected['weights'].items():
-        assert torch.equal(ranks[0]['weights'][key], ranks[1]['weights'][key]), key
+        assert all(torch.equal(ranks[0]['weights'][key], rank['weights'][key]) for rank in ranks), key
         torch.testing.assert_close(
             ranks[0]['weights'][key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f'{k}: {m}'
         )

@@ -12,7 +12,7 @@ model = dict(
     backbone=dict(patch_size=4, embed_dim=96, depth=4, num_heads=3, num_registers=4, drop_path_rate=0.0),
     branches=dict(
         capi=dict(
-            target_generator=dict(in_dim=96, num_prototypes=512, chunk_tokens=None),
+            target_generator=dict(in_dim=96, num_prototypes=512, chunk_positions=None),
             neck=dict(context_dim=96, embed_dim=96, depth=2, num_heads=3, drop_path_rate=0.0),
             head=dict(in_dim=96, num_prototypes=512),
         )

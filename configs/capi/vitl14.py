@@ -4,8 +4,9 @@
 # k-NN mIoU on ADE20K 29.7, attentive probe on ImageNet-1k 83.6 (not run here).
 #
 # Run: tools/dist_train.sh configs/capi/vitl14.py 8
-# `global_batch_size` is shared by all GPUs and must be divisible by their number; each GPU's part passes through the
-# student in micro-batches of `micro_batch_size` images. Sinkhorn-Knopp balances over the images of all GPUs.
+# `global_batch_size` is shared by all GPUs, however many; each GPU's part passes through the student in micro-batches
+# of `model.micro_batch_size` images. Sinkhorn-Knopp balances over the images of all GPUs; on fewer than 8, give its
+# `chunk_positions` less if memory is short.
 _base_ = [
     '../_base_/models/capi_vitl14.py',
     '../_base_/datasets/imagenet22k.py',

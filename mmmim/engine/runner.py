@@ -33,34 +33,34 @@ from mmmim.utils.checkpoint import (
 )
 
 
-def apply_global_batch_size(cfg: MutableMapping[str, Any], world_size: int) -> None:
-    """Set the per-process batch size from ``cfg['global_batch_size']``, images per optimiser step over all processes.
+def apply_global_batch_size(cfg: MutableMapping[str, Any], world_size: int, rank: int = 0) -> None:
+    """Set the batch size of a process from ``cfg['global_batch_size']``, images per optimiser step over all processes.
+
+    Where the number of processes does not divide it, the first processes have an image more;
+    :class:`~mmmim.models.MaskedImageModeling` weighs their gradients accordingly.
 
     Args:
         cfg: Has ``train_dataloader`` (a dict, changed in place) and maybe ``global_batch_size``.
         world_size: Number of processes.
+        rank: This process.
 
     Raises:
-        InputError: It is not divisible, or ``train_dataloader.batch_size`` says something else.
+        InputError: There are fewer images than processes, or ``train_dataloader.batch_size`` says something else.
     """
     total, loader = cfg.get('global_batch_size'), cfg.get('train_dataloader')
     if total is None or not isinstance(loader, MutableMapping):
         return
     if not isinstance(total, int):
         raise InputError(f'global_batch_size must be a whole number of images, not {total!r}.')
-    per_process, rest = divmod(total, world_size)
-    if rest or per_process < 1:
-        near = max(1, round(total / world_size)) * world_size
+    if total < world_size:
+        raise InputError(f'global_batch_size={total} is less than an image for each of {world_size} processes (GPUs).')
+    own = total // world_size + (rank < total % world_size)
+    if loader.get('batch_size') not in (None, own):
         raise InputError(
-            f'global_batch_size={total} does not divide by {world_size} processes (GPUs): use {near}, or another '
-            'number of processes.'
-        )
-    if loader.get('batch_size') not in (None, per_process):
-        raise InputError(
-            f'global_batch_size={total} means {per_process} images on each of {world_size} processes, but '
+            f'global_batch_size={total} means {own} images on process {rank} of {world_size}, but '
             f'train_dataloader.batch_size is {loader["batch_size"]}: set one of the two to None.'
         )
-    loader['batch_size'] = per_process
+    loader['batch_size'] = own
 
 
 @RUNNERS.register_module()
@@ -90,7 +90,7 @@ class Runner(_Runner):
         super().setup_env(env_cfg)
         total = self.cfg.get('global_batch_size')
         apply_global_batch_size(
-            {'global_batch_size': total, 'train_dataloader': self._train_dataloader}, self.world_size
+            {'global_batch_size': total, 'train_dataloader': self._train_dataloader}, self.world_size, self.rank
         )
 
     @staticmethod

@@ -117,11 +117,11 @@ def test_training_info(tmp_path):
 
     cfg = toy_config(tmp_path, train_cfg__max_iters=10)
     runner = Runner.from_cfg(cfg)
-    runner.model.describe_batch = lambda per_gpu, world_size: f'micro-batches of {per_gpu // 2}, {world_size} rank'
+    runner.model.describe_batch = lambda per_gpu, images: f'micro-batches of {per_gpu // 2} of {images}'
     runner.register_hook(Slow())
     runner.train()
     log = (Path(runner.log_dir) / f'{runner.timestamp}.log').read_text()
-    assert '1 process(es) (GPUs) x 8 images = effective batch of 8 images; micro-batches of 4, 1 rank' in log
+    assert '1 process(es) (GPUs) x 8 images = effective batch of 8 images; micro-batches of 4 of 8' in log
     for row in rows(runner):
         if 'iter' in row:
             assert row['images_per_s'] == pytest.approx(8 / row['time'], rel=1e-3)

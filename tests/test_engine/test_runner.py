@@ -223,18 +223,22 @@ def test_remote_backends_are_refused(tmp_path):
 
 
 def test_global_batch_size():
-    cfg = {'global_batch_size': 24, 'train_dataloader': {}}
-    apply_global_batch_size(cfg, 3)
-    assert cfg['train_dataloader'] == {'batch_size': 8}
+    for total, world_size, sizes in [(24, 3, [8, 8, 8]), (16384, 3, [5462, 5461, 5461]), (5, 5, [1] * 5)]:
+        for rank in range(world_size):
+            cfg = {'global_batch_size': total, 'train_dataloader': {}}
+            apply_global_batch_size(cfg, world_size, rank)
+            assert cfg['train_dataloader'] == {'batch_size': sizes[rank]}
+        assert sum(sizes) == total
     for changes, world_size, message in [
-        ({'global_batch_size': 24}, 5, 'does not divide by 5 processes.*use 25'),
-        ({'global_batch_size': 2}, 3, 'use 3'),
+        ({'global_batch_size': 2}, 3, 'less than an image for each of 3'),
         ({'global_batch_size': '24'}, 3, 'whole number'),
         ({'global_batch_size': 24, 'train_dataloader': {'batch_size': 9}}, 3, 'batch_size is 9: set one'),
     ]:
         with pytest.raises(InputError, match=message):
             apply_global_batch_size({'train_dataloader': {}, **changes}, world_size)
-    apply_global_batch_size({'global_batch_size': None, 'train_dataloader': {'batch_size': 9}}, 2)
+    cfg = {'global_batch_size': None, 'train_dataloader': {'batch_size': 9}}
+    apply_global_batch_size(cfg, 2)
+    assert cfg['train_dataloader'] == {'batch_size': 9}
 
 
 def test_global_batch_size_of_a_runner(tmp_path):

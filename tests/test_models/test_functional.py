@@ -37,8 +37,8 @@ def test_sinkhorn_knopp_balances():
 
 
 @pytest.mark.parametrize('positional', [True, False])
-@pytest.mark.parametrize('chunk_tokens', [None, 1, 12, 20])
-def test_clustering_is_that_of_autograd(chunk_tokens, positional):
+@pytest.mark.parametrize('chunk_positions', [None, 1, 3, 20])
+def test_clustering_is_that_of_autograd(chunk_positions, positional):
     torch.manual_seed(0)
     tokens = torch.randn(5, 7, 12)
     weight, bias = torch.randn(9, 12, requires_grad=True), torch.randn(9, requires_grad=True)
@@ -50,7 +50,7 @@ def test_clustering_is_that_of_autograd(chunk_tokens, positional):
 
     where, image = torch.randint(7, (10, 3)), torch.arange(5).repeat_interleave(2).unsqueeze(1)
     loss, targets = online_clustering(
-        tokens, weight, bias, where, image, positional=positional, chunk_tokens=chunk_tokens
+        tokens, weight, bias, where, image, positional=positional, chunk_positions=chunk_positions
     )
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(targets, assignments[image, where], rtol=1e-4, atol=1e-6)

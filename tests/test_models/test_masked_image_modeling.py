@@ -319,7 +319,7 @@ def test_tokens_are_fp32_under_autocast_and_bf16_in_a_bf16_model(registers):
 
 
 def test_describe_batch_names_every_size():
-    text = build('capi', micro_batch_size=4).describe_batch(per_gpu_batch=16, world_size=2)
+    text = build('capi', micro_batch_size=4).describe_batch(per_gpu_batch=16, images=32)
     assert 'micro-batches of 4' in text
     assert '24 prototypes over 32 images' in text
 

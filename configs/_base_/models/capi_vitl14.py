@@ -21,7 +21,7 @@ model = dict(
                 target_temperature=0.06,
                 temperature=0.12,
                 iterations=3,
-                chunk_tokens=16384,
+                chunk_positions=8,
             ),
             neck=dict(
                 type='mmmim.CrossAttentionPredictor',

@@ -14,7 +14,7 @@ from mmmim.registry import HOOKS
 class TrainingInfoHook(Hook):
     """Log the effective batch at the start and ``train/images_per_s``, over all processes, during training.
 
-    A model that has a method ``describe_batch(per_gpu_batch, world_size) -> str`` adds its words to the first.
+    A model that has a method ``describe_batch(per_gpu_batch, images) -> str`` adds its words to the first.
     """
 
     # After IterTimerHook (50), before LoggerHook (60).
@@ -23,15 +23,16 @@ class TrainingInfoHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Log the batch."""
         per_gpu, world_size = runner.train_dataloader.batch_size, runner.world_size
-        self._images = per_gpu * world_size
+        self._images = runner.cfg.get('global_batch_size') or per_gpu * world_size
         self._window = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 50)
         batches = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         line = f'{world_size} process(es) (GPUs) x {per_gpu} images'
+        line += ' (at most)' if per_gpu * world_size != self._images else ''
         line += f' x {batches} accumulated batches' if batches > 1 else ''
         line += f' = effective batch of {self._images * batches} images'
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if hasattr(model, 'describe_batch'):
-            line += f'; {model.describe_batch(per_gpu, world_size)}'
+            line += f'; {model.describe_batch(per_gpu, self._images)}'
         runner.logger.info(line)
 
     def after_train_iter(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -90,11 +91,11 @@ class MaskedImageModeling(BaseModel):
         if self.teacher is not None:
             self.teacher.copy_from(self)
 
-    def describe_batch(self, per_gpu_batch: int, world_size: int) -> str:
-        """How a step divides its batch, in words for the log."""
+    def describe_batch(self, per_gpu_batch: int, images: int) -> str:
+        """How a step divides the batch of a GPU, and ``images`` over all GPUs, in words for the log."""
         parts = [f'micro-batches of {min(self.micro_batch_size or per_gpu_batch, per_gpu_batch)}']
         generators = [branch.target_generator for branch in self.branches.values()]
-        parts += [g.describe_batch(per_gpu_batch * world_size) for g in generators if hasattr(g, 'describe_batch')]
+        parts += [g.describe_batch(images) for g in generators if hasattr(g, 'describe_batch')]
         return '; '.join(parts)
 
     def targets(self, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:
@@ -188,6 +189,16 @@ def _loss_name(branch: str, key: str) -> str:
     return f'loss_{branch}' + key.removeprefix('loss')
 
 
+def _rank_weight(images: Tensor) -> Tensor | float:
+    """What makes the mean over ranks of mean losses the mean over all images: 1 unless ranks have different numbers."""
+    if get_world_size() == 1:
+        return 1.0
+    own = torch.full((), float(len(images)), device=images.device)
+    total = own.clone()
+    all_reduce(total)
+    return own * get_world_size() / total
+
+
 def train_step(
     model: nn.Module, algorithm: MaskedImageModeling, data: dict[str, Any], optim_wrapper: OptimWrapper
 ) -> Losses:
@@ -200,7 +211,7 @@ def train_step(
         optim_wrapper: Steps, and skips the step when gradients are not finite.
 
     Returns:
-        Detached losses of the batch: each, and their sum ``loss``.
+        Detached losses of this rank's batch: each, and their sum ``loss``; and what the optimiser says of its step.
     """
     data = algorithm.data_preprocessor(data, training=True)
     images, mask = data['inputs'], data['mask']
@@ -208,6 +219,7 @@ def train_step(
         targets = algorithm.targets(images, mask, differentiable=False)
     log = algorithm.own_losses(targets)
     own = sum(log.values())
+    weight = _rank_weight(images)
 
     done = 0.0
     for share, *piece, piece_targets in algorithm.micro_batches(images, mask, targets):
@@ -218,7 +230,7 @@ def train_step(
             losses = model(*piece, targets=piece_targets, mode='loss')
         # The targets' own losses join the last backward pass, the one whose gradients are synchronised.
         total = sum(losses.values()) * share + (own if last else 0)
-        optim_wrapper.backward(total)
+        optim_wrapper.backward(total * weight)
         for key, value in losses.items():
             log[key] = log.get(key, 0) + value.detach() * share
     optim_wrapper.step()

@@ -38,8 +38,7 @@ class _OnlineClustering(torch.autograd.Function):
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         batch, num_patches, _ = tokens.shape
-        step = max((options['chunk_tokens'] or tokens.shape[0] * num_patches) // batch, 1)
-        step = step if options['positional'] else num_patches
+        step = (options['positional'] and options['chunk_positions']) or num_patches
         loss = tokens.new_zeros((), dtype=torch.float32)
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         targets = tokens.new_zeros(*where.shape, len(weight), dtype=torch.float32)
@@ -84,7 +83,7 @@ def online_clustering(
     temperature: float = 0.12,
     iterations: int = 3,
     eps: float = 1e-8,
-    chunk_tokens: int | None = None,
+    chunk_positions: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Clustering loss of a batch, and the assignments of some of its tokens.
 
@@ -103,8 +102,8 @@ def online_clustering(
         temperature: Of the prediction.
         iterations: Of Sinkhorn-Knopp.
         eps: Of Sinkhorn-Knopp.
-        chunk_tokens: Tokens processed at a time, rounded down to whole positions but at least one: about three
-            tensors of ``chunk_tokens x K`` are alive at once. None, or without ``positional``: all.
+        chunk_positions: Positions processed at a time: about three tensors of ``chunk_positions x B x K`` are alive at
+            once. The same on all ranks. None, or without ``positional``: all.
 
     Returns:
         Scalar loss, and assignments ``[G, M, K]``, fp32, without gradient.
@@ -115,6 +114,6 @@ def online_clustering(
         'temperature': temperature,
         'iterations': iterations,
         'eps': eps,
-        'chunk_tokens': chunk_tokens,
+        'chunk_positions': chunk_positions,
     }
     return _OnlineClustering.apply(tokens, weight, bias, where, image, options, torch.is_grad_enabled())

@@ -30,9 +30,9 @@ class OnlineClustering(BaseModule):
         temperature: Of the clustering loss.
         iterations: Of Sinkhorn-Knopp.
         eps: Of Sinkhorn-Knopp.
-        chunk_tokens: Tokens processed at a time, which bounds the memory: about three tensors of ``chunk_tokens x K``
-            are alive at once. Without ``positional`` all tokens depend on each other and Sinkhorn-Knopp holds all.
-            None: all.
+        chunk_positions: Positions processed at a time, which bounds the memory: about three tensors of
+            ``chunk_positions x B x K`` are alive at once. Without ``positional`` all tokens depend on each other and
+            are processed together. None: all.
         init_cfg: mmengine's.
     """
 
@@ -45,13 +45,13 @@ class OnlineClustering(BaseModule):
         temperature: float = 0.12,
         iterations: int = 3,
         eps: float = 1e-8,
-        chunk_tokens: int | None = None,
+        chunk_positions: int | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.positional, self.iterations, self.eps = positional, iterations, eps
         self.target_temperature, self.temperature = target_temperature, temperature
-        self.chunk_tokens = chunk_tokens
+        self.chunk_positions = chunk_positions
         self.weight = nn.Parameter(torch.empty(num_prototypes, in_dim))
         self.bias = nn.Parameter(torch.zeros(num_prototypes))
         nn.init.normal_(self.weight)
@@ -92,7 +92,7 @@ class OnlineClustering(BaseModule):
             self.temperature,
             self.iterations,
             self.eps,
-            self.chunk_tokens,
+            self.chunk_positions,
         )
 
     def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
