@@ -1,5 +1,6 @@
 """Data parallelism."""
 
+import warnings
 from typing import Any
 
 from mmengine.model import MMDistributedDataParallel
@@ -30,12 +31,15 @@ class DistributedDataParallel(MMDistributedDataParallel):
         find_unused_parameters: bool = False,
     ) -> None:
         on_cpu = next(module.parameters()).device.type == 'cpu'
-        super().__init__(
-            module=module,
-            device_ids=None if on_cpu else device_ids,
-            broadcast_buffers=broadcast_buffers,
-            find_unused_parameters=find_unused_parameters,
-        )
+        with warnings.catch_warnings():
+            # torch has begun to rename the option; its new name is unknown to the versions before.
+            warnings.filterwarnings('ignore', message='.*broadcast_buffers', category=FutureWarning)
+            super().__init__(
+                module=module,
+                device_ids=None if on_cpu else device_ids,
+                broadcast_buffers=broadcast_buffers,
+                find_unused_parameters=find_unused_parameters,
+            )
 
     def train_step(self, data: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
         """One optimiser step."""
