@@ -20,6 +20,8 @@ setup(
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    # With the folder named, an editable install is found from every working directory, that above the clone included.
+    package_dir={'': '.'},
     packages=find_packages(include=['mmmim', 'mmmim.*']),
     python_requires='>=3.10',
     install_requires=requirements('runtime'),

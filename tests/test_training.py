@@ -6,6 +6,7 @@ from mmengine import Config
 from mmengine.hooks import Hook
 
 from mmmim.engine import Runner
+from mmmim.engine.schedules import build_schedule
 from mmmim.utils import InputError
 from tests.paths import ROOT
 from tests.shrink import shrink, write_images
@@ -32,12 +33,13 @@ class Record(Hook):
     def __init__(self):
         self.rows = {}
 
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.rates = tuple(group['lr'] for group in runner.optim_wrapper.optimizer.param_groups)
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        optimizer = runner.optim_wrapper.optimizer
         momentum = runner.message_hub.get_scalar('train/momentum').current()
-        rates = tuple(group['lr'] for group in optimizer.param_groups)
         images = float(data_batch['inputs'].double().mean())
-        self.rows[runner.iter] = (rates, momentum, outputs['loss'].item(), images)
+        self.rows[runner.iter] = (self.rates, momentum, outputs['loss'].item(), images)
 
 
 @pytest.fixture
@@ -88,6 +90,26 @@ def test_a_resumed_run_is_the_uninterrupted_one(config, workers):
     for one, other in zip(*(state.values() for state in states), strict=True):
         for name in one:
             assert torch.equal(one[name], other[name]), name
+
+
+def test_a_resumed_run_follows_a_changed_config(config):
+    with pytest.raises(KeyboardInterrupt):
+        run(config('cut'), Interrupt(after=6))
+    options = {
+        'train_cfg.max_iters': 12,
+        'optim_wrapper.optimizer.lr': 1e-4,
+        'optim_wrapper.optimizer.weight_decay': 0.2,
+    }
+    record = Record()
+    cfg = config('cut', resume=True, **options)
+    resumed = run(cfg, record)
+    lr = build_schedule(cfg.param_scheduler.schedule)
+    momentum = build_schedule(cfg.default_hooks.target_ema.momentum)
+    assert list(record.rows) == list(range(4, 12))
+    for iteration, (rates, value, *_) in record.rows.items():
+        assert rates[0] == pytest.approx(1e-4 * lr(iteration, 12))
+        assert value == pytest.approx(momentum(iteration, 12))
+    assert resumed.optim_wrapper.optimizer.param_groups[0]['weight_decay'] == 0.2
 
 
 def test_different_seeds_differ(config):

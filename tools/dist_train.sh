@@ -20,5 +20,5 @@ else
     RENDEZVOUS=(--nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}"
                 --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
 fi
-exec "${PYTHON:-python}" -m torch.distributed.run "${RENDEZVOUS[@]}" --nproc-per-node "$GPUS" \
+exec "${PYTHON:-python}" -m mmmim.utils.launch "${RENDEZVOUS[@]}" --nproc-per-node "$GPUS" \
     "$TOOLS/train.py" "$CONFIG" --launcher pytorch "$@"

@@ -10,7 +10,7 @@ from mmmim.utils.cli import user_errors
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of the model')
     parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<name of the config>)')

@@ -10,7 +10,7 @@ from mmmim.utils.cli import user_errors
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<name of the config>)')
     parser.add_argument(
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
         action='extend',
         default=[],
         metavar='KEY=VALUE',
-        help='change keys of the config, e.g. train_cfg.max_iters=100 train_dataloader.dataset.pipeline.1.scale=64; '
+        help='change keys of the config, e.g. train_cfg.max_iters=100 train_dataloader.num_workers=4; '
         '+KEY=VALUE adds a key that it lacks',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -71,6 +71,9 @@ def build_config(args: argparse.Namespace) -> Any:
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
             raise InputError(f'{args.config} cannot be trained: it has no {key}.')
+    max_iters = cfg.train_cfg.get('max_iters')
+    if max_iters is not None and (not isinstance(max_iters, int) or max_iters < 1):
+        raise InputError(f'train_cfg.max_iters must be a whole number of iterations above 0, not {max_iters!r}.')
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -92,7 +95,10 @@ def build_config(args: argparse.Namespace) -> Any:
         cfg.resume, cfg.load_from = True, args.resume
     if args.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-            raise InputError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size.')
+            raise InputError(
+                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size, the batch that its rate '
+                'is for; --cfg-options +auto_scale_lr.base_batch_size=... adds it.'
+            )
         cfg.auto_scale_lr.enable = True
     return cfg
 

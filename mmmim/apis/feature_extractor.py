@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmmim.models.backbones.pretrained import layer_tokens
 from mmmim.models.layers import patch_grid
 from mmmim.registry import MODELS
+from mmmim.utils import InputError
 from mmmim.utils.checkpoint import load_state_dict
 from mmmim.utils.pretrained import load_pretrained
 
@@ -90,7 +91,13 @@ class FeatureExtractor(nn.Module):
         return self.backbone.patch_size
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """RGB images ``[B, 3, H, W]`` in the 0-255 range, normalised as in training, on the model's device."""
+        """RGB images ``[B, 3, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
+
+        Raises:
+            InputError: Not a batch of images.
+        """
+        if images.ndim != 4:
+            raise InputError(f'Images must be a batch [B, 3, H, W], not {list(images.shape)}: add a first dimension.')
         return self.preprocessor.normalize(images.to(self.preprocessor.mean.device))
 
     @torch.no_grad()
@@ -99,14 +106,16 @@ class FeatureExtractor(nn.Module):
 
         Args:
             images: ``[B, 3, H, W]``, normalised (see :meth:`preprocess`), any size divisible by the patch size.
-            layers: Blocks whose tokens to return; negative ones from the end.
+            layers: Blocks whose tokens to return, counted from 0; negative ones from the end.
 
         Returns:
             Features.
 
         Raises:
-            InputError: The patch size does not divide the images.
+            InputError: The images are not normalised, the patch size does not divide them, or there is no such block.
         """
+        if not images.is_floating_point():
+            raise InputError(f'Images must be normalised: give extractor.preprocess(images), not {images.dtype}.')
         context = self.backbone(images, layers=layers)
         tokens, extra = layer_tokens(self.backbone, context), context.extra.shape[1]
         return Features(

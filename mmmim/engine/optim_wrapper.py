@@ -43,6 +43,8 @@ class OptimWrapper(_OptimWrapper):
             )
         if dtype not in (None, 'bfloat16'):
             raise InputError(f"optim_wrapper.dtype must be None (fp32) or 'bfloat16', got {dtype!r}.")
+        # mmengine keeps the base learning rate as a group of its own; the first group has it anyway.
+        self.base_param_settings = None
         self.dtype = None if dtype is None else getattr(torch, dtype)
         self.clip_norm = clip_norm
         self.skipped: Tensor | None = None

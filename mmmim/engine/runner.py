@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import re
 import time
 from collections import OrderedDict
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import mmengine
@@ -15,6 +17,7 @@ import torch
 import torch.distributed as dist
 from mmengine.device import get_device
 from mmengine.dist import master_only
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner as _Runner
@@ -63,6 +66,39 @@ def apply_global_batch_size(cfg: MutableMapping[str, Any], world_size: int, rank
     loader['batch_size'] = own
 
 
+#: What decides about the weights that come out of a training.
+_TRAINING_KEYS = (
+    'model',
+    'train_dataloader',
+    'global_batch_size',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'default_hooks',
+    'custom_hooks',
+)
+
+
+def _leaves(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested dicts and lists."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else None
+    if items is None:
+        yield prefix.rstrip('.'), node
+    else:
+        for key, value in items:
+            yield from _leaves(value, f'{prefix}{key}.')
+
+
+class _ShortMessages(logging.Filter):
+    """Keeps what a log file wants and a screen does not: long listings, and notes of mmengine about itself."""
+
+    _NOTES = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias', 'Exp name: ')
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return message.count('\n') < 20 and not message.startswith(self._NOTES)
+
+
 @RUNNERS.register_module()
 class Runner(_Runner):
     """mmengine's runner, with these differences.
@@ -70,6 +106,7 @@ class Runner(_Runner):
     - Checkpoints hold tensors and plain data only, are written atomically and read with ``weights_only=True``.
       ``trust_checkpoint=True`` in the config reads other files too. Loading is strict.
     - A checkpoint carries the model's config as plain data in ``checkpoint['mmmim']['model']``.
+    - A resumed training takes its state from the checkpoint and its settings from the config; differences are logged.
     - ``resume='auto'`` resumes the latest checkpoint of the work folder and uses ``load_from`` where there is none.
     - ``global_batch_size`` in the config sets the batch size of a process, see :func:`apply_global_batch_size`.
     - Distributed training runs on CPUs as well (gloo).
@@ -104,6 +141,15 @@ class Runner(_Runner):
                 f'{devices} GPU(s): start one process per GPU.'
             )
 
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The logger; environment, config and the list of hooks go to the log file only."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_ShortMessages())
+        logger.info(f'Log, with the config and the environment: {self.log_dir}')
+        return logger
+
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
         """Build a data loader; settings of workers are dropped where ``num_workers`` is 0 (torch refuses them)."""
@@ -135,12 +181,25 @@ class Runner(_Runner):
         if self._resume == 'auto' or (self._resume and checkpoint is None):
             latest = find_latest_checkpoint(self.work_dir)
             if latest is not None:
-                self.resume(latest)
+                try:
+                    self.resume(latest)
+                except InputError as error:
+                    others = sorted(path.name for path in Path(self.work_dir).glob('*.pth') if str(path) != latest)
+                    if not others:
+                        raise
+                    raise InputError(
+                        f'{error} Other checkpoints in {self.work_dir}: {", ".join(others)} (--resume PATH).'
+                    ) from error
                 return
             self.logger.info(f'Nothing to resume in {self.work_dir}: training starts fresh.')
         elif self._resume:
             self.resume(checkpoint)
             return
+        elif os.path.isfile(os.path.join(self.work_dir, 'last_checkpoint')):
+            self.logger.warning(
+                f'{self.work_dir} holds checkpoints of an earlier training, and this one starts fresh: use --resume to '
+                'continue it, or another --work-dir to keep the two apart.'
+            )
         if checkpoint is not None:
             self.load_checkpoint(checkpoint)
 
@@ -213,16 +272,11 @@ class Runner(_Runner):
         if to_plain(meta.get('dataset_meta')) != dataset_meta:
             self.logger.warning(f'The metainfo of the data set differs from that in {filename}.')
         self.message_hub.load_state_dict(checkpoint['message_hub'])
-        length = self.message_hub.get_info('max_iters')
-        if length not in (None, self.max_iters):
-            self.logger.warning(
-                f'{filename} was a training of {length} iterations, this one has {self.max_iters}: the schedules go on '
-                'as they were.'
-            )
+        self._report_changes(checkpoint.get('mmmim', {}).get('config'), filename)
         try:
             if resume_optimizer:
                 self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-                self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
+                self._resume_optimizer(checkpoint['optimizer'])
             if resume_param_scheduler and self.param_schedulers is not None:
                 self._resume_schedulers(checkpoint['param_schedulers'])
         except (ValueError, KeyError) as error:
@@ -231,6 +285,37 @@ class Runner(_Runner):
                 'Restore the config, or start a new training from its weights with load_from.'
             ) from error
         self.logger.info(f'Resumed {filename} at epoch {self.epoch}, iteration {self.iter}.')
+        if self.iter >= self.max_iters:
+            self.logger.warning(f'This training is finished: raise train_cfg.max_iters ({self.max_iters}) to go on.')
+
+    def _report_changes(self, saved: dict | None, filename: str) -> None:
+        """Say which training settings differ from those of the run that is resumed."""
+        if saved is None:
+            return
+        before, now = (dict(_leaves(config)) for config in (saved, self._training_cfg()))
+        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        if keys:
+            changes = [f'{key}: {before.get(key)} -> {now.get(key)}' for key in keys[:10]]
+            more = [f'and {len(keys) - 10} more'] if len(keys) > 10 else []
+            self.logger.warning(
+                f'The config differs from that of {filename}, and decides from here on: {"; ".join(changes + more)}.'
+            )
+
+    def _training_cfg(self) -> dict:
+        config = to_plain(self.cfg.to_dict())
+        return {key: config[key] for key in _TRAINING_KEYS if config.get(key) is not None}
+
+    def _resume_optimizer(self, state: dict) -> None:
+        """Restore moments and steps; weight decay and the like are the config's, rates the schedulers'."""
+        wrappers = self.optim_wrapper
+        if not isinstance(wrappers, OptimWrapper) or not hasattr(wrappers, 'optimizer'):  # several optimisers
+            wrappers.load_state_dict(state)
+            return
+        groups = wrappers.optimizer.param_groups
+        configured = [{k: v for k, v in group.items() if k not in ('params', 'lr')} for group in groups]
+        wrappers.load_state_dict(state)
+        for group, options in zip(wrappers.optimizer.param_groups, configured, strict=True):
+            group.update(options)
 
     def _resume_seed(self, seed: int | None, filename: str) -> None:
         configured = self._randomness_cfg.get('seed')
@@ -293,7 +378,7 @@ class Runner(_Runner):
             'meta': meta,
             'state_dict': weights_to_cpu(self._bare_model.state_dict()),
             'message_hub': self._message_hub_state(),
-            'mmmim': {'version': 1, 'model': self._model_cfg()},
+            'mmmim': {'version': 1, 'model': self._model_cfg(), 'config': self._training_cfg()},
         }
         if save_optimizer and isinstance(self.optim_wrapper, OptimWrapper):
             checkpoint['optimizer'] = self.optim_wrapper.state_dict()

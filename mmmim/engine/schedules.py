@@ -108,8 +108,14 @@ class ScheduleLR(_ParamScheduler):
         super().__init__(optimizer, 'lr', begin, end, last_step, by_epoch, verbose)
 
     def state_dict(self) -> dict:
-        """What resuming needs (the schedule itself comes from the config)."""
-        return {key: value for key, value in super().state_dict().items() if key != '_schedule'}
+        """The step; rates, schedule and length come from the config, as momentum schedules do."""
+        return {'last_step': self.last_step, '_global_step': self._global_step}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Go to a step and set the learning rates of it."""
+        super().load_state_dict(state_dict)
+        for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
+            group['lr'] = value
 
     def _get_value(self) -> list[float]:
         factor = self._schedule(self.last_step, self.end - self.begin)

@@ -16,6 +16,8 @@ class MeanLosses(BaseMetric):
     between runs with the same batch size.
     """
 
+    default_prefix = ''  # names of losses need none
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the losses of a batch (one dict, see ``MaskedImageModeling.forward(mode='predict')``)."""
         (losses,) = data_samples

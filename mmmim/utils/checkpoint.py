@@ -134,8 +134,8 @@ def find_latest_checkpoint(folder: str | os.PathLike) -> str | None:
     if not pointer.is_file():
         return None
     named = Path(pointer.read_text().strip())
-    # The second place serves a work folder that was moved or copied since.
-    for candidate in (named, pointer.parent / named.name):
+    # The folder itself first: it may be a copy of the one that the pointer was written in.
+    for candidate in (pointer.parent / named.name, named):
         if candidate.is_file():
             return str(candidate)
     raise InputError(f'{pointer} names {named}, which does not exist. Give the checkpoint to resume: --resume PATH.')

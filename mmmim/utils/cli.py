@@ -33,7 +33,10 @@ def user_errors() -> Iterator[None]:
         message = str(error.args[0]) if error.args else ''
         if not re.search(r'is not in the \S+ registry', message):
             raise
-        message = message.split('. More details')[0] + '.'
+        message = message.split('. More details')[0] + '.' + _similar_type(message)
+    except KeyboardInterrupt:
+        print('interrupted: --resume continues a training from its latest checkpoint', file=sys.stderr)
+        raise SystemExit(130) from None
     else:
         return
     rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
@@ -42,6 +45,21 @@ def user_errors() -> Iterator[None]:
     else:
         print(f'error on process {rank}: {message.splitlines()[0][:80]} ...', file=sys.stderr)
     raise SystemExit(2)
+
+
+def _similar_type(message: str) -> str:
+    from mmengine.registry import Registry
+
+    import mmmim.registry
+
+    names = [
+        f'mmmim.{name}'
+        for registry in vars(mmmim.registry).values()
+        if isinstance(registry, Registry)
+        for name in registry.module_dict
+    ]
+    close = difflib.get_close_matches(f'mmmim.{message.split(" is not in")[0].split(".")[-1]}', names, n=1)
+    return f' Did you mean {close[0]}?' if close else ''
 
 
 def _close_process_group() -> None:
@@ -61,8 +79,10 @@ def load_config(path: str) -> Any:
     """
     from mmengine.config import Config
 
+    if os.path.isdir(path):
+        raise InputError(f'{path} is a folder: give a config file inside it.')
     if not os.path.isfile(path):
-        raise InputError(f'The config {path} does not exist.{_similar_file(path)}')
+        raise InputError(f'The config {path} does not exist (in {os.getcwd()}).{_similar_file(path)}')
     try:
         return Config.fromfile(path)
     except Exception as error:

@@ -145,6 +145,24 @@ def test_image_size_that_the_patch_does_not_divide(checkpoint):
         mmmim.get_model(path)(torch.randn(1, 3, 18, 16))
 
 
+def test_layers_that_do_not_exist_are_refused(checkpoint):
+    path, _ = checkpoint
+    extractor = mmmim.get_model(path)
+    for layer in (2, -3, 23):
+        with pytest.raises(InputError, match=f'no block {layer} in an encoder of 2: use 0 to 1'):
+            extractor(torch.randn(1, 3, 16, 16), layers=(layer,))
+    with pytest.raises(InputError, match='no block 23'):
+        PretrainedBackbone(str(path), out_indices=(0, 23))
+
+
+def test_images_in_the_wrong_form_are_refused(checkpoint):
+    extractor = mmmim.get_model(checkpoint[0])
+    with pytest.raises(InputError, match='add a first dimension'):
+        extractor.preprocess(torch.zeros(3, 16, 16))
+    with pytest.raises(InputError, match=r'extractor\.preprocess\(images\)'):
+        extractor(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+
+
 def test_models_by_name():
     assert {'capi/vitl14', 'capi/vits14', 'capi/digits'} <= set(mmmim.list_models())
     assert mmmim.list_models('capi/digits') == ['capi/digits']

@@ -1,5 +1,7 @@
 import errno
 import os
+import re
+import shutil
 
 import pytest
 import torch
@@ -30,7 +32,8 @@ def test_checkpoint_loads_without_an_allow_list(trained):
     work_dir, runner = trained
     checkpoint = torch.load(work_dir / 'iter_20.pth', weights_only=True)
     assert torch.serialization.get_unsafe_globals_in_checkpoint(work_dir / 'iter_20.pth') == []
-    assert checkpoint['mmmim'] == {'version': 1, 'model': {'type': 'mmmim.ToyModel', 'width': 3}}
+    assert checkpoint['mmmim']['model'] == {'type': 'mmmim.ToyModel', 'width': 3}
+    assert checkpoint['mmmim']['config']['train_cfg']['max_iters'] == 20
     assert checkpoint['meta']['iter'] == 20
     assert checkpoint['meta']['dataset_meta'] == {'classes': ('a', 'b'), 'palette': [[0, 0, 0], [0, 0, 0]]}
     assert checkpoint['message_hub']['runtime_info']['keep_ckpt_ids'] == [10, 20]
@@ -75,16 +78,48 @@ def test_auto_resume(trained, tmp_path):
     assert 'Nothing to resume' in log_text(runner)
     runner = train(tmp_path, resume='auto')
     assert 'iter_10.pth at epoch 0, iteration 10' in log_text(runner)
-    assert 'the schedules go on' not in log_text(runner)
+    assert 'The config differs' not in log_text(runner)
     assert runner.iter == 20
     for key, value in trained[1].model.state_dict().items():
         assert torch.equal(runner.model.state_dict()[key], value), key
 
 
-def test_another_length_is_reported(trained, tmp_path):
+def test_changed_settings_are_reported(trained, tmp_path):
     runner = Runner.from_cfg(toy_config(tmp_path, train_cfg__max_iters=30))
     runner.resume(str(trained[0] / 'iter_10.pth'))
-    assert 'was a training of 20 iterations' in log_text(runner)
+    assert re.search(r'The config differs from .*iter_10\.pth.*: train_cfg\.max_iters: 20 -> 30\.', log_text(runner))
+
+
+def test_a_finished_training_says_so(trained, tmp_path):
+    runner = Runner.from_cfg(toy_config(tmp_path))
+    runner.resume(str(trained[0] / 'iter_20.pth'))
+    assert 'This training is finished' in log_text(runner)
+
+
+def test_damaged_latest_checkpoint_names_the_others(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / 'copy')
+    latest = tmp_path / 'copy/iter_20.pth'
+    latest.write_bytes(latest.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r'iter_20\.pth is damaged.*Other checkpoints in .*: iter_10\.pth'):
+        Runner.from_cfg(toy_config(tmp_path / 'copy', resume='auto')).load_or_resume()
+
+
+def test_a_used_work_dir_is_reported(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / 'copy')
+    runner = Runner.from_cfg(toy_config(tmp_path / 'copy'))
+    runner.load_or_resume()
+    assert 'holds checkpoints of an earlier training' in log_text(runner)
+
+
+def test_long_listings_go_to_the_log_file_only(tmp_path, capsys):
+    runner = Runner.from_cfg(toy_config(tmp_path))
+    runner.logger.info('a line')
+    shown = capsys.readouterr()
+    shown = shown.out + shown.err
+    assert 'a line' in shown
+    assert 'Hooks will be executed' not in shown
+    assert 'Hooks will be executed' in log_text(runner)
+    assert 'System environment' in log_text(runner)
 
 
 def test_auto_resume_falls_back_on_load_from(trained, tmp_path):

@@ -139,6 +139,14 @@ def test_rms_norm():
     assert norm(x.bfloat16()).dtype == torch.bfloat16
 
 
+def test_heads_that_do_not_divide_the_width_of_a_model():
+    from mmmim.models import CrossAttentionPredictor, RoPEViT
+
+    for build in (lambda: RoPEViT(embed_dim=96, num_heads=5, depth=1), lambda: CrossAttentionPredictor(96, 96, 1, 5)):
+        with pytest.raises(InputError, match='num_heads=5 does not divide the width 96'):
+            build()
+
+
 def test_attention_refuses_heads_that_do_not_divide():
     with pytest.raises(InputError, match='num_heads=5'):
         Attention(12, 5)

@@ -255,6 +255,17 @@ def test_nan_images_never_reach_weights_or_teacher():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ('part', 'key'),
+    [('head', 'in_dim'), ('head', 'num_prototypes'), ('target_generator', 'in_dim'), ('neck', 'context_dim')],
+)
+def test_sizes_that_contradict_each_other_are_refused_when_building(part, key):
+    config = capi_config()
+    config['branches']['capi'][part][key] += 4
+    with pytest.raises(InputError, match=rf'model\.branches\.capi\.{part}.*{key}.* must be equal|num_prototypes'):
+        MODELS.build(config)
+
+
 def test_batch_without_masks():
     with pytest.raises(InputError, match=r'mmmim\.MaskCollate'):
         build('capi')(batch(2)['inputs'], mode='loss')

@@ -102,10 +102,12 @@ def test_wrong_options(option, messages):
 
 def test_wrong_configs(tmp_path):
     (tmp_path / 'recipe.py').write_text('a = 1\n')
-    with pytest.raises(InputError, match=r'recipes\.py does not exist\. Did you mean .*recipe\.py'):
+    with pytest.raises(InputError, match=r'recipes\.py does not exist \(in .*\)\. Did you mean .*recipe\.py'):
         load_config(str(tmp_path / 'recipes.py'))
     with pytest.raises(InputError, match='does not exist'):
         load_config('no/such/folder/x.py')
+    with pytest.raises(InputError, match='is a folder'):
+        load_config(str(tmp_path))
     for text, message in [
         ('a = 1\nb = undefined\n', r'bad\.py, line 2, cannot be read: NameError'),
         ('a = (\n', r'bad\.py.* SyntaxError|cannot be read'),
@@ -142,6 +144,18 @@ def test_user_errors(capsys, monkeypatch):
     assert 'error: mmmim.Misspelt is not in the mmmim::model registry' in capsys.readouterr().err
     with pytest.raises(KeyError):
         fails(KeyError('a bug'))
+
+    @user_errors()
+    def nearly():
+        MODELS.build({'type': 'mmmim.RoPEVit'})
+
+    with pytest.raises(SystemExit):
+        nearly()
+    assert 'Did you mean mmmim.RoPEViT?' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_info:
+        fails(KeyboardInterrupt())
+    assert exit_info.value.code == 130
+    assert capsys.readouterr().err.startswith('interrupted: --resume')
 
 
 def tool(name, *args, cwd=None, code=0, **env):

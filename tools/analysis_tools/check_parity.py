@@ -5,12 +5,13 @@ cannot be used.
 """
 
 import argparse
+import os
 import sys
 
 
 def parse_args() -> argparse.Namespace:
     """Command line options."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument('method', help='the method of the recording, e.g. capi')
     parser.add_argument('fixture', help='NAME.npz; its settings are read from NAME.json beside it')
     parser.add_argument('--dump', metavar='OUT.npz', help='write every computed array under its name in the recording')
@@ -31,6 +32,8 @@ def main() -> int:
         if args.method not in METHODS:
             raise InputError(f'There is no replay of {args.method!r}: use one of {", ".join(METHODS)}.')
         method = METHODS[args.method]
+        if args.dump and not os.path.isdir(os.path.dirname(os.path.abspath(args.dump))):
+            raise InputError(f'--dump: the folder of {args.dump} does not exist.')
         fixture = Fixture.load(args.fixture)
         computed = method.replay(fixture)
         rows = compare(fixture.arrays, computed, method.is_input, method.tolerance)

@@ -9,7 +9,7 @@ from mmmim.utils.cli import user_errors
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='folders that trainings wrote to')
     parser.add_argument('--out', default='curves.png', help='the picture (default: curves.png)')
     return parser.parse_args()
@@ -35,6 +35,8 @@ def main() -> None:
     parent = os.path.dirname(os.path.abspath(args.out))
     if not os.path.isdir(parent):
         raise InputError(f'The folder {parent} for --out does not exist.')
+    if os.path.splitext(args.out)[1].lower() not in ('.png', '.pdf', '.svg', '.jpg'):
+        raise InputError(f'--out {args.out}: give a file that ends in .png, .pdf, .svg or .jpg.')
     draw_curves(runs, args.out, title=names[0] if len(runs) == 1 else None)
     print(f'Wrote {args.out}.')
 

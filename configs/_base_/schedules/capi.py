@@ -24,7 +24,7 @@ param_scheduler = dict(
 )
 train_cfg = dict(type='mmengine.IterBasedTrainLoop', max_iters=500_000)
 
-# momentum = 1 - learning rate
+# From 1 to `base` during the warm-up and back towards 1: one minus the learning rate, for ViT-L.
 default_hooks = dict(
     target_ema=dict(
         type='mmmim.TargetEMAHook',

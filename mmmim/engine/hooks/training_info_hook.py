@@ -34,6 +34,11 @@ class TrainingInfoHook(Hook):
         if hasattr(model, 'describe_batch'):
             line += f'; {model.describe_batch(per_gpu, self._images)}'
         runner.logger.info(line)
+        available = len(runner.train_dataloader.dataset)
+        if self._images > available:
+            runner.logger.warning(
+                f'The data set has {available} images, less than a batch of {self._images}: every batch repeats some.'
+            )
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None

@@ -48,6 +48,30 @@ class Branch(nn.Module):
         return getattr(self.target_generator, 'differentiable', False)
 
 
+def _check_sizes(backbone: nn.Module, branch: Branch, name: str) -> None:
+    """Refuse parts whose sizes contradict each other, where they tell them by an attribute.
+
+    Raises:
+        InputError: Naming both config keys.
+    """
+    parts = {
+        'model.backbone': backbone,
+        f'{name}.neck': branch.neck,
+        f'{name}.head': branch.head,
+        f'{name}.target_generator': branch.target_generator,
+    }
+    backbone_name, neck_name, head_name, target_name = parts
+    for one, key, other, other_key in [
+        (neck_name, 'context_dim', backbone_name, 'embed_dim'),
+        (head_name, 'in_dim', neck_name, 'embed_dim'),
+        (target_name, 'in_dim', backbone_name, 'embed_dim'),
+        (target_name, 'num_prototypes', head_name, 'num_prototypes'),
+    ]:
+        size, expected = getattr(parts[one], key, None), getattr(parts[other], other_key, None)
+        if None not in (size, expected) and size != expected:
+            raise InputError(f'{one}.{key} is {size} and {other}.{other_key} is {expected}: they must be equal.')
+
+
 @MODELS.register_module()
 class MaskedImageModeling(BaseModel):
     """A backbone and reconstruction branches under a masking strategy.
@@ -82,6 +106,8 @@ class MaskedImageModeling(BaseModel):
         super().__init__(data_preprocessor or {'type': 'mmmim.MIMDataPreprocessor'}, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.branches = nn.ModuleDict({name: Branch(**cfg) for name, cfg in branches.items()})
+        for name, branch in self.branches.items():
+            _check_sizes(self.backbone, branch, f'model.branches.{name}')
         self.micro_batch_size = micro_batch_size
         self.teacher = EMACopy(self, teacher, micro_batch_size) if teacher else None
 

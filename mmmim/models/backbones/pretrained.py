@@ -12,6 +12,7 @@ from mmmim.utils.checkpoint import load_state_dict
 from mmmim.utils.pretrained import load_pretrained
 
 from ..layers import patch_grid
+from .rope_vit import layer_index
 
 
 def layer_tokens(backbone: nn.Module, context: Context) -> list[Tensor]:
@@ -34,7 +35,7 @@ class PretrainedBackbone(BaseModule):
         init_cfg: Must stay None; weights come from ``checkpoint``.
 
     Raises:
-        InputError: The checkpoint does not fit, naming the keys.
+        InputError: The checkpoint does not fit, naming the keys, or there is no block of an index.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class PretrainedBackbone(BaseModule):
         prefix = 'backbone.'
         state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         load_state_dict(self.backbone, state, f'{checkpoint} ({weights} weights)')
-        self.out_indices = tuple(out_indices)
+        self.out_indices = tuple(layer_index(index, self.backbone.depth) for index in out_indices)
         self.frozen = frozen
         if frozen:
             self.backbone.requires_grad_(False).eval()

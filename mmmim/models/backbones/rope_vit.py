@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask
+from mmmim.utils import InputError
 
 from ..layers import (
     AxialRoPE,
@@ -16,9 +17,23 @@ from ..layers import (
     RMSNorm,
     border_coordinates,
     grid_coordinates,
+    head_width,
     patch_grid,
     scale_to_bounding_box,
 )
+
+
+def layer_index(layer: int, depth: int) -> int:
+    """A block counted from 0, from one that may be counted from the end by a negative number.
+
+    Raises:
+        InputError: There is no such block.
+    """
+    if not -depth <= layer < depth:
+        raise InputError(
+            f'There is no block {layer} in an encoder of {depth}: use 0 to {depth - 1}, or -{depth} to -1.'
+        )
+    return layer % depth
 
 
 def init_linear_layers(module: nn.Module) -> None:
@@ -71,7 +86,7 @@ class RoPEViT(BaseModule):
         border_coordinates(num_registers)  # refuses a number that four sides cannot share
         self.patch_embed = PatchEmbed(patch_size, embed_dim, in_channels)
         self.registers = nn.Parameter(torch.empty(1, num_registers, embed_dim)) if num_registers else None
-        self.rope = AxialRoPE(embed_dim // num_heads, max_freq, min_freq)
+        self.rope = AxialRoPE(head_width(embed_dim, num_heads), max_freq, min_freq)
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio=mlp_ratio, drop_path=drop_path_rate) for _ in range(depth)
         )
@@ -98,7 +113,7 @@ class RoPEViT(BaseModule):
             coordinates.
 
         Raises:
-            InputError: The patch size does not divide the image.
+            InputError: The patch size does not divide the image, or there is no such block.
         """
         grid = patch_grid(images.shape[-2:], self.patch_size)
         coordinates = grid_coordinates(grid, images.device)
@@ -111,7 +126,7 @@ class RoPEViT(BaseModule):
             x = torch.cat([self.registers.expand(x.shape[0], -1, -1), x], dim=1)
         rotation = self.rope(torch.cat([extra_seen, seen], dim=1))
 
-        keep = {layer % self.depth for layer in layers}
+        keep = [layer_index(layer, self.depth) for layer in layers]
         hidden = {}
         for i, block in enumerate(self.blocks):
             x = block(x, rotation)
@@ -124,5 +139,5 @@ class RoPEViT(BaseModule):
             positions=lambda index: coordinates[index],
             visible_positions=seen.expand(x.shape[0], -1, -1),
             extra_positions=extra_seen.expand(x.shape[0], -1, -1),
-            hidden=tuple(hidden[layer % self.depth] for layer in layers),
+            hidden=tuple(hidden[index] for index in keep),
         )

@@ -28,7 +28,7 @@ class PrototypeHead(BaseModule):
         self, in_dim: int, num_prototypes: int, temperature: float = 0.12, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
-        self.temperature = temperature
+        self.in_dim, self.num_prototypes, self.temperature = in_dim, num_prototypes, temperature
         self.weight_g = nn.Parameter(torch.ones(num_prototypes, 1))
         self.weight_v = nn.Parameter(torch.empty(num_prototypes, in_dim))
         nn.init.trunc_normal_(self.weight_v, std=0.02)

@@ -1,6 +1,6 @@
 """Building blocks: plain modules and functions, usable without a registry."""
 
-from .attention import Attention
+from .attention import Attention, head_width
 from .block import Block, Mlp
 from .drop_path import residual
 from .norm import RMSNorm
@@ -17,6 +17,7 @@ __all__ = [
     'border_coordinates',
     'frequency_table',
     'grid_coordinates',
+    'head_width',
     'patch_grid',
     'patchify',
     'residual',

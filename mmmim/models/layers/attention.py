@@ -8,6 +8,17 @@ from mmmim.utils import InputError
 from .rope import Rotation, rotate
 
 
+def head_width(dim: int, num_heads: int) -> int:
+    """Width of a head.
+
+    Raises:
+        InputError: The number of heads does not divide the width.
+    """
+    if num_heads < 1 or dim % num_heads:
+        raise InputError(f'num_heads={num_heads} does not divide the width {dim}: change one of them.')
+    return dim // num_heads
+
+
 class Attention(nn.Module):
     """Self-attention, or cross-attention when a context is given.
 
@@ -20,8 +31,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, context_dim: int | None = None, bias: bool = False) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise InputError(f'num_heads={num_heads} does not divide the width {dim}: change one of them.')
+        head_width(dim, num_heads)
         context_dim = context_dim or dim
         self.num_heads = num_heads
         self.q_proj = nn.Linear(dim, dim, bias=bias)

@@ -8,7 +8,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 
 from ..backbones.rope_vit import init_linear_layers
-from ..layers import AxialRoPE, Block, RMSNorm
+from ..layers import AxialRoPE, Block, RMSNorm, head_width
 
 
 @MODELS.register_module()
@@ -42,9 +42,9 @@ class CrossAttentionPredictor(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.embed_dim = embed_dim
+        self.context_dim, self.embed_dim = context_dim, embed_dim
         self.mask_token = nn.Parameter(torch.empty(1, embed_dim))
-        self.rope = AxialRoPE(embed_dim // num_heads, max_freq, min_freq)
+        self.rope = AxialRoPE(head_width(embed_dim, num_heads), max_freq, min_freq)
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, context_dim, mlp_ratio, drop_path_rate) for _ in range(depth)
         )

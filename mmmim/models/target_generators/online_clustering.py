@@ -49,6 +49,7 @@ class OnlineClustering(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.in_dim, self.num_prototypes = in_dim, num_prototypes
         self.positional, self.iterations, self.eps = positional, iterations, eps
         self.target_temperature, self.temperature = target_temperature, temperature
         self.chunk_positions = chunk_positions
@@ -59,7 +60,7 @@ class OnlineClustering(BaseModule):
     def describe_batch(self, images: int) -> str:
         """What Sinkhorn-Knopp balances over, for the log; ``images`` is the batch over all ranks."""
         over = 'at each position on its own' if self.positional else 'with all positions together'
-        return f'Sinkhorn-Knopp balances {self.weight.shape[0]} prototypes over {images} images, {over}'
+        return f'Sinkhorn-Knopp balances {self.num_prototypes} prototypes over {images} images, {over}'
 
     def cluster(self, tokens: Tensor, where: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Cluster teacher tokens.
