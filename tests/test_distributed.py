@@ -9,8 +9,8 @@ from mmmim.engine import DistributedDataParallel
 from mmmim.registry import MODELS
 from tests.toys import batch, capi_config, optim_wrapper
 
-STEPS, IMAGES = 3, 8
-PARTS = {1: [slice(0, 8)], 2: [slice(0, 4), slice(4, 8)], 3: [slice(0, 3), slice(3, 6), slice(6, 8)]}
+STEPS, IMAGES = 3, 11
+PARTS = {1: [slice(0, 11)], 2: [slice(0, 6), slice(6, 11)], 3: [slice(0, 4), slice(4, 8), slice(8, 11)]}
 
 
 def steps(model, wrapper, rank, world_size):
@@ -51,8 +51,8 @@ def worker(rank, folder, positional, micro_batch_size, world_size):
 
 @pytest.mark.parametrize(
     ('positional', 'micro_batch_size', 'world_size'),
-    # With three processes the batch of 8 is divided 3 : 3 : 2.
-    [(True, None, 2), (True, 1, 2), (False, None, 2), (True, 2, 3)],
+    # The batch of 11 is divided 6 : 5 or 4 : 4 : 3; in micro-batches of 4 the last ones are of 2, 1 or 3 images.
+    [(True, None, 2), (True, 4, 2), (False, None, 2), (True, 2, 3)],
 )
 def test_processes_are_one(tmp_path, positional, micro_batch_size, world_size):
     mp.spawn(worker, (str(tmp_path), positional, micro_batch_size, world_size), nprocs=world_size)

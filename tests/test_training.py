@@ -92,6 +92,22 @@ def test_a_resumed_run_is_the_uninterrupted_one(config, workers):
             assert torch.equal(one[name], other[name]), name
 
 
+@pytest.mark.parametrize('seed', [None, 7])
+def test_a_resumed_run_keeps_the_seed_that_it_was_started_with(config, seed):
+    """The config has none, or another one by now."""
+    options = {'train_cfg.max_iters': 6, 'default_hooks.checkpoint.max_keep_ckpts': 2}
+    first, second = Record(), Record()
+    start = run(config('start', **options, **{'randomness.seed': seed and 5}), first)
+    resumed = run(
+        config('go', load_from=f'{start.work_dir}/iter_4.pth', resume=True, **options, **{'randomness.seed': seed}),
+        second,
+    )
+    assert resumed.seed == start.seed
+    assert list(second.rows) == [4, 5]
+    for iteration, row in second.rows.items():
+        assert row == first.rows[iteration]
+
+
 def test_a_resumed_run_follows_a_changed_config(config):
     with pytest.raises(KeyboardInterrupt):
         run(config('cut'), Interrupt(after=6))

@@ -1,5 +1,6 @@
 # CAPI on DigitScenes: real photographs and scanned digits, made on first use, no download. For a CPU and a few minutes.
-# The recipe of vitl14.py with a tiny ViT at 32 px.
+# The recipe of vitl14.py at 32 px with a tiny ViT, batch 128, fp32, learning rate 2e-3, momentum from 0.99, a fifth of
+# the masked patches predicted, no drop path and no flips.
 _base_ = [
     '../_base_/models/capi_vitl14.py',
     '../_base_/datasets/digit_scenes.py',

@@ -41,7 +41,7 @@ class PositionSampler(InfiniteSampler):
 
     The stream is one shuffle of the data set after the other; rank r of R takes the positions r, r + R, r + 2R, ...
     It depends only on the seed and the size of the data set. A run of another number of ranks, or a resumed one,
-    walks the same stream as long as the total batch size is the same.
+    walks the same stream as long as the total batch size is the same and divided evenly.
 
     Args:
         dataset: The data set.

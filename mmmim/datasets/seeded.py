@@ -39,8 +39,8 @@ class SeededDataset(Dataset):
 
     With :class:`~mmmim.datasets.PositionSampler` a sample depends only on the run's seed and its position: not on the
     number of workers, the number of ranks, the batch size, or on whether the run was resumed. Every sample also gets
-    a ``mask_seed`` from which the collate function draws the masks. It has to be the outermost wrapper. A plain index,
-    without a position, is passed on unseeded.
+    a ``mask_seed`` from which the collate function draws the masks. It has to be the outermost wrapper. A plain index
+    is its own position, so that validation sees the same masks every time.
 
     Everything else (``metainfo``, ``full_init``, ``get_data_info``, ...) is that of the wrapped data set.
 
@@ -63,9 +63,8 @@ class SeededDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict:
-        """The sample, with its ``mask_seed`` if the index has a position."""
-        if not isinstance(index, PositionIndex):
-            return self.dataset[index]
+        """The sample, with its ``mask_seed``."""
+        index = index if isinstance(index, PositionIndex) else PositionIndex(index, index % len(self))
         *seeds, mask_seed = np.random.SeedSequence([index.seed, index.position]).generate_state(4).tolist()
         with _global_seeds(seeds):
             sample = self.dataset[int(index)]

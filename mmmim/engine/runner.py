@@ -66,7 +66,7 @@ def apply_global_batch_size(cfg: MutableMapping[str, Any], world_size: int, rank
     loader['batch_size'] = own
 
 
-#: What decides about the weights that come out of a training.
+#: Where the settings are that decide about the weights that come out of a training, and those among them that do not.
 _TRAINING_KEYS = (
     'model',
     'train_dataloader',
@@ -75,7 +75,10 @@ _TRAINING_KEYS = (
     'optim_wrapper',
     'param_scheduler',
     'default_hooks',
-    'custom_hooks',
+)
+_NOT_ABOUT_WEIGHTS = re.compile(
+    r'train_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)$|train_cfg\.val_'
+    r'|default_hooks\.(logger|checkpoint|timer|runtime_info)\.'
 )
 
 
@@ -293,7 +296,7 @@ class Runner(_Runner):
         if saved is None:
             return
         before, now = (dict(_leaves(config)) for config in (saved, self._training_cfg()))
-        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not _NOT_ABOUT_WEIGHTS.match(k)]
         if keys:
             changes = [f'{key}: {before.get(key)} -> {now.get(key)}' for key in keys[:10]]
             more = [f'and {len(keys) - 10} more'] if len(keys) > 10 else []
@@ -318,13 +321,16 @@ class Runner(_Runner):
             group.update(options)
 
     def _resume_seed(self, seed: int | None, filename: str) -> None:
-        configured = self._randomness_cfg.get('seed')
-        if seed is None or seed == configured:
+        if seed is None or seed == self.seed:
             return
-        if configured is not None:
-            self.logger.warning(f'The seed of {filename}, {seed}, replaces that of the config, {configured}.')
+        if self._randomness_cfg.get('seed') is not None:
+            self.logger.warning(f'The seed of {filename}, {seed}, replaces that of the config, {self.seed}.')
         self._randomness_cfg.update(seed=seed)
         self.set_randomness(**self._randomness_cfg)
+        # The loader exists already; its sampler reads the seed when it is asked for the first index.
+        sampler = self.train_dataloader.sampler
+        if hasattr(sampler, 'seed'):
+            sampler.seed = seed
 
     def _resume_schedulers(self, saved: Any) -> None:
         self.param_schedulers = self.build_param_scheduler(self.param_schedulers)

@@ -12,8 +12,8 @@ from mmmim.registry import METRICS
 class MeanLosses(BaseMetric):
     """Mean of every loss of a :class:`MaskedImageModeling` over the images of a loader.
 
-    Targets that depend on the batch (CAPI's assignments) are those of the loader's batches, so losses compare only
-    between runs with the same batch size.
+    Targets that depend on the batch (CAPI's assignments) are those of the batches over all processes, so losses compare
+    only between runs with the same batch size and number of processes.
     """
 
     default_prefix = ''  # names of losses need none

@@ -178,12 +178,13 @@ def test_global_generators_are_restored():
     assert draw() == expected
 
 
-def test_plain_indices_are_not_seeded():
+def test_plain_indices_are_their_own_position():
     dataset = SeededDataset(Noise())
-    sample = dataset[0]
-    assert 'mask_seed' not in sample
-    assert not sample['inputs'].equal(dataset[0]['inputs'])
-    assert 'mask_seed' in dataset[PositionIndex(0, 0)]
+    first, again, other = dataset[0], dataset[0], dataset[1]
+    assert first['inputs'].equal(again['inputs'])
+    assert first['mask_seed'] == again['mask_seed'] != other['mask_seed']
+    assert not first['inputs'].equal(other['inputs'])
+    assert dataset[-1]['inputs'].equal(dataset[len(dataset) - 1]['inputs'])
 
 
 def test_step_seed_hook(monkeypatch):

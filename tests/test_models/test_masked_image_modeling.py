@@ -134,9 +134,9 @@ def test_every_method_learns_through_the_same_step(method):
 
 
 @pytest.mark.parametrize('method', METHODS)
-@pytest.mark.parametrize('micro_batch_size', [2, 3, 8])
-def test_micro_batches_give_the_step_of_the_whole_batch(method, micro_batch_size):
-    data = batch(8, **METHODS[method][1])
+@pytest.mark.parametrize(('images', 'micro_batch_size'), [(8, 1), (8, 2), (8, 3), (8, 8), (9, 4), (16, 5), (8, 20)])
+def test_micro_batches_give_the_step_of_the_whole_batch(method, images, micro_batch_size):
+    data = batch(images, **METHODS[method][1])
     results = []
     for size in (None, micro_batch_size):
         model = build(method, micro_batch_size=size)
@@ -264,6 +264,15 @@ def test_sizes_that_contradict_each_other_are_refused_when_building(part, key):
     config['branches']['capi'][part][key] += 4
     with pytest.raises(InputError, match=rf'model\.branches\.capi\.{part}.*{key}.* must be equal|num_prototypes'):
         MODELS.build(config)
+
+
+def test_accumulation_over_iterations_is_refused():
+    from mmengine.optim import OptimWrapper
+
+    model = build('capi')
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with pytest.raises(InputError, match='micro_batch_size'):
+        model.train_step(batch(4), OptimWrapper(optimizer, accumulative_counts=2))
 
 
 def test_batch_without_masks():

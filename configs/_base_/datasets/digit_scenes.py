@@ -31,11 +31,14 @@ val_dataloader = dict(
     num_workers=0,
     sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     dataset=dict(
-        type='mmmim.DigitScenes',
-        data_root='data/digit_scenes',
-        subset='single',
-        split='val',
-        pipeline=[dict(type='mmmim.LoadImage'), dict(type='mmpretrain.PackInputs')],
+        type='mmmim.SeededDataset',  # the same masks every time
+        dataset=dict(
+            type='mmmim.DigitScenes',
+            data_root='data/digit_scenes',
+            subset='single',
+            split='val',
+            pipeline=[dict(type='mmmim.LoadImage'), dict(type='mmpretrain.PackInputs')],
+        ),
     ),
 )
 test_dataloader = dict(
@@ -43,11 +46,14 @@ test_dataloader = dict(
     num_workers=0,
     sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     dataset=dict(
-        type='mmmim.DigitScenes',
-        data_root='data/digit_scenes',
-        subset='single',
-        split='test',
-        pipeline=[dict(type='mmmim.LoadImage'), dict(type='mmpretrain.PackInputs')],
+        type='mmmim.SeededDataset',  # the same masks every time
+        dataset=dict(
+            type='mmmim.DigitScenes',
+            data_root='data/digit_scenes',
+            subset='single',
+            split='test',
+            pipeline=[dict(type='mmmim.LoadImage'), dict(type='mmpretrain.PackInputs')],
+        ),
     ),
 )
 val_cfg = dict(type='mmengine.ValLoop')

@@ -189,8 +189,8 @@ class MaskedImageModeling(BaseModel):
 
     def micro_batches(
         self, images: Tensor, mask: PatchMask, targets: dict[str, Target]
-    ) -> Iterator[tuple[float, Tensor, PatchMask, dict[str, Target]]]:
-        """Split a batch: share of the images, images, masks and targets of each micro-batch."""
+    ) -> Iterator[tuple[bool, float, Tensor, PatchMask, dict[str, Target]]]:
+        """Split a batch: whether it is the last, share of the images, images, masks and targets of each micro-batch."""
         size = len(images)
         step = self.micro_batch_size or size
         per_image = mask.num_masks // size
@@ -203,7 +203,7 @@ class MaskedImageModeling(BaseModel):
                 )
                 for name, target in targets.items()
             }
-            yield (stop - start) / size, images[start:stop], mask.images(start, stop, size), pieces
+            yield stop == size, (stop - start) / size, images[start:stop], mask.images(start, stop, size), pieces
 
     def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> Losses:
         """One optimiser step; see :func:`train_step`."""
@@ -236,9 +236,17 @@ def train_step(
         data: Batch of the data loader: ``inputs``, ``mask``.
         optim_wrapper: Steps, and skips the step when gradients are not finite.
 
+    Raises:
+        InputError: The optimiser wrapper accumulates gradients over iterations.
+
     Returns:
         Detached losses of this rank's batch: each, and their sum ``loss``; and what the optimiser says of its step.
     """
+    if getattr(optim_wrapper, '_accumulative_counts', 1) > 1:
+        raise InputError(
+            'An iteration of MaskedImageModeling is one optimiser step: instead of optim_wrapper.accumulative_counts, '
+            'set global_batch_size to the whole batch and model.micro_batch_size to what fits.'
+        )
     data = algorithm.data_preprocessor(data, training=True)
     images, mask = data['inputs'], data['mask']
     with optim_wrapper.optim_context(model):
@@ -247,10 +255,7 @@ def train_step(
     own = sum(log.values())
     weight = _rank_weight(images)
 
-    done = 0.0
-    for share, *piece, piece_targets in algorithm.micro_batches(images, mask, targets):
-        done += share
-        last = done > 1 - 0.5 * share
+    for last, share, *piece, piece_targets in algorithm.micro_batches(images, mask, targets):
         sync = nullcontext() if last or not hasattr(model, 'no_sync') else model.no_sync()
         with sync, optim_wrapper.optim_context(model):
             losses = model(*piece, targets=piece_targets, mode='loss')

@@ -79,8 +79,9 @@ class OnlineClustering(BaseModule):
         if len(tokens) * get_world_size() < 2:
             raise InputError(
                 'Sinkhorn-Knopp balances prototypes over the images of a batch and got 1 image: every prototype would '
-                'get the same share. Use a batch of at least 2 images (train_dataloader.batch_size or '
-                'global_batch_size); the paper uses as many images as prototypes.'
+                'get the same share. Use batches of at least 2 images: in training by global_batch_size or '
+                'train_dataloader.batch_size (the paper has as many images as prototypes), in validation and test by '
+                'a batch_size that leaves no single image at the end.'
             )
         return online_clustering(
             tokens,
