@@ -76,12 +76,12 @@ def convert_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def model_config(converted: dict[str, Tensor], img_hint: str = '') -> dict[str, Any]:
+def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> dict[str, Any]:
     """The config of the model that converted weights belong to, read off their shapes.
 
     Args:
         converted: From :func:`convert_weights`.
-        img_hint: Name of the source, for error messages.
+        source: Their name, for error messages.
 
     Returns:
         ``dict(type='mmmim.MaskedImageModeling', ...)``.
@@ -92,7 +92,7 @@ def model_config(converted: dict[str, Tensor], img_hint: str = '') -> dict[str, 
     needed = ['backbone.patch_embed.weight', 'backbone.rope.freqs', f'{NECK}.mask_token', f'{NECK}.rope.freqs']
     missing = [key for key in needed if key not in converted]
     if missing:
-        raise InputError(f'{img_hint or "The weights"} lack {", ".join(missing)}: not a CAPI encoder with predictor.')
+        raise InputError(f'{source} lack {", ".join(missing)}: not a CAPI encoder with predictor.')
 
     def depth(root: str) -> int:
         pattern = re.compile(re.escape(root) + r'\.blocks\.(\d+)\.')

@@ -190,6 +190,7 @@ def _optimiser(model: MaskedImageModeling, fixture: Fixture) -> OptimWrapper:
         raise InputError('The rotary table is a constant in mmmim: rope_lr_factor must be 0.')
     decay, patch_lr = student['weight_decay'], student['patch_embed_lr_factor']
     rules = [
+        # Its rate is recorded on its own: a negative factor marks it.
         {'match': r'target_generator\.', 'decay_mult': clustering['weight_decay'], 'lr_mult': -1.0},
         {'match': r'patch_embed\.bias$', 'decay_mult': decay * student['bias_wd_factor'], 'lr_mult': patch_lr},
         {'match': r'patch_embed\.', 'decay_mult': decay, 'lr_mult': patch_lr},

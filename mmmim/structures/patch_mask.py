@@ -30,11 +30,6 @@ class PatchMask:
     offsets: Tensor | None = None
 
     @property
-    def num_patches(self) -> int:
-        """N."""
-        return self.grid[0] * self.grid[1]
-
-    @property
     def num_masks(self) -> int:
         """G."""
         return self.visible.shape[0]

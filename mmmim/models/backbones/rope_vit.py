@@ -18,6 +18,7 @@ from ..layers import (
     border_coordinates,
     grid_coordinates,
     head_width,
+    init_linear_layers,
     patch_grid,
     scale_to_bounding_box,
 )
@@ -34,15 +35,6 @@ def layer_index(layer: int, depth: int) -> int:
             f'There is no block {layer} in an encoder of {depth}: use 0 to {depth - 1}, or -{depth} to -1.'
         )
     return layer % depth
-
-
-def init_linear_layers(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases for every linear layer below ``module``."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
 
 
 @MODELS.register_module()

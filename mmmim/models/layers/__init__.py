@@ -3,6 +3,7 @@
 from .attention import Attention, head_width
 from .block import Block, Mlp
 from .drop_path import residual
+from .init import init_linear_layers
 from .norm import RMSNorm
 from .patch_embed import PatchEmbed, patch_grid, patchify
 from .rope import AxialRoPE, border_coordinates, frequency_table, grid_coordinates, rotate, scale_to_bounding_box
@@ -18,6 +19,7 @@ __all__ = [
     'frequency_table',
     'grid_coordinates',
     'head_width',
+    'init_linear_layers',
     'patch_grid',
     'patchify',
     'residual',

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 
-from ..backbones.rope_vit import init_linear_layers
-from ..layers import AxialRoPE, Block, RMSNorm, head_width
+from ..layers import AxialRoPE, Block, RMSNorm, head_width, init_linear_layers
 
 
 @MODELS.register_module()
