@@ -1,44 +1,17 @@
 """Features of frozen encoders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmmim.models.backbones.pretrained import layer_tokens
-from mmmim.models.layers import patch_grid
+from mmmim.models.features import Features, extract_features
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import load_state_dict
 from mmmim.utils.pretrained import load_pretrained
-
-
-@dataclass
-class Features:
-    """Features of a batch.
-
-    Legend: B images, N = h x w patches, E registers or CLS, D width of the encoder, Dp of the predictor.
-
-    Attributes:
-        patches: Final-normed patch tokens of each layer asked for, ``[B, N, D]``.
-        registers: Final-normed extra tokens of each layer asked for, ``[B, E, D]``.
-        pooled: Average of the patch tokens of the last encoder block, ``[B, D]``.
-        predicted: Global feature by predictor pooling (CAPI, table 5), ``[B, Dp]``; None for models without one.
-        grid: ``(h, w)``.
-    """
-
-    patches: tuple[Tensor, ...]
-    registers: tuple[Tensor, ...]
-    pooled: Tensor
-    predicted: Tensor | None
-    grid: tuple[int, int]
-
-    def maps(self) -> tuple[Tensor, ...]:
-        """``patches`` as maps ``[B, D, h, w]``."""
-        return tuple(tokens.transpose(1, 2).unflatten(2, self.grid) for tokens in self.patches)
 
 
 class FeatureExtractor(nn.Module):
@@ -76,8 +49,8 @@ class FeatureExtractor(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, weights: str = 'ema') -> 'FeatureExtractor':
-        """From a training checkpoint or a converted file; ``weights`` is 'ema' or 'student'."""
+    def from_checkpoint(cls, path: str | Path, weights: str = 'auto') -> 'FeatureExtractor':
+        """From a training checkpoint or a converted file; ``weights`` as in :func:`mmmim.get_model`."""
         config, state = load_pretrained(path, weights)
         return cls(config, state, f'{path}, {weights} weights')
 
@@ -116,12 +89,4 @@ class FeatureExtractor(nn.Module):
         """
         if not images.is_floating_point():
             raise InputError(f'Images must be normalised: give extractor.preprocess(images), not {images.dtype}.')
-        context = self.backbone(images, layers=layers)
-        tokens, extra = layer_tokens(self.backbone, context), context.extra.shape[1]
-        return Features(
-            patches=tuple(states[:, extra:] for states in tokens),
-            registers=tuple(states[:, :extra] for states in tokens),
-            pooled=context.visible.mean(dim=1),
-            predicted=None if self.predictor is None else self.predictor.global_feature(context),
-            grid=patch_grid(images.shape[-2:], self.patch_size),
-        )
+        return extract_features(self.backbone, images, self.predictor, layers)

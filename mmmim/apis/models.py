@@ -26,13 +26,13 @@ def list_models(pattern: str = '*') -> list[str]:
     return sorted(name for name in names if fnmatch(name, pattern))
 
 
-def get_model(source: str | Path, weights: str = 'ema', device: str = 'cpu') -> FeatureExtractor:
+def get_model(source: str | Path, weights: str = 'auto', device: str = 'cpu') -> FeatureExtractor:
     """A frozen encoder with its features.
 
     Args:
         source: A checkpoint (``*.pth``: training checkpoint of mmmim or converted file), or the name of a config
             (see :func:`list_models`) or a config file, for a random initialisation.
-        weights: Of a checkpoint: 'ema' (the teacher) or 'student'.
+        weights: Of a checkpoint: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
         device: Where to put it.
 
     Returns:

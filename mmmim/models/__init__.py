@@ -1,11 +1,11 @@
 """Models; importing this package registers them."""
 
 from .algorithms import Branch, EMACopy, MaskedImageModeling
-from .backbones import PretrainedBackbone, RoPEViT
+from .backbones import PretrainedBackbone, RoPEViT, ViT
 from .data_preprocessors import MIMDataPreprocessor
-from .heads import PrototypeHead
-from .necks import CrossAttentionPredictor
-from .target_generators import OnlineClustering
+from .heads import PrototypeHead, RegressionHead
+from .necks import CrossAttentionPredictor, SelfAttentionDecoder
+from .target_generators import OnlineClustering, PixelTarget
 
 __all__ = [
     'Branch',
@@ -14,7 +14,11 @@ __all__ = [
     'MIMDataPreprocessor',
     'MaskedImageModeling',
     'OnlineClustering',
+    'PixelTarget',
     'PretrainedBackbone',
     'PrototypeHead',
+    'RegressionHead',
     'RoPEViT',
+    'SelfAttentionDecoder',
+    'ViT',
 ]

@@ -16,7 +16,7 @@ def select_weights(state_dict: dict[str, Tensor], weights: str, exported: str | 
 
     Args:
         state_dict: Of a :class:`MaskedImageModeling`.
-        weights: 'ema' or 'student'.
+        weights: 'ema', 'student', or 'auto': the teacher's where there are any.
         exported: For files that hold one set only, without prefix: which one it is.
 
     Returns:
@@ -25,24 +25,24 @@ def select_weights(state_dict: dict[str, Tensor], weights: str, exported: str | 
     Raises:
         InputError: The file does not hold these weights.
     """
-    if weights not in ('ema', 'student'):
-        raise InputError(f"weights must be 'ema' or 'student', got {weights!r}.")
+    if weights not in ('auto', 'ema', 'student'):
+        raise InputError(f"weights must be 'auto', 'ema' or 'student', got {weights!r}.")
     teacher = {k.removeprefix(TEACHER): v for k, v in state_dict.items() if k.startswith(TEACHER)}
     student = {k: v for k, v in state_dict.items() if not k.startswith(TEACHER)}
     if teacher:
-        return teacher if weights == 'ema' else student
+        return student if weights == 'student' else teacher
     only = exported or 'student'
-    if weights != only:
+    if weights not in ('auto', only):
         raise InputError(f'The checkpoint holds {only} weights only: use weights={only!r}.')
     return student
 
 
-def load_pretrained(path: str | Path, weights: str = 'ema') -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_pretrained(path: str | Path, weights: str = 'auto') -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a training checkpoint or a converted file.
 
     Args:
         path: Local file.
-        weights: 'ema' or 'student'.
+        weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
 
     Returns:
         The model's config, and its weights (``backbone.*``, ``branches.*``).

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, NullFormatter
 
 #: Iterations and values of each logged quantity.
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
+#: What hooks log beside the training, through ``runner.visualizer.add_scalars({'probe/...': x}, step=iteration)``, and
+#: the names of its pictures.
+_PICTURES = {'probe/': 'probes', 'health/': 'health'}
+_BRANCHES = ('student', 'teacher')
 _NOT_A_CURVE = {'iter', 'epoch', 'step', 'time', 'data_time', 'memory'}
 _TITLES = {
     'base_lr': 'learning rate',
@@ -24,52 +30,98 @@ _TITLES = {
     'grad_norm': 'gradient norm',
     'images_per_s': 'speed',
 }
+_WORDS = {
+    'knn': 'k-NN',
+    'linear': 'linear probe',
+    'rankme': 'RankMe',
+    'cosine': 'cosine similarity',
+    'cls': 'CLS',
+    'miou': 'mIoU',
+    'grad': 'gradient',
+}
 _UNITS = {'images_per_s': 'images / s'}
+#: Longer curves are drawn without a marker per value.
+_MAX_MARKERS = 60
 
 
 def read_scalars(work_dir: str | os.PathLike) -> Curves:
     """Read what the runs in a work folder logged (``*/vis_data/scalars.json``).
 
     Where runs overlap, after resuming from an earlier checkpoint, the later run counts. Validation metrics are named
-    ``val/...``.
+    ``val/...``; probes and health, ``probe/...`` and ``health/...``, keep their names.
     """
-    train: list[dict[str, float]] = []
-    val: list[dict[str, float]] = []
+    rows: list[dict[str, float]] = []
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):  # the folders are named by time
-        new_train, new_val = _read_run(path)
-        if new_train:
-            start = min(row['iter'] for row in new_train)
-            train = [row for row in train if row['iter'] < start] + new_train
-            val = [row for row in val if row['iter'] < start] + new_val
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for row in sorted(train + val, key=lambda row: row['iter']):
+        train, others = _read_run(path)
+        if train:
+            start = min(row['iter'] for row in train)
+            rows = [row for row in rows if row['iter'] < start] + train + others
+    curves: dict[str, dict[float, float]] = {}
+    for row in rows:
         for key, value in row.items():
             if key.removeprefix('val/') not in _NOT_A_CURVE and math.isfinite(value):
-                curves.setdefault(key, []).append((row['iter'], value))
-    return {key: tuple(np.array(points).T) for key, points in curves.items()}
+                # A resumed run may probe its first weights again: one value per iteration, the later one.
+                curves.setdefault(key, {})[row['iter']] = value
+    return {key: tuple(np.array(sorted(points.items())).T) for key, points in curves.items()}
 
 
 def _read_run(path: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    train, val = [], []
+    """Rows of training, and of anything else; each with its iteration as ``iter``."""
+    train, others = [], []
     for line in path.read_text().splitlines():
         try:
             row = json.loads(line)
         except ValueError:  # the line that a killed run was writing
             continue
         row = {k: v for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        # Only rows of training carry `iter`; the `step` of a validation is an iteration, or an epoch where rows of
-        # training carry their epoch.
+        # Only rows of training carry `iter`. The `step` of probes and health is an iteration; that of a validation too,
+        # or an epoch where rows of training carry their epoch.
         if 'iter' in row:
             train.append(row)
+        elif any(key.startswith(tuple(_PICTURES)) for key in row):
+            others.append({**row, 'iter': row.get('step', 0)})
         elif row.get('step'):
             ends = [done['iter'] for done in train if done.get('epoch') == row['step']]
             step = max(ends) if ends else row['step']
-            val.append({'iter': step, **{f'val/{key.removeprefix("val/")}': value for key, value in row.items()}})
-    return train, val
+            others.append({'iter': step, **{f'val/{key.removeprefix("val/")}': value for key, value in row.items()}})
+    return train, others
+
+
+def draw_pictures(runs: Mapping[str, Curves], path: str | os.PathLike, title: str | None = None) -> list[Path]:
+    """Draw training, probes and health into a picture each, as far as there are values.
+
+    Args:
+        runs: Curves by name of run, see :func:`read_scalars`.
+        path: The picture of the training. The others stand beside it: ``probes.png`` and ``health.png`` beside
+            ``curves.png``, ``a_probes.png`` and ``a_health.png`` beside ``a.png``.
+        title: Above all panels.
+
+    Returns:
+        The files written.
+    """
+    path = Path(path)
+    prefix = '' if path.stem == 'curves' else f'{path.stem}_'
+    written = []
+    for start in ('', *_PICTURES):
+        file = path.with_name(f'{prefix}{_PICTURES[start]}{path.suffix}') if start else path
+        part = {
+            name: {key: curve for key, curve in curves.items() if _picture(key) == start}
+            for name, curves in runs.items()
+        }
+        if any(part.values()):
+            draw_curves(part, file, f'{title}: {_PICTURES[start]}' if title and start else title)
+            written.append(file)
+    return written
+
+
+def _picture(key: str) -> str:
+    return next((start for start in _PICTURES if key.startswith(start)), '')
 
 
 def draw_curves(runs: Mapping[str, Curves], path: str | os.PathLike, title: str | None = None) -> None:
-    """Draw one panel per quantity: a light line of what was logged and a smoothed one.
+    """Draw one panel per quantity, student and teacher together: a light line of what was logged and a smoothed one.
+
+    A dashed line is the value of a probe at step 0, of the random initialisation.
 
     Args:
         runs: Curves by name of run, see :func:`read_scalars`.
@@ -82,56 +134,109 @@ def draw_curves(runs: Mapping[str, Curves], path: str | os.PathLike, title: str 
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=(5.2 * columns, 3.4 * rows + 0.6), layout=layout)
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).ravel())
-    for ax, key in zip(axes, panels, strict=False):
-        _draw_panel(ax, key, runs)
+    for ax, panel in zip(axes, panels, strict=False):
+        _draw_panel(ax, panel, runs)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     if title:
         figure.suptitle(title, fontsize=13, fontweight='bold')
-    if len(runs) > 1:
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc='outside lower center', ncols=min(len(runs), 4), frameon=False)
+    handles = _legend(panels, runs)
+    if handles:
+        figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), 2 * columns), frameon=False)
     figure.savefig(path, dpi=110)
 
 
-def _panels(runs: Mapping[str, Curves]) -> list[str]:
+@dataclass
+class _Panel:
+    """A quantity, and the branch of each of its keys: None, or student and teacher."""
+
+    title: str
+    keys: dict[str, str | None] = field(default_factory=dict)
+
+
+def _panels(runs: Mapping[str, Curves]) -> list[_Panel]:
     keys = list(dict.fromkeys(key for curves in runs.values() for key in curves))
     if 'base_lr' in keys:  # `lr` is that of the first parameter group, which may have a factor
         keys = [key for key in keys if key != 'lr']
+    panels: dict[str, _Panel] = {}
+    for key in sorted(keys, key=_rank):
+        start, branch = _picture(key), None
+        name = key.removeprefix(start)
+        if start and name.startswith(tuple(f'{b}_' for b in _BRANCHES)):
+            branch, _, name = name.partition('_')
+        title = _words(name) if start else _TITLES.get(key, key.replace('val/', 'validation: ', 1))
+        panels.setdefault(start + name, _Panel(title)).keys[key] = branch
+    return list(panels.values())
 
-    def rank(key: str) -> int:
-        if key.startswith('val/'):
-            return 6
-        tests = [key == 'loss', 'loss' in key, key == 'grad_norm', key.endswith('lr'), 'momentum' in key]
-        return tests.index(True) if any(tests) else 7 if key == 'images_per_s' else 5
 
-    return sorted(keys, key=rank)
+def _rank(key: str) -> tuple[int, str]:
+    """Order of the panels: losses, gradient norm, rates, the rest, validation, probes, health, speed."""
+    for rank, start in enumerate(('val/', *_PICTURES), start=6):
+        if key.startswith(start):
+            return rank, key if rank > 6 else ''  # sorted by score; others keep the order of the log
+    tests = [key == 'loss', 'loss' in key, key == 'grad_norm', key.endswith('lr'), 'momentum' in key]
+    return tests.index(True) if any(tests) else 9 if key == 'images_per_s' else 5, ''
 
 
-def _draw_panel(ax: Axes, key: str, runs: Mapping[str, Curves]) -> None:
+def _words(name: str) -> str:
+    first, *rest = (_WORDS.get(word, word) for word in name.split('_'))
+    separator = ', ' if name.split('_')[0] in ('knn', 'linear', 'rankme', 'cosine') else ' '
+    return first + separator + ' '.join(rest) if rest else first
+
+
+def _lines(panel: _Panel, runs: Mapping[str, Curves]) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray], dict]]:
+    """Key, curve and style of every line: a colour per run, or per branch where there is one run."""
+    for index, curves in enumerate(runs.values()):
+        for key, branch in panel.keys.items():
+            if key in curves:
+                yield key, curves[key], _style(index, branch, len(runs))
+
+
+def _style(run: int, branch: str | None, num_runs: int) -> dict:
+    if num_runs == 1:
+        return {'color': f'C{_BRANCHES.index(branch) if branch else 0}', 'linestyle': '-'}
+    return {'color': f'C{run % 10}', 'linestyle': ':' if branch == 'student' else '-'}
+
+
+def _legend(panels: list[_Panel], runs: Mapping[str, Curves]) -> list[Line2D]:
+    handles = []
+    if len(runs) > 1:
+        handles += [Line2D([], [], label=name, **_style(i, None, len(runs))) for i, name in enumerate(runs)]
+    present = {branch for panel in panels for branch in panel.keys.values()}
+    for branch in _BRANCHES:
+        if branch in present:
+            style = _style(0, branch, len(runs)) | ({} if len(runs) == 1 else {'color': '0.3'})
+            handles.append(Line2D([], [], label=branch, **style))
+    if any(_at_start(key, curve) for panel in panels for key, curve, _ in _lines(panel, runs)):
+        handles.append(Line2D([], [], color='0.5', linestyle='--', linewidth=1, label='random initialisation'))
+    return handles
+
+
+def _at_start(key: str, curve: tuple[np.ndarray, np.ndarray]) -> bool:
+    return key.startswith('probe/') and curve[0][0] == 0
+
+
+def _draw_panel(ax: Axes, panel: _Panel, runs: Mapping[str, Curves]) -> None:
+    key = next(iter(panel.keys))
     set_by_schedule = key.endswith('lr') or 'momentum' in key
-    smooth_it = not set_by_schedule and not key.startswith('val/')
+    smooth_it = not set_by_schedule and not key.startswith(('val/', *_PICTURES))
     drawn = []
-    for index, (name, curves) in enumerate(runs.items()):
-        if key not in curves:
-            ax.plot([], [], color=f'C{index % 10}', label=name)  # the legend is made from one panel
-            continue
-        steps, values = curves[key]
-        color = f'C{index % 10}'
-        marker = 'o' if key.startswith('val/') or len(steps) == 1 else None
+    for name, (steps, values), style in _lines(panel, runs):
+        few = len(steps) == 1 or (key.startswith(('val/', *_PICTURES)) and len(steps) <= _MAX_MARKERS)
         if smooth_it and len(steps) >= 10:
-            smoothed = _smooth(values)
-            ax.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
-            ax.plot(steps, smoothed, color=color, linewidth=1.7, label=name)
+            ax.plot(steps, values, alpha=0.25, linewidth=0.8, **style)
+            ax.plot(steps, _smooth(values), linewidth=1.7, **style)
         else:
-            ax.plot(steps, values, color=color, linewidth=1.5, marker=marker, markersize=3.5, label=name)
+            ax.plot(steps, values, linewidth=1.5, marker='o' if few else None, markersize=3.5, **style)
+        if _at_start(name, (steps, values)):
+            ax.axhline(float(values[0]), color='0.5', linestyle='--', linewidth=1, zorder=1)
         drawn.append(values)
     values = np.concatenate(drawn)
-    if ('loss' in key or key == 'grad_norm') and values.min() > 0 and values.max() > 20 * values.min():
+    if ('loss' in key or key.endswith('grad_norm')) and values.min() > 0 and values.max() > 20 * values.min():
         ax.set_yscale('log')
     else:
         _focus(ax, key, values)
-    ax.set_title(_TITLES.get(key, key.replace('val/', 'validation: ', 1)), fontsize=11)
+    ax.set_title(panel.title, fontsize=11)
     ax.set_xlabel('iteration', fontsize=9)
     ax.set_ylabel(_UNITS.get(key, ''), fontsize=9)
     ax.xaxis.set_major_formatter(EngFormatter(sep=''))

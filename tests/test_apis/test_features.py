@@ -39,10 +39,10 @@ def test_student_and_teacher_features_of_any_layer_and_resolution(checkpoint):
             assert [p.shape for p in features.patches] == [(2, grid[0] * grid[1], DIM)] * 3
             torch.testing.assert_close(features.patches[1], context.visible)
             torch.testing.assert_close(features.patches[2], context.visible)
-            torch.testing.assert_close(features.registers[1], context.extra)
+            torch.testing.assert_close(features.extra[1], context.extra)
             first = F.rms_norm(context.hidden[0], (DIM,), eps=1e-5)
             torch.testing.assert_close(features.patches[0], first[:, 4:])
-            torch.testing.assert_close(features.registers[0], first[:, :4])
+            torch.testing.assert_close(features.extra[0], first[:, :4])
             torch.testing.assert_close(features.pooled, context.visible.mean(1))
             neck = source.get_submodule('branches.capi.neck')
             torch.testing.assert_close(features.predicted, neck.global_feature(context))

@@ -31,7 +31,7 @@ def test_converted_weights_give_the_recorded_features(tmp_path, head):
         features = extractor(torch.from_numpy(arrays['images']))
         for ours, name in (
             (features.predicted, 'eval_global'),
-            (features.registers[0], 'eval_registers'),
+            (features.extra[0], 'eval_registers'),
             (features.patches[0].unflatten(1, features.grid), 'eval_featmap'),
         ):
             np.testing.assert_allclose(ours.numpy(), arrays[name], atol=1e-5 * np.abs(arrays[name]).max())

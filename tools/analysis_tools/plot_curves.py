@@ -1,5 +1,9 @@
 #!/usr/bin/env python
-"""Draw the training curves of one or more work folders into one picture."""
+"""Draw the training curves of one or more work folders.
+
+Probes and health that were logged get a picture of their own beside that of the training: probes.png and health.png
+beside curves.png, a_probes.png and a_health.png beside a.png.
+"""
 
 import argparse
 import os
@@ -9,9 +13,11 @@ from mmmim.utils.cli import user_errors
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='folders that trainings wrote to')
-    parser.add_argument('--out', default='curves.png', help='the picture (default: curves.png)')
+    parser.add_argument('--out', default='curves.png', help='the picture of the training (default: curves.png)')
     return parser.parse_args()
 
 
@@ -21,7 +27,7 @@ def main() -> None:
     args = parse_args()
 
     from mmmim.utils import InputError
-    from mmmim.visualization.curves import draw_curves, read_scalars
+    from mmmim.visualization.curves import draw_pictures, read_scalars
 
     folders = [os.path.abspath(folder) for folder in args.work_dirs]
     names = [os.path.basename(folder) for folder in folders]
@@ -37,8 +43,8 @@ def main() -> None:
         raise InputError(f'The folder {parent} for --out does not exist.')
     if os.path.splitext(args.out)[1].lower() not in ('.png', '.pdf', '.svg', '.jpg'):
         raise InputError(f'--out {args.out}: give a file that ends in .png, .pdf, .svg or .jpg.')
-    draw_curves(runs, args.out, title=names[0] if len(runs) == 1 else None)
-    print(f'Wrote {args.out}.')
+    for path in draw_pictures(runs, args.out, title=names[0] if len(runs) == 1 else None):
+        print(f'Wrote {path}.')
 
 
 if __name__ == '__main__':

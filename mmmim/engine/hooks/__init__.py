@@ -2,9 +2,18 @@
 
 from .checkpoint_hook import CheckpointHook
 from .curves_hook import CurvesHook
+from .health_hook import HealthHook
 from .runtime_info_hook import RuntimeInfoHook
 from .step_seed_hook import StepSeedHook
 from .target_ema_hook import TargetEMAHook
 from .training_info_hook import TrainingInfoHook
 
-__all__ = ['CheckpointHook', 'CurvesHook', 'RuntimeInfoHook', 'StepSeedHook', 'TargetEMAHook', 'TrainingInfoHook']
+__all__ = [
+    'CheckpointHook',
+    'CurvesHook',
+    'HealthHook',
+    'RuntimeInfoHook',
+    'StepSeedHook',
+    'TargetEMAHook',
+    'TrainingInfoHook',
+]

@@ -1,4 +1,4 @@
-"""A picture of the training curves in the work folder."""
+"""Pictures of the training curves in the work folder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from mmmim.registry import HOOKS
-from mmmim.visualization.curves import draw_curves, read_scalars
+from mmmim.visualization.curves import draw_pictures, read_scalars
 
 
 @HOOKS.register_module()
 class CurvesHook(Hook):
-    """Write ``<work_dir>/curves.png`` at the end of training, from the log files of all runs in the work folder.
+    """Write ``curves.png`` into the work folder at the end of training, from the log files of all runs in it.
+
+    What hooks logged as ``probe/...`` and ``health/...`` goes to ``probes.png`` and ``health.png``.
 
     Args:
-        interval: Also write it every so many iterations; None for only at the end.
+        interval: Also write them every so many iterations; None for only at the end.
     """
 
     # After LoggerHook has written the last values.
@@ -44,6 +46,6 @@ class CurvesHook(Hook):
         if not curves:
             return
         try:
-            draw_curves({name: curves}, os.path.join(runner.work_dir, 'curves.png'), title=name)
+            draw_pictures({name: curves}, os.path.join(runner.work_dir, 'curves.png'), title=name)
         except OSError as error:  # a picture must not end a training
-            runner.logger.warning(f'curves.png could not be written: {error}')
+            runner.logger.warning(f'The curves could not be drawn: {error}')

@@ -66,6 +66,9 @@ def _check_sizes(backbone: nn.Module, branch: Branch, name: str) -> None:
         (head_name, 'in_dim', neck_name, 'embed_dim'),
         (target_name, 'in_dim', backbone_name, 'embed_dim'),
         (target_name, 'num_prototypes', head_name, 'num_prototypes'),
+        (target_name, 'patch_size', backbone_name, 'patch_size'),
+        (target_name, 'out_dim', neck_name, 'out_dim'),
+        (neck_name, 'grid', backbone_name, 'grid'),
     ]:
         size, expected = getattr(parts[one], key, None), getattr(parts[other], other_key, None)
         if None not in (size, expected) and size != expected:

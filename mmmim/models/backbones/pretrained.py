@@ -29,7 +29,7 @@ class PretrainedBackbone(BaseModule):
 
     Args:
         checkpoint: Training checkpoint of mmmim or converted file.
-        weights: 'ema' (the teacher) or 'student'.
+        weights: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
         out_indices: Blocks whose patch tokens to return; negative ones from the end.
         frozen: Whether the encoder stays in eval mode and gets no gradients.
         init_cfg: Must stay None; weights come from ``checkpoint``.
@@ -41,7 +41,7 @@ class PretrainedBackbone(BaseModule):
     def __init__(
         self,
         checkpoint: str,
-        weights: str = 'ema',
+        weights: str = 'auto',
         out_indices: Sequence[int] = (-1,),
         frozen: bool = False,
         init_cfg: dict | None = None,

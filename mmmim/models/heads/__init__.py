@@ -1,5 +1,6 @@
 """Heads: losses of predictions against targets."""
 
 from .prototype_head import PrototypeHead
+from .regression_head import RegressionHead
 
-__all__ = ['PrototypeHead']
+__all__ = ['PrototypeHead', 'RegressionHead']

@@ -5,7 +5,8 @@ from .block import Block, Mlp
 from .drop_path import residual
 from .init import init_linear_layers
 from .norm import RMSNorm
-from .patch_embed import PatchEmbed, patch_grid, patchify
+from .patch_embed import PatchEmbed, patch_grid, patchify, unpatchify
+from .positions import PositionTable, sincos_positions
 from .rope import AxialRoPE, border_coordinates, frequency_table, grid_coordinates, rotate, scale_to_bounding_box
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     'Block',
     'Mlp',
     'PatchEmbed',
+    'PositionTable',
     'RMSNorm',
     'border_coordinates',
     'frequency_table',
@@ -25,4 +27,6 @@ __all__ = [
     'residual',
     'rotate',
     'scale_to_bounding_box',
+    'sincos_positions',
+    'unpatchify',
 ]

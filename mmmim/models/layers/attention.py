@@ -26,17 +26,25 @@ class Attention(nn.Module):
         dim: Width D of the queries and of the output.
         num_heads: Number of heads; must divide ``dim``.
         context_dim: Width of the context that keys and values come from; None for ``dim``.
-        bias: Whether the four linear layers have a bias.
+        bias: Whether the output layer has a bias.
+        qkv_bias: Whether the layers of queries, keys and values have one.
     """
 
-    def __init__(self, dim: int, num_heads: int, context_dim: int | None = None, bias: bool = False) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        context_dim: int | None = None,
+        bias: bool = False,
+        qkv_bias: bool = False,
+    ) -> None:
         super().__init__()
         head_width(dim, num_heads)
         context_dim = context_dim or dim
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim, bias=bias)
-        self.k_proj = nn.Linear(context_dim, dim, bias=bias)
-        self.v_proj = nn.Linear(context_dim, dim, bias=bias)
+        self.q_proj = nn.Linear(dim, dim, bias=qkv_bias)
+        self.k_proj = nn.Linear(context_dim, dim, bias=qkv_bias)
+        self.v_proj = nn.Linear(context_dim, dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=bias)
 
     def forward(

@@ -1,5 +1,7 @@
 """Pre-norm Transformer block."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from .attention import Attention
@@ -23,7 +25,9 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each after an RMSNorm and in a residual with efficient stochastic depth.
+    """Attention and MLP, each after a norm and in a residual with efficient stochastic depth.
+
+    The defaults are CAPI's: RMSNorm and no bias anywhere.
 
     Args:
         dim: Width D.
@@ -31,6 +35,9 @@ class Block(nn.Module):
         context_dim: Width of the context of cross-attention; None for self-attention.
         mlp_ratio: Hidden width of the MLP over D.
         drop_path: Share of samples that skip each residual branch in training; a fresh subset for each.
+        norm: Makes a norm of a width.
+        bias: Whether linear layers other than those of queries, keys and values have a bias.
+        qkv_bias: Whether those have one.
     """
 
     def __init__(
@@ -40,12 +47,15 @@ class Block(nn.Module):
         context_dim: int | None = None,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        norm: Callable[[int], nn.Module] = RMSNorm,
+        bias: bool = False,
+        qkv_bias: bool = False,
     ) -> None:
         super().__init__()
-        self.norm1 = RMSNorm(dim)
-        self.attn = Attention(dim, num_heads, context_dim)
-        self.norm2 = RMSNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.norm1 = norm(dim)
+        self.attn = Attention(dim, num_heads, context_dim, bias, qkv_bias)
+        self.norm2 = norm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), bias)
         self.drop_path = drop_path
 
     def _attend(

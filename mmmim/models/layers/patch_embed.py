@@ -40,6 +40,13 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
+def unpatchify(patches: Tensor, grid: tuple[int, int], channels: int = 3) -> Tensor:
+    """Put patches ``[B, N, C * patch_size**2]`` of ``grid`` together: ``[B, C, H, W]``, the inverse of patchify."""
+    side = math.isqrt(patches.shape[-1] // channels)
+    tiles = patches.unflatten(-1, (channels, side, side)).unflatten(1, grid)  # B h w C p p
+    return tiles.permute(0, 3, 1, 4, 2, 5).flatten(-2).flatten(-3, -2)
+
+
 class PatchEmbed(nn.Module):
     """A convolution with kernel = stride = patch size, applied to the patches that are looked at only.
 

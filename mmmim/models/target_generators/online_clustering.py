@@ -36,6 +36,9 @@ class OnlineClustering(BaseModule):
         init_cfg: mmengine's.
     """
 
+    #: Targets are distributions over prototypes.
+    distribution = True
+
     def __init__(
         self,
         in_dim: int,

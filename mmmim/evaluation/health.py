@@ -1,0 +1,107 @@
+"""Whether representations are healthy or collapsing: measures of features and targets.
+
+All are pure functions of tensors, computed in fp64 on their device, and return a scalar tensor; nothing waits for the
+device.
+
+Legend: n rows (tokens or images), D width, K prototypes or channels of a target.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rankme(features: Tensor, eps: float = 1e-7) -> Tensor:
+    """Effective rank, equations 1 and 2 of RankMe (Garrido et al. 2023, arXiv 2210.02885).
+
+    ``exp(- sum_k p_k log p_k)`` with ``p_k = s_k / sum(s) + eps`` and s the singular values of the features, which are
+    not centred, as in the paper.
+
+    Args:
+        features: ``[n, D]``.
+        eps: As in the paper.
+
+    Returns:
+        Number of dimensions, from 1 (all features on a line) to ``min(n, D)``; 1 where all features are 0, NaN where
+        one is not finite.
+    """
+    finite = features.isfinite().all()
+    x = torch.where(finite, features.double(), 0.0)  # eigenvalues of others are an error
+    # Roots of the eigenvalues of the smaller Gram matrix: faster than singular values, and off by 1e-8 of the largest
+    # at most, below eps.
+    gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
+    s = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    p = s / s.sum() + eps
+    rank = torch.where(s.sum() > 0, (-(p * p.log()).sum()).exp(), 1.0)
+    return torch.where(finite, rank, torch.nan)
+
+
+def mean_pairwise_cosine(features: Tensor) -> Tensor:
+    """Mean cosine of all pairs of different rows, from the norm of the sum of unit vectors in O(n D).
+
+    Args:
+        features: ``[n, D]``. Zero vectors have no direction and do not count.
+
+    Returns:
+        From about 0 (unrelated directions) to 1 (one direction); 1 where fewer than two rows are not 0, since they do
+        not differ.
+    """
+    unit = F.normalize(features.double(), dim=-1, eps=1e-12)
+    count = unit.square().sum()  # of rows that are not 0
+    pairs = count * (count - 1)
+    return torch.where(count > 1.5, (unit.sum(dim=0).square().sum() - count) / pairs, 1.0)
+
+
+def target_entropy(targets: Tensor) -> Tensor:
+    """Mean entropy of distributions as a share of the largest possible, log K.
+
+    Args:
+        targets: ``[..., K]``, each a distribution.
+
+    Returns:
+        From 0 (every target is one prototype) to 1 (every target is uniform).
+    """
+    return torch.special.entr(targets.double()).sum(dim=-1).mean() / math.log(targets.shape[-1])
+
+
+def prototypes_in_use(targets: Tensor) -> Tensor:
+    """Effective number of prototypes: the perplexity of the mean distribution.
+
+    Args:
+        targets: ``[..., K]``, each a distribution.
+
+    Returns:
+        From 1 (all mass on one prototype) to K (all prototypes have the same mass).
+    """
+    mean = targets.flatten(0, -2).mean(dim=0, dtype=torch.float64)
+    return torch.special.entr(mean / mean.sum()).sum().exp()
+
+
+def positional_share(targets: Tensor, position: Tensor, num_positions: int) -> Tensor:
+    """Share of the variance of targets that their position in the image explains.
+
+    One-way analysis of variance over positions, variances summed over channels, without the share that positions
+    explain by chance: epsilon squared (Kelley 1935), which is the adjusted R squared.
+
+    Args:
+        targets: ``[n, K]``.
+        position: ``[n]``, int64 in ``[0, num_positions)``.
+        num_positions: N.
+
+    Returns:
+        From 0 (position says nothing) to 1 (position says everything). Targets that do not vary at all have nothing to
+        explain: 0. NaN where no two rows share a position.
+    """
+    x = targets.double()
+    x = x - x.mean(dim=0)
+    count = x.new_zeros(num_positions).index_add(0, position, x.new_ones(len(x)))
+    sums = x.new_zeros(num_positions, x.shape[1]).index_add(0, position, x)
+    total = x.square().sum()
+    between = (sums.square().sum(dim=1) / count.clamp(min=1)).sum()
+    within = (total - between).clamp(min=0) / (len(x) - (count > 0).sum())
+    share = (1 - within / (total / (len(x) - 1))).clamp(0, 1)
+    # Rounding leaves constant targets a variance of about 1e-32 of their square.
+    constant = total <= 1e-24 * targets.double().square().sum()
+    return torch.where(constant, 0.0, share)

@@ -1,0 +1,63 @@
+"""Features of encoders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .backbones.pretrained import layer_tokens
+from .layers import patch_grid
+
+
+@dataclass
+class Features:
+    """Features of a batch.
+
+    Legend: B images, N = h x w patches, E registers or CLS, D width of the encoder, Dp of the predictor.
+
+    Attributes:
+        patches: Final-normed patch tokens of each layer asked for, ``[B, N, D]``.
+        extra: Final-normed extra tokens (CLS, registers) of each layer asked for, ``[B, E, D]``.
+        pooled: Average of the patch tokens of the last encoder block, ``[B, D]``.
+        cls: CLS token of the last block, the average where there are several, ``[B, D]``; None for models without.
+        predicted: Global feature by predictor pooling (CAPI, table 5), ``[B, Dp]``; None for models without one.
+        grid: ``(h, w)``.
+    """
+
+    patches: tuple[Tensor, ...]
+    extra: tuple[Tensor, ...]
+    pooled: Tensor
+    cls: Tensor | None
+    predicted: Tensor | None
+    grid: tuple[int, int]
+
+    def maps(self) -> tuple[Tensor, ...]:
+        """``patches`` as maps ``[B, D, h, w]``."""
+        return tuple(tokens.transpose(1, 2).unflatten(2, self.grid) for tokens in self.patches)
+
+
+def extract_features(
+    backbone: nn.Module, images: Tensor, predictor: nn.Module | None = None, layers: Sequence[int] = (-1,)
+) -> Features:
+    """Features of whole images, in the modules' mode and with gradients.
+
+    Args:
+        backbone: Encoder of the toolbox.
+        images: ``[B, 3, H, W]``, normalised.
+        predictor: Neck with a method ``global_feature(context)``.
+        layers: Blocks whose tokens to return, counted from 0; negative ones from the end.
+
+    Returns:
+        Features.
+    """
+    context = backbone(images, layers=layers)
+    tokens, extra = layer_tokens(backbone, context), context.extra.shape[1]
+    has_cls = extra > 0 and getattr(backbone, 'global_extra_tokens', False)
+    return Features(
+        patches=tuple(states[:, extra:] for states in tokens),
+        extra=tuple(states[:, :extra] for states in tokens),
+        pooled=context.visible.mean(dim=1),
+        cls=context.extra.mean(dim=1) if has_cls else None,
+        predicted=None if predictor is None else predictor.global_feature(context),
+        grid=patch_grid(images.shape[-2:], backbone.patch_size),
+    )

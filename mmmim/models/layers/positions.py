@@ -1,0 +1,62 @@
+"""Positions that are added to tokens."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmmim.utils import InputError
+
+
+def sincos_positions(grid: tuple[int, int], dim: int) -> Tensor:
+    """Sines and cosines of the column and the row of every patch (MAE, arXiv 2111.06377).
+
+    With frequencies ``w_j = 10000^(-j / q)``, ``q = dim / 4``, the patch in row r and column c has
+    ``[sin(c w), cos(c w), sin(r w), cos(r w)]``.
+
+    Args:
+        grid: ``(h, w)`` in patches.
+        dim: Width D, a multiple of 4.
+
+    Returns:
+        ``[N, D]``, row-major, computed in fp64 and returned in fp32.
+
+    Raises:
+        InputError: The width is no multiple of 4.
+    """
+    if dim % 4:
+        raise InputError(f'Sine-cosine positions need a width divisible by 4, got embed_dim={dim}.')
+    quarter = dim // 4
+    frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing='ij')
+    parts = [axis.reshape(-1, 1) * frequencies for axis in (columns, rows)]
+    return torch.cat([wave for part in parts for wave in (part.sin(), part.cos())], dim=1).float()
+
+
+class PositionTable(nn.Module):
+    """A vector for every patch of a grid, fixed sines and cosines or learned.
+
+    On other grids the table is interpolated (bicubic, without antialiasing, as is usual for Vision Transformers).
+
+    Args:
+        grid: ``(h, w)`` that the model is trained on.
+        dim: Width D.
+        learnable: Learned vectors, drawn from a normal distribution of std 0.02, instead of sines and cosines.
+    """
+
+    weight: Tensor
+
+    def __init__(self, grid: tuple[int, int], dim: int, learnable: bool = False) -> None:
+        super().__init__()
+        self.grid = grid
+        if learnable:
+            self.weight = nn.Parameter(torch.empty(grid[0] * grid[1], dim))
+            nn.init.trunc_normal_(self.weight, std=0.02)
+        else:
+            self.register_buffer('weight', sincos_positions(grid, dim))
+
+    def forward(self, grid: tuple[int, int]) -> Tensor:
+        """Positions of the patches of ``grid``: ``[N, D]``, row-major."""
+        if tuple(grid) == self.grid:
+            return self.weight
+        table = self.weight.t().unflatten(1, self.grid).unsqueeze(0)
+        return F.interpolate(table, size=tuple(grid), mode='bicubic', align_corners=False)[0].flatten(1).t()

@@ -1,0 +1,70 @@
+"""Pixels as targets (MAE)."""
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.structures import PatchMask, Target
+from mmmim.structures.patch_mask import gather_patches
+
+from ..algorithms.ema_copy import EMACopy
+from ..layers import patchify
+
+
+def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation that normalised pixel targets divide out.
+
+    Args:
+        patches: ``[..., C * patch_size**2]``.
+
+    Returns:
+        Mean, and root of unbiased variance plus 1e-6, over all values of a patch: each ``[..., 1]``.
+    """
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
+
+
+@MODELS.register_module()
+class PixelTarget(BaseModule):
+    """The pixels of the predicted patches (MAE, arXiv 2111.06377).
+
+    Values are those of the normalised images; a patch is flattened row by row, pixel by pixel, colour last.
+
+    Args:
+        patch_size: Side of a patch in pixels.
+        normalize: Subtract from every patch its mean and divide by its standard deviation, over pixels and colours
+            ("normalised pixels").
+        in_channels: Channels of the images.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(
+        self, patch_size: int = 16, normalize: bool = True, in_channels: int = 3, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg)
+        self.patch_size, self.normalize, self.in_channels = patch_size, normalize, in_channels
+        self.out_dim = in_channels * patch_size**2
+
+    def patches(self, images: Tensor) -> Tensor:
+        """All patches of images ``[B, C, H, W]``, colour last and not normalised: ``[B, N, patch_size**2 * C]``."""
+        patches = patchify(images, self.patch_size)
+        return patches.unflatten(-1, (self.in_channels, -1)).transpose(-1, -2).flatten(-2)
+
+    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+        """Targets of the predicted patches.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            mask: What is predicted.
+            teacher: Not used.
+            backbone: Not used.
+
+        Returns:
+            ``patches [G, T*M, patch_size**2 * C]`` in fp32.
+        """
+        patches = gather_patches(self.patches(images.float()), mask.flat_predict(), mask.image_index)
+        if self.normalize:
+            mean, std = patch_statistics(patches)
+            patches = (patches - mean) / std
+        return Target(patches=patches)
