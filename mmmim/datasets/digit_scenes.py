@@ -39,6 +39,8 @@ _META = 'meta.json'
 class DigitScenes(ImageFolder):
     """Handwritten digits on crops of photographs, written to disk on first use.
 
+    Every image has a label map, ``seg_map_path``: 1 for the background, 2 to 11 for the digits; 0 is not used.
+
     Args:
         data_root: Where the data are, or will be written.
         subset: ``single`` (32 px, one digit; the class is the digit) or ``multi`` (64 px, one to five smaller digits;
@@ -50,6 +52,8 @@ class DigitScenes(ImageFolder):
     Raises:
         InputError: If there is no such subset or split, or ``data_root`` holds other or incomplete data.
     """
+
+    METAINFO = {'ignored_labels': (0,)}
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class DigitScenes(ImageFolder):
             raise InputError(f'DigitScenes has no split {split!r}: give one of {", ".join(SPLITS)}')
         folder = write_digit_scenes(data_root, subset)
         self._expected = NUM_IMAGES[subset][split]
+        self._label_maps = folder / 'annotations' / _ADE20K_SPLITS[split]
         super().__init__(data_root=str(folder / split), with_label=with_label, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -75,6 +80,11 @@ class DigitScenes(ImageFolder):
                 f'be written anew'
             )
         return samples
+
+    def get_data_info(self, idx: int) -> dict:
+        """Path, class and label map of an image."""
+        info = super().get_data_info(idx)
+        return {**info, 'seg_map_path': str(self._label_maps / Path(info['img_path']).name)}
 
 
 def write_digit_scenes(data_root: str | os.PathLike, subset: str) -> Path:

@@ -46,12 +46,12 @@ def mean_pairwise_cosine(features: Tensor) -> Tensor:
 
     Returns:
         From about 0 (unrelated directions) to 1 (one direction); 1 where fewer than two rows are not 0, since they do
-        not differ.
+        not differ; NaN where a feature is not finite.
     """
     unit = F.normalize(features.double(), dim=-1, eps=1e-12)
     count = unit.square().sum()  # of rows that are not 0
-    pairs = count * (count - 1)
-    return torch.where(count > 1.5, (unit.sum(dim=0).square().sum() - count) / pairs, 1.0)
+    cosine = (unit.sum(dim=0).square().sum() - count) / (count * (count - 1))
+    return torch.where(count < 1.5, 1.0, cosine)
 
 
 def target_entropy(targets: Tensor) -> Tensor:

@@ -136,7 +136,10 @@ def test_checkpoints_that_do_not_fit_are_refused(checkpoint, tmp_path):
     no_teacher['state_dict'] = {k: v for k, v in no_teacher['state_dict'].items() if not k.startswith('teacher.')}
     torch.save(no_teacher, tmp_path / 'student.pth')
     with pytest.raises(InputError, match="student weights only: use weights='student'"):
-        mmmim.get_model(tmp_path / 'student.pth')
+        mmmim.get_model(tmp_path / 'student.pth', weights='ema')
+    expected = mmmim.get_model(path, weights='student').state_dict()
+    for key, value in mmmim.get_model(tmp_path / 'student.pth').state_dict().items():
+        assert torch.equal(value, expected[key])
 
 
 def test_image_size_that_the_patch_does_not_divide(checkpoint):

@@ -1,0 +1,61 @@
+"""Label maps and patches: segmentation from patch features."""
+
+import torch
+from torch import Tensor
+
+from mmmim.models.layers import patchify
+
+from .knn import mode, nearest_neighbours
+
+
+def patch_labels(label_maps: Tensor, patch_size: int) -> Tensor:
+    """Cut label maps ``[B, H, W]`` into the labels of each patch's pixels: ``[B, N, patch_size**2]``, int64."""
+    return patchify(label_maps.unsqueeze(1), patch_size).long()
+
+
+def label_maps(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Put labels of pixels ``[B, N, patch_size**2]`` of a grid together: ``[B, H, W]``."""
+    side = round(patches.shape[-1] ** 0.5)
+    return patches.unflatten(2, (side, side)).unflatten(1, grid).transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def knn_segment(
+    features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, k: int = 10, distance: str = 'cosine'
+) -> Tensor:
+    """Label every pixel of a patch by a vote of the same pixel of the nearest patches (CAPI, arXiv 2502.08769, A).
+
+    Args:
+        features: Of training patches, ``[n, D]``.
+        labels: Of their pixels, ``[n, patch_size**2]``.
+        queries: Of patches, ``[m, D]``.
+        num_classes: K.
+        k: Neighbours.
+        distance: 'cosine' or 'l2'.
+
+    Returns:
+        Labels of pixels, ``[m, patch_size**2]``; of equally many votes the smallest label.
+    """
+    neighbours = nearest_neighbours(features, queries, k, distance)
+    # In chunks: the votes of all pixels are k times larger than the neighbours.
+    return torch.cat([mode(labels[part].transpose(1, 2), num_classes) for part in neighbours.split(4096)])
+
+
+def mean_iou(predicted: Tensor, true: Tensor, num_classes: int, ignored: tuple[int, ...] = ()) -> float:
+    """Intersection over union of pixel labels, averaged over the classes that occur in either.
+
+    Args:
+        predicted: Labels, any shape, int64 in ``[0, num_classes)``.
+        true: Labels of the same shape.
+        num_classes: K.
+        ignored: True labels whose pixels do not count.
+
+    Returns:
+        The mean, in [0, 1].
+    """
+    valid = torch.isin(true, torch.tensor(ignored, device=true.device, dtype=true.dtype), invert=True)
+    pairs = true[valid] * num_classes + predicted[valid]
+    confusion = torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes).double()
+    intersection = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - intersection
+    present = union > 0
+    return float((intersection[present] / union[present]).mean())

@@ -1,0 +1,182 @@
+"""Scores of frozen features on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.dataset import BaseDataset
+from torch import Tensor
+
+from mmmim.models.features import Features
+from mmmim.utils import InputError
+
+from .dense import knn_segment, mean_iou, patch_labels
+from .knn import knn_classify
+from .logistic_regression import Standardizer, fit_logistic_regression, predict
+
+#: Images that are encoded at a time.
+BATCH = 250
+
+
+@dataclass
+class LabelledImages:
+    """Images in memory.
+
+    Attributes:
+        images: RGB, uint8 ``[n, 3, H, W]``.
+        labels: Class of every image, ``[n]``, or None.
+        label_maps: Label of every pixel, ``[n, H, W]``, or None.
+        ignored_labels: Labels of pixels that do not count.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    label_maps: Tensor | None
+    ignored_labels: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, dataset: BaseDataset, number: int | None = None) -> LabelledImages:
+        """Read images and their labels.
+
+        Args:
+            dataset: Its pipeline ends in ``mmpretrain.PackInputs``; classes are ``gt_label`` of a data sample, label
+                maps its ``gt_seg_map``.
+            number: How many images, a random subset that is the same every time; None for all.
+
+        Raises:
+            InputError: Images of different sizes.
+        """
+        order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
+        order = order[:number] if number is not None and number < len(order) else torch.arange(len(dataset))
+        samples = [dataset[int(i)] for i in order]
+        images = [sample['inputs'] for sample in samples]
+        for image in images:
+            if image.shape != images[0].shape:
+                raise InputError(
+                    f'Probes need images of one size and got {list(images[0].shape)} and {list(image.shape)}: let the '
+                    'pipeline of the probe data end in a resize or crop of fixed size.'
+                )
+        data = [sample['data_samples'] for sample in samples]
+        maps = [torch.as_tensor(d.gt_seg_map) for d in data] if 'gt_seg_map' in data[0] else None
+        return cls(
+            images=torch.stack(images).flip(1),  # OpenMMLab's loaders give BGR
+            labels=torch.cat([d.gt_label for d in data]) if 'gt_label' in data[0] else None,
+            label_maps=None if maps is None else torch.stack(maps),
+            ignored_labels=tuple(dataset.metainfo.get('ignored_labels', ())),
+        )
+
+    def encode(self, extract: Callable[[Tensor], Features], number: int | None = None) -> Iterator[Features]:
+        """Features of the first ``number`` images (None: of all), batch by batch; ``extract`` gets uint8 RGB images."""
+        for images in self.images[:number].split(BATCH):
+            yield extract(images)
+
+
+def global_features(batches: Iterator[Features], names: tuple[str, ...] | None = None) -> dict[str, Tensor]:
+    """Features of whole images, on the CPU.
+
+    Args:
+        batches: Features of consecutive batches.
+        names: 'predicted', 'cls', 'pooled' or 'all' (all patch tokens concatenated); None for the first three. What a
+            model does not have is left out.
+
+    Returns:
+        ``[n, D]`` each.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    for features in batches:
+        for name in names or ('predicted', 'cls', 'pooled'):
+            value = features.patches[-1].flatten(1) if name == 'all' else getattr(features, name)
+            if value is not None:
+                parts.setdefault(name, []).append(value.float().cpu())
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def linear_accuracy(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, c: float = 1e-2, max_iter: int = 50
+) -> float:
+    """Top-1 accuracy of logistic regression on standardised features ``[n, D]``."""
+    scale = Standardizer(train)
+    classes = int(torch.cat([train_labels, test_labels]).max()) + 1
+    weight = fit_logistic_regression(scale(train), train_labels, classes, c, max_iter)
+    return accuracy(predict(weight, scale(test)), test_labels)
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Share of correct classes."""
+    return float((predicted == labels).double().mean())
+
+
+def quick_scores(
+    extract: Callable[[Tensor], Features],
+    train: LabelledImages,
+    test: LabelledImages,
+    linear: tuple[str, ...] = ('pooled',),
+    k: int = 10,
+    dense_images: int = 200,
+) -> dict[str, float]:
+    """Scores that take seconds, for looking at a run while it trains.
+
+    Args:
+        extract: From uint8 RGB images ``[B, 3, H, W]`` to features.
+        train: Where the probes learn.
+        test: Where they are scored.
+        linear: Features that linear probes are fitted on, see :func:`global_features`.
+        k: Neighbours.
+        dense_images: Images of each that dense k-NN uses.
+
+    Returns:
+        ``knn_<feature>`` and ``linear_<feature>``, top-1 accuracy in [0, 1], where images have classes;
+        ``knn_miou``, in [0, 1], where they have label maps.
+    """
+    scores: dict[str, float] = {}
+    if train.labels is not None and test.labels is not None:
+        names = tuple(dict.fromkeys(('predicted', 'cls', 'pooled', *linear)))
+        fitted, scored = (global_features(part.encode(extract), names) for part in (train, test))
+        classes = int(torch.cat([train.labels, test.labels]).max()) + 1
+        for name in fitted:
+            if name != 'all':
+                voted = knn_classify(fitted[name], train.labels, scored[name], classes, min(k, len(train.labels)))
+                scores[f'knn_{name}'] = accuracy(voted, test.labels)
+        for name in linear:
+            if name in fitted:
+                scores[f'linear_{name}'] = linear_accuracy(fitted[name], train.labels, scored[name], test.labels)
+    if train.label_maps is not None and test.label_maps is not None:
+        scores['knn_miou'] = knn_miou(extract, train, test, k, dense_images)
+    return scores
+
+
+def dense_features(
+    extract: Callable[[Tensor], Features], data: LabelledImages, number: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Patch features ``[n * N, D]`` and the labels of the patches' pixels ``[n * N, patch_size**2]``, on the CPU."""
+    assert data.label_maps is not None
+    patches, patch_size = [], 0
+    for features in data.encode(extract, number):
+        patch_size = data.images.shape[-1] // features.grid[1]
+        patches.append(features.patches[-1].flatten(0, 1).float().cpu())
+    labels = patch_labels(data.label_maps[:number], patch_size)
+    return torch.cat(patches), labels.flatten(0, 1)
+
+
+def knn_miou(
+    extract: Callable[[Tensor], Features],
+    train: LabelledImages,
+    test: LabelledImages,
+    k: int = 10,
+    number: int | None = None,
+) -> float:
+    """Mean IoU of dense k-NN on standardised patch features (CAPI's protocol), on ``number`` images of each."""
+    fitted, labels = dense_features(extract, train, number)
+    scored, true = dense_features(extract, test, number)
+    classes = int(torch.cat([labels.flatten(), true.flatten()]).max()) + 1
+    scale = Standardizer(fitted)
+    predicted = knn_segment(scale(fitted), labels, scale(scored), classes, min(k, len(fitted)))
+    return mean_iou(predicted, true, classes, test.ignored_labels)
+
+
+def extractor(model: Any) -> Callable[[Tensor], Features]:
+    """From uint8 RGB images to features, by a :class:`mmmim.FeatureExtractor`."""
+    return lambda images: model(model.preprocess(images))
