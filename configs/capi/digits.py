@@ -35,6 +35,8 @@ train_cfg = dict(max_iters=1000, val_interval=500)
 default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(interval=500, max_keep_ckpts=1),
+    health=dict(interval=100),
+    probe=dict(interval=500, linear=('all', 'pooled')),
     target_ema=dict(momentum=dict(base=0.99)),
 )
 log_processor = dict(window_size=25)

@@ -18,9 +18,7 @@ model = dict(
     ),
 )
 
-mask_collate = dict(
-    type='mmmim.MaskCollate', patch_size=4, masking=dict(type='mmmim.UniformMasking', mask_ratio=0.75)
-)
+mask_collate = dict(type='mmmim.MaskCollate', patch_size=4, masking=dict(type='mmmim.UniformMasking', mask_ratio=0.75))
 train_dataloader = dict(collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
@@ -28,5 +26,10 @@ test_dataloader = dict(collate_fn=mask_collate)
 optim_wrapper = dict(dtype=None, optimizer=dict(lr=2e-3))
 param_scheduler = dict(schedule=dict(warmup_ratio=0.1))
 train_cfg = dict(max_iters=1500, val_interval=500)
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=500, max_keep_ckpts=1))
+default_hooks = dict(
+    logger=dict(interval=25),
+    checkpoint=dict(interval=500, max_keep_ckpts=1),
+    health=dict(interval=100),
+    probe=dict(interval=500, linear=('all', 'pooled')),
+)
 log_processor = dict(window_size=25)

@@ -13,7 +13,5 @@ _base_ = [
 global_batch_size = 4096
 
 train_dataloader = dict(
-    collate_fn=dict(
-        type='mmmim.MaskCollate', patch_size=16, masking=dict(type='mmmim.UniformMasking', mask_ratio=0.75)
-    )
+    collate_fn=dict(type='mmmim.MaskCollate', patch_size=16, masking=dict(type='mmmim.UniformMasking', mask_ratio=0.75))
 )

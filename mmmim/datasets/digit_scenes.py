@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 from PIL import Image
@@ -53,7 +53,7 @@ class DigitScenes(ImageFolder):
         InputError: If there is no such subset or split, or ``data_root`` holds other or incomplete data.
     """
 
-    METAINFO = {'ignored_labels': (0,)}
+    METAINFO: ClassVar[dict] = {'ignored_labels': (0,)}
 
     def __init__(
         self,

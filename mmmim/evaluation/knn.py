@@ -40,7 +40,9 @@ def nearest_neighbours(database: Tensor, queries: Tensor, k: int, distance: str 
         for start in range(0, len(database), CHUNK[1]):
             rows = database[start : start + CHUNK[1]]
             # Of |q - d|^2 = |q|^2 - 2 (qd - |d|^2 / 2) the first term is the same for all d.
-            closeness = part @ rows.T if distance == 'cosine' else torch.addmm(-0.5 * rows.square().sum(1), part, rows.T)
+            closeness = (
+                part @ rows.T if distance == 'cosine' else torch.addmm(-0.5 * rows.square().sum(1), part, rows.T)
+            )
             values, places = closeness.topk(min(k, len(rows)), dim=1)
             best, order = torch.cat([best, values], dim=1).topk(min(k, best.shape[1] + values.shape[1]), dim=1)
             index = torch.cat([index, places + start], dim=1).gather(1, order)

@@ -1,8 +1,10 @@
 """Features of encoders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from .backbones.pretrained import layer_tokens
@@ -61,3 +63,43 @@ def extract_features(
         predicted=None if predictor is None else predictor.global_feature(context),
         grid=patch_grid(images.shape[-2:], backbone.patch_size),
     )
+
+
+@contextmanager
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every submodule is in the mode it was in."""
+    before = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+def encoders(model: nn.Module) -> dict[str, Callable[[Tensor], Features]]:
+    """What turns uint8 RGB images ``[B, 3, H, W]`` into features, for the student and the teacher of a running training.
+
+    Args:
+        model: A :class:`MaskedImageModeling`, without a data-parallel wrapper.
+
+    Returns:
+        By name: 'student', and 'teacher' where there is one.
+    """
+
+    def encoder(part: nn.Module) -> Callable[[Tensor], Features]:
+        branches = getattr(part, 'branches', None)
+        necks = [getattr(branch, 'neck', None) for branch in branches.children()] if branches is not None else []
+        predictor = next((neck for neck in necks if hasattr(neck, 'global_feature')), None)
+
+        def extract(images: Tensor) -> Features:
+            images = model.data_preprocessor.normalize(images.to(model.data_preprocessor.device))
+            with eval_mode(part):
+                return extract_features(part.backbone, images, predictor)
+
+        return extract
+
+    parts = {'student': model, 'teacher': getattr(model, 'teacher', None)}
+    return {name: encoder(part) for name, part in parts.items() if part is not None}

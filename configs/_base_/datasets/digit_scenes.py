@@ -60,3 +60,41 @@ val_cfg = dict(type='mmengine.ValLoop')
 test_cfg = dict(type='mmengine.TestLoop')
 val_evaluator = dict(type='mmmim.MeanLosses')
 test_evaluator = dict(type='mmmim.MeanLosses')
+
+# Features are scored on labelled images while the model trains: class of the digit, and segmentation.
+probe_data = dict(
+    train=dict(
+        type='mmmim.DigitScenes',
+        data_root='data/digit_scenes',
+        subset='single',
+        split='train',
+        pipeline=[
+            dict(type='mmmim.LoadImage'),
+            dict(
+                type='mmcv.LoadAnnotations',
+                with_bbox=False,
+                with_label=False,
+                with_seg=True,
+                imdecode_backend='pillow',
+            ),
+            dict(type='mmpretrain.PackInputs', algorithm_keys=('gt_seg_map',)),
+        ],
+    ),
+    val=dict(
+        type='mmmim.DigitScenes',
+        data_root='data/digit_scenes',
+        subset='single',
+        split='val',
+        pipeline=[
+            dict(type='mmmim.LoadImage'),
+            dict(
+                type='mmcv.LoadAnnotations',
+                with_bbox=False,
+                with_label=False,
+                with_seg=True,
+                imdecode_backend='pillow',
+            ),
+            dict(type='mmpretrain.PackInputs', algorithm_keys=('gt_seg_map',)),
+        ],
+    ),
+)

@@ -1,0 +1,147 @@
+"""What the features are worth, while a training runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmmim.evaluation.probes import LabelledImages, quick_scores
+from mmmim.models.features import encoders
+from mmmim.registry import DATASETS, HOOKS
+from mmmim.utils import InputError
+from mmmim.utils.checkpoint import write_text_atomically
+from mmmim.utils.tables import markdown_table
+
+FILE = 'probes.json'
+
+
+@HOOKS.register_module()
+class ProbeHook(Hook):
+    """Scores frozen features of student and teacher on labelled images every so many iterations.
+
+    k-NN top-1 (predictor pooling, CLS, average of the patches, as available), linear probes, and dense k-NN mIoU where
+    there are label maps. The first row of the table is the model before its first step: what the features are worth
+    without training. Scores go to the log, to ``probes.json`` and ``probes.png`` in the work folder and, as
+    ``probe/<student|teacher>_<score>``, to the visualizer. The time that probing takes, and its share of the run, is
+    logged with every table. Features are computed by the first process; the others wait.
+
+    The images are the data sets of ``probe_data = dict(train=..., val=...)`` in the config: what probes learn on and what
+    they are scored on, with pipelines that end in ``mmpretrain.PackInputs``. Without it, or without labels, nothing is
+    scored, which is said once.
+
+    Args:
+        interval: Iterations from one table to the next; there is one at the end, too.
+        images: At most so many images of each of the two, a random subset that is the same in every run. They are kept
+            in memory.
+        linear: Features of linear probes: 'predicted', 'cls', 'pooled' or 'all' (all patch tokens concatenated).
+        k: Neighbours.
+        dense_images: Images of each that dense k-NN uses.
+    """
+
+    # After the teacher has moved, before checkpoints are written.
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        interval: int,
+        images: tuple[int, int] = (2000, 1000),
+        linear: tuple[str, ...] = ('pooled',),
+        k: int = 10,
+        dense_images: int = 200,
+    ) -> None:
+        if unknown := set(linear) - {'predicted', 'cls', 'pooled', 'all'}:
+            raise InputError(
+                f"ProbeHook: linear has {sorted(unknown)}; features are 'predicted', 'cls', 'pooled', 'all'."
+            )
+        self.interval = interval
+        self.images, self.linear, self.k, self.dense_images = images, tuple(linear), k, dense_images
+        self.rows: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def before_train(self, runner: Any) -> None:
+        """Read the images and score the model as it is."""
+        self._start = time.perf_counter()
+        self.data: tuple[LabelledImages, LabelledImages] | None = None
+        if not is_main_process():
+            return
+        configs = runner.cfg.get('probe_data')
+        if configs is not None:
+            if set(configs) != {'train', 'val'}:
+                raise InputError(f'probe_data has {", ".join(configs)}: it needs the data sets train and val.')
+            train, val = (
+                LabelledImages.read(DATASETS.build(configs[split]), number)
+                for split, number in zip(('train', 'val'), self.images, strict=True)
+            )
+            pairs = ((train.labels, val.labels), (train.label_maps, val.label_maps))
+            if any(one is not None and other is not None for one, other in pairs):
+                self.data = (train, val)
+        if self.data is None:
+            runner.logger.info(
+                'Probes: no labelled images, so only losses and health are reported. To see what the features are '
+                'worth, give labelled data sets: probe_data=dict(train=..., val=...) in the config.'
+            )
+            return
+        self._path = os.path.join(runner.work_dir, FILE)
+        self.rows = [row for row in _read(self._path) if row['iter'] <= runner.iter] if runner.iter else []
+        self.seconds = time.perf_counter() - self._start
+        if not self.rows:
+            self._probe(runner, runner.iter)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Score, every ``interval`` iterations and after the last."""
+        due = self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
+        if due and self.data is not None and is_main_process():
+            self._probe(runner, runner.iter + 1)
+
+    def _probe(self, runner: Any, iteration: int) -> None:
+        assert self.data is not None
+        start = time.perf_counter()
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        row: dict[str, float] = {'iter': iteration}
+        for name, extract in encoders(model).items():
+            if name == 'teacher' and iteration == 0:
+                continue  # still the student's copy
+            scores = quick_scores(extract, *self.data, self.linear, self.k, self.dense_images)
+            row |= {f'{name}_{key}': value for key, value in scores.items()}
+        self.rows.append(row)
+        scalars = {f'probe/{key}': value for key, value in row.items() if key != 'iter'}
+        runner.visualizer.add_scalars(scalars, step=iteration)
+        write_text_atomically(json.dumps(self.rows, indent=1) + '\n', self._path)
+        now = time.perf_counter()
+        self.seconds += now - start
+        share = self.seconds / (now - self._start)
+        runner.logger.info(
+            f'Probes at iteration {iteration}, on {len(self.data[0].images)} images to learn and '
+            f'{len(self.data[1].images)} to score ({now - start:.1f} s; all probes {share:.1%} of the run so far):\n'
+            f'{_table(self.rows)}'
+        )
+
+
+def _read(path: str) -> list[dict[str, float]]:
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return []
+
+
+def _table(rows: list[dict[str, float]], last: int = 5) -> str:
+    """The first row, which training is compared with, and the last ones."""
+    shown = rows[:1] + rows[1:][-last:]
+    scores = list(dict.fromkeys(key.split('_', 1)[1] for row in rows for key in row if key != 'iter'))
+    lines = []
+    for row in shown:
+        weights = ['student', 'teacher'] if any(key.startswith('teacher_') for key in row) else ['student']
+        for name in weights:
+            values = [row.get(f'{name}_{score}') for score in scores]
+            label = 'start' if row is rows[0] else f'{row["iter"]}'
+            lines.append([label, name, *('' if value is None else f'{value:.3f}' for value in values)])
+    return markdown_table(['iteration', 'weights', *scores], lines)

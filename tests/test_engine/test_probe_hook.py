@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+
+from mmmim.engine import Runner
+from tests.paths import ROOT
+from tests.shrink import shrink, write_images
+
+PIPELINE = [dict(type='mmmim.LoadImage'), dict(type='mmpretrain.Resize', scale=32), dict(type='mmpretrain.PackInputs')]
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('labelled')
+    for name in ('cat', 'dog'):
+        write_images(folder / name, number=6)
+    return folder
+
+
+def make(images, work_dir, name='capi/digits', labels=True, **options):
+    cfg = shrink(Config.fromfile(ROOT / f'configs/{name}.py'), images, work_dir)
+    data = dict(type='mmmim.ImageFolder', data_root=str(images), with_label=labels, pipeline=PIPELINE)
+    cfg.merge_from_dict(options)
+    cfg.pop('probe_data', None)
+    cfg.probe_data = dict(train=data, val=data)
+    cfg.experiment_name = work_dir.name
+    return cfg
+
+
+def log_of(runner):
+    with open(f'{runner.log_dir}/{runner.timestamp}.log') as file:
+        return file.read()
+
+
+def test_table_with_the_random_initialisation_first(images, tmp_path):
+    cfg = make(images, tmp_path, **{'train_cfg.max_iters': 3, 'default_hooks.probe.interval': 2})
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    rows = json.loads((tmp_path / 'probes.json').read_text())
+    assert [row['iter'] for row in rows] == [0, 2, 3]
+    scores = {'knn_predicted', 'knn_pooled', 'linear_all', 'linear_pooled'}
+    assert set(rows[0]) == {'iter'} | {f'student_{score}' for score in scores}
+    assert set(rows[1]) == set(rows[0]) | {f'teacher_{score}' for score in scores}
+    assert all(0 <= value <= 1 for row in rows for key, value in row.items() if key != 'iter')
+    # The twelve images are learned by heart: the two folders hold the same noise images, so at most by half.
+    assert rows[0]['student_linear_all'] == 0.5
+    text = log_of(runner)
+    assert '| start     | student |' in text
+    assert '% of the run so far' in text
+    scalars = [json.loads(line) for line in Path(runner.log_dir, 'vis_data/scalars.json').read_text().splitlines()]
+    assert [row['step'] for row in scalars if 'probe/student_knn_pooled' in row] == [0, 2, 3]
+
+
+def test_resumed_run_keeps_the_first_row(images, tmp_path):
+    options = {'train_cfg.max_iters': 2, 'default_hooks.probe.interval': 2, 'default_hooks.checkpoint.interval': 2}
+    Runner.from_cfg(make(images, tmp_path, **options)).train()
+    before = json.loads((tmp_path / 'probes.json').read_text())
+    cfg = make(images, tmp_path, **options | {'train_cfg.max_iters': 4})
+    cfg.resume, cfg.experiment_name = 'auto', 'again'
+    Runner.from_cfg(cfg).train()
+    after = json.loads((tmp_path / 'probes.json').read_text())
+    assert after[:2] == before
+    assert [row['iter'] for row in after] == [0, 2, 4]
+
+
+def test_without_labels_it_says_so_once(images, tmp_path):
+    for labels, name in ((False, 'a'), (None, 'b')):
+        cfg = make(images, tmp_path / name, 'mae/digits', bool(labels), **{'train_cfg.max_iters': 2})
+        if labels is None:
+            cfg.pop('probe_data')
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        assert log_of(runner).count('Probes: no labelled images') == 1
+        assert not (tmp_path / name / 'probes.json').exists()
+
+
+def test_training_is_the_same_with_and_without(images, tmp_path):
+    weights = []
+    for interval in (1, 100):
+        options = {'train_cfg.max_iters': 3, 'default_hooks.probe.interval': interval}
+        cfg = make(images, tmp_path / str(interval), **options)
+        cfg.model.backbone.drop_path_rate = 0.5
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        weights.append(runner.model.state_dict())
+    for key, value in weights[0].items():
+        assert torch.equal(value, weights[1][key]), key
+
+
+def test_options_that_do_not_exist_are_refused(images, tmp_path):
+    from mmmim.engine.hooks import ProbeHook
+    from mmmim.utils import InputError
+
+    with pytest.raises(InputError, match=r"\['patches'\]"):
+        ProbeHook(10, linear=('pooled', 'patches'))
+    cfg = make(images, tmp_path)
+    del cfg.probe_data['val']
+    with pytest.raises(InputError, match='probe_data has train: it needs the data sets train and val'):
+        Runner.from_cfg(cfg).train()

@@ -1,0 +1,329 @@
+"""Recipes for another length and batch: every rule, the config that is written, and every error."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine import Config
+
+import mmmim
+from mmmim.engine.schedules import build_schedule
+from mmmim.registry import SCHEDULES
+from mmmim.utils import InputError
+from mmmim.utils.scale_recipe import render, scale_recipe
+from tests.paths import ROOT, run_tool
+from tests.shrink import write_images
+
+LR = 'optim_wrapper.optimizer.lr'
+BASE = 'default_hooks.target_ema.momentum.base'
+WARMUPS = ['param_scheduler.schedule.warmup_ratio', 'default_hooks.target_ema.momentum.warmup_ratio']
+
+
+def load(name):
+    return Config.fromfile(ROOT / f'configs/{name}.py').to_dict()
+
+
+def toy(**options):
+    """A recipe without a teacher, with options at dotted keys (a dot is written as two underscores)."""
+    cfg = Config(
+        {
+            'global_batch_size': 4096,
+            'optim_wrapper': {'optimizer': {'type': 'mmengine.AdamW', 'lr': 2.4e-3, 'betas': (0.9, 0.95)}},
+            'param_scheduler': {
+                'type': 'mmmim.ScheduleLR',
+                'by_epoch': False,
+                'schedule': {'type': 'mmmim.truncated_cosine', 'warmup_ratio': 0.05, 'truncation': 1.0},
+            },
+            'train_cfg': {'max_iters': 1000, 'val_interval': 100},
+            'default_hooks': {'checkpoint': {'by_epoch': False, 'interval': 500}},
+        }
+    )
+    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
+    return cfg.to_dict()
+
+
+def scale(cfg, iters=None, batch=None, lr_rule='sqrt'):
+    return scale_recipe(cfg, SCHEDULES.get, iters, batch, lr_rule)
+
+
+def changes(*args, **options):
+    return {change.key: change.new for change in scale(*args, **options).changes}
+
+
+def training(*args, **options):
+    """The changes without how often things are looked at and saved."""
+    return {key: value for key, value in changes(*args, **options).items() if not key.endswith('interval')}
+
+
+def test_vit_l():
+    # 1 - momentum stays the learning rate, as CAPI has it: the window of 4 000 iterations is 1 % of the run.
+    assert training(load('capi/vitl14'), iters=400_000, batch=1024) == {
+        'train_cfg.max_iters': 400_000,
+        'global_batch_size': 1024,
+        LR: 0.00025,
+        BASE: 0.99975,
+    }
+    assert training(load('capi/vitl14'), batch=1024, lr_rule='linear') == {
+        'global_batch_size': 1024,
+        LR: 6.25e-5,
+        BASE: 0.9999375,
+    }
+    # A window of 1 000 iterations is 20 % of this run: 250 are 5 %.
+    assert training(load('capi/vitl14'), iters=5000) == {
+        'train_cfg.max_iters': 5000,
+        BASE: 0.996,
+    }
+    assert training(load('capi/vitl14'), iters=500_000, batch=16384) == {}
+    assert training(load('capi/vits14'), batch=32768)[LR] == 0.002828
+    assert training(load('capi/vits14'), batch=32768)[BASE] == 0.997172
+
+
+def test_digits():
+    # 40 of 300 iterations, in millionths rounded up; half of the rate; a window of 15 iterations.
+    assert training(load('capi/digits'), iters=300, batch=32) == {
+        'train_cfg.max_iters': 300,
+        'global_batch_size': 32,
+        LR: 0.001,
+        BASE: 0.96667,
+        **dict.fromkeys(WARMUPS, 0.133334),
+    }
+    # Four times the batch, in ten times the iterations: 1 - momentum is doubled, the warm-up is long enough.
+    assert training(load('capi/digits'), iters=10_000, batch=512) == {
+        'train_cfg.max_iters': 10_000,
+        'global_batch_size': 512,
+        LR: 0.004,
+        BASE: 0.98,
+    }
+
+
+def test_without_a_teacher():
+    assert changes(toy(), batch=1024) == {'global_batch_size': 1024, LR: 0.0012}
+    assert changes(toy(), batch=1024, lr_rule='linear') == {'global_batch_size': 1024, LR: 0.0006}
+    assert changes(toy(), iters=2000) == {'train_cfg.max_iters': 2000}
+    assert changes(toy(), iters=100) == {
+        'train_cfg.max_iters': 100,
+        'default_hooks.checkpoint.interval': 50,
+        WARMUPS[0]: 0.4,
+    }
+
+
+@pytest.mark.parametrize('beta2', [0.5, 0.9, 0.95, 0.99])
+def test_the_warm_up_is_never_shorter_than_adam_needs(beta2):
+    least = round(2 / (1 - beta2))
+    for iters in {2 * least, 2 * least + 1, 3 * least, 97 + 2 * least, 7 * least + 3}:
+        cfg = toy(optim_wrapper__optimizer__betas=(0.9, beta2), param_scheduler__schedule__warmup_ratio=1e-6)
+        share = changes(cfg, iters=iters)[WARMUPS[0]]
+        assert int(iters * share) == least
+        schedule = build_schedule({'type': 'mmmim.truncated_cosine', 'warmup_ratio': share})
+        assert schedule(least - 1, iters) == schedule(least, iters) == 1 > schedule(least - 2, iters)
+
+
+def test_defaults_of_schedules_and_optimisers_count():
+    cfg = toy()
+    cfg['param_scheduler']['schedule'] = {'type': 'mmmim.truncated_cosine'}  # a warm-up of 0.1
+    assert changes(cfg, iters=200)[WARMUPS[0]] == 0.2
+    del cfg['optim_wrapper']['optimizer']['betas']  # 0.999: 2 000 iterations
+    assert changes(cfg, iters=10_000)[WARMUPS[0]] == 0.2
+
+
+@pytest.mark.parametrize('schedule', [{'type': 'cosine', 'start': 1, 'final': 0}, {'warmup_ratio': 0.0}])
+def test_no_warm_up_is_added(schedule):
+    cfg = toy()
+    cfg['param_scheduler']['schedule'] = {'type': 'mmmim.truncated_cosine', **schedule}
+    recipe = scale(cfg, iters=30)
+    assert [change.key for change in recipe.changes if 'schedule' in change.key] == []
+    assert any('has no warm-up' in note and '40 iterations' in note for note in recipe.notes)
+
+
+@pytest.mark.parametrize(
+    ('momentum', 'scaled'),
+    [
+        ({'type': 'mmmim.cosine', 'start': 0.996, 'final': 1.0}, {'start': 0.998}),
+        ({'type': 'mmmim.linear', 'start': 0.99, 'final': 0.9998}, {'start': 0.995, 'final': 0.9999}),
+        ({'type': 'mmmim.linear', 'start': 0.0, 'final': 0.99995}, {'final': 0.999975}),  # its own window is 40 % of its run
+        ({'type': 'mmmim.constant', 'value': 0.99}, {'value': 0.995}),
+    ],
+)
+def test_every_kind_of_momentum(momentum, scaled):
+    cfg = toy(default_hooks__target_ema={'type': 'mmmim.TargetEMAHook', 'momentum': momentum})
+    new = changes(cfg, iters=200_000, batch=1024)
+    prefix = 'default_hooks.target_ema.momentum.'
+    assert {key.removeprefix(prefix): value for key, value in new.items() if key.startswith(prefix)} == scaled
+
+
+def test_a_momentum_stays_a_momentum():
+    momentum = {'type': 'mmmim.constant', 'value': 0.9}
+    cfg = toy(default_hooks__target_ema={'type': 'mmmim.TargetEMAHook', 'momentum': momentum})
+    assert changes(cfg, batch=4096 * 400)['default_hooks.target_ema.momentum.value'] == 0
+
+
+def test_other_keys_of_the_batch_follow():
+    cfg = toy(train_dataloader__batch_size=512, auto_scale_lr__base_batch_size=4096)
+    new = changes(cfg, batch=1024)
+    assert (new['train_dataloader.batch_size'], new['auto_scale_lr.base_batch_size']) == (None, 1024)
+    assert set(changes(cfg, iters=2000)) == {'train_cfg.max_iters'}
+
+
+def test_intervals():
+    for name, iters, interval in (('vitl14', 5000, 100), ('vitl14', 10_000, None), ('digits', 300, 150)):
+        assert changes(load(f'capi/{name}'), iters=iters).get('default_hooks.checkpoint.interval') == interval
+    assert changes(load('capi/digits'), iters=300)['train_cfg.val_interval'] == 150
+    hooks = {'probe': {'interval': 300}, 'health': {'interval': 100}, 'logger': {'interval': None}, 'gone': None}
+    cfg = toy(default_hooks=hooks, train_cfg__val_interval=3)
+    cfg['train_cfg']['max_iters'] = 500
+    assert {k: v for k, v in changes(cfg, iters=100).items() if 'interval' in k} == {
+        'default_hooks.checkpoint.interval': 100,
+        'default_hooks.probe.interval': 60,
+    }
+    cfg = toy(default_hooks__checkpoint__by_epoch=True)
+    assert set(changes(cfg, iters=100)) == {'train_cfg.max_iters', WARMUPS[0]}
+    assert changes(toy(train_cfg__val_interval=600), iters=500)['train_cfg.val_interval'] == 300
+
+
+def test_notes():
+    notes = '\n'.join(scale(load('capi/vitl14'), iters=5000, batch=1024).notes)
+    assert 'Images seen: 8 192 000 000 -> 5 120 000 (x 0.000625).' in notes
+    assert r'0.5 (target_generator\.)' in notes
+    assert 'balances 16 384 prototypes' in notes
+    assert 'model.branches.capi.target_generator.num_prototypes and model.branches.capi.head.num_prototypes' in notes
+    assert 'weight decay, betas and temperatures' in notes
+    assert 'prototypes' not in '\n'.join(scale(load('capi/vitl14'), batch=16384).notes)
+    together = load('capi/vitl14')
+    together['model']['branches']['capi']['target_generator']['positional'] = False
+    assert 'prototypes' not in '\n'.join(scale(together, batch=1024).notes)
+    notes = '\n'.join(scale(toy(), batch=1024).notes)
+    assert 'prototypes' not in notes
+    assert 'Parameter groups' not in notes
+
+
+def test_other_optimisers():
+    cfg = toy(optim_wrapper__optimizer__type='mmengine.SGD')
+    del cfg['optim_wrapper']['optimizer']['betas']
+    with pytest.raises(InputError, match=r'is for Adam, and the optimiser is mmengine\.SGD: give --lr-rule linear'):
+        scale(cfg, batch=1024)
+    assert changes(cfg, iters=10, batch=1024, lr_rule='linear')[LR] == 0.0006
+    assert changes(cfg, iters=2000) == {'train_cfg.max_iters': 2000}
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'global_batch_size': None}, 'has no global_batch_size, .*: add it'),
+        ({'global_batch_size': '64'}, "global_batch_size, .*, must be a whole number above 0, not '64'"),
+        ({'train_cfg__max_iters': None}, r'has no train_cfg\.max_iters'),
+        ({'train_cfg__max_iters': 0}, r'train_cfg\.max_iters, .* above 0, not 0'),
+        ({'optim_wrapper__optimizer__lr': None}, r'has optim_wrapper\.optimizer\.lr=None: it must be a number'),
+        ({'optim_wrapper__optimizer__betas': (0.9, 1.0)}, r'betas must be two numbers in \[0, 1\)'),
+        ({'param_scheduler__type': 'mmengine.CosineAnnealingLR'}, 'CosineAnnealingLR.*cannot be scaled: write it as'),
+        ({'param_scheduler__end': 500}, r'param_scheduler\.end ties the schedule to iterations: remove it'),
+        ({'param_scheduler__schedule__type': 'mmmim.step'}, r"schedule\.type='mmmim\.step', which is no schedule"),
+        ({'default_hooks__target_ema__momentum': 0.99}, r'target_ema\.momentum\.type=None, which is no schedule'),
+        ({'optim_wrapper__optimizer__betas': (0.9, 0.99)}, r'200 iterations .* run of 300\. Give --iters 400 or more'),
+    ],
+)
+def test_configs_that_cannot_be_scaled(options, message):
+    with pytest.raises(InputError, match=message):
+        scale(toy(**options), iters=300)
+
+
+@pytest.mark.parametrize('scheduler', [None, [{'type': 'mmmim.ScheduleLR'}]])
+def test_other_schedulers(scheduler):
+    with pytest.raises(InputError, match=r'param_scheduler=.*write it as one'):
+        scale({**toy(), 'param_scheduler': scheduler}, iters=300)
+
+
+@pytest.mark.parametrize(
+    ('iters', 'batch', 'message'),
+    [
+        (None, None, 'give --iters, --batch or both'),
+        (0, None, '--iters must be at least 1, not 0'),
+        (None, -1, '--batch must be at least 1, not -1'),
+        (79, None, r'schedule\.warmup_ratio: Adam needs a warm-up of 40 iterations .* Give --iters 80 or more'),
+    ],
+)
+def test_sizes_that_make_no_run(iters, batch, message):
+    with pytest.raises(InputError, match=message):
+        scale(load('capi/digits'), iters, batch)
+
+
+@pytest.mark.parametrize('name', [n for n in mmmim.list_models() if 'global_batch_size' in load(n)])
+def test_the_text_is_the_config_with_the_changes(name, tmp_path):
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    recipe = scale(cfg.to_dict(), 200, cfg.global_batch_size // 2)
+    text = render(recipe, str(ROOT / f'configs/{name}.py'), 'A title.')
+    assert max(len(line) for line in text.splitlines() if '_base_' not in line) <= 120
+    (tmp_path / 'scaled.py').write_text(text)
+    cfg.merge_from_dict({change.key: change.new for change in recipe.changes})
+    assert Config.fromfile(tmp_path / 'scaled.py').to_dict() == cfg.to_dict()
+    comments = ' '.join(line.strip(' #') for line in text.splitlines() if line.lstrip().startswith('#'))
+    for said in [*recipe.notes, *(f'{change.old!r} -> {change.new!r}. {change.reason}' for change in recipe.changes)]:
+        assert said in comments
+
+
+def test_a_scaled_config_trains(tmp_path):
+    write_images(tmp_path / 'images')
+    (tmp_path / 'configs').mkdir()
+    (tmp_path / 'configs' / 'mine.py').write_text(
+        f"""_base_ = {str(ROOT / 'configs/capi/digits.py')!r}
+pipeline = [
+    dict(type='mmmim.LoadImage'),
+    dict(type='mmpretrain.RandomResizedCrop', scale=32),
+    dict(type='mmpretrain.PackInputs'),
+]
+dataset = dict(_delete_=True, type='mmmim.ImageFolder', data_root='images', pipeline=pipeline)
+train_dataloader = dict(num_workers=0, dataset=dict(dataset=dataset))
+probe_data = None
+"""
+    )
+    args = 'configs/mine.py', '--iters', 80, '--batch', 8
+    done = run_tool('misc/scale_recipe.py', *args, '--out', 'scaled.py', cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, 'Wrote scaled.py.\n'), done.stderr
+    assert "_base_ = 'configs/mine.py'" in (tmp_path / 'scaled.py').read_text()  # the two files can move together
+    shorter = ['--cfg-options', 'train_cfg.max_iters=3']
+    done = run_tool('train.py', 'scaled.py', '--no-validate', *shorter, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    checkpoint = torch.load(tmp_path / 'work_dirs/scaled/iter_3.pth', weights_only=True)
+    assert checkpoint['mmmim']['config']['global_batch_size'] == 8
+    assert checkpoint['optimizer']['param_groups'][0]['initial_lr'] == 0.0005
+
+
+def test_printed(tmp_path):
+    config = ROOT / 'configs/capi/digits.py'
+    done = run_tool('misc/scale_recipe.py', 'configs/capi/digits.py', '--batch', 512, '--lr-rule', 'linear', cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert f'_base_ = {str(config)!r}' in done.stdout
+    assert done.stdout.startswith('# Written by scale_recipe.py digits.py --batch 512 --lr-rule linear;')
+    (tmp_path / 'elsewhere.py').write_text(done.stdout)
+    cfg = Config.fromfile(tmp_path / 'elsewhere.py')
+    assert (cfg.global_batch_size, cfg.optim_wrapper.optimizer.lr, cfg.train_cfg.max_iters) == (512, 0.008, 1000)
+    assert cfg.default_hooks.target_ema.momentum.base == 0.96
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['none.py', '--batch', '8'], 'error: The config none.py does not exist'),
+        (['toy.py'], 'error: There is nothing to scale to'),
+        (['toy.py', '--batch', '8'], 'error: The config has no train_cfg.max_iters'),
+        (['toy.py', '--batch', '8', '--out', 'toy.txt'], 'give a file that ends in .py'),
+        (['toy.py', '--batch', '8', '--out', 'no/such/a.py'], 'for --out does not exist'),
+        (['toy.py', '--batch', '8', '--out', 'toy.py'], 'error: --out toy.py exists already'),
+    ],
+)
+def test_errors_of_the_tool(args, message, tmp_path, monkeypatch, capsys):
+    """In this process: each tool start imports torch for seconds."""
+    import runpy
+
+    (tmp_path / 'toy.py').write_text('a = 1\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['scale_recipe.py', *args])
+    with pytest.raises(SystemExit) as exit_info:
+        runpy.run_path(str(ROOT / 'tools/misc/scale_recipe.py'), run_name='__main__')
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_rules_need_no_torch():
+    code = 'import sys, mmmim.utils.scale_recipe; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
