@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmmim.models import CrossAttentionPredictor, RoPEViT
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import check_state_dict
+
+from .common import checked_checkpoint, count_blocks, flat_tensors
 
 #: Prefixes of mmmim's parts, in a model whose only branch is ``capi``.
 NECK, HEAD, CLUSTERING = 'branches.capi.neck', 'branches.capi.head', 'branches.capi.target_generator'
@@ -94,11 +94,6 @@ def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> d
     if missing:
         raise InputError(f'{source} lack {", ".join(missing)}: not a CAPI encoder with predictor.')
 
-    def depth(root: str) -> int:
-        pattern = re.compile(re.escape(root) + r'\.blocks\.(\d+)\.')
-        found = [int(match[1]) for match in map(pattern.match, converted) if match]
-        return max(found, default=-1) + 1
-
     def attention(root: str, dim: int) -> dict[str, Any]:
         fc1 = converted.get(f'{root}.blocks.0.mlp.fc1.weight')
         ratio = 4.0 if fc1 is None else fc1.shape[0] / dim
@@ -116,7 +111,7 @@ def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> d
             'patch_size': patch.shape[-1],
             'in_channels': patch.shape[1],
             'embed_dim': dim,
-            'depth': depth('backbone'),
+            'depth': count_blocks(converted, 'backbone'),
             'num_registers': 0 if registers is None else registers.shape[1],
             **attention('backbone', dim),
         },
@@ -127,7 +122,7 @@ def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> d
                     'type': 'mmmim.CrossAttentionPredictor',
                     'context_dim': dim,
                     'embed_dim': predictor_dim,
-                    'depth': depth(NECK),
+                    'depth': count_blocks(converted, NECK),
                     **attention(NECK, predictor_dim),
                 },
                 'head': {'type': 'mmmim.PrototypeHead', 'in_dim': predictor_dim, 'num_prototypes': prototypes},
@@ -135,10 +130,6 @@ def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> d
         },
         'teacher': ['backbone', NECK, HEAD],
     }
-
-
-def _options(cfg: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in cfg.items() if key != 'type'}
 
 
 def convert_checkpoint(checkpoint: dict[str, Any], source: str) -> dict[str, Any]:
@@ -160,15 +151,7 @@ def convert_checkpoint(checkpoint: dict[str, Any], source: str) -> dict[str, Any
             'a part of each weight only and cannot be converted. Convert the consolidated file whose keys start with '
             'backbone., or merge the shards with the code that wrote them.'
         )
-    not_tensors = [key for key, value in checkpoint.items() if not isinstance(value, Tensor)]
-    if not checkpoint or not_tensors:
-        raise InputError(f'{source} holds no flat table of tensors (not tensors: {", ".join(not_tensors[:5])}).')
-    weights = convert_weights(checkpoint)
+    weights = convert_weights(flat_tensors(checkpoint, source))
     config = model_config(weights, source)
-    with torch.device('meta'):
-        backbone = RoPEViT(**_options(config['backbone']))
-        neck = CrossAttentionPredictor(**_options(config['branches']['capi']['neck']))
-    for prefix, module in (('backbone.', backbone), (f'{NECK}.', neck)):
-        part = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        check_state_dict(module, part, f'{source} ({prefix}*)')
-    return {'state_dict': weights, 'meta': {}, 'mmmim': {'version': 1, 'model': config, 'weights': 'ema'}}
+    parts = {'backbone': config['backbone'], NECK: config['branches']['capi']['neck']}
+    return checked_checkpoint(weights, config, parts, 'ema', source)

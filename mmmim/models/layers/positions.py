@@ -58,5 +58,7 @@ class PositionTable(nn.Module):
         """Positions of the patches of ``grid``: ``[N, D]``, row-major."""
         if tuple(grid) == self.grid:
             return self.weight
-        table = self.weight.t().unflatten(1, self.grid).unsqueeze(0)
-        return F.interpolate(table, size=tuple(grid), mode='bicubic', align_corners=False)[0].flatten(1).t()
+        # In fp32 also in a bf16 model, whose coordinates and weights would be rounded too.
+        table = self.weight.float().t().unflatten(1, self.grid).unsqueeze(0)
+        table = F.interpolate(table, size=tuple(grid), mode='bicubic', align_corners=False)
+        return table[0].flatten(1).t().to(self.weight.dtype)

@@ -16,8 +16,8 @@ from ..layers import Block, PositionTable, init_linear_layers
 class SelfAttentionDecoder(BaseModule):
     """Encoded tokens and mask tokens attend to each other (MAE, arXiv 2111.06377).
 
-    Only the patches of ``mask.predict`` have mask tokens: where these are all masked patches, as in MAE, the sequence is
-    the whole image. Target blocks are decoded apart from each other.
+    Only the patches of ``mask.predict`` have mask tokens: where these are all masked patches, as in MAE, the sequence
+    is the whole image. Target blocks are decoded apart from each other.
 
     Args:
         context_dim: Width D of the encoder.
@@ -65,11 +65,11 @@ class SelfAttentionDecoder(BaseModule):
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Predict the patches of ``mask.predict``: ``patches [G, T*M, out_dim]``."""
         table = self.positions(mask.grid)
-        masks, blocks, predicted = mask.predict.shape
+        masks, blocks, _ = mask.predict.shape
         seen = self.embed(context.visible).to(table.dtype) + table[mask.visible]
         known = torch.cat([self.embed(context.extra).to(table.dtype), seen], dim=1).repeat_interleave(blocks, dim=0)
         x = torch.cat([known, self.mask_token + table[mask.predict.flatten(0, 1)]], dim=1)
         for block in self.blocks:
             x = block(x)
-        patches = self.proj(self.norm(x[:, -predicted:]))
-        return Prediction(patches=patches.reshape(masks, blocks * predicted, -1))
+        patches = self.proj(self.norm(x[:, known.shape[1] :]))
+        return Prediction(patches=patches.unflatten(0, (masks, blocks)).flatten(1, 2))
