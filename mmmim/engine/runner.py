@@ -133,6 +133,11 @@ class Runner(_Runner):
             {'global_batch_size': total, 'train_dataloader': self._train_dataloader}, self.world_size, self.rank
         )
 
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register ``default_hooks``; None switches any of them off (in mmengine, only its own)."""
+        own = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
+        super().register_default_hooks({k: v for k, v in (hooks or {}).items() if v is not None or k in own})
+
     @staticmethod
     def _check_local_rank() -> None:
         if 'RANK' not in os.environ:

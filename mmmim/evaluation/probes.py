@@ -44,13 +44,13 @@ class LabelledImages:
         Args:
             dataset: Its pipeline ends in ``mmpretrain.PackInputs``; classes are ``gt_label`` of a data sample, label
                 maps its ``gt_seg_map``.
-            number: How many images, a random subset that is the same every time; None for all.
+            number: How many images; None for all. In random order, a random subset, the same every time.
 
         Raises:
             InputError: Images of different sizes.
         """
-        order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
-        order = order[:number] if number is not None and number < len(order) else torch.arange(len(dataset))
+        # Folders are sorted by class, and some users of the images take the first ones.
+        order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:number]
         samples = [dataset[int(i)] for i in order]
         images = [sample['inputs'] for sample in samples]
         for image in images:

@@ -1,0 +1,181 @@
+"""Several methods, several seeds, one table: jobs that train and score, and what comes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmmim.utils import InputError
+from mmmim.utils.cli import load_config
+from mmmim.utils.tables import markdown_table
+
+ROOT = Path(__file__).parents[2]
+
+#: Scores by subset, arm and name, a value per seed.
+Results = dict[str, dict[str, dict[str, list[float]]]]
+
+
+@dataclass
+class Job:
+    """A training and its scores, as commands that run one after the other.
+
+    Attributes:
+        subset: Of the data.
+        arm: What is compared.
+        seed: Of the run.
+        folder: Where it writes.
+        commands: Each a list of words; those whose output exists are left out when the job runs.
+        scores: The file that the last command writes.
+    """
+
+    subset: str
+    arm: str
+    seed: int
+    folder: Path
+    commands: list[list[str]] = field(default_factory=list)
+
+    @property
+    def scores(self) -> Path:
+        """What the last command writes."""
+        return self.folder / 'scores.json'
+
+    def run(self) -> float:
+        """Run the commands, one thread each; returns seconds.
+
+        Raises:
+            InputError: A command failed; its log is named.
+        """
+        start = time.perf_counter()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # One thread per job: jobs side by side use the cores better than threads of one job.
+        env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([str(ROOT), *_python_path()])}
+        log = self.folder / 'log.txt'
+        for command in self.commands:
+            with open(log, 'a') as file:
+                code = subprocess.run(command, cwd=ROOT, env=env, stdout=file, stderr=file, check=False).returncode
+            if code:
+                last = '\n'.join(log.read_text().splitlines()[-5:])
+                raise InputError(f'{self.subset}, {self.arm}, seed {self.seed} failed; its log {log} ends in:\n{last}')
+        return time.perf_counter() - start
+
+
+def _python_path() -> list[str]:
+    return [path for path in os.environ.get('PYTHONPATH', '').split(os.pathsep) if path]
+
+
+def _options(options: Mapping[str, Any]) -> list[str]:
+    return [f'{key}={value}' for key, value in options.items()]
+
+
+def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, split: str) -> list[Job]:
+    """The jobs of a specification (see ``projects/digit_scenes/spec.py``), without those that are done.
+
+    Args:
+        spec: ``subsets``: by subset and arm a dict of ``config`` (from the repository's root), ``options`` (changes of
+            it), ``train=False`` for a random initialisation, ``own_test=True`` for a model that is scored by its own
+            test loop instead of probes; or ``pixels=PATCH_SIZE``.
+        seeds: Of the runs.
+        work_dir: Where everything is written.
+        split: 'val' or 'test'.
+
+    Returns:
+        Jobs, shortest kind first.
+    """
+    jobs = []
+    for subset, arms in spec['subsets'].items():
+        for arm, options in arms.items():
+            for seed in seeds if 'config' in options else seeds[:1]:
+                name = re.sub(r'\W+', '_', arm)
+                job = Job(subset, arm, seed, work_dir / split / subset / name / f'seed_{seed}')
+                trained = work_dir / 'runs' / subset / name / f'seed_{seed}'
+                job.commands = _commands(options, subset, seed, split, trained, job.scores)
+                jobs.append(job)
+    return sorted(jobs, key=lambda job: len(job.commands))
+
+
+def _commands(
+    options: Mapping[str, Any], subset: str, seed: int, split: str, trained: Path, scores: Path
+) -> list[list[str]]:
+    score = [sys.executable, 'tools/analysis_tools/score_digit_scenes.py']
+    where = ['--subset', subset, '--split', split, '--out', str(scores)]
+    if 'pixels' in options:
+        return [[*score, '--pixels', str(options['pixels']), *where]]
+    config, changes = str(options['config']), _options(options.get('options', {}))
+    with_changes = ['--cfg-options', *changes] if changes else []
+    if not options.get('train', True):
+        return [[*score, config, '--seed', str(seed), *where, *with_changes]]
+    train = [sys.executable, 'tools/train.py', config, '--work-dir', str(trained), '--no-validate', '--resume']
+    train += ['--cfg-options', f'randomness.seed={seed}', *changes]
+    iterations = options.get('options', {}).get('train_cfg.max_iters') or load_config(config).train_cfg.max_iters
+    checkpoint = str(trained / f'iter_{iterations}.pth')
+    if not options.get('own_test'):
+        return [train, [*score, checkpoint, *where]]
+    test = [sys.executable, 'tools/test.py', config, checkpoint, '--work-dir', str(scores.parent), '--out', str(scores)]
+    test += ['--cfg-options', *changes, f'test_dataloader.dataset.dataset.split={split}']
+    return [train, test]
+
+
+def run_jobs(jobs: Sequence[Job], parallel: int) -> None:
+    """Run jobs side by side; prints progress and the time that is left.
+
+    Raises:
+        InputError: One failed. Those that run are finished, the others are not started; a later call goes on.
+    """
+    waiting = [job for job in jobs if not job.scores.is_file()]
+    print(f'{len(jobs)} runs, {len(jobs) - len(waiting)} done already, {parallel} at a time', flush=True)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(parallel) as pool:
+        futures = {pool.submit(job.run): job for job in waiting}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                job, seconds = futures[future], future.result()
+                left = (time.perf_counter() - start) / done * (len(waiting) - done)
+                print(
+                    f'[{done}/{len(waiting)}] {job.subset}, {job.arm}, seed {job.seed}: {seconds:.0f} s; '
+                    f'about {left / 60:.0f} min left',
+                    flush=True,
+                )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def collect(jobs: Sequence[Job]) -> Results:
+    """Read the scores of finished jobs."""
+    results: Results = {}
+    for job in jobs:
+        if job.scores.is_file():
+            for name, value in json.loads(job.scores.read_text()).items():
+                arm = results.setdefault(job.subset, {}).setdefault(job.arm, {})
+                arm.setdefault(name, []).append(value)
+    return results
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """``0.712 ± 0.004`` (sample standard deviation), or the value alone."""
+    mean = statistics.fmean(values)
+    return f'{mean:.3f}' if len(values) < 2 else f'{mean:.3f} ± {statistics.stdev(values):.3f}'
+
+
+def tables(results: Results, arms: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A Markdown table per subset: arms in their order, scores as columns."""
+    made = {}
+    for subset, scores in results.items():
+        names = list(dict.fromkeys(name for arm in scores.values() for name in arm))
+        rows = [
+            [arm, *(mean_and_deviation(scores[arm][name]) if name in scores[arm] else '' for name in names)]
+            for arm in arms[subset]
+            if arm in scores
+        ]
+        made[subset] = markdown_table(['', *(name.replace('_', ' ') for name in names)], rows)
+    return made

@@ -1,0 +1,157 @@
+"""The table of DigitScenes: what frozen features are worth on its four tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmmim.datasets import DigitScenes
+from mmmim.models.features import Features
+from mmmim.models.layers import patch_grid, patchify
+
+from .dense import knn_segment, mean_iou
+from .knn import knn_classify
+from .logistic_regression import Standardizer, fit_logistic_regression, predict
+from .probes import LabelledImages, accuracy, dense_features, global_features
+
+#: Inverse penalties that are tried, from strong to weak; the validation split decides.
+PENALTIES = (1e-4, 1e-3, 1e-2)
+#: Training images of the dense probes.
+LINEAR_DENSE_IMAGES, KNN_DENSE_IMAGES = 2000, 200
+NEIGHBOURS = 10
+
+_PIPELINE = [
+    {'type': 'mmmim.LoadImage'},
+    {
+        'type': 'mmcv.LoadAnnotations',
+        'with_bbox': False,
+        'with_label': False,
+        'with_seg': True,
+        'imdecode_backend': 'pillow',
+    },
+    {'type': 'mmpretrain.PackInputs', 'algorithm_keys': ('gt_seg_map',)},
+]
+
+
+def read_split(subset: str, split: str, data_root: str = 'data/digit_scenes') -> LabelledImages:
+    """A split of DigitScenes in memory."""
+    dataset = DigitScenes(data_root, subset, split, pipeline=_PIPELINE)
+    return LabelledImages.read(dataset)
+
+
+def pixel_features(patch_size: int) -> Callable[[Tensor], Features]:
+    """Raw pixels in the place of an encoder: patches are their own features, in [0, 1]."""
+
+    def extract(images: Tensor) -> Features:
+        patches = patchify(images.float() / 255, patch_size)
+        return Features(
+            patches=(patches,),
+            extra=(patches[:, :0],),
+            pooled=patches.mean(dim=1),
+            cls=None,
+            predicted=None,
+            grid=patch_grid(images.shape[-2:], patch_size),
+        )
+
+    return extract
+
+
+def _fits(train: Tensor, labels: Tensor, classes: int) -> Iterator[Tensor]:
+    """Weights for every penalty, each started from the one before."""
+    weight = None
+    for c in PENALTIES:
+        weight = fit_logistic_regression(train, labels, classes, c, max_iter=60, start=weight)
+        yield weight
+
+
+def best_linear_accuracy(
+    train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor, test: Tensor, test_labels: Tensor
+) -> float:
+    """Top-1 accuracy on ``test`` of logistic regression whose penalty was chosen on ``val``.
+
+    Args:
+        train: Features ``[n, D]``; classes ``[n]`` follow. Standardised by their mean and deviation.
+        train_labels: Classes.
+        val: As ``train``.
+        val_labels: As ``train_labels``.
+        test: As ``train``.
+        test_labels: As ``train_labels``.
+    """
+    scale = Standardizer(train)
+    train, val = scale(train), scale(val)
+    weights = _fits(train, train_labels, int(train_labels.max()) + 1)
+    best = max(weights, key=lambda weight: accuracy(predict(weight, val), val_labels))
+    return accuracy(predict(best, scale(test)), test_labels)
+
+
+def majority(labels: Tensor, num_classes: int) -> Tensor:
+    """Most frequent label of every patch, from those of its pixels ``[n, P]``: ``[n]``."""
+    counts = torch.zeros(len(labels), num_classes, dtype=torch.int32)
+    counts.scatter_add_(1, labels, torch.ones_like(labels, dtype=torch.int32))
+    return counts.argmax(dim=1)
+
+
+def dense_scores(
+    extract: Callable[[Tensor], Features], train: LabelledImages, val: LabelledImages, test: LabelledImages
+) -> dict[str, float]:
+    """Mean IoU over background and ten digits of a linear probe and of k-NN on single patch tokens.
+
+    The linear probe learns the majority label of a patch and gives it to all its pixels.
+    """
+    fitted, labels = dense_features(extract, train, LINEAR_DENSE_IMAGES)
+    chosen, chosen_true = dense_features(extract, val)
+    scored, true = dense_features(extract, test)
+    classes = int(labels.max()) + 1
+    scale = Standardizer(fitted)
+    fitted, chosen, scored = scale(fitted), scale(chosen), scale(scored)
+
+    def miou(weight: Tensor, features: Tensor, truth: Tensor) -> float:
+        return mean_iou(predict(weight, features).unsqueeze(1).expand_as(truth), truth, classes, test.ignored_labels)
+
+    weights = _fits(fitted, majority(labels, classes), classes)
+    best = max(weights, key=lambda weight: miou(weight, chosen, chosen_true))
+    patches = len(labels) // min(LINEAR_DENSE_IMAGES, len(train.images)) * KNN_DENSE_IMAGES
+    voted = knn_segment(fitted[:patches], labels[:patches], scored, classes, NEIGHBOURS)
+    return {
+        'linear_miou': miou(best, scored, true),
+        'knn_miou': mean_iou(voted, true, classes, test.ignored_labels),
+    }
+
+
+def score(
+    extract: Callable[[Tensor], Features], subset: str, split: str = 'val', data_root: str = 'data/digit_scenes'
+) -> dict[str, Any]:
+    """All scores of frozen features on a subset.
+
+    Probes learn on the training split; the validation split chooses the penalty of linear probes.
+
+    Args:
+        extract: From uint8 RGB images ``[B, 3, H, W]`` to features.
+        subset: ``single`` (class of the digit, segmentation) or ``multi`` (number of digits, segmentation).
+        split: Where to score: ``val`` while choosing, ``test`` once.
+        data_root: Where the data are.
+
+    Returns:
+        In [0, 1]: ``linear_all`` (the main score: all patch tokens concatenated), ``linear_<feature>`` and
+        ``knn_<feature>`` for 'pooled', 'cls' and 'predicted' as available, ``knn_all``, ``linear_miou``, ``knn_miou``.
+    """
+    train, val = read_split(subset, 'train', data_root), read_split(subset, 'val', data_root)
+    test = val if split == 'val' else read_split(subset, split, data_root)
+    names = ('all', 'pooled', 'cls', 'predicted')
+    sets = [(global_features(data.encode(extract), names), data.labels) for data in (train, val, test)]
+    (fitted, labels), (chosen, chosen_labels), (scored, true) = sets
+    assert labels is not None
+    assert chosen_labels is not None
+    assert true is not None
+    classes = int(labels.max()) + 1
+    scores = {}
+    for name in fitted:
+        scores[f'linear_{name}'] = best_linear_accuracy(
+            fitted[name], labels, chosen[name], chosen_labels, scored[name], true
+        )
+        scores[f'knn_{name}'] = accuracy(knn_classify(fitted[name], labels, scored[name], classes, NEIGHBOURS), true)
+    del fitted, chosen, scored, sets  # gigabytes
+    return scores | dense_scores(extract, train, val, test)

@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Score the frozen features of a model on DigitScenes: class or number of digits, and segmentation."""
+
+import argparse
+
+from mmmim.utils.cli import user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument('model', nargs='?', help='checkpoint; or a config, for a random initialisation')
+    parser.add_argument('--pixels', type=int, metavar='PATCH_SIZE', help='score raw pixels instead of a model')
+    parser.add_argument('--weights', default='auto', help='of a checkpoint: ema, student or auto (default)')
+    parser.add_argument('--subset', choices=['single', 'multi'], default='single')
+    parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
+    parser.add_argument('--data-root', default='data/digit_scenes')
+    parser.add_argument('--seed', type=int, default=0, help='of a random initialisation')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--out', metavar='FILE.json', help='also write the scores to this file')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], help='changes of a config')
+    return parser.parse_args()
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+
+    import json
+
+    import torch
+    from mmengine.registry import init_default_scope
+
+    import mmmim
+    from mmmim.evaluation.digit_scenes import pixel_features, score
+    from mmmim.evaluation.probes import extractor
+    from mmmim.utils import InputError
+    from mmmim.utils.checkpoint import write_text_atomically
+    from mmmim.utils.cli import load_config, merge_cfg_options
+    from mmmim.utils.tables import markdown_table
+
+    if (args.model is None) == (args.pixels is None):
+        raise InputError('Give a model or --pixels, one of the two.')
+    init_default_scope('mmmim')
+    torch.manual_seed(args.seed)
+    if args.pixels is not None:
+        extract = pixel_features(args.pixels)
+    elif args.model.endswith('.py'):
+        cfg = load_config(args.model)
+        merge_cfg_options(cfg, args.cfg_options)
+        extract = extractor(mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.model).to(args.device))
+    else:
+        extract = extractor(mmmim.get_model(args.model, args.weights, args.device))
+    scores = score(extract, args.subset, args.split, args.data_root)
+    print(markdown_table(['score', args.split], [[name, f'{value:.4f}'] for name, value in scores.items()]))
+    if args.out is not None:
+        write_text_atomically(json.dumps(scores, indent=2) + '\n', args.out)
+
+
+if __name__ == '__main__':
+    main()

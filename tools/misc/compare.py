@@ -1,0 +1,57 @@
+#!/usr/bin/env python
+"""Train and score all arms of a comparison with several seeds, and write a table and a figure."""
+
+import argparse
+
+from mmmim.utils.cli import user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument('spec', help='e.g. projects/digit_scenes/spec.py')
+    parser.add_argument('--work-dir', default='work_dirs/comparison', help='an interrupted comparison goes on there')
+    parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
+    parser.add_argument('--seeds', type=int, nargs='+', help='instead of those of the specification')
+    parser.add_argument('--only', nargs='+', default=[], metavar='NAME', help='subsets and arms, all by default')
+    parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one core each (default: 2)')
+    return parser.parse_args()
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+
+    import json
+    from pathlib import Path
+
+    import torch
+    from mmmim.visualization.bars import draw_bars
+
+    from mmmim.evaluation.comparison import collect, make_jobs, run_jobs, tables
+    from mmmim.utils.checkpoint import write_text_atomically
+    from mmmim.utils.cli import load_config
+
+    spec = load_config(args.spec)
+    work_dir = Path(args.work_dir).resolve()
+    jobs = make_jobs(spec, args.seeds or spec.seeds, work_dir, args.split)
+    jobs = [job for job in jobs if not args.only or {job.subset, job.arm} & {*args.only}]
+    run_jobs(jobs, args.jobs)
+
+    results = collect(jobs)
+    made = tables(results, spec.subsets)
+    text = '\n\n'.join(f'**{subset}**, {args.split} split\n\n{table}' for subset, table in made.items())
+    print(f'\n{text}\n')
+    about = {'torch': torch.__version__, 'split': args.split, 'seeds': args.seeds or spec.seeds}
+    folder = work_dir / args.split
+    write_text_atomically(
+        json.dumps({'about': about, 'results': results}, indent=1) + '\n', str(folder / 'results.json')
+    )
+    write_text_atomically(text + '\n', str(folder / 'table.md'))
+    draw_bars(results, spec.subsets, spec.figure_scores, folder / 'figure.png', f'{spec.title}, {args.split} split')
+    print(f'Wrote {folder}/results.json, table.md and figure.png.')
+
+
+if __name__ == '__main__':
+    main()
