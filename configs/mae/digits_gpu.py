@@ -18,9 +18,7 @@ model = dict(
     ),
 )
 
-mask_collate = dict(
-    type='mmmim.MaskCollate', patch_size=4, masking=dict(type='mmmim.UniformMasking', mask_ratio=0.75)
-)
+mask_collate = dict(type='mmmim.MaskCollate', patch_size=4, masking=dict(type='mmmim.UniformMasking', mask_ratio=0.75))
 train_dataloader = dict(num_workers=12, collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)

@@ -91,8 +91,9 @@ def positional_share(targets: Tensor, position: Tensor, num_positions: int) -> T
         num_positions: N.
 
     Returns:
-        From 0 (position says nothing) to 1 (position says everything). Targets that do not vary at all have nothing to
-        explain: 0. NaN where no two rows share a position.
+        From 0 (position says nothing) to 1 (position says everything). 0 where there is nothing to explain, since
+        targets do not vary at all (a collapse that entropy, prototypes in use and features tell), and where nothing
+        can be told, since no two rows share a position. NaN where a target is not finite.
     """
     x = targets.double()
     x = x - x.mean(dim=0)
@@ -100,8 +101,9 @@ def positional_share(targets: Tensor, position: Tensor, num_positions: int) -> T
     sums = x.new_zeros(num_positions, x.shape[1]).index_add(0, position, x)
     total = x.square().sum()
     between = (sums.square().sum(dim=1) / count.clamp(min=1)).sum()
-    within = (total - between).clamp(min=0) / (len(x) - (count > 0).sum())
-    share = (1 - within / (total / (len(x) - 1))).clamp(0, 1)
+    within = (total - between).clamp(min=0)
+    freedom = len(x) - (count > 0).sum()
+    share = (1 - (within / freedom) / (total / (len(x) - 1))).clamp(0, 1)
     # Rounding leaves constant targets a variance of about 1e-32 of their square.
     constant = total <= 1e-24 * targets.double().square().sum()
-    return torch.where(constant, 0.0, share)
+    return torch.where(constant | (freedom == 0), 0.0 * total, share)

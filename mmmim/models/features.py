@@ -80,7 +80,7 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
 
 
 def encoders(model: nn.Module) -> dict[str, Callable[[Tensor], Features]]:
-    """What turns uint8 RGB images ``[B, 3, H, W]`` into features, for the student and the teacher of a running training.
+    """Functions from uint8 RGB images ``[B, 3, H, W]`` to features, of the student and the teacher of a training.
 
     Args:
         model: A :class:`MaskedImageModeling`, without a data-parallel wrapper.

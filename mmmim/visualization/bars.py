@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -30,7 +31,7 @@ def draw_bars(
     height = 0.8 + sum(0.42 * len(found) + 0.7 for found in results.values())
     figure = Figure(figsize=(2.2 + 4.2 * columns, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     ratios = [0.42 * len(found) + 0.7 for found in results.values()]
-    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
+    axes: Any = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
     for row, (subset, found) in enumerate(results.items()):
         names = [arm for arm in arms[subset] if arm in found]
         for column, score in enumerate(scores):

@@ -141,7 +141,10 @@ def test_no_warm_up_is_added(schedule):
     [
         ({'type': 'mmmim.cosine', 'start': 0.996, 'final': 1.0}, {'start': 0.998}),
         ({'type': 'mmmim.linear', 'start': 0.99, 'final': 0.9998}, {'start': 0.995, 'final': 0.9999}),
-        ({'type': 'mmmim.linear', 'start': 0.0, 'final': 0.99995}, {'final': 0.999975}),  # its own window is 40 % of its run
+        (
+            {'type': 'mmmim.linear', 'start': 0.0, 'final': 0.99995},
+            {'final': 0.999975},
+        ),  # its own window is 40 % of its run
         ({'type': 'mmmim.constant', 'value': 0.99}, {'value': 0.995}),
     ],
 )

@@ -27,11 +27,11 @@ def main() -> None:
     from pathlib import Path
 
     import torch
-    from mmmim.visualization.bars import draw_bars
 
     from mmmim.evaluation.comparison import collect, make_jobs, run_jobs, tables
     from mmmim.utils.checkpoint import write_text_atomically
     from mmmim.utils.cli import load_config
+    from mmmim.visualization.bars import draw_bars
 
     spec = load_config(args.spec)
     work_dir = Path(args.work_dir).resolve()

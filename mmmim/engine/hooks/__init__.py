@@ -3,6 +3,7 @@
 from .checkpoint_hook import CheckpointHook
 from .curves_hook import CurvesHook
 from .health_hook import HealthHook
+from .probe_hook import ProbeHook
 from .runtime_info_hook import RuntimeInfoHook
 from .step_seed_hook import StepSeedHook
 from .target_ema_hook import TargetEMAHook
@@ -12,6 +13,7 @@ __all__ = [
     'CheckpointHook',
     'CurvesHook',
     'HealthHook',
+    'ProbeHook',
     'RuntimeInfoHook',
     'StepSeedHook',
     'TargetEMAHook',

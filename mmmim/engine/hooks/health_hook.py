@@ -1,56 +1,283 @@
-"""prototype"""
-from typing import Any
+"""Whether a run is healthy or collapsing, while it trains."""
+
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from mmmim.evaluation.health import (
+    mean_pairwise_cosine,
+    positional_share,
+    prototypes_in_use,
+    rankme,
+    target_entropy,
+)
+from mmmim.models.features import eval_mode
 from mmmim.registry import HOOKS
-from mmmim.evaluation.health import *
+from mmmim.structures import PatchMask
+
+# Thresholds are relative to the healthiest report of the run so far, because random encoders differ. What healthy and
+# collapsed runs measured stands in docs/en/health.md.
+
+#: RankMe below this share of the largest so far. Healthy runs fall as well, features that organise themselves use fewer
+#: directions than random ones: to 0.34 at the lowest that was measured, collapsed ones to 0.07.
+RANKME_SHARE = 0.25
+#: RankMe or prototypes in use below this number, whatever was before: 1 is a single direction or prototype, and noise
+#: on it counts a little.
+EFFECTIVE_FLOOR = 1.5
+#: Mean cosine of patches more than this part of the way from the lowest so far to 1.
+COSINE_WAY = 0.9
+#: Mean cosine of patches above this, whatever was before.
+COSINE_CEILING = 0.99
+#: Positional share more than this part of the way from the lowest so far to 1. Below, targets still tell more about
+#: the image than about the position.
+POSITIONAL_WAY = 0.5
+#: Positional share above this, whatever was before.
+POSITIONAL_CEILING = 0.95
+#: Prototypes in use below this share of the most so far. Methods without balancing leave many of them idle.
+PROTOTYPES_SHARE = 0.1
+#: Entropy of the targets, as a share of the largest possible, above this.
+UNIFORM_ENTROPY = 0.98
+#: Mean gradient norm since the last report over the median of those before, below and above these. It falls by a
+#: factor of ten in the first iterations of a healthy run.
+GRADIENT_VANISHED, GRADIENT_EXPLODED = 0.01, 10.0
+
+#: At most so many patch tokens are measured, spread evenly over the images.
+MAX_TOKENS = 2048
+#: Entropy and positional share are those of at most so many values of a branch's targets, 256 MiB in fp64.
+MAX_TARGET_VALUES = 2**25
+
+
+class _Rule(NamedTuple):
+    """A threshold: what is wrong with a quantity, and what to try."""
+
+    quantity: str
+    """Part of the names of the quantities."""
+    high_is_healthy: bool
+    crossed: Callable[[float, float], bool]
+    """Of the value and the healthiest so far."""
+    warning: str
+
+
+_RULES = [
+    _Rule(
+        '_rankme_',
+        True,
+        lambda value, best: value < max(RANKME_SHARE * best, EFFECTIVE_FLOOR),
+        'Dimensional collapse: features use few of their directions. Lower the learning rate or lengthen its warm-up; '
+        'with a teacher, move its momentum closer to 1.',
+    ),
+    _Rule(
+        '_cosine_patches',
+        False,
+        lambda value, best: value > min(best + COSINE_WAY * (1 - best), COSINE_CEILING),
+        'Complete collapse: all patches of all images have nearly the same feature. Look at the images first; with a '
+        'teacher, move its momentum closer to 1 or balance the targets; lower the learning rate.',
+    ),
+    _Rule(
+        '_positional_share',
+        False,
+        lambda value, best: value > min(best + POSITIONAL_WAY * (1 - best), POSITIONAL_CEILING),
+        'Positional collapse: targets tell where a patch is rather than what it shows. Balance each position on its '
+        'own (OnlineClustering: positional=True), and augment by crops.',
+    ),
+    _Rule(
+        '_prototypes_in_use',
+        True,
+        lambda value, best: value < max(PROTOTYPES_SHARE * best, EFFECTIVE_FLOOR),
+        'Prototype collapse: few prototypes have nearly all of the targets. Balance them (more Sinkhorn-Knopp '
+        'iterations), use larger batches or fewer prototypes.',
+    ),
+    _Rule(
+        '_target_entropy',
+        False,
+        lambda value, best: value > UNIFORM_ENTROPY,
+        'Uniform targets: they tell nothing about the patches. Lower the target temperature or the learning rate.',
+    ),
+]
+
+
+def diagnose(values: dict[str, float], healthiest: dict[str, float]) -> dict[str, str]:
+    """What is wrong with a report.
+
+    Args:
+        values: The report, by name.
+        healthiest: The healthiest value of each quantity before; quantities that it lacks cannot be judged.
+
+    Returns:
+        Warnings by their kind.
+    """
+    found: dict[str, str] = {}
+    for rule in _RULES:
+        crossed = [
+            f'{name} {value:.4g} ({healthiest[name]:.4g} before)'
+            for name, value in values.items()
+            if rule.quantity in name and name in healthiest and rule.crossed(value, healthiest[name])
+        ]
+        if crossed:
+            found[rule.quantity] = f'{rule.warning} [{", ".join(crossed)}]'
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        found['finite'] = (
+            f'Not finite: {", ".join(bad)}. Steps with such gradients are skipped, so weights stay as they are; if it '
+            'lasts, resume an earlier checkpoint with a lower learning rate or in fp32, and look at the images.'
+        )
+    return found
+
+
+def diagnose_gradients(norm: float, median: float) -> dict[str, str]:
+    """What is wrong with the mean gradient norm since the last report, given the median of those before."""
+    numbers = f'[mean norm {norm:.4g}, median before {median:.4g}]'
+    if norm <= GRADIENT_VANISHED * median:
+        return {'vanished': f'Gradients vanished: nothing is learned, see the other values for a collapse. {numbers}'}
+    if norm >= GRADIENT_EXPLODED * median:
+        return {'exploded': f'Gradients exploded: lower the learning rate, or set optim_wrapper.clip_norm. {numbers}'}
+    return {}
+
+
+def _update_healthiest(healthiest: dict[str, float], values: dict[str, float]) -> dict[str, float]:
+    """With the values of another report; quantities that no rule judges stay out."""
+    updated = dict(healthiest)
+    for rule in _RULES:
+        for name, value in values.items():
+            if rule.quantity in name and math.isfinite(value):
+                updated[name] = (max if rule.high_is_healthy else min)(value, updated.get(name, value))
+    return updated
+
+
+def _evenly(rows: Tensor, number: int) -> Tensor:
+    """At most ``number`` of the rows, spread evenly."""
+    if len(rows) <= number:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, number, dtype=torch.float64, device=rows.device).long()]
+
 
 @HOOKS.register_module()
 class HealthHook(Hook):
-    priority = 'NORMAL'
-    def __init__(self, interval=500, images=256):
+    """Report the health of a :class:`MaskedImageModeling`, and warn when it is collapsing.
+
+    After the first and the last iteration and every ``interval`` iterations, on the images of the iteration, logs
+    ``health/{student,teacher}_{rankme,cosine}_{pooled,patches}`` of whole images in eval mode,
+    ``health/<branch>_positional_share`` of the targets, ``health/<branch>_{target_entropy,prototypes_in_use}`` where
+    targets are distributions (a target generator says so by an attribute ``distribution = True``), and
+    ``health/grad_norm``, the mean since the last report. docs/en/health.md says what they mean.
+
+    A threshold that is crossed is a warning, once until it is no longer crossed. The first report is of nearly random
+    weights: it is what later ones are compared with, and travels in the checkpoint.
+
+    Training is not changed: no gradients, no random numbers, modes restored. Under data parallelism all processes make
+    targets, since clustering reduces over them; values are those of the first process.
+
+    Args:
+        interval: Iterations between reports.
+        images: At most so many images of the first process go through the encoders.
+    """
+
+    # After the teacher has moved; before IterTimerHook, so that the time of a report belongs to its iteration.
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, interval: int = 1000, images: int = 256) -> None:
         self.interval, self.images = interval, images
 
-    def before_train(self, runner):
-        self._first = True
+    def before_train(self, runner: Any) -> None:
+        """Start without a report; leave models of other kinds alone."""
+        self._last: int | None = None
+        self._warned: set[str] = set()
+        model = _unwrap(runner)
+        self._active = hasattr(model, 'targets') and hasattr(model, 'backbone')
+        if not self._active:
+            runner.logger.info(f'No health reports: {type(model).__name__} is not an mmmim.MaskedImageModeling.')
 
-    @torch.no_grad()
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if not (self._first or self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)):
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Report, if it is time."""
+        due = self._last is None or self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
+        if not (due and self._active):
             return
-        self._first = False
-        import time
-        t = time.time()
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        modes = [(m, m.training) for m in model.modules()]
-        model.eval()
+        measures = self._measure(runner, data_batch)
+        if is_main_process():
+            numbers = torch.stack(list(measures.values())).tolist()  # the only wait for the device
+            self._report(runner, {f'health/{key}': value for key, value in zip(measures, numbers, strict=True)})
+        self._last = runner.iter
+
+    def _measure(self, runner: Any, data_batch: Any) -> dict[str, Tensor]:
+        """All measures but the gradient norm, on the device; none on processes other than the first."""
+        model = _unwrap(runner)
         data = model.data_preprocessor(data_batch, training=False)
         images, mask = data['inputs'], data['mask']
-        with runner.optim_wrapper.optim_context(runner.model):
-            targets = model.targets(images, mask, differentiable=False)
-        v = {}
-        for name, b in (('student', model.backbone), ('teacher', getattr(model.teacher, 'backbone', None))):
-            if b is None: continue
-            tok = torch.cat([b(x).visible for x in images[:self.images].split(model.micro_batch_size or self.images)])
-            pooled = tok.mean(1)
-            flat = tok.flatten(0, 1)
-            patches = flat[torch.linspace(0, len(flat) - 1, min(2048, len(flat))).long()]
-            for k, f in (('pooled', pooled), ('patches', patches)):
-                v[f'{name}_rankme_{k}'] = rankme(f)
-                v[f'{name}_cosine_{k}'] = mean_pairwise_cosine(f)
-        for name, t_ in targets.items():
-            p = t_.patches.flatten(0, 1)
-            v[f'{name}_positional_share'] = positional_share(p, mask.flat_predict().flatten(), mask.grid[0]*mask.grid[1])
-            if getattr(model.branches[name].target_generator, 'num_prototypes', None):
-                v[f'{name}_target_entropy'] = target_entropy(p)
-                v[f'{name}_prototypes_in_use'] = prototypes_in_use(p)
-        for m, mode in modes: m.training = mode
-        v = {f'health/{k}': x.item() for k, x in v.items()}
-        if 'train/grad_norm' in runner.message_hub.log_scalars:
-            v['health/grad_norm'] = float(np.nanmean(runner.message_hub.get_scalar('train/grad_norm').data[0][-self.interval:]))
-        v['seconds'] = time.time() - t
-        print('HEALTH', runner.iter + 1, {k.removeprefix('health/'): round(x, 4) for k, x in v.items()}, flush=True)
+        measures: dict[str, Tensor] = {}
+        with eval_mode(model):
+            with runner.optim_wrapper.optim_context(runner.model):
+                targets = model.targets(images, mask, differentiable=False)
+            if not is_main_process():
+                return {}
+            for name in list(targets):
+                distribution = getattr(model.branches[name].target_generator, 'distribution', False)
+                measures |= _measure_targets(name, targets.pop(name).patches, mask, distribution)
+            images = images[: self.images]
+            for name, part in (('student', model), ('teacher', model.teacher)):
+                if hasattr(part, 'backbone'):
+                    measures |= _measure_features(name, part.backbone, images, model.micro_batch_size)
+        return measures
+
+    def _report(self, runner: Any, values: dict[str, float]) -> None:
+        hub, step = runner.message_hub, runner.iter + 1
+        healthiest = hub.get_info('health', {})
+        found = diagnose(values, healthiest)
+        hub.update_info('health', _update_healthiest(healthiest, values))
+
+        recent, before = self._gradient_norms(runner)
+        if len(recent):
+            values['health/grad_norm'] = float(recent.mean())
+            if len(before):
+                found |= diagnose_gradients(values['health/grad_norm'], float(np.median(before)))
+
+        line = [f'{key.removeprefix("health/")}: {value:.4g}' for key, value in values.items() if 'pooled' not in key]
+        runner.logger.info(f'Health [{step}/{runner.max_iters}]  {"  ".join(line)}')
+        # With `iter`, as LoggerHook's values of the training have it.
+        runner.visualizer.add_scalars({**values, 'iter': step}, step=step)
+        for kind, warning in found.items():
+            if kind not in self._warned:
+                runner.logger.warning(f'{warning} See docs/en/health.md.')
+        self._warned = set(found)
+
+    def _gradient_norms(self, runner: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Finite gradient norms since the last report and before it, as far as they have been logged."""
+        if self._last is None or 'train/grad_norm' not in runner.message_hub.log_scalars:
+            return np.empty(0), np.empty(0)
+        norms = runner.message_hub.get_scalar('train/grad_norm').data[0]
+        recent, before = norms[self._last - runner.iter :], norms[: self._last - runner.iter]
+        return recent[np.isfinite(recent)], before[np.isfinite(before)]
+
+
+def _measure_features(name: str, backbone: nn.Module, images: Tensor, step: int | None) -> dict[str, Tensor]:
+    """RankMe and cosine of pooled and patch features, in fp32: rounding to bf16 adds rank."""
+    tokens = torch.cat([backbone(piece).visible for piece in images.split(step or len(images))])
+    features = {'pooled': tokens.mean(dim=1), 'patches': _evenly(tokens.flatten(0, 1), MAX_TOKENS)}
+    rank = {f'{name}_rankme_{key}': rankme(value) for key, value in features.items()}
+    return rank | {f'{name}_cosine_{key}': mean_pairwise_cosine(value) for key, value in features.items()}
+
+
+def _measure_targets(name: str, patches: Tensor, mask: PatchMask, distribution: bool) -> dict[str, Tensor]:
+    """Measures of the targets ``[G, T*M, K]`` of a branch."""
+    rows, position = patches.flatten(0, 1), mask.flat_predict().flatten()
+    number = MAX_TARGET_VALUES // rows.shape[1]
+    some, where = _evenly(rows, number), _evenly(position, number)
+    measures = {f'{name}_positional_share': positional_share(some, where, math.prod(mask.grid))}
+    if distribution:
+        measures[f'{name}_target_entropy'] = target_entropy(some)
+        measures[f'{name}_prototypes_in_use'] = prototypes_in_use(rows)
+    return measures
+
+
+def _unwrap(runner: Any) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -113,7 +113,8 @@ class ProbeHook(Hook):
             row |= {f'{name}_{key}': value for key, value in scores.items()}
         self.rows.append(row)
         scalars = {f'probe/{key}': value for key, value in row.items() if key != 'iter'}
-        runner.visualizer.add_scalars(scalars, step=iteration)
+        # With `iter`, as LoggerHook's values of the training have it.
+        runner.visualizer.add_scalars({**scalars, 'iter': iteration}, step=iteration)
         write_text_atomically(json.dumps(self.rows, indent=1) + '\n', self._path)
         now = time.perf_counter()
         self.seconds += now - start

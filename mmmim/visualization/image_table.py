@@ -1,0 +1,67 @@
+"""Images side by side, with titles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+#: Inches: side of an image, space between, and lines of text.
+_CELL, _GAP, _TITLE, _HEADING, _CAPTION = 1.8, 0.05, 0.35, 0.25, 0.32
+_LONGEST_NAME = 24
+
+
+def draw_image_table(
+    rows: Sequence[Sequence[np.ndarray]],
+    path: str | os.PathLike,
+    columns: Sequence[str],
+    names: Sequence[str],
+    title: str,
+    caption: str,
+) -> None:
+    """Draw a row of images per example.
+
+    Images are scaled without interpolation: every patch stays a square of one colour.
+
+    Args:
+        rows: Square images ``[s, s, 3]``, uint8 or in [0, 1]; all rows of the same length.
+        path: The picture to write.
+        columns: Heading of each column, one or two lines.
+        names: Of the rows.
+        title: Above all.
+        caption: What is to be seen, below all; its lines are broken here.
+    """
+    lines = max(column.count('\n') + 1 for column in columns)
+    width = len(columns) * (_CELL + _GAP) + _GAP + _HEADING
+    caption_lines = _wrap(caption, int(width * 14))
+    top, bottom = _TITLE + 0.2 * lines + 0.08, _CAPTION + 0.16 * (len(caption_lines) - 1)
+    height = top + len(rows) * (_CELL + _GAP) + bottom
+    figure = Figure(figsize=(width, height))
+    title_line = title if len(title) < width * 10 else title[: int(width * 10)] + '...'
+    figure.text(0.5, 1 - 0.08 / height, title_line, ha='center', va='top', fontsize=11, fontweight='bold')
+    figure.text(_HEADING / width, 0.08 / height, '\n'.join(caption_lines), va='bottom', fontsize=8, color='0.3')
+    for i, (row, name) in enumerate(zip(rows, names, strict=True)):
+        low = (height - top - (i + 1) * (_CELL + _GAP) + _GAP) / height
+        figure.text(
+            0.12 / width, low + _CELL / height / 2, _shorten(name), rotation=90, ha='center', va='center', fontsize=8
+        )
+        for j, (image, column) in enumerate(zip(row, columns, strict=True)):
+            left = (_HEADING + j * (_CELL + _GAP)) / width
+            ax = figure.add_axes((left, low, _CELL / width, _CELL / height))
+            ax.imshow(image, interpolation='nearest')
+            ax.set_axis_off()
+            if i == 0:
+                ax.set_title(column, fontsize=9, pad=4)
+    figure.savefig(path, dpi=160)
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f'...{name[3 - _LONGEST_NAME :]}'
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width)

@@ -1,0 +1,159 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmmim.evaluation import comparison, digit_scenes
+from mmmim.evaluation.comparison import Job, collect, make_jobs, mean_and_deviation, run_jobs, tables
+from mmmim.evaluation.logistic_regression import Standardizer, fit_logistic_regression, predict
+from mmmim.evaluation.probes import LabelledImages
+from mmmim.utils import InputError
+from mmmim.utils.tables import markdown_table
+from mmmim.visualization.bars import draw_bars
+from tests.paths import ROOT
+
+SPEC = {
+    'subsets': {
+        'single': {
+            'raw pixels': {'pixels': 4},
+            'random, init': {'config': 'configs/mae/digits.py', 'train': False, 'options': {'model.backbone.depth': 2}},
+            'MAE': {'config': 'configs/mae/digits.py', 'options': {'train_cfg.max_iters': 7}},
+            'own': {'config': 'configs/capi/digits.py', 'own_test': True},
+        }
+    }
+}
+
+
+def test_jobs_of_a_specification(tmp_path):
+    jobs = make_jobs(SPEC, [3, 5], tmp_path, 'val')
+    assert [(job.arm, job.seed) for job in jobs] == [
+        ('raw pixels', 3),
+        ('random, init', 3),
+        ('random, init', 5),
+        ('MAE', 3),
+        ('MAE', 5),
+        ('own', 3),
+        ('own', 5),
+    ]
+    (score,) = jobs[2].commands
+    assert score[2:5] == ['configs/mae/digits.py', '--seed', '5']
+    assert score[-2:] == ['--cfg-options', 'model.backbone.depth=2']
+    train, score = jobs[4].commands
+    trained = tmp_path / 'runs/single/MAE/seed_5'
+    assert {'randomness.seed=5', 'train_cfg.max_iters=7', '--resume', str(trained)} <= set(train)
+    assert score[2] == str(trained / 'iter_7.pth')
+    assert score[-1] == str(jobs[4].scores) == str(tmp_path / 'val/single/MAE/seed_5/scores.json')
+    _, test = jobs[-1].commands
+    assert test[1] == 'tools/test.py'
+    assert 'test_dataloader.dataset.dataset.split=val' in test
+    assert test[3].endswith('iter_1000.pth')
+
+
+def write_job(folder, value, seed=0, arm='a', code=0):
+    job = Job('single', arm, seed, folder)
+    script = f'import sys, pathlib; pathlib.Path({str(job.scores)!r}).write_text({json.dumps({"x": value})!r}); '
+    job.commands = [[sys.executable, '-c', 'print("first")'], [sys.executable, '-c', f'{script}sys.exit({code})']]
+    return job
+
+
+def test_jobs_run_once_and_are_collected(tmp_path, capsys):
+    jobs = [write_job(tmp_path / str(seed), seed / 10, seed) for seed in range(3)]
+    run_jobs(jobs, parallel=2)
+    assert '3 runs, 0 done already' in capsys.readouterr().out
+    assert collect(jobs) == {'single': {'a': {'x': [0.0, 0.1, 0.2]}}}
+    for job in jobs:
+        job.commands = [[sys.executable, '-c', 'raise SystemExit(1)']]
+    run_jobs(jobs, parallel=2)  # nothing is left to do
+    assert '3 runs, 3 done already' in capsys.readouterr().out
+
+
+def test_a_failed_job_names_its_log(tmp_path):
+    job = write_job(tmp_path / 'a', 1.0)
+    job.commands[0][-1] = 'raise ValueError("the reason")'
+    with pytest.raises(InputError, match=r'(?s)single, a, seed 0 failed; its log .*log\.txt ends in.*the reason'):
+        run_jobs([job], parallel=1)
+    assert not job.scores.exists()
+
+
+def test_table_and_figure(tmp_path):
+    results = {'single': {'b': {'x': [0.5, 0.7], 'y': [0.25, 0.25]}, 'a': {'x': [0.125]}}}
+    text = tables(results, {'single': ['a', 'b', 'c']})['single']
+    assert text.splitlines() == [
+        '|   |             x |             y |',
+        '|---|--------------:|--------------:|',
+        '| a |         0.125 |               |',
+        '| b | 0.600 ± 0.141 | 0.250 ± 0.000 |',
+    ]
+    assert mean_and_deviation([0.2, 0.4, 0.6]) == '0.400 ± 0.200'
+    draw_bars(results, {'single': ['a', 'b', 'c']}, ['x', 'y'], tmp_path / 'bars.png', 'title')
+    assert (tmp_path / 'bars.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_markdown_table():
+    assert markdown_table(['name', 'x'], [['a', '1.25'], ['longer', '2']]) == (
+        '| name   |    x |\n|--------|-----:|\n| a      | 1.25 |\n| longer |    2 |'
+    )
+
+
+def images(n, seed):
+    """Digits of two classes as bright left or right halves; the label map marks them."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (n,), generator=rng)
+    pixels = torch.randint(0, 60, (n, 3, 8, 8), generator=rng).to(torch.uint8)
+    maps = torch.ones(n, 8, 8, dtype=torch.uint8)
+    for i, label in enumerate(labels.tolist()):
+        pixels[i, :, :, 4 * label : 4 * label + 4] += 150
+        maps[i, :, 4 * label : 4 * label + 4] = 2 + label
+    return LabelledImages(pixels, labels, maps, (0,))
+
+
+def test_score_of_pixels(monkeypatch):
+    splits = {'train': images(60, 0), 'val': images(20, 1), 'test': images(30, 2)}
+    asked = []
+    monkeypatch.setattr(digit_scenes, 'read_split', lambda subset, split, root: asked.append(split) or splits[split])
+    monkeypatch.setattr(digit_scenes, 'KNN_DENSE_IMAGES', 20)
+    scores = digit_scenes.score(digit_scenes.pixel_features(4), 'single', 'test')
+    assert asked == ['train', 'val', 'test']
+    assert scores['linear_all'] == scores['knn_all'] == 1
+    assert scores['linear_pooled'] < 0.9  # the average of the patches does not tell left from right
+    # A single patch tells bright from dark, not left from right: the background is right, the digits half of the time.
+    assert 0.4 < scores['linear_miou'] < 0.9
+    assert set(scores) == {'linear_all', 'knn_all', 'linear_pooled', 'knn_pooled', 'linear_miou', 'knn_miou'}
+    asked.clear()
+    digit_scenes.score(digit_scenes.pixel_features(4), 'single')
+    assert asked == ['train', 'val']  # the test split is not touched
+
+
+def test_the_validation_split_chooses_the_penalty(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 30, generator=rng), torch.randint(3, (40,), generator=rng)
+    val, test = torch.randn(200, 30, generator=rng), torch.randn(100, 30, generator=rng)
+    scale = Standardizer(x)
+    by_penalty = {}
+    for c in (1e-4, 1e-1):
+        weight = fit_logistic_regression(scale(x), y, 3, c, max_iter=500)
+        by_penalty[c] = predict(weight, scale(val)), predict(weight, scale(test))
+    assert (by_penalty[1e-4][0] != by_penalty[1e-1][0]).float().mean() > 0.1
+    monkeypatch.setattr(digit_scenes, 'PENALTIES', (1e-4, 1e-1))
+    for val_labels, test_labels in by_penalty.values():
+        assert digit_scenes.best_linear_accuracy(x, y, val, val_labels, test, test_labels) > 0.95
+
+
+def test_majority():
+    labels = torch.tensor([[1, 1, 2, 3], [4, 0, 4, 0], [2, 2, 2, 2]])
+    assert digit_scenes.majority(labels, 5).tolist() == [1, 0, 2]
+
+
+def test_specification_of_the_repository():
+    from mmmim.utils.cli import load_config, merge_cfg_options
+
+    spec = load_config(str(ROOT / 'projects/digit_scenes/spec.py'))
+    jobs = make_jobs(spec, spec.seeds, Path('/nowhere'), 'test')
+    assert len(jobs) == 2 * (1 + 3 * 6)
+    for arms in spec.subsets.values():
+        for arm in arms.values():
+            if 'config' in arm:  # every change is one of a key that exists
+                cfg = load_config(str(ROOT / arm.config))
+                merge_cfg_options(cfg, comparison._options(arm.get('options', {})))

@@ -1,0 +1,85 @@
+#!/usr/bin/env python
+"""Show the patch features of an encoder as colours, by principal component analysis (CAPI, figures 7, 12 and 13).
+
+Images are resized at the shorter side (bicubic, antialiased) and cropped to the central square. Two pictures are
+written: resolutions.png, with the first three components as RGB at every size, and channels.png, with single components
+at the largest size. Components are whitened, of positive skew, and shown over +-2.3 standard deviations.
+"""
+
+import argparse
+import os
+
+from mmmim.utils.cli import user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
+    parser.add_argument(
+        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
+    )
+    parser.add_argument(
+        '--sizes', type=int, nargs='+', default=[224, 448, 560], help='sides of the square images (224 448 560)'
+    )
+    parser.add_argument('--layer', type=int, default=-1, help='block, from 0; negative from the end (default: -1)')
+    parser.add_argument(
+        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
+    )
+    parser.add_argument('--channels', type=int, default=8, help='components shown one by one (default: 8)')
+    parser.add_argument(
+        '--mode',
+        default='both',
+        choices=['image', 'joint', 'both'],
+        help='components of each image on its own, of all images together, or both (default)',
+    )
+    parser.add_argument(
+        '--max-images', type=int, default=8, help='of more images, so many spread evenly are shown (default: 8)'
+    )
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
+    parser.add_argument('--out', default='work_dirs/vis_pca', help='folder (default: work_dirs/vis_pca)')
+    return parser.parse_args()
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+
+    import torch
+
+    import mmmim
+    from mmmim.visualization.feature_pictures import draw_channels, draw_resolutions, patch_features
+    from mmmim.visualization.images import find_images, nearest_multiple
+
+    paths = find_images(args.images, args.max_images)
+    torch.manual_seed(0)  # random weights are the same every time
+    extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
+    extractor.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    sizes = []
+    for asked in args.sizes:
+        size = nearest_multiple(asked, extractor.patch_size)
+        if size != asked:
+            print(f'The patch size {extractor.patch_size} does not divide {asked}: {size} pixels instead.')
+        if size not in sizes:
+            sizes.append(size)
+    examples = []
+    for i, path in enumerate(paths, start=1):
+        examples.append([patch_features(extractor, path, size, args.layer) for size in sizes])
+        print(f'[{i}/{len(paths)}] {path}', flush=True)
+
+    os.makedirs(args.out, exist_ok=True)
+    names = [os.path.basename(path) for path in paths]
+    model = f'{args.checkpoint}, block {args.layer}'
+    files = [os.path.join(args.out, name) for name in ('resolutions.png', 'channels.png')]
+    draw_resolutions(examples, names, args.mode, files[0], model)
+    largest = sizes.index(max(sizes))
+    draw_channels([example[largest] for example in examples], names, args.mode, args.channels, files[1], model)
+    for file in files:
+        print(f'Wrote {file}.')
+
+
+if __name__ == '__main__':
+    main()
