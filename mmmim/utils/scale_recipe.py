@@ -10,8 +10,8 @@ The rules, and where they are from:
   1910.04209). The momentum warms up as long (our reading). A schedule without a warm-up stays without.
 - **EMA momentum**: the teacher follows a student that moves by about the learning rate per step, so one minus the
   momentum is scaled as the rate is. CAPI (arXiv 2502.08769, table 6) sets the two equal; for other ratios this is our
-  reading. The averaging window ``1 / (1 - momentum)`` is at most 5 % of the run, or the config's own share where that is
-  greater (our reading): this only lowers it.
+  reading. The averaging window ``1 / (1 - momentum)`` is at most 5 % of the run, or the config's own share where that
+  is greater (our reading): this only lowers it.
 - **Shapes of schedules** are shares of the run and stay, so the clustering of CAPI, whose rate is a multiple, follows.
 - **Prototypes** stay, with a note where a batch has fewer images than there are prototypes: CAPI has as many of one as
   of the other.

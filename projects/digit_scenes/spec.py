@@ -22,8 +22,12 @@ _mae = {
     'model.branches.pixels.target_generator.patch_size': 8,
     'model.branches.pixels.neck.out_dim': 192,
 }
-_class = {**_multi, **_crop, 'model.backbone.img_size': 64, 'model.num_classes': 5}
-_seg = {**_multi, 'train_dataloader.dataset.dataset.pipeline.2.scale': 64, 'model.backbone.img_size': 64}
+_supervised = {
+    **_multi,
+    'train_dataloader.dataset.dataset.pipeline.2.scale': 64,
+    'model.backbone.img_size': 64,
+    'model.num_classes': 5,
+}
 
 subsets = {
     'single': {
@@ -32,8 +36,7 @@ subsets = {
         'random init, RoPE ViT': dict(config='configs/capi/digits.py', train=False),
         'MAE': dict(config='configs/mae/digits.py'),
         'CAPI': dict(config='configs/capi/digits.py'),
-        'supervised on classes': dict(config='projects/digit_scenes/configs/supervised_class.py', own_test=True),
-        'supervised on label maps': dict(config='projects/digit_scenes/configs/supervised_seg.py', own_test=True),
+        'supervised': dict(config='projects/digit_scenes/configs/supervised.py', own_test=True),
     },
     'multi': {
         'raw pixels': dict(pixels=8),
@@ -41,11 +44,6 @@ subsets = {
         'random init, RoPE ViT': dict(config='configs/capi/digits.py', train=False, options=_capi),
         'MAE': dict(config='configs/mae/digits.py', options=_mae),
         'CAPI': dict(config='configs/capi/digits.py', options=_capi),
-        'supervised on counts': dict(
-            config='projects/digit_scenes/configs/supervised_class.py', own_test=True, options=_class
-        ),
-        'supervised on label maps': dict(
-            config='projects/digit_scenes/configs/supervised_seg.py', own_test=True, options=_seg
-        ),
+        'supervised': dict(config='projects/digit_scenes/configs/supervised.py', own_test=True, options=_supervised),
     },
 }

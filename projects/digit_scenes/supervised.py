@@ -42,49 +42,50 @@ class CropWithLabels(BaseTransform):
 
 @MODELS.register_module()
 class SupervisedViT(BaseModel):
-    """An encoder of the toolbox that sees whole images, and a linear layer.
+    """An encoder of the toolbox that sees whole images, with a linear layer for each of two tasks, learned together.
+
+    The class of an image comes from all patch tokens concatenated, the label of a patch (the majority of its pixels)
+    from its token: what the main probe and the dense probe do with frozen features.
 
     Args:
         backbone: Config of the encoder.
-        num_classes: K.
-        task: 'image': the class of an image from all patch tokens concatenated, as in the main probe; 'patches': the
-            majority label of every patch from its token, as in the dense probe.
+        num_classes: Of images.
+        num_labels: Of pixels.
         data_preprocessor: Config.
     """
 
-    def __init__(self, backbone: dict, num_classes: int, task: str, data_preprocessor: dict) -> None:
+    def __init__(self, backbone: dict, num_classes: int, num_labels: int, data_preprocessor: dict) -> None:
         super().__init__(data_preprocessor)
         self.backbone = MODELS.build(backbone)
-        self.task = task
         h, w = self.backbone.grid
-        self.head = nn.Linear(self.backbone.embed_dim * (h * w if task == 'image' else 1), num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.classify = nn.Linear(self.backbone.embed_dim * h * w, num_classes)
+        self.segment = nn.Linear(self.backbone.embed_dim, num_labels)
+        for head in (self.classify, self.segment):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
 
     def forward(self, inputs: Tensor, data_samples: list, mode: str = 'tensor', **kwargs: Any) -> Any:
-        """Logits ``[B, K]`` or ``[B, N, K]``; the loss; or predictions and truth in a list of one dict."""
+        """Logits ``[B, K]`` and ``[B, N, L]``; losses; or predictions and truth in a list of one dict."""
         tokens = self.backbone(inputs).visible
-        logits = self.head(tokens.flatten(1) if self.task == 'image' else tokens)
+        classes, labels = self.classify(tokens.flatten(1)), self.segment(tokens)
         if mode == 'tensor':
-            return logits
-        if self.task == 'image':
-            labels = torch.cat([sample.gt_label for sample in data_samples])
-        else:
-            maps = torch.stack([torch.as_tensor(sample.gt_seg_map) for sample in data_samples])
-            labels = patch_labels(maps, self.backbone.patch_size)
-        labels = labels.to(inputs.device)
+            return classes, labels
+        true_classes = torch.cat([sample.gt_label for sample in data_samples]).to(inputs.device)
+        maps = torch.stack([torch.as_tensor(sample.gt_seg_map) for sample in data_samples])
+        true_labels = patch_labels(maps, self.backbone.patch_size).to(inputs.device)
         if mode == 'predict':
-            predicted = logits.argmax(-1)
-            predicted = predicted.unsqueeze(-1).expand_as(labels) if self.task == 'patches' else predicted
-            return [{'predicted': predicted.cpu(), 'true': labels.cpu()}]
-        if self.task == 'patches':
-            labels = majority(labels.flatten(0, 1), logits.shape[-1])
-        return {'loss_supervised': F.cross_entropy(logits.flatten(0, -2), labels)}
+            predicted = labels.argmax(-1, keepdim=True).expand_as(true_labels)
+            return [{'class': (classes.argmax(-1), true_classes), 'label': (predicted, true_labels)}]
+        true_labels = majority(true_labels.flatten(0, 1), labels.shape[-1])
+        return {
+            'loss_class': F.cross_entropy(classes, true_classes),
+            'loss_label': F.cross_entropy(labels.flatten(0, 1), true_labels),
+        }
 
 
 @METRICS.register_module()
 class SupervisedScore(BaseMetric):
-    """``linear_all``, the accuracy of classes, or ``linear_miou`` of label maps, each in [0, 1], named as the probes are."""
+    """``linear_all``, accuracy of classes, and ``linear_miou`` of label maps, in [0, 1], named as probes are."""
 
     default_prefix = ''
 
@@ -94,7 +95,11 @@ class SupervisedScore(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Score all batches together."""
-        predicted, true = (torch.cat([result[key] for result in results]) for key in ('predicted', 'true'))
-        if true.ndim == 1:
-            return {'linear_all': float((predicted == true).double().mean())}
-        return {'linear_miou': mean_iou(predicted, true, int(max(true.max(), predicted.max())) + 1, ignored=(0,))}
+        pairs = {
+            key: [torch.cat(parts) for parts in zip(*(r[key] for r in results), strict=True)] for key in results[0]
+        }
+        predicted, true = pairs['label']
+        return {
+            'linear_all': float(torch.eq(*pairs['class']).double().mean()),
+            'linear_miou': mean_iou(predicted, true, int(max(true.max(), predicted.max())) + 1, ignored=(0,)),
+        }

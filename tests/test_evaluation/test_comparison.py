@@ -151,7 +151,7 @@ def test_specification_of_the_repository():
 
     spec = load_config(str(ROOT / 'projects/digit_scenes/spec.py'))
     jobs = make_jobs(spec, spec.seeds, Path('/nowhere'), 'test')
-    assert len(jobs) == 2 * (1 + 3 * 6)
+    assert len(jobs) == 2 * (1 + 3 * 5)
     for arms in spec.subsets.values():
         for arm in arms.values():
             if 'config' in arm:  # every change is one of a key that exists

@@ -31,9 +31,9 @@ class ProbeHook(Hook):
     ``probe/<student|teacher>_<score>``, to the visualizer. The time that probing takes, and its share of the run, is
     logged with every table. Features are computed by the first process; the others wait.
 
-    The images are the data sets of ``probe_data = dict(train=..., val=...)`` in the config: what probes learn on and what
-    they are scored on, with pipelines that end in ``mmpretrain.PackInputs``. Without it, or without labels, nothing is
-    scored, which is said once.
+    The images are the data sets of ``probe_data = dict(train=..., val=...)`` in the config: what probes learn on and
+    what they are scored on, with pipelines that end in ``mmpretrain.PackInputs``. Without it, or without labels,
+    nothing is scored, which is said once.
 
     Args:
         interval: Iterations from one table to the next; there is one at the end, too.

@@ -1,7 +1,17 @@
-# As supervised_class.py, trained on the label maps.
-_base_ = './supervised_class.py'
+# The encoder of configs/mae/digits.py, trained on the classes of images and on their label maps together: what labels
+# can buy in as many iterations.
+_base_ = '../../../configs/mae/digits.py'
+custom_imports = dict(imports=['projects.digit_scenes.supervised'])
 
-model = dict(task='patches', num_classes=12)
+model = dict(
+    _delete_=True,
+    type='mmmim.SupervisedViT',
+    num_classes=10,
+    num_labels=12,
+    backbone=dict(type='mmmim.ViT', img_size=32, patch_size=4, embed_dim=96, depth=4, num_heads=3),
+    data_preprocessor=dict(type='mmmim.MIMDataPreprocessor'),
+)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_dataloader = dict(
     dataset=dict(
         dataset=dict(
@@ -37,3 +47,9 @@ test_dataloader = dict(
         )
     )
 )
+val_dataloader = None
+val_cfg = None
+val_evaluator = None
+test_evaluator = dict(type='mmmim.SupervisedScore', _delete_=True)
+# What these report is about targets and frozen features.
+default_hooks = dict(health=None, probe=None)
