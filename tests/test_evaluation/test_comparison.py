@@ -48,7 +48,7 @@ def test_jobs_of_a_specification(tmp_path):
     _, test = jobs[-1].commands
     assert test[1] == 'tools/test.py'
     assert 'test_dataloader.dataset.dataset.split=val' in test
-    assert test[3].endswith('iter_1000.pth')
+    assert test[3].endswith('iter_800.pth')
 
 
 def write_job(folder, value, seed=0, arm='a', code=0):
