@@ -1,5 +1,5 @@
 # CAPI on DigitScenes: real photographs and scanned digits, made on first use, no download. For a CPU and a few minutes.
-# The recipe of vitl14.py at 32 px with a tiny ViT, batch 128, fp32, learning rate 2e-3, momentum from 0.99, a fifth of
+# The recipe of vitl14.py at 32 px with a tiny ViT, batch 128, fp32, learning rate 4e-3, momentum from 0.99, a fifth of
 # the masked patches predicted, no drop path and no flips.
 _base_ = [
     '../_base_/models/capi_vitl14.py',
@@ -30,7 +30,7 @@ train_dataloader = dict(collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
 
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=2e-3))
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=4e-3))
 train_cfg = dict(max_iters=800, val_interval=400)
 default_hooks = dict(
     logger=dict(interval=25),

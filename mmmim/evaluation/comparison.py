@@ -115,7 +115,9 @@ def _commands(
     if not options.get('train', True):
         return [[*score, config, '--seed', str(seed), *where, *with_changes]]
     train = [sys.executable, 'tools/train.py', config, '--work-dir', str(trained), '--no-validate', '--resume']
-    train += ['--cfg-options', f'randomness.seed={seed}', *changes]
+    # Its own process reads the images, and what is measured comes after the training.
+    train += ['--cfg-options', f'randomness.seed={seed}', 'train_dataloader.num_workers=0']
+    train += ['default_hooks.probe=None', 'default_hooks.health=None', *changes]
     iterations = options.get('options', {}).get('train_cfg.max_iters') or load_config(config).train_cfg.max_iters
     checkpoint = str(trained / f'iter_{iterations}.pth')
     if not options.get('own_test'):

@@ -11,7 +11,6 @@ _multi = {
     'train_dataloader.collate_fn.patch_size': 8,
     'test_dataloader.dataset.dataset.subset': 'multi',
     'test_dataloader.collate_fn.patch_size': 8,
-    'default_hooks.probe': None,
 }
 _crop = {'train_dataloader.dataset.dataset.pipeline.1.scale': 64}
 _capi = {**_multi, **_crop}
