@@ -15,6 +15,7 @@ custom_hooks = [
     dict(type='mmmim.StepSeedHook'),
     dict(type='mmmim.TrainingInfoHook'),
     dict(type='mmmim.CurvesHook'),
+    dict(type='mmmim.PicturesHook'),
 ]
 
 env_cfg = dict(

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 #: Iterations and values of each logged quantity.
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -30,15 +30,10 @@ _TITLES = {
     'grad_norm': 'gradient norm',
     'images_per_s': 'speed',
 }
-_WORDS = {
-    'knn': 'k-NN',
-    'linear': 'linear probe',
-    'rankme': 'RankMe',
-    'cosine': 'cosine similarity',
-    'cls': 'CLS',
-    'miou': 'mIoU',
-    'grad': 'gradient',
-}
+_MEASURES = {'knn': 'k-NN', 'linear': 'linear probe', 'rankme': 'RankMe', 'cosine': 'cosine similarity'}
+_FEATURES = {'cls': 'CLS', 'miou': 'mIoU'}
+#: Of a branch of the model: ``health/<branch>_<quantity>``.
+_OF_A_BRANCH = ('target_entropy', 'prototypes_in_use', 'positional_share')
 _UNITS = {'images_per_s': 'images / s'}
 #: Longer curves are drawn without a marker per value.
 _MAX_MARKERS = 60
@@ -74,12 +69,12 @@ def _read_run(path: Path) -> tuple[list[dict[str, float]], list[dict[str, float]
         except ValueError:  # the line that a killed run was writing
             continue
         row = {k: v for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        # Only rows of training carry `iter`. The `step` of probes and health is an iteration; that of a validation too,
-        # or an epoch where rows of training carry their epoch.
-        if 'iter' in row:
-            train.append(row)
-        elif any(key.startswith(tuple(_PICTURES)) for key in row):
+        # Of the rest, only rows of training carry `iter`. The `step` of probes and health is an iteration; that of a
+        # validation too, or an epoch where rows of training carry their epoch.
+        if any(key.startswith(tuple(_PICTURES)) for key in row):
             others.append({**row, 'iter': row.get('step', 0)})
+        elif 'iter' in row:
+            train.append(row)
         elif row.get('step'):
             ends = [done['iter'] for done in train if done.get('epoch') == row['step']]
             step = max(ends) if ends else row['step']
@@ -179,9 +174,14 @@ def _rank(key: str) -> tuple[int, str]:
 
 
 def _words(name: str) -> str:
-    first, *rest = (_WORDS.get(word, word) for word in name.split('_'))
-    separator = ', ' if name.split('_')[0] in ('knn', 'linear', 'rankme', 'cosine') else ' '
-    return first + separator + ' '.join(rest) if rest else first
+    """A readable title: ``knn_pooled`` is 'k-NN, pooled', ``capi_target_entropy`` is 'target entropy, capi'."""
+    for quantity in _OF_A_BRANCH:
+        if name.endswith(f'_{quantity}'):
+            return f'{quantity.replace("_", " ")}, {name.removesuffix(f"_{quantity}")}'
+    measure, _, feature = name.partition('_')
+    if measure in _MEASURES and feature:
+        return f'{_MEASURES[measure]}, {_FEATURES.get(feature, feature.replace("_", " "))}'
+    return _TITLES.get(name, name.replace('_', ' '))
 
 
 def _lines(panel: _Panel, runs: Mapping[str, Curves]) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray], dict]]:
@@ -242,7 +242,11 @@ def _draw_panel(ax: Axes, panel: _Panel, runs: Mapping[str, Curves]) -> None:
     ax.xaxis.set_major_formatter(EngFormatter(sep=''))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(labelsize=8)
-    if ax.get_yscale() == 'linear':
+    if ax.get_yscale() == 'log':  # 2 and 5, not 2 x 10^0 and 5 x 10^0
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+        ax.yaxis.set_minor_locator(NullLocator())
+    else:
         ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 3) if 'lr' in key else (-4, 5), useOffset=False)
     ax.grid(True, which='major', alpha=0.3, linewidth=0.6)
     ax.spines[['top', 'right']].set_visible(False)

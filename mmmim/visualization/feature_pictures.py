@@ -13,7 +13,7 @@ from torch import Tensor
 from mmmim.apis import FeatureExtractor
 
 from .image_table import draw_image_table
-from .images import read_square
+from .inputs import read_square
 from .pca import LIMIT, pca_components, to_coolwarm, to_rgb
 
 
@@ -87,7 +87,7 @@ def draw_resolutions(
         columns,
         names,
         f'Patch features of {model}',
-        f'First three principal components as red, green and blue, +-{LIMIT} standard deviations. {_explain(mode)}',
+        f'First three principal components as red, green and blue, ±{LIMIT} standard deviations. {_explain(mode)}',
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,18 +36,19 @@ def draw_image_table(
     """
     lines = max(column.count('\n') + 1 for column in columns)
     width = len(columns) * (_CELL + _GAP) + _GAP + _HEADING
-    caption_lines = _wrap(caption, int(width * 14))
-    top, bottom = _TITLE + 0.2 * lines + 0.08, _CAPTION + 0.16 * (len(caption_lines) - 1)
+    caption_lines = textwrap.wrap(caption, int(width * 14))
+    title_lines = textwrap.wrap(title, int(width * 9))
+    top = _TITLE + 0.18 * (len(title_lines) - 1) + 0.2 * lines + 0.08
+    bottom = _CAPTION + 0.16 * (len(caption_lines) - 1)
     height = top + len(rows) * (_CELL + _GAP) + bottom
     figure = Figure(figsize=(width, height))
-    title_line = title if len(title) < width * 10 else title[: int(width * 10)] + '...'
-    figure.text(0.5, 1 - 0.08 / height, title_line, ha='center', va='top', fontsize=11, fontweight='bold')
+    heading = '\n'.join(title_lines)
+    figure.text(0.5, 1 - 0.08 / height, heading, ha='center', va='top', fontsize=11, fontweight='bold')
     figure.text(_HEADING / width, 0.08 / height, '\n'.join(caption_lines), va='bottom', fontsize=8, color='0.3')
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):
         low = (height - top - (i + 1) * (_CELL + _GAP) + _GAP) / height
-        figure.text(
-            0.12 / width, low + _CELL / height / 2, _shorten(name), rotation=90, ha='center', va='center', fontsize=8
-        )
+        middle = low + _CELL / height / 2
+        figure.text(0.12 / width, middle, _shorten(name), rotation=90, ha='center', va='center', fontsize=8)
         for j, (image, column) in enumerate(zip(row, columns, strict=True)):
             left = (_HEADING + j * (_CELL + _GAP)) / width
             ax = figure.add_axes((left, low, _CELL / width, _CELL / height))
@@ -59,9 +61,3 @@ def draw_image_table(
 
 def _shorten(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f'...{name[3 - _LONGEST_NAME :]}'
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width)

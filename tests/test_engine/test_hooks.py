@@ -198,6 +198,9 @@ def test_default_runtime_builds(tmp_path):
             'StepSeedHook',
             'TrainingInfoHook',
             'CurvesHook',
+            'PicturesHook',
+            'HealthHook',
+            'ProbeHook',
         ]
     )
     assert isinstance(runner.hooks[names.index('CheckpointHook')], CheckpointHook)

@@ -52,12 +52,12 @@ def main() -> None:
 
     import mmmim
     from mmmim.visualization.feature_pictures import draw_channels, draw_resolutions, patch_features
-    from mmmim.visualization.images import find_images, nearest_multiple
+    from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device
 
     paths = find_images(args.images, args.max_images)
     torch.manual_seed(0)  # random weights are the same every time
     extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
-    extractor.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    extractor.to(pick_device(args.device))
     sizes = []
     for asked in args.sizes:
         size = nearest_multiple(asked, extractor.patch_size)
@@ -72,7 +72,8 @@ def main() -> None:
 
     os.makedirs(args.out, exist_ok=True)
     names = [os.path.basename(path) for path in paths]
-    model = f'{args.checkpoint}, block {args.layer}'
+    weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
+    model = f'{args.checkpoint}{weights}, ' + ('last block' if args.layer == -1 else f'block {args.layer}')
     files = [os.path.join(args.out, name) for name in ('resolutions.png', 'channels.png')]
     draw_resolutions(examples, names, args.mode, files[0], model)
     largest = sizes.index(max(sizes))

@@ -3,6 +3,7 @@
 from .checkpoint_hook import CheckpointHook
 from .curves_hook import CurvesHook
 from .health_hook import HealthHook
+from .pictures_hook import PicturesHook
 from .probe_hook import ProbeHook
 from .runtime_info_hook import RuntimeInfoHook
 from .step_seed_hook import StepSeedHook
@@ -13,6 +14,7 @@ __all__ = [
     'CheckpointHook',
     'CurvesHook',
     'HealthHook',
+    'PicturesHook',
     'ProbeHook',
     'RuntimeInfoHook',
     'StepSeedHook',

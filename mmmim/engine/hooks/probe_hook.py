@@ -113,6 +113,8 @@ class ProbeHook(Hook):
             row |= {f'{name}_{key}': value for key, value in scores.items()}
         self.rows.append(row)
         scalars = {f'probe/{key}': value for key, value in row.items() if key != 'iter'}
+        if iteration == 0 and getattr(model, 'teacher', None) is not None:
+            scalars |= {key.replace('/student_', '/teacher_'): value for key, value in scalars.items()}
         # With `iter`, as LoggerHook's values of the training have it.
         runner.visualizer.add_scalars({**scalars, 'iter': iteration}, step=iteration)
         write_text_atomically(json.dumps(self.rows, indent=1) + '\n', self._path)

@@ -9,7 +9,7 @@ from mmmim.structures import PatchMask, Target
 from mmmim.structures.patch_mask import gather_patches
 
 from ..algorithms.ema_copy import EMACopy
-from ..layers import patchify
+from ..layers import patchify, unpatchify
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,6 +50,11 @@ class PixelTarget(BaseModule):
         """All patches of images ``[B, C, H, W]``, colour last and not normalised: ``[B, N, patch_size**2 * C]``."""
         patches = patchify(images, self.patch_size)
         return patches.unflatten(-1, (self.in_channels, -1)).transpose(-1, -2).flatten(-2)
+
+    def images(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The inverse of :meth:`patches` on a grid: ``[B, C, H, W]``."""
+        channels_first = patches.unflatten(-1, (-1, self.in_channels)).transpose(-1, -2).flatten(-2)
+        return unpatchify(channels_first, grid, self.in_channels)
 
     def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
         """Targets of the predicted patches.

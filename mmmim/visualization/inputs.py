@@ -1,4 +1,4 @@
-"""Images that a user names on a command line."""
+"""What a user names on a command line: images, their size, a device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
 
 from mmmim.datasets.image_folder import IMAGE_EXTENSIONS, list_images
@@ -65,9 +66,22 @@ def read_square(path: str, size: int) -> np.ndarray:
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
     # Pillow's bicubic filter widens with the scale: it is antialiased.
-    return np.asarray(
-        image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
-    )
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of a name, or a GPU where there is one.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    try:
+        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # unknown names, and builds of torch without the device
+        raise InputError(f'--device {name} cannot be used: {str(error).splitlines()[0]}') from None
+    return device
 
 
 def nearest_multiple(size: int, patch_size: int) -> int:

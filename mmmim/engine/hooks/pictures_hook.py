@@ -1,0 +1,71 @@
+"""Pictures of what a model has learned, in the work folder."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmmim.models.features import encoders, eval_mode
+from mmmim.models.target_generators.pixels import PixelTarget
+from mmmim.registry import HOOKS
+from mmmim.visualization.feature_pictures import PatchFeatures, draw_channels
+from mmmim.visualization.reconstruction import draw_reconstructions, reconstruct
+
+
+@HOOKS.register_module()
+class PicturesHook(Hook):
+    """Draw images of the last batch at the end of training.
+
+    ``features.png``: principal components of patch features, of the teacher where there is one (CAPI, arXiv
+    2502.08769, figure 13). ``reconstruction.png``: of models with pixel targets (MAE, arXiv 2111.06377, figure 2). For
+    other images and sizes, see ``tools/visualization``.
+
+    Args:
+        images: How many, at most; 0 for no pictures.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, images: int = 8) -> None:
+        self.images = images
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Draw, after the last iteration."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not (self.is_last_train_iter(runner) and is_main_process() and self.images and hasattr(model, 'branches')):
+            return
+        try:
+            self._draw(model, data_batch, runner.work_dir)
+        except OSError as error:  # a picture must not end a training
+            runner.logger.warning(f'Pictures could not be written to {runner.work_dir}: {error}')
+
+    def _draw(self, model: Any, data_batch: Any, folder: str) -> None:
+        inputs = data_batch['inputs'][: self.images]
+        number, preprocessor = len(inputs), model.data_preprocessor
+        images = inputs.flip(1) if preprocessor.bgr_to_rgb else inputs
+        names = [f'{i + 1}' for i in range(number)]
+
+        weights, extract = list(encoders(model).items())[-1]
+        features = extract(images)
+        examples = [
+            PatchFeatures(image.permute(1, 2, 0).cpu().numpy(), patches.float().cpu(), features.grid)
+            for image, patches in zip(images, features.patches[-1], strict=True)
+        ]
+        channels = min(8, examples[0].patches.shape[1])
+        path = os.path.join(folder, 'features.png')
+        draw_channels(examples, names, 'both', channels, path, f'the {weights}')
+
+        mask = data_batch['mask'].images(0, number, len(data_batch['inputs']))
+        for branch in model.branches.values():
+            if isinstance(branch.target_generator, PixelTarget):
+                with eval_mode(model), torch.no_grad():
+                    pictures = reconstruct(model.backbone, branch, preprocessor, images, mask)
+                path = os.path.join(folder, 'reconstruction.png')
+                draw_reconstructions(pictures, names, path, 'the student', branch.target_generator.normalize)

@@ -1,0 +1,152 @@
+"""Pictures of what a model with pixel targets reconstructs (MAE, arXiv 2111.06377, figure 2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mmmim.models.algorithms.masked_image_modeling import Branch
+from mmmim.models.target_generators.pixels import PixelTarget, patch_statistics
+from mmmim.registry import MODELS
+from mmmim.structures import PatchMask
+from mmmim.structures.patch_mask import gather_patches
+from mmmim.utils import InputError
+from mmmim.utils.checkpoint import load_state_dict
+from mmmim.utils.pretrained import load_pretrained
+
+from .image_table import draw_image_table
+
+#: Brightness of patches that are not shown.
+GREY = 0.5
+_COLUMNS = {
+    'masked': 'masked input',
+    'predicted': 'predicted patches',
+    'pasted': 'reconstruction:\npredicted and visible',
+    'original': 'original',
+}
+
+
+def reconstruct(
+    backbone: nn.Module, branch: nn.Module, preprocessor: nn.Module, images: Tensor, mask: PatchMask
+) -> dict[str, Tensor]:
+    """Predict the pixels of the patches that ``mask`` asks for.
+
+    Args:
+        backbone: The encoder.
+        branch: A branch with :class:`PixelTarget`.
+        preprocessor: Of the model's images.
+        images: RGB ``[B, 3, H, W]``, 0 to 255.
+        mask: Of these images.
+
+    Returns:
+        RGB ``[G, H, W, 3]`` in [0, 1], on the CPU: 'masked' (patches that are not visible are grey), 'predicted' (those
+        that are not predicted are grey), 'pasted' (predicted and visible patches) and 'original'. Where targets are
+        normalised, predictions have got back the mean and the standard deviation of the true patch.
+    """
+    images = preprocessor.normalize(images.to(preprocessor.mean.device))
+    mask = mask.to(images.device)
+    generator, index = branch.target_generator, mask.flat_predict()
+    predicted = branch.neck(backbone(images, mask), mask).patches.float()
+    patches = generator.patches(images)[mask.image_index]
+    if generator.normalize:
+        mean, std = patch_statistics(gather_patches(patches, index))
+        predicted = predicted * std + mean
+
+    def to_rgb(patches: Tensor) -> Tensor:
+        pixels = patches.unflatten(-1, (-1, 3))
+        return ((pixels * preprocessor.std.flatten() + preprocessor.mean.flatten()) / 255).clamp(0, 1).flatten(-2)
+
+    original, predicted = to_rgb(patches), to_rgb(predicted)
+    grey = torch.full_like(original, GREY)
+    masked = _paste(grey, mask.visible, gather_patches(original, mask.visible))
+    pictures = {
+        'masked': masked,
+        'predicted': _paste(grey, index, predicted),
+        'pasted': _paste(masked, index, predicted),
+        'original': original,
+    }
+    return {key: generator.images(value, mask.grid).permute(0, 2, 3, 1).cpu() for key, value in pictures.items()}
+
+
+def _paste(patches: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Patches ``[G, N, P]`` with those of ``index [G, M]`` replaced by ``values [G, M, P]``."""
+    return patches.scatter(1, index.unsqueeze(-1).expand_as(values), values)
+
+
+def draw_reconstructions(
+    pictures: Mapping[str, Tensor], names: Sequence[str], path: str | os.PathLike, model: str, normalized: bool
+) -> None:
+    """Draw a row per image.
+
+    Args:
+        pictures: Of :func:`reconstruct`.
+        names: Of the images.
+        path: The picture to write.
+        model: For the title.
+        normalized: Whether targets are normalised per patch, which the caption explains.
+    """
+    caption = 'Grey patches are not shown.'
+    if normalized:
+        caption += (
+            ' Targets are normalised per patch: every predicted patch was given the mean and the standard deviation of '
+            'the true patch, which the model does not know.'
+        )
+    columns = [pictures[key].numpy() for key in _COLUMNS]
+    rows = list(zip(*columns, strict=True))
+    draw_image_table(rows, path, list(_COLUMNS.values()), names, f'Reconstructions of {model}', caption)
+
+
+class Reconstructor(nn.Module):
+    """The encoder and the pixel branch of a checkpoint, frozen.
+
+    Args:
+        path: Training checkpoint or converted file. Of the weights, the student's: they learn to reconstruct.
+
+    Raises:
+        InputError: The model has no branch with pixel targets, or the weights do not fit.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        config, state = load_pretrained(path, 'student')
+        names = [
+            name
+            for name, branch in config['branches'].items()
+            if issubclass(MODELS.get(branch['target_generator']['type']), PixelTarget)
+        ]
+        if not names:
+            raise InputError(
+                f'The model of {path} does not predict pixels, so there is nothing to draw: none of its branches '
+                f'({", ".join(config["branches"])}) has the target generator mmmim.PixelTarget.'
+            )
+        self.backbone = MODELS.build(config['backbone'])
+        self.branch = Branch(**config['branches'][names[0]])
+        for prefix, module in (('backbone.', self.backbone), (f'branches.{names[0]}.', self.branch)):
+            part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            load_state_dict(module, part, f'{path} ({prefix}*)')
+        self.preprocessor = MODELS.build(config.get('data_preprocessor') or {'type': 'mmmim.MIMDataPreprocessor'})
+        self.requires_grad_(False).eval()
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches per side of the images that the model is trained on."""
+        return self.branch.neck.grid
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.branch.target_generator.patch_size
+
+    @property
+    def normalized(self) -> bool:
+        """Whether the targets are patches without their mean and standard deviation."""
+        return self.branch.target_generator.normalize
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, mask: PatchMask) -> dict[str, Tensor]:
+        """See :func:`reconstruct`."""
+        return reconstruct(self.backbone, self.branch, self.preprocessor, images, mask)

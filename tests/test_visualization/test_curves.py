@@ -1,0 +1,117 @@
+import json
+
+import pytest
+from mmengine.visualization import Visualizer
+
+from mmmim.visualization.curves import _panels, draw_pictures, read_scalars
+
+
+def log(folder, start, stop, loss, probes=(), health=()):
+    """Rows as LoggerHook (every 10 iterations) and the hooks write them."""
+    visualizer = Visualizer(vis_backends=[{'type': 'mmengine.LocalVisBackend'}], save_dir=str(folder))
+    for step, values in probes:
+        visualizer.add_scalars({f'probe/{key}': value for key, value in values.items()}, step=step)
+    for step in range(start, stop + 1, 10):
+        visualizer.add_scalars({'loss': loss, 'grad_norm': 1.0, 'base_lr': 0.1, 'iter': step}, step=step)
+    for step, values in health:
+        visualizer.add_scalars({f'health/{key}': value for key, value in values.items()} | {'iter': step}, step=step)
+
+
+PROBES = [
+    (0, {'student_knn_pooled': 0.1}),
+    (20, {'student_knn_pooled': 0.2, 'teacher_knn_pooled': 0.3}),
+    (40, {'student_knn_pooled': 0.4, 'teacher_knn_pooled': 0.5}),
+]
+HEALTH = [(20, {'student_rankme_pooled': 5.0, 'teacher_rankme_pooled': 6.0, 'capi_target_entropy': 0.5})]
+
+
+def test_probes_and_health_keep_their_names_and_step_0(tmp_path):
+    log(tmp_path / '1', 10, 40, 2.0, PROBES, HEALTH)
+    curves = read_scalars(tmp_path)
+    assert curves['probe/student_knn_pooled'][0].tolist() == [0, 20, 40]
+    assert curves['probe/teacher_knn_pooled'][1].tolist() == [0.3, 0.5]
+    assert curves['health/capi_target_entropy'][0].tolist() == [20]
+    assert not any(key.startswith('val/') for key in curves)
+
+
+def test_probes_of_a_resumed_run_replace_those_after_its_start(tmp_path):
+    log(tmp_path / '1', 10, 40, 2.0, PROBES)
+    log(tmp_path / '2', 30, 50, 1.0, [(20, {'student_knn_pooled': 0.25}), (50, {'student_knn_pooled': 0.6})])
+    curves = read_scalars(tmp_path)
+    assert curves['loss'][1].tolist() == [2, 2, 1, 1, 1]
+    assert curves['probe/student_knn_pooled'][0].tolist() == [0, 20, 50]
+    assert curves['probe/student_knn_pooled'][1].tolist() == [0.1, 0.25, 0.6]
+    assert curves['probe/teacher_knn_pooled'][0].tolist() == [20]
+
+
+def test_probes_that_carry_their_iteration_do_not_start_a_run(tmp_path):
+    """As a row of training does, the first one of a run would be the start of the run."""
+    log(tmp_path / '1', 10, 40, 2.0)
+    log(tmp_path / '2', 30, 50, 1.0)
+    with open(next((tmp_path / '2').glob('vis_data/scalars.json')), 'a') as file:
+        file.write(json.dumps({'probe/student_knn_pooled': 0.1, 'iter': 0, 'step': 0}) + '\n')
+    curves = read_scalars(tmp_path)
+    assert curves['loss'][0].tolist() == [10, 20, 30, 40, 50]
+    assert curves['probe/student_knn_pooled'][0].tolist() == [0]
+
+
+def test_order_titles_and_pairs_of_panels():
+    keys = [
+        'health/teacher_rankme_pooled',
+        'images_per_s',
+        'probe/student_knn_miou',
+        'probe/teacher_linear_all',
+        'health/student_rankme_pooled',
+        'probe/student_linear_all',
+        'health/capi_prototypes_in_use',
+        'health/grad_norm',
+        'val/loss',
+        'base_lr',
+        'grad_norm',
+        'loss_capi',
+        'loss',
+    ]
+    panels = _panels({'a': dict.fromkeys(keys)})
+    assert [panel.title for panel in panels] == [
+        'loss',
+        'loss_capi',
+        'gradient norm',
+        'learning rate',
+        'validation: loss',
+        'k-NN, mIoU',
+        'linear probe, all',
+        'prototypes in use, capi',
+        'gradient norm',
+        'RankMe, pooled',
+        'speed',
+    ]
+    assert panels[6].keys == {'probe/student_linear_all': 'student', 'probe/teacher_linear_all': 'teacher'}
+    assert panels[9].keys == {'health/student_rankme_pooled': 'student', 'health/teacher_rankme_pooled': 'teacher'}
+
+
+def test_a_picture_for_each_kind_of_which_there_are_values(tmp_path):
+    log(tmp_path / 'a' / '1', 10, 40, 2.0, PROBES, HEALTH)
+    log(tmp_path / 'b' / '1', 10, 40, 2.0, PROBES)
+    runs = {name: read_scalars(tmp_path / name) for name in 'ab'}
+    written = draw_pictures({'b': runs['b']}, tmp_path / 'curves.png', title='b')
+    assert [path.name for path in written] == ['curves.png', 'probes.png']
+    written = draw_pictures(runs, tmp_path / 'both.png')
+    assert [path.name for path in written] == ['both.png', 'both_probes.png', 'both_health.png']
+    assert all(path.read_bytes()[:4] == b'\x89PNG' for path in written)
+
+
+@pytest.mark.parametrize('runs', [1, 2])
+def test_legend_and_the_line_of_the_random_initialisation(tmp_path, monkeypatch, runs):
+    from matplotlib.figure import Figure
+
+    figures = []
+    monkeypatch.setattr(Figure, 'savefig', lambda self, *args, **kwargs: figures.append(self))
+    log(tmp_path / '1', 10, 40, 2.0, PROBES, HEALTH)
+    curves = read_scalars(tmp_path)
+    draw_pictures(dict.fromkeys('ab'[:runs], curves), tmp_path / 'curves.png')
+    texts = [[text.get_text() for legend in figure.legends for text in legend.get_texts()] for figure in figures]
+    names = list('ab') if runs == 2 else []
+    branches = [*names, 'student', 'teacher']
+    assert texts == [names, [*branches, 'random initialisation'], branches]
+    dashed = [line for line in figures[1].axes[0].get_lines() if line.get_linestyle() == '--']
+    assert [line.get_ydata()[0] for line in dashed] == [0.1] * runs

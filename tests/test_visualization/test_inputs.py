@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmim.utils import InputError
+from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device, read_square
+
+
+def test_images_of_files_and_folders_evenly(tmp_path):
+    for i in range(10):
+        folder = tmp_path / str(i // 5)
+        folder.mkdir(exist_ok=True)
+        Image.new('RGB', (4, 4)).save(folder / f'{i}.png')
+    names = [str(tmp_path / str(i // 5) / f'{i}.png') for i in range(10)]
+    assert find_images([str(tmp_path)], 10) == names
+    assert find_images([names[7], names[2]], 10) == [names[7], names[2]]
+    assert find_images([str(tmp_path)], 2) == [names[2], names[7]]
+    assert len(set(find_images([str(tmp_path)], 9))) == 9
+
+
+def test_no_images(tmp_path):
+    with pytest.raises(InputError, match=r'no image file or folder .*none\.png'):
+        find_images([str(tmp_path / 'none.png')], 8)
+    with pytest.raises(InputError, match='No images in'):
+        find_images([str(tmp_path)], 8)
+    with pytest.raises(InputError, match='1 or more'):
+        find_images([str(tmp_path)], 0)
+
+
+@pytest.mark.parametrize('size', [(30, 20), (20, 30), (20, 20), (7, 301)])
+def test_centre_square(tmp_path, size):
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    image[height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1] = 255
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    square = read_square(str(tmp_path / 'a.png'), 40)
+    assert square.shape == (40, 40, 3)
+    bright = np.argwhere(square[..., 0] > 128).mean(axis=0)
+    # Of an odd width, the bright spot is half a pixel, here up to 3, beside the middle.
+    np.testing.assert_allclose(bright, 19.5, atol=3)
+
+
+def test_unreadable_image_is_named(tmp_path):
+    (tmp_path / 'bad.png').write_text('no image')
+    with pytest.raises(InputError, match=r'bad\.png'):
+        read_square(str(tmp_path / 'bad.png'), 8)
+
+
+def test_sizes_and_devices():
+    assert [nearest_multiple(size, 14) for size in (224, 225, 232, 3, 560)] == [224, 224, 238, 14, 560]
+    with pytest.raises(InputError, match='0 pixels'):
+        nearest_multiple(0, 14)
+    assert pick_device('cpu').type == 'cpu'
+    with pytest.raises(InputError, match='--device abc'):
+        pick_device('abc')

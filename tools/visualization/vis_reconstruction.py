@@ -1,0 +1,64 @@
+#!/usr/bin/env python
+"""Show what a model with pixel targets reconstructs from the visible patches (MAE, figure 2).
+
+Images are resized at the shorter side (bicubic, antialiased) and cropped to the central square, of the size that the
+model is trained on.
+"""
+
+import argparse
+import os
+
+from mmmim.utils.cli import user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
+    parser.add_argument('checkpoint', metavar='CKPT', help='checkpoint of a model with a pixel branch, such as MAE')
+    parser.add_argument('--mask-ratio', type=float, default=0.75, help='share of the patches that are masked (0.75)')
+    parser.add_argument('--seed', type=int, default=0, help='of the masks (default: 0)')
+    parser.add_argument(
+        '--max-images', type=int, default=8, help='of more images, so many spread evenly are shown (default: 8)'
+    )
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
+    parser.add_argument(
+        '--out', default='work_dirs/vis_reconstruction', help='folder (default: work_dirs/vis_reconstruction)'
+    )
+    return parser.parse_args()
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+
+    import torch
+
+    from mmmim.datasets.masking import UniformMasking
+    from mmmim.visualization.inputs import find_images, pick_device, read_square
+    from mmmim.visualization.reconstruction import Reconstructor, draw_reconstructions
+
+    paths = find_images(args.images, args.max_images)
+    model = Reconstructor(args.checkpoint).to(pick_device(args.device))
+    side = max(model.grid)
+    mask = UniformMasking(args.mask_ratio)(len(paths), (side, side), torch.Generator().manual_seed(args.seed))
+    pieces = []
+    for i, path in enumerate(paths):
+        image = torch.from_numpy(read_square(path, side * model.patch_size).copy())
+        pieces.append(model(image.permute(2, 0, 1).unsqueeze(0), mask.images(i, i + 1, len(paths))))
+        print(f'[{i + 1}/{len(paths)}] {path}', flush=True)
+    pictures = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+
+    os.makedirs(args.out, exist_ok=True)
+    file = os.path.join(args.out, 'reconstruction.png')
+    names = [os.path.basename(path) for path in paths]
+    title = f'{args.checkpoint}, {args.mask_ratio:.0%} masked'
+    draw_reconstructions(pictures, names, file, title, model.normalized)
+    print(f'Wrote {file}.')
+
+
+if __name__ == '__main__':
+    main()
