@@ -3,11 +3,16 @@
 import warnings
 from typing import Any
 
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import Tensor, nn
 
 from mmmim.models.algorithms import MaskedImageModeling, train_step
 from mmmim.registry import MODEL_WRAPPERS
+
+
+def bare_model(runner: Any) -> Any:
+    """The model of a runner, without its data-parallel wrapper."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 @MODEL_WRAPPERS.register_module()

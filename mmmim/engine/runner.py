@@ -25,6 +25,7 @@ from mmengine.runner import weights_to_cpu
 from torch import nn
 
 import mmmim
+from mmmim.engine.ddp import bare_model
 from mmmim.registry import RUNNERS
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import (
@@ -177,10 +178,6 @@ class Runner(_Runner):
                 model_wrapper_cfg = {'device_ids': None, **model_wrapper_cfg}
         return super().wrap_model(model_wrapper_cfg, model)
 
-    @property
-    def _bare_model(self) -> nn.Module:
-        return self.model.module if is_model_wrapper(self.model) else self.model
-
     def load_or_resume(self) -> None:
         """Load weights or resume training, once."""
         if self._has_loaded:
@@ -240,9 +237,9 @@ class Runner(_Runner):
         if metadata is not None:
             state_dict._metadata = metadata  # type: ignore[attr-defined]
         if strict:
-            load_state_dict(self._bare_model, state_dict, str(filename))
+            load_state_dict(bare_model(self), state_dict, str(filename))
         else:
-            skipped = self._bare_model.load_state_dict(state_dict, strict=False)
+            skipped = bare_model(self).load_state_dict(state_dict, strict=False)
             self.logger.warning(f'Not strict: {skipped}')
         self._has_loaded = True
         self.logger.info(f'Loaded the weights of {filename}.')
@@ -387,7 +384,7 @@ class Runner(_Runner):
         }
         checkpoint: dict[str, Any] = {
             'meta': meta,
-            'state_dict': weights_to_cpu(self._bare_model.state_dict()),
+            'state_dict': weights_to_cpu(bare_model(self).state_dict()),
             'message_hub': self._message_hub_state(),
             'mmmim': {'version': 1, 'model': self._model_cfg(), 'config': self._training_cfg()},
         }

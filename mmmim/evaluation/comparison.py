@@ -34,7 +34,7 @@ class Job:
         arm: What is compared.
         seed: Of the run.
         folder: Where it writes.
-        commands: Each a list of words; those whose output exists are left out when the job runs.
+        commands: Each a list of words; trainings among them go on where they were interrupted.
         scores: The file that the last command writes.
     """
 
@@ -58,7 +58,7 @@ class Job:
         start = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
         # One thread per job: jobs side by side use the cores better than threads of one job.
-        env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([str(ROOT), *_python_path()])}
+        env = {**os.environ, 'OMP_NUM_THREADS': '1'}
         log = self.folder / 'log.txt'
         for command in self.commands:
             with open(log, 'a') as file:
@@ -69,31 +69,32 @@ class Job:
         return time.perf_counter() - start
 
 
-def _python_path() -> list[str]:
-    return [path for path in os.environ.get('PYTHONPATH', '').split(os.pathsep) if path]
-
-
 def _options(options: Mapping[str, Any]) -> list[str]:
     return [f'{key}={value}' for key, value in options.items()]
 
 
 def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, split: str) -> list[Job]:
-    """The jobs of a specification (see ``projects/digit_scenes/spec.py``), without those that are done.
+    """The jobs of a specification (see ``projects/digit_scenes/spec.py``).
 
     Args:
         spec: ``subsets``: by subset and arm a dict of ``config`` (from the repository's root), ``options`` (changes of
             it), ``train=False`` for a random initialisation, ``own_test=True`` for a model that is scored by its own
             test loop instead of probes; or ``pixels=PATCH_SIZE``.
         seeds: Of the runs.
-        work_dir: Where everything is written.
+        work_dir: Where everything is written; another folder for another specification.
         split: 'val' or 'test'.
 
     Returns:
         Jobs, shortest kind first.
+
+    Raises:
+        InputError: An arm has neither a config nor pixels.
     """
     jobs = []
     for subset, arms in spec['subsets'].items():
         for arm, options in arms.items():
+            if ('config' in options) == ('pixels' in options):
+                raise InputError(f'{subset}, {arm}: an arm has a config or pixels, one of the two.')
             for seed in seeds if 'config' in options else seeds[:1]:
                 name = re.sub(r'\W+', '_', arm)
                 job = Job(subset, arm, seed, work_dir / split / subset / name / f'seed_{seed}')

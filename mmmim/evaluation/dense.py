@@ -13,12 +13,6 @@ def patch_labels(label_maps: Tensor, patch_size: int) -> Tensor:
     return patchify(label_maps.unsqueeze(1), patch_size).long()
 
 
-def label_maps(patches: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Put labels of pixels ``[B, N, patch_size**2]`` of a grid together: ``[B, H, W]``."""
-    side = round(patches.shape[-1] ** 0.5)
-    return patches.unflatten(2, (side, side)).unflatten(1, grid).transpose(2, 3).flatten(3).flatten(1, 2)
-
-
 def knn_segment(
     features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, k: int = 10, distance: str = 'cosine'
 ) -> Tensor:
@@ -43,6 +37,9 @@ def knn_segment(
 def mean_iou(predicted: Tensor, true: Tensor, num_classes: int, ignored: tuple[int, ...] = ()) -> float:
     """Intersection over union of pixel labels, averaged over the classes that occur in either.
 
+    As in CAPI's evaluation (arXiv 2502.08769), an ignored label that is predicted for a pixel that counts is a class of
+    intersection 0.
+
     Args:
         predicted: Labels, any shape, int64 in ``[0, num_classes)``.
         true: Labels of the same shape.
@@ -50,7 +47,7 @@ def mean_iou(predicted: Tensor, true: Tensor, num_classes: int, ignored: tuple[i
         ignored: True labels whose pixels do not count.
 
     Returns:
-        The mean, in [0, 1].
+        The mean, in [0, 1]; NaN where no pixel counts.
     """
     valid = torch.isin(true, torch.tensor(ignored, device=true.device, dtype=true.dtype), invert=True)
     pairs = true[valid] * num_classes + predicted[valid]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmmim.datasets import DigitScenes
@@ -13,7 +12,7 @@ from mmmim.models.features import Features
 from mmmim.models.layers import patch_grid, patchify
 
 from .dense import knn_segment, mean_iou
-from .knn import knn_classify
+from .knn import knn_classify, mode
 from .logistic_regression import Standardizer, fit_logistic_regression, predict
 from .probes import LabelledImages, accuracy, dense_features, global_features
 
@@ -87,13 +86,6 @@ def best_linear_accuracy(
     return accuracy(predict(best, scale(test)), test_labels)
 
 
-def majority(labels: Tensor, num_classes: int) -> Tensor:
-    """Most frequent label of every patch, from those of its pixels ``[n, P]``: ``[n]``."""
-    counts = torch.zeros(len(labels), num_classes, dtype=torch.int32)
-    counts.scatter_add_(1, labels, torch.ones_like(labels, dtype=torch.int32))
-    return counts.argmax(dim=1)
-
-
 def dense_scores(
     extract: Callable[[Tensor], Features], train: LabelledImages, val: LabelledImages, test: LabelledImages
 ) -> dict[str, float]:
@@ -111,7 +103,7 @@ def dense_scores(
     def miou(weight: Tensor, features: Tensor, truth: Tensor) -> float:
         return mean_iou(predict(weight, features).unsqueeze(1).expand_as(truth), truth, classes, test.ignored_labels)
 
-    weights = _fits(fitted, majority(labels, classes), classes)
+    weights = _fits(fitted, mode(labels, classes), classes)
     best = max(weights, key=lambda weight: miou(weight, chosen, chosen_true))
     patches = len(labels) // min(LINEAR_DENSE_IMAGES, len(train.images)) * KNN_DENSE_IMAGES
     voted = knn_segment(fitted[:patches], labels[:patches], scored, classes, NEIGHBOURS)

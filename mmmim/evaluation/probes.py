@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ from .dense import knn_segment, mean_iou, patch_labels
 from .knn import knn_classify
 from .logistic_regression import Standardizer, fit_logistic_regression, predict
 
-#: Images that are encoded at a time.
-BATCH = 250
+#: Images of each class that a subset for learning has, at least: votes and regressions need some.
+PER_CLASS = 20
 
 
 @dataclass
@@ -29,28 +30,38 @@ class LabelledImages:
         images: RGB, uint8 ``[n, 3, H, W]``.
         labels: Class of every image, ``[n]``, or None.
         label_maps: Label of every pixel, ``[n, H, W]``, or None.
-        ignored_labels: Labels of pixels that do not count.
+        ignored_labels: Labels of pixels that do not count, from ``ignored_labels`` in the metainfo of the data set.
+        batch: Images that are encoded at a time.
     """
 
     images: Tensor
     labels: Tensor | None
     label_maps: Tensor | None
     ignored_labels: tuple[int, ...] = ()
+    batch: int = 250
 
     @classmethod
-    def read(cls, dataset: BaseDataset, number: int | None = None) -> LabelledImages:
+    def read(
+        cls,
+        dataset: BaseDataset,
+        number: int | None = None,
+        classes: Sequence[int] | None = None,
+        bgr: bool = True,
+    ) -> LabelledImages:
         """Read images and their labels.
 
         Args:
             dataset: Its pipeline ends in ``mmpretrain.PackInputs``; classes are ``gt_label`` of a data sample, label
                 maps its ``gt_seg_map``.
-            number: How many images; None for all. In random order, a random subset, the same every time.
+            number: How many images; None for all. In random order, a random subset, the same every time. A subset has
+                at least 20 images of a class, so it has fewer classes where there are many.
+            classes: Only images of these.
+            bgr: Whether images come as BGR, as OpenMMLab's loaders give them.
 
         Raises:
-            InputError: Images of different sizes.
+            InputError: Images of different sizes, or label maps that do not fit them.
         """
-        # Folders are sorted by class, and some users of the images take the first ones.
-        order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:number]
+        order = _choose(dataset, number, classes)
         samples = [dataset[int(i)] for i in order]
         images = [sample['inputs'] for sample in samples]
         for image in images:
@@ -61,8 +72,14 @@ class LabelledImages:
                 )
         data = [sample['data_samples'] for sample in samples]
         maps = [torch.as_tensor(d.gt_seg_map) for d in data] if 'gt_seg_map' in data[0] else None
+        for label_map in maps or []:
+            if label_map.shape != images[0].shape[-2:] or label_map.min() < 0:
+                raise InputError(
+                    f'A label map of {list(label_map.shape)} with labels from {int(label_map.min())} does not fit an '
+                    f'image of {list(images[0].shape[-2:])}: let the pipeline of the probe data resize and crop both.'
+                )
         return cls(
-            images=torch.stack(images).flip(1),  # OpenMMLab's loaders give BGR
+            images=torch.stack(images).flip(1) if bgr else torch.stack(images),
             labels=torch.cat([d.gt_label for d in data]) if 'gt_label' in data[0] else None,
             label_maps=None if maps is None else torch.stack(maps),
             ignored_labels=tuple(dataset.metainfo.get('ignored_labels', ())),
@@ -70,8 +87,22 @@ class LabelledImages:
 
     def encode(self, extract: Callable[[Tensor], Features], number: int | None = None) -> Iterator[Features]:
         """Features of the first ``number`` images (None: of all), batch by batch; ``extract`` gets uint8 RGB images."""
-        for images in self.images[:number].split(BATCH):
+        for images in self.images[:number].split(self.batch):
             yield extract(images)
+
+
+def _choose(dataset: BaseDataset, number: int | None, classes: Sequence[int] | None) -> Tensor:
+    """Indices of ``number`` random images of some classes."""
+    # Folders are sorted by class, and some users of the images take the first ones.
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
+    if (number is None or number >= len(order)) and classes is None:
+        return order
+    labels = torch.tensor([dataset.get_data_info(i).get('gt_label', 0) for i in range(len(dataset))])
+    if classes is None:
+        known, limit = labels.unique(), max(1, (number or len(order)) // PER_CLASS)
+        spread = torch.linspace(0, len(known) - 1, min(limit, len(known)), dtype=torch.float64).round().long()
+        classes = known[spread].tolist()
+    return order[torch.isin(labels[order], torch.tensor(classes))][:number]
 
 
 def global_features(batches: Iterator[Features], names: tuple[str, ...] | None = None) -> dict[str, Tensor]:
@@ -97,7 +128,9 @@ def global_features(batches: Iterator[Features], names: tuple[str, ...] | None =
 def linear_accuracy(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, c: float = 1e-2, max_iter: int = 50
 ) -> float:
-    """Top-1 accuracy of logistic regression on standardised features ``[n, D]``."""
+    """Top-1 accuracy of logistic regression on standardised features ``[n, D]``; NaN where one is not finite."""
+    if not (train.isfinite().all() and test.isfinite().all()):
+        return math.nan
     scale = Standardizer(train)
     classes = int(torch.cat([train_labels, test_labels]).max()) + 1
     weight = fit_logistic_regression(scale(train), train_labels, classes, c, max_iter)

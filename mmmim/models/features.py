@@ -102,4 +102,4 @@ def encoders(model: nn.Module) -> dict[str, Callable[[Tensor], Features]]:
         return extract
 
     parts = {'student': model, 'teacher': getattr(model, 'teacher', None)}
-    return {name: encoder(part) for name, part in parts.items() if part is not None}
+    return {name: encoder(part) for name, part in parts.items() if hasattr(part, 'backbone')}

@@ -71,6 +71,8 @@ def _close_process_group() -> None:
 def load_config(path: str) -> Any:
     """Read a config file.
 
+    Modules that it imports (``custom_imports``) may lie in the current folder, as projects do.
+
     Returns:
         mmengine's ``Config``.
 
@@ -78,6 +80,9 @@ def load_config(path: str) -> Any:
         InputError: The file does not exist or cannot be run.
     """
     from mmengine.config import Config
+
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
     if os.path.isdir(path):
         raise InputError(f'{path} is a folder: give a config file inside it.')

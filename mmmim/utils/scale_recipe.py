@@ -15,7 +15,7 @@ The rules, and where they are from:
 - **Shapes of schedules** are shares of the run and stay, so the clustering of CAPI, whose rate is a multiple, follows.
 - **Prototypes** stay, with a note where a batch has fewer images than there are prototypes: CAPI has as many of one as
   of the other.
-- **Intervals** of validation and hooks (checkpoints and the like) that are longer than the run shrink with it.
+- **Intervals** of validation and hooks (checkpoints and the like) that are longer than the run become a quarter of it.
 - **Weight decay, betas and temperatures** stay.
 """
 
@@ -104,7 +104,7 @@ def scale_recipe(
     recipe.notes.append(f'Images seen: {_spaced(old_images)} -> {_spaced(images)} (x {images / old_images:.4g}).')
     recipe.change('train_cfg.max_iters', old_iters, iters, 'As asked for.')
     recipe.change('global_batch_size', old_batch, batch, 'As asked for; over all GPUs.')
-    _scale_intervals(recipe, cfg, old_iters, iters)
+    _scale_intervals(recipe, cfg, iters)
     if batch != old_batch:
         _follow_batch(recipe, cfg, batch)
     ratio = _scale_lr(recipe, cfg, batch / old_batch, lr_rule)
@@ -119,7 +119,7 @@ def scale_recipe(
     return recipe
 
 
-def _scale_intervals(recipe: ScaledRecipe, cfg: Mapping[str, Any], old_iters: int, iters: int) -> None:
+def _scale_intervals(recipe: ScaledRecipe, cfg: Mapping[str, Any], iters: int) -> None:
     keys = ['train_cfg.val_interval']
     for name in _get(cfg, 'default_hooks') or {}:
         by_epoch = _get(cfg, f'default_hooks.{name}.by_epoch')
@@ -129,8 +129,7 @@ def _scale_intervals(recipe: ScaledRecipe, cfg: Mapping[str, Any], old_iters: in
     for key in keys:
         interval = _get(cfg, key)
         if isinstance(interval, int) and interval > iters:
-            shorter = max(1, interval * iters // old_iters)
-            recipe.change(key, interval, shorter, 'Longer than the run: shrinks with it.')
+            recipe.change(key, interval, max(1, iters // 4), 'Longer than the run: a quarter of it.')
 
 
 def _follow_batch(recipe: ScaledRecipe, cfg: Mapping[str, Any], batch: int) -> None:

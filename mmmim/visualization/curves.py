@@ -116,7 +116,7 @@ def _picture(key: str) -> str:
 def draw_curves(runs: Mapping[str, Curves], path: str | os.PathLike, title: str | None = None) -> None:
     """Draw one panel per quantity, student and teacher together: a light line of what was logged and a smoothed one.
 
-    A dashed line is the value of a probe at step 0, of the random initialisation.
+    A dashed line is the value of a probe at step 0, before training.
 
     Args:
         runs: Curves by name of run, see :func:`read_scalars`.
@@ -208,7 +208,7 @@ def _legend(panels: list[_Panel], runs: Mapping[str, Curves]) -> list[Line2D]:
             style = _style(0, branch, len(runs)) | ({} if len(runs) == 1 else {'color': '0.3'})
             handles.append(Line2D([], [], label=branch, **style))
     if any(_at_start(key, curve) for panel in panels for key, curve, _ in _lines(panel, runs)):
-        handles.append(Line2D([], [], color='0.5', linestyle='--', linewidth=1, label='random initialisation'))
+        handles.append(Line2D([], [], color='0.5', linestyle='--', linewidth=1, label='before training'))
     return handles
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmmim.evaluation.dense import mean_iou, patch_labels
-from mmmim.evaluation.digit_scenes import majority
+from mmmim.evaluation.knn import mode as most_frequent
 from mmmim.registry import METRICS, MODELS, TRANSFORMS
 
 
@@ -76,7 +76,7 @@ class SupervisedViT(BaseModel):
         if mode == 'predict':
             predicted = labels.argmax(-1, keepdim=True).expand_as(true_labels)
             return [{'class': (classes.argmax(-1), true_classes), 'label': (predicted, true_labels)}]
-        true_labels = majority(true_labels.flatten(0, 1), labels.shape[-1])
+        true_labels = most_frequent(true_labels.flatten(0, 1), labels.shape[-1])
         return {
             'loss_class': F.cross_entropy(classes, true_classes),
             'loss_label': F.cross_entropy(labels.flatten(0, 1), true_labels),

@@ -21,6 +21,7 @@ from mmmim.evaluation.health import mean_pairwise_cosine, positional_share, rank
 from mmmim.registry import MODELS
 from mmmim.structures import Target
 from mmmim.structures.patch_mask import gather_patches
+from mmmim.utils import InputError
 from tests.paths import ROOT
 from tests.shrink import shrink, write_images
 from tests.toys import DIM, batch, capi_config, optim_wrapper
@@ -128,6 +129,7 @@ def train(
         visualizer=log,
         max_iters=iterations,
         iter=0,
+        hooks=[],
     )
     health = HealthHook(interval, images=16)
     health.before_train(runner)
@@ -380,9 +382,42 @@ def test_in_a_real_run_and_resumed(tmp_path):
     resumed = start(4, resume=True)
     resumed.load_or_resume()
     best = max(row['health/student_rankme_patches'] for row in rows)
-    assert resumed.message_hub.get_info('health')['health/student_rankme_patches'] == best
+    assert resumed.message_hub.get_info('health')[1]['health/student_rankme_patches'] == best
     resumed.train()
     assert resumed.iter == 4
+
+
+def report(hook, hub, values, images, iteration=0):
+    log = Log()
+    runner = SimpleNamespace(message_hub=hub, hooks=[], logger=log, visualizer=log, iter=iteration, max_iters=9)
+    hook._report(runner, values, images)
+    return log.warnings
+
+
+def test_pooled_features_of_few_images_are_not_judged():
+    """The rank of three features is three at most."""
+    values = {'health/student_rankme_pooled': 1.2, 'health/student_rankme_patches': 40.0}
+    for images, expected in ((3, 0), (16, 1)):
+        hook, hub = HealthHook(), MessageHub(f'few-{images}')
+        hook._last, hook._warned = None, set()
+        report(hook, hub, values, images)
+        assert len(report(hook, hub, values, images)) == expected
+
+
+def test_ranks_of_other_numbers_of_images_do_not_compare():
+    """As after resuming on more GPUs, each of which has fewer images."""
+    hook, hub = HealthHook(), MessageHub('resumed')
+    hook._last, hook._warned = None, set()
+    report(hook, hub, {'health/student_rankme_pooled': 150.0, 'health/student_cosine_patches': 0.1}, 256)
+    fewer = {'health/student_rankme_pooled': 30.0, 'health/student_cosine_patches': 0.95}
+    (warning,) = report(hook, hub, fewer, 32)
+    assert warning.startswith('Complete collapse')
+    assert len(report(hook, hub, {'health/student_rankme_pooled': 6.0}, 32)) == 1
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(InputError, match='images=1'):
+        HealthHook(images=1)
 
 
 def test_models_of_other_kinds_are_left_alone():

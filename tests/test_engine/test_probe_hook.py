@@ -1,22 +1,35 @@
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine import Config
+from PIL import Image
 
 from mmmim.engine import Runner
+from mmmim.evaluation.probes import LabelledImages, quick_scores
+from mmmim.models.features import encoders
+from mmmim.registry import DATASETS
+from mmmim.utils import InputError
 from tests.paths import ROOT
-from tests.shrink import shrink, write_images
+from tests.shrink import shrink
 
 PIPELINE = [dict(type='mmmim.LoadImage'), dict(type='mmpretrain.Resize', scale=32), dict(type='mmpretrain.PackInputs')]
 
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory):
+    """Two classes: one bright in the left half, one in the right."""
     folder = tmp_path_factory.mktemp('labelled')
-    for name in ('cat', 'dog'):
-        write_images(folder / name, number=6)
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(('cat', 'dog')):
+        (folder / name).mkdir()
+        for i in range(12):
+            pixels = rng.integers(0, 200, (40, 40, 3), dtype=np.uint8)
+            pixels[:, 20 * label : 20 * label + 20] //= 2
+            Image.fromarray(pixels).save(folder / name / f'{i}.png')
     return folder
 
 
@@ -45,8 +58,13 @@ def test_table_with_the_random_initialisation_first(images, tmp_path):
     assert set(rows[0]) == {'iter'} | {f'student_{score}' for score in scores}
     assert set(rows[1]) == set(rows[0]) | {f'teacher_{score}' for score in scores}
     assert all(0 <= value <= 1 for row in rows for key, value in row.items() if key != 'iter')
-    # The twelve images are learned by heart: the two folders hold the same noise images, so at most by half.
-    assert rows[0]['student_linear_all'] == 0.5
+    # The last row is what the probes say of the trained model, when they are asked directly.
+    data = LabelledImages.read(DATASETS.build(cfg.probe_data.train))
+    for name, extract in encoders(runner.model).items():
+        expected = quick_scores(extract, data, data, ('all', 'pooled'))
+        assert {key: rows[-1][f'{name}_{key}'] for key in expected} == pytest.approx(expected)
+    assert len({row['student_knn_pooled'] for row in rows} | {row['teacher_knn_pooled'] for row in rows[1:]}) > 1
+    assert max(rows[-1].values()) > 0.5
     text = log_of(runner)
     assert '| start     | student |' in text
     assert '% of the run so far' in text
@@ -92,11 +110,44 @@ def test_training_is_the_same_with_and_without(images, tmp_path):
 
 def test_options_that_do_not_exist_are_refused(images, tmp_path):
     from mmmim.engine.hooks import ProbeHook
-    from mmmim.utils import InputError
 
     with pytest.raises(InputError, match=r"\['patches'\]"):
         ProbeHook(10, linear=('pooled', 'patches'))
+    with pytest.raises(InputError, match=r"linear is a list of features: \['pooled'\]"):
+        ProbeHook(10, linear='pooled')
     cfg = make(images, tmp_path)
     del cfg.probe_data['val']
     with pytest.raises(InputError, match='probe_data has train: it needs the data sets train and val'):
         Runner.from_cfg(cfg).train()
+
+
+def test_classes_that_do_not_compare_are_refused(images, tmp_path):
+    shutil.copytree(images / 'dog', tmp_path / 'images' / 'dog')
+    cfg = make(images, tmp_path / 'run')
+    cfg.probe_data.val = dict(cfg.probe_data.val, data_root=str(tmp_path / 'images'))
+    with pytest.raises(InputError, match=r"different classes \(\['cat'\]\)"):
+        Runner.from_cfg(cfg).train()
+
+
+def test_a_loaded_teacher_is_scored_before_training(images, tmp_path):
+    first = Runner.from_cfg(make(images, tmp_path / 'first', **{'train_cfg.max_iters': 1}))
+    first.train()
+    path = tmp_path / 'first' / 'iter_1.pth'
+    cfg = make(images, tmp_path / 'second', **{'train_cfg.max_iters': 1, 'default_hooks.probe.interval': 1})
+    cfg.load_from = str(path)
+    Runner.from_cfg(cfg).train()
+    rows = json.loads((tmp_path / 'second' / 'probes.json').read_text())
+    last = json.loads((tmp_path / 'first' / 'probes.json').read_text())[-1]
+    assert {**rows[0], 'iter': 1} == last
+
+
+def test_a_lost_table_does_not_invent_a_first_row(images, tmp_path):
+    options = {'train_cfg.max_iters': 2, 'default_hooks.probe.interval': 2, 'default_hooks.checkpoint.interval': 2}
+    Runner.from_cfg(make(images, tmp_path, **options)).train()
+    (tmp_path / 'probes.json').unlink()
+    cfg = make(images, tmp_path, **options | {'train_cfg.max_iters': 4})
+    cfg.resume, cfg.experiment_name = 'auto', 'lost'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert [row['iter'] for row in json.loads((tmp_path / 'probes.json').read_text())] == [2, 4]
+    assert '| start' not in log_of(runner)

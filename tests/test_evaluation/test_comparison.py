@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -141,9 +143,60 @@ def test_the_validation_split_chooses_the_penalty(monkeypatch):
         assert digit_scenes.best_linear_accuracy(x, y, val, val_labels, test, test_labels) > 0.95
 
 
-def test_majority():
-    labels = torch.tensor([[1, 1, 2, 3], [4, 0, 4, 0], [2, 2, 2, 2]])
-    assert digit_scenes.majority(labels, 5).tolist() == [1, 0, 2]
+def compare(*args, cwd=ROOT):
+    environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    command = [sys.executable, str(ROOT / 'tools/misc/compare.py'), *map(str, args)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_command(tmp_path):
+    """Results are of all that is done, whatever is asked to run; names that do not exist run nothing."""
+    spec = tmp_path / 'spec.py'
+    spec.write_text(
+        "title, seeds, figure_scores = 'T', [0, 1], ['x']\n"
+        "subsets = {'single': {'a': dict(pixels=4), 'b': dict(config='configs/mae/digits.py', train=False)}}\n"
+    )
+    for arm, seed, value in (('a', 0, 0.25), ('b', 0, 0.5), ('b', 1, 0.75)):
+        scores = tmp_path / f'out/val/single/{arm}/seed_{seed}/scores.json'
+        scores.parent.mkdir(parents=True)
+        scores.write_text(json.dumps({'x': value}))
+    done = compare(spec, '--work-dir', tmp_path / 'out', '--only', 'a')
+    assert done.returncode == 0, done.stderr
+    assert '1 runs, 1 done already' in done.stdout
+    results = json.loads((tmp_path / 'out/val/results.json').read_text())['results']
+    assert results == {'single': {'a': {'x': [0.25]}, 'b': {'x': [0.5, 0.75]}}}
+    assert '| b | 0.625 ± 0.177 |' in (tmp_path / 'out/val/table.md').read_text()
+    assert (tmp_path / 'out/val/figure.png').exists()
+    before = (tmp_path / 'out/val/results.json').read_text()
+    for args, message in (
+        ((spec, '--only', 'c'), 'error: --only c: there are a, b, single.'),
+        ((spec, '--jobs', '0'), 'error: --jobs 0: at least one run at a time.'),
+        ((ROOT / 'configs/mae/digits.py',), 'is no specification of a comparison: it has no figure_scores'),
+    ):
+        failed = compare(*args, '--work-dir', tmp_path / 'out')
+        assert failed.returncode == 2
+        assert message in failed.stderr
+    assert (tmp_path / 'out/val/results.json').read_text() == before
+
+
+def test_the_specification_reads_without_an_environment(tmp_path):
+    failed = compare('projects/digit_scenes/spec.py', '--work-dir', tmp_path, '--only', 'nothing')
+    assert 'there are CAPI, MAE' in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([], 'Give a model or --pixels'),
+        (['--pixels', '4', '--cfg-options', 'a=1'], '--cfg-options changes a config'),
+        (['--pixels', '4', '--device', 'nowhere'], '--device nowhere cannot be used'),
+    ],
+)
+def test_wrong_use_of_the_score_tool(args, message):
+    command = [sys.executable, str(ROOT / 'tools/analysis_tools/score_digit_scenes.py'), *args]
+    failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert message in failed.stderr
 
 
 def test_specification_of_the_repository():

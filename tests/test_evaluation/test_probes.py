@@ -85,12 +85,11 @@ def test_mean_iou_is_that_of_scikit_learn():
     assert dense.mean_iou(predicted, true, 9, ignored=(0, 5)) == pytest.approx(expected)
 
 
-def test_patch_labels_and_back():
+def test_patch_labels():
     maps = torch.arange(2 * 6 * 9).view(2, 6, 9)
     patches = dense.patch_labels(maps, 3)
     assert patches.shape == (2, 6, 9)
     assert patches[1, 4].tolist() == maps[1, 3:6, 3:6].flatten().tolist()
-    assert torch.equal(dense.label_maps(patches, (2, 3)), maps)
 
 
 def test_dense_knn_votes_per_pixel():
@@ -117,10 +116,10 @@ class Pipeline:
         return {'inputs': image, 'data_samples': sample}
 
 
-def toy_dataset(n):
+def toy_dataset(n, classes=3):
     class Toy(BaseDataset):
         def load_data_list(self):
-            return [{'gt_label': i % 3} for i in range(n)]
+            return [{'gt_label': i % classes} for i in range(n)]
 
     return Toy(metainfo={'ignored_labels': (0,)}, pipeline=[Pipeline()])
 
@@ -142,6 +141,55 @@ def test_labelled_images():
     again = LabelledImages.read(toy_dataset(9), 6)
     assert torch.equal(data.labels, again.labels)
     assert len(LabelledImages.read(toy_dataset(9)).images) == 9
+
+
+def test_a_subset_has_enough_images_of_every_class():
+    """Of two thousand random images of a thousand classes, votes and regressions could make nothing."""
+    train = LabelledImages.read(toy_dataset(400, 10), 60)
+    classes, counts = train.labels.unique(return_counts=True)
+    assert len(classes) == 3
+    assert counts.min() > 10
+    assert len(train.images) == 60
+    val = LabelledImages.read(toy_dataset(100, 10), 15, classes.tolist())
+    assert set(val.labels.tolist()) == set(classes.tolist())
+    assert len(val.images) == 15
+    few = LabelledImages.read(toy_dataset(100, 10), 500, classes.tolist())
+    assert len(few.images) == 30
+    assert len(LabelledImages.read(toy_dataset(40, 2), 40).labels.unique()) == 2
+
+
+def test_colours_that_are_rgb_already():
+    plain, turned = LabelledImages.read(toy_dataset(4), bgr=False), LabelledImages.read(toy_dataset(4))
+    assert torch.equal(plain.images.flip(1), turned.images)
+    assert not torch.equal(plain.images, turned.images)
+
+
+@pytest.mark.parametrize(('size', 'low'), [(16, 0), (8, -1)])
+def test_label_maps_that_do_not_fit_are_refused(size, low):
+    data = toy_dataset(3)
+    plain = Pipeline()
+
+    def call(info):
+        sample = plain(info)
+        sample['data_samples'].set_field(np.full((size, size), low, dtype=np.int64), 'gt_seg_map')
+        return sample
+
+    data.pipeline.transforms[0] = call
+    with pytest.raises(InputError, match=rf'label map of \[{size}, {size}\] with labels from {low} does not fit'):
+        LabelledImages.read(data)
+
+
+def test_features_that_are_not_finite_have_no_score():
+    train = LabelledImages.read(toy_dataset(30))
+
+    def broken(images):
+        features = extract(images)
+        features.patches[0][0, 0, 0] = torch.nan
+        features.pooled[:] = torch.inf
+        return features
+
+    scores = quick_scores(broken, train, train, linear=('pooled', 'all'), k=3)
+    assert np.isnan([scores['linear_pooled'], scores['linear_all']]).all()
 
 
 def test_quick_scores():

@@ -103,7 +103,7 @@ def test_without_a_teacher():
     assert changes(toy(), iters=2000) == {'train_cfg.max_iters': 2000}
     assert changes(toy(), iters=100) == {
         'train_cfg.max_iters': 100,
-        'default_hooks.checkpoint.interval': 50,
+        'default_hooks.checkpoint.interval': 25,
         WARMUPS[0]: 0.4,
     }
 
@@ -169,19 +169,19 @@ def test_other_keys_of_the_batch_follow():
 
 
 def test_intervals():
-    for name, iters, interval in (('vitl14', 5000, 100), ('vitl14', 10_000, None), ('digits', 300, 150)):
+    for name, iters, interval in (('vitl14', 5000, 1250), ('vitl14', 10_000, None), ('digits', 300, 75)):
         assert changes(load(f'capi/{name}'), iters=iters).get('default_hooks.checkpoint.interval') == interval
-    assert changes(load('capi/digits'), iters=300)['train_cfg.val_interval'] == 150
+    assert changes(load('capi/digits'), iters=300)['train_cfg.val_interval'] == 75
     hooks = {'probe': {'interval': 300}, 'health': {'interval': 100}, 'logger': {'interval': None}, 'gone': None}
     cfg = toy(default_hooks=hooks, train_cfg__val_interval=3)
     cfg['train_cfg']['max_iters'] = 500
     assert {k: v for k, v in changes(cfg, iters=100).items() if 'interval' in k} == {
-        'default_hooks.checkpoint.interval': 100,
-        'default_hooks.probe.interval': 60,
+        'default_hooks.checkpoint.interval': 25,
+        'default_hooks.probe.interval': 25,
     }
     cfg = toy(default_hooks__checkpoint__by_epoch=True)
     assert set(changes(cfg, iters=100)) == {'train_cfg.max_iters', WARMUPS[0]}
-    assert changes(toy(train_cfg__val_interval=600), iters=500)['train_cfg.val_interval'] == 300
+    assert changes(toy(train_cfg__val_interval=600), iters=500)['train_cfg.val_interval'] == 125
 
 
 def test_notes():

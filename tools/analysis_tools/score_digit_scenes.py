@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
     parser.add_argument('--data-root', default='data/digit_scenes')
     parser.add_argument('--seed', type=int, default=0, help='of a random initialisation')
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument('--out', metavar='FILE.json', help='also write the scores to this file')
     parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], help='changes of a config')
     return parser.parse_args()
@@ -39,19 +39,23 @@ def main() -> None:
     from mmmim.utils.checkpoint import write_text_atomically
     from mmmim.utils.cli import load_config, merge_cfg_options
     from mmmim.utils.tables import markdown_table
+    from mmmim.visualization.inputs import pick_device
 
     if (args.model is None) == (args.pixels is None):
         raise InputError('Give a model or --pixels, one of the two.')
+    if args.cfg_options and not (args.model or '').endswith('.py'):
+        raise InputError('--cfg-options changes a config: give one as the model.')
     init_default_scope('mmmim')
     torch.manual_seed(args.seed)
+    device = pick_device(args.device)
     if args.pixels is not None:
         extract = pixel_features(args.pixels)
     elif args.model.endswith('.py'):
         cfg = load_config(args.model)
         merge_cfg_options(cfg, args.cfg_options)
-        extract = extractor(mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.model).to(args.device))
+        extract = extractor(mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.model).to(device))
     else:
-        extract = extractor(mmmim.get_model(args.model, args.weights, args.device))
+        extract = extractor(mmmim.get_model(args.model, args.weights, str(device)))
     scores = score(extract, args.subset, args.split, args.data_root)
     print(markdown_table(['score', args.split], [[name, f'{value:.4f}'] for name, value in scores.items()]))
     if args.out is not None:

@@ -13,7 +13,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', default='work_dirs/comparison', help='an interrupted comparison goes on there')
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
     parser.add_argument('--seeds', type=int, nargs='+', help='instead of those of the specification')
-    parser.add_argument('--only', nargs='+', default=[], metavar='NAME', help='subsets and arms, all by default')
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='run these subsets and arms only; results are of all that is done',
+    )
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one core each (default: 2)')
     return parser.parse_args()
 
@@ -29,15 +35,22 @@ def main() -> None:
     import torch
 
     from mmmim.evaluation.comparison import collect, make_jobs, run_jobs, tables
+    from mmmim.utils import InputError
     from mmmim.utils.checkpoint import write_text_atomically
     from mmmim.utils.cli import load_config
     from mmmim.visualization.bars import draw_bars
 
     spec = load_config(args.spec)
+    if missing := {'subsets', 'seeds', 'title', 'figure_scores'} - {*spec}:
+        raise InputError(f'{args.spec} is no specification of a comparison: it has no {", ".join(sorted(missing))}.')
+    if args.jobs < 1:
+        raise InputError(f'--jobs {args.jobs}: at least one run at a time.')
     work_dir = Path(args.work_dir).resolve()
     jobs = make_jobs(spec, args.seeds or spec.seeds, work_dir, args.split)
-    jobs = [job for job in jobs if not args.only or {job.subset, job.arm} & {*args.only}]
-    run_jobs(jobs, args.jobs)
+    names = {name for job in jobs for name in (job.subset, job.arm)}
+    if unknown := {*args.only} - names:
+        raise InputError(f'--only {", ".join(sorted(unknown))}: there are {", ".join(sorted(names))}.')
+    run_jobs([job for job in jobs if not args.only or {job.subset, job.arm} & {*args.only}], args.jobs)
 
     results = collect(jobs)
     made = tables(results, spec.subsets)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
+from mmmim.engine.ddp import bare_model
 from mmmim.evaluation.health import (
     mean_pairwise_cosine,
     positional_share,
@@ -23,6 +23,9 @@ from mmmim.evaluation.health import (
 from mmmim.models.features import eval_mode
 from mmmim.registry import HOOKS
 from mmmim.structures import PatchMask
+from mmmim.utils import InputError
+
+from .runtime_info_hook import RuntimeInfoHook
 
 # Thresholds are relative to the healthiest report of the run so far, because random encoders differ. What healthy and
 # collapsed runs measured stands in docs/en/health.md.
@@ -50,9 +53,13 @@ UNIFORM_ENTROPY = 0.98
 #: factor of ten in the first iterations of a healthy run.
 GRADIENT_VANISHED, GRADIENT_EXPLODED = 0.01, 10.0
 
+#: Of fewer images, pooled features say nothing: their RankMe is the number of images at most.
+MIN_IMAGES = 16
+
 #: At most so many patch tokens are measured, spread evenly over the images.
 MAX_TOKENS = 2048
-#: Entropy and positional share are those of at most so many values of a branch's targets, 256 MiB in fp64.
+#: Entropy and positional share are those of at most so many values of a branch's targets; each of the few tensors of
+#: such a measure is then 256 MiB in fp64 at most.
 MAX_TARGET_VALUES = 2**25
 
 
@@ -185,13 +192,15 @@ class HealthHook(Hook):
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, interval: int = 1000, images: int = 256) -> None:
+        if images < 2:
+            raise InputError(f'HealthHook: images={images}: measures compare images, give 2 or more.')
         self.interval, self.images = interval, images
 
     def before_train(self, runner: Any) -> None:
         """Start without a report; leave models of other kinds alone."""
         self._last: int | None = None
         self._warned: set[str] = set()
-        model = _unwrap(runner)
+        model = bare_model(runner)
         self._active = hasattr(model, 'targets') and hasattr(model, 'backbone')
         if not self._active:
             runner.logger.info(f'No health reports: {type(model).__name__} is not an mmmim.MaskedImageModeling.')
@@ -205,13 +214,14 @@ class HealthHook(Hook):
             return
         measures = self._measure(runner, data_batch)
         if is_main_process():
-            numbers = torch.stack(list(measures.values())).tolist()  # the only wait for the device
-            self._report(runner, {f'health/{key}': value for key, value in zip(measures, numbers, strict=True)})
+            numbers = torch.stack(list(measures.values())).tolist()  # all values in one transfer
+            images = min(self.images, len(data_batch['inputs']))
+            self._report(runner, {f'health/{k}': value for k, value in zip(measures, numbers, strict=True)}, images)
         self._last = runner.iter
 
     def _measure(self, runner: Any, data_batch: Any) -> dict[str, Tensor]:
         """All measures but the gradient norm, on the device; none on processes other than the first."""
-        model = _unwrap(runner)
+        model = bare_model(runner)
         data = model.data_preprocessor(data_batch, training=False)
         images, mask = data['inputs'], data['mask']
         measures: dict[str, Tensor] = {}
@@ -229,11 +239,15 @@ class HealthHook(Hook):
                     measures |= _measure_features(name, part.backbone, images, model.micro_batch_size)
         return measures
 
-    def _report(self, runner: Any, values: dict[str, float]) -> None:
+    def _report(self, runner: Any, values: dict[str, float], images: int) -> None:
         hub, step = runner.message_hub, runner.iter + 1
-        healthiest = hub.get_info('health', {})
-        found = diagnose(values, healthiest)
-        hub.update_info('health', _update_healthiest(healthiest, values))
+        # Ranks of other numbers of images, before a run was resumed on other GPUs, do not compare.
+        before_images, healthiest = hub.get_info('health', (images, {}))
+        if before_images != images:
+            healthiest = {key: value for key, value in healthiest.items() if '_rankme_' not in key}
+        judged = {key: value for key, value in values.items() if images >= MIN_IMAGES or '_pooled' not in key}
+        found = diagnose(judged, healthiest)
+        hub.update_info('health', (images, _update_healthiest(healthiest, judged)))
 
         recent, before = self._gradient_norms(runner)
         if len(recent):
@@ -251,7 +265,10 @@ class HealthHook(Hook):
         self._warned = set(found)
 
     def _gradient_norms(self, runner: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Finite gradient norms since the last report and before it, as far as they have been logged."""
+        """Finite gradient norms since the last report and before it."""
+        for hook in runner.hooks:
+            if isinstance(hook, RuntimeInfoHook):
+                hook.flush(runner)
         if self._last is None or 'train/grad_norm' not in runner.message_hub.log_scalars:
             return np.empty(0), np.empty(0)
         norms = runner.message_hub.get_scalar('train/grad_norm').data[0]
@@ -277,7 +294,3 @@ def _measure_targets(name: str, patches: Tensor, mask: PatchMask, distribution: 
         measures[f'{name}_target_entropy'] = target_entropy(some)
         measures[f'{name}_prototypes_in_use'] = prototypes_in_use(rows)
     return measures
-
-
-def _unwrap(runner: Any) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmmim.engine.ddp import bare_model
 from mmmim.models.features import encoders, eval_mode
 from mmmim.models.target_generators.pixels import PixelTarget
 from mmmim.registry import HOOKS
+from mmmim.utils import InputError
 from mmmim.visualization.feature_pictures import PatchFeatures, draw_channels
 from mmmim.visualization.reconstruction import draw_reconstructions, reconstruct
 
@@ -38,13 +38,13 @@ class PicturesHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Draw, after the last iteration."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         if not (self.is_last_train_iter(runner) and is_main_process() and self.images and hasattr(model, 'branches')):
             return
         try:
             self._draw(model, data_batch, runner.work_dir)
-        except OSError as error:  # a picture must not end a training
-            runner.logger.warning(f'Pictures could not be written to {runner.work_dir}: {error}')
+        except (OSError, RuntimeError, InputError) as error:  # a picture must not end a training
+            runner.logger.warning(f'No pictures in {runner.work_dir}: {error}')
 
     def _draw(self, model: Any, data_batch: Any, folder: str) -> None:
         inputs = data_batch['inputs'][: self.images]
@@ -58,14 +58,15 @@ class PicturesHook(Hook):
             PatchFeatures(image.permute(1, 2, 0).cpu().numpy(), patches.float().cpu(), features.grid)
             for image, patches in zip(images, features.patches[-1], strict=True)
         ]
-        channels = min(8, examples[0].patches.shape[1])
+        channels = min(8, examples[0].patches.shape[1], len(examples[0].patches) - 1)
         path = os.path.join(folder, 'features.png')
         draw_channels(examples, names, 'both', channels, path, f'the {weights}')
 
         mask = data_batch['mask'].images(0, number, len(data_batch['inputs']))
-        for branch in model.branches.values():
-            if isinstance(branch.target_generator, PixelTarget):
-                with eval_mode(model), torch.no_grad():
-                    pictures = reconstruct(model.backbone, branch, preprocessor, images, mask)
-                path = os.path.join(folder, 'reconstruction.png')
-                draw_reconstructions(pictures, names, path, 'the student', branch.target_generator.normalize)
+        masks = [name for name in names for _ in range(mask.num_masks // number)]
+        branch = next((b for b in model.branches.values() if isinstance(b.target_generator, PixelTarget)), None)
+        if branch is not None:
+            with eval_mode(model):
+                pictures = reconstruct(model.backbone, branch, preprocessor, images, mask)
+            path = os.path.join(folder, 'reconstruction.png')
+            draw_reconstructions(pictures, masks, path, 'the student', branch.target_generator.normalize)

@@ -9,8 +9,8 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmmim.engine.ddp import bare_model
 from mmmim.evaluation.probes import LabelledImages, quick_scores
 from mmmim.models.features import encoders
 from mmmim.registry import DATASETS, HOOKS
@@ -37,15 +37,15 @@ class ProbeHook(Hook):
 
     Args:
         interval: Iterations from one table to the next; there is one at the end, too.
-        images: At most so many images of each of the two, a random subset that is the same in every run. They are kept
-            in memory.
+        images: At most so many images of each of the two, a random subset that is the same in every run, of at most
+            ``images[0] / 20`` classes. They are kept in memory.
         linear: Features of linear probes: 'predicted', 'cls', 'pooled' or 'all' (all patch tokens concatenated).
         k: Neighbours.
         dense_images: Images of each that dense k-NN uses.
     """
 
-    # After the teacher has moved, before checkpoints are written.
-    priority = 'LOW'
+    # After the teacher has moved; before IterTimerHook, so that the time of probes belongs to their iteration.
+    priority = 'ABOVE_NORMAL'
 
     def __init__(
         self,
@@ -55,6 +55,8 @@ class ProbeHook(Hook):
         k: int = 10,
         dense_images: int = 200,
     ) -> None:
+        if isinstance(linear, str):
+            raise InputError(f'ProbeHook: linear is a list of features: [{linear!r}].')
         if unknown := set(linear) - {'predicted', 'cls', 'pooled', 'all'}:
             raise InputError(
                 f"ProbeHook: linear has {sorted(unknown)}; features are 'predicted', 'cls', 'pooled', 'all'."
@@ -74,10 +76,7 @@ class ProbeHook(Hook):
         if configs is not None:
             if set(configs) != {'train', 'val'}:
                 raise InputError(f'probe_data has {", ".join(configs)}: it needs the data sets train and val.')
-            train, val = (
-                LabelledImages.read(DATASETS.build(configs[split]), number)
-                for split, number in zip(('train', 'val'), self.images, strict=True)
-            )
+            train, val = self._read(configs, bare_model(runner))
             pairs = ((train.labels, val.labels), (train.label_maps, val.label_maps))
             if any(one is not None and other is not None for one, other in pairs):
                 self.data = (train, val)
@@ -93,6 +92,23 @@ class ProbeHook(Hook):
         if not self.rows:
             self._probe(runner, runner.iter)
 
+    def _read(self, configs: dict, model: Any) -> tuple[LabelledImages, LabelledImages]:
+        datasets = [DATASETS.build(configs[split]) for split in ('train', 'val')]
+        names = [dataset.metainfo.get('classes') for dataset in datasets]
+        if None not in names and list(names[0]) != list(names[1]):
+            different = sorted({*names[0]} ^ {*names[1]})[:5] or 'in another order'
+            raise InputError(
+                f'The data sets of probe_data have different classes ({different}), so their labels do not compare: '
+                'give both the same class folders.'
+            )
+        bgr = getattr(model.data_preprocessor, 'bgr_to_rgb', True)
+        train = LabelledImages.read(datasets[0], self.images[0], bgr=bgr)
+        classes = None if train.labels is None else train.labels.unique().tolist()
+        val = LabelledImages.read(datasets[1], self.images[1], classes, bgr)
+        for part in (train, val):
+            part.batch = min(part.batch, getattr(model, 'micro_batch_size', None) or part.batch)
+        return train, val
+
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
@@ -104,20 +120,24 @@ class ProbeHook(Hook):
     def _probe(self, runner: Any, iteration: int) -> None:
         assert self.data is not None
         start = time.perf_counter()
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
+        copied = iteration == 0 and runner._load_from is None  # the teacher is the student's copy
         row: dict[str, float] = {'iter': iteration}
         for name, extract in encoders(model).items():
-            if name == 'teacher' and iteration == 0:
-                continue  # still the student's copy
+            if name == 'teacher' and copied:
+                continue
             scores = quick_scores(extract, *self.data, self.linear, self.k, self.dense_images)
             row |= {f'{name}_{key}': value for key, value in scores.items()}
         self.rows.append(row)
         scalars = {f'probe/{key}': value for key, value in row.items() if key != 'iter'}
-        if iteration == 0 and getattr(model, 'teacher', None) is not None:
+        if copied and getattr(model, 'teacher', None) is not None:
             scalars |= {key.replace('/student_', '/teacher_'): value for key, value in scalars.items()}
         # With `iter`, as LoggerHook's values of the training have it.
         runner.visualizer.add_scalars({**scalars, 'iter': iteration}, step=iteration)
-        write_text_atomically(json.dumps(self.rows, indent=1) + '\n', self._path)
+        try:
+            write_text_atomically(json.dumps(self.rows, indent=1) + '\n', self._path)
+        except OSError as error:  # a table must not end a training
+            runner.logger.warning(f'{self._path} could not be written: {error}')
         now = time.perf_counter()
         self.seconds += now - start
         share = self.seconds / (now - self._start)
@@ -145,6 +165,6 @@ def _table(rows: list[dict[str, float]], last: int = 5) -> str:
         weights = ['student', 'teacher'] if any(key.startswith('teacher_') for key in row) else ['student']
         for name in weights:
             values = [row.get(f'{name}_{score}') for score in scores]
-            label = 'start' if row is rows[0] else f'{row["iter"]}'
+            label = f'{row["iter"]}' if row['iter'] else 'start'
             lines.append([label, name, *('' if value is None else f'{value:.3f}' for value in values)])
     return markdown_table(['iteration', 'weights', *scores], lines)

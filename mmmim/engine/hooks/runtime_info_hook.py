@@ -49,19 +49,20 @@ class RuntimeInfoHook(_RuntimeInfoHook):
             or self.end_of_epoch(runner.train_dataloader, batch_idx)
             or self.is_last_train_iter(runner)
         ):
-            self._flush(runner)
+            self.flush(runner)
 
     def before_val(self, runner: Any) -> None:
         """Hand the buffered values over."""
-        self._flush(runner)
+        self.flush(runner)
         super().before_val(runner)
 
     def after_train(self, runner: Any) -> None:
         """Hand the buffered values over."""
-        self._flush(runner)
+        self.flush(runner)
         super().after_train(runner)
 
-    def _flush(self, runner: Any) -> None:
+    def flush(self, runner: Any) -> None:
+        """Hand the buffered values over: one transfer from the device."""
         buffer, self._buffer = getattr(self, '_buffer', []), []
         on_device = [values for _, values in buffer if isinstance(values, torch.Tensor)]
         read = iter(torch.cat(on_device).tolist() if on_device else [])

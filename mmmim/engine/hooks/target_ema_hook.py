@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmmim.engine.ddp import bare_model
 from mmmim.engine.schedules import build_schedule
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
@@ -32,18 +32,14 @@ class TargetEMAHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse a model without a teacher."""
-        if getattr(_unwrap(runner), 'teacher', None) is None:
+        if getattr(bare_model(runner), 'teacher', None) is None:
             raise InputError('TargetEMAHook moves a teacher and the model has none: set model.teacher=[...].')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | Sequence | None = None
     ) -> None:
         """Move the teacher and log the momentum."""
-        model = _unwrap(runner)
+        model = bare_model(runner)
         momentum = self.schedule(runner.iter, runner.max_iters)
         model.teacher.update(model, momentum, getattr(runner.optim_wrapper, 'skipped', None))
         runner.message_hub.update_scalar('train/momentum', momentum)
-
-
-def _unwrap(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
 
+from mmmim.engine.ddp import bare_model
 from mmmim.registry import HOOKS
 
 
@@ -30,7 +30,7 @@ class TrainingInfoHook(Hook):
         line += ' (at most)' if per_gpu * world_size != self._images else ''
         line += f' x {batches} accumulated batches' if batches > 1 else ''
         line += f' = effective batch of {self._images * batches} images'
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         if hasattr(model, 'describe_batch'):
             line += f'; {model.describe_batch(per_gpu, self._images)}'
         runner.logger.info(line)
