@@ -99,8 +99,9 @@ def _choose(dataset: BaseDataset, number: int | None, classes: Sequence[int] | N
         return order
     labels = torch.tensor([dataset.get_data_info(i).get('gt_label', 0) for i in range(len(dataset))])
     if classes is None:
-        known, limit = labels.unique(), max(1, (number or len(order)) // PER_CLASS)
-        spread = torch.linspace(0, len(known) - 1, min(limit, len(known)), dtype=torch.float64).round().long()
+        known = labels.unique()
+        limit = (number or len(order)) // min(PER_CLASS, len(order) // len(known))
+        spread = torch.linspace(0, len(known) - 1, max(1, min(limit, len(known))), dtype=torch.float64).round().long()
         classes = known[spread].tolist()
     return order[torch.isin(labels[order], torch.tensor(classes))][:number]
 

@@ -64,11 +64,11 @@ def test_no_pictures_when_switched_off(images, tmp_path):
 
 @pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), InputError('too few'), RuntimeError('NaN')])
 def test_a_failing_picture_does_not_end_training(error, images, tmp_path, monkeypatch):
-    from mmmim.engine.hooks import pictures_hook
+    from mmmim.visualization import feature_pictures
 
     def full(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(pictures_hook, 'draw_channels', full)
+    monkeypatch.setattr(feature_pictures, 'draw_channels', full)
     assert 'features.png' not in train('mae/digits', images, tmp_path)
     assert (tmp_path / 'iter_1.pth').exists()

@@ -84,15 +84,15 @@ def test_digits():
     assert training(load('capi/digits'), iters=300, batch=32) == {
         'train_cfg.max_iters': 300,
         'global_batch_size': 32,
-        LR: 0.001,
-        BASE: 0.96667,
+        LR: 0.002,
+        BASE: 0.97333,
         **dict.fromkeys(WARMUPS, 0.133334),
     }
     # Four times the batch, in ten times the iterations: 1 - momentum is doubled, the warm-up is long enough.
     assert training(load('capi/digits'), iters=10_000, batch=512) == {
         'train_cfg.max_iters': 10_000,
         'global_batch_size': 512,
-        LR: 0.004,
+        LR: 0.008,
         BASE: 0.98,
     }
 
@@ -288,7 +288,7 @@ probe_data = None
     assert done.returncode == 0, done.stdout + done.stderr
     checkpoint = torch.load(tmp_path / 'work_dirs/scaled/iter_3.pth', weights_only=True)
     assert checkpoint['mmmim']['config']['global_batch_size'] == 8
-    assert checkpoint['optimizer']['param_groups'][0]['initial_lr'] == 0.0005
+    assert checkpoint['optimizer']['param_groups'][0]['initial_lr'] == 0.001
 
 
 def test_printed(tmp_path):
@@ -299,7 +299,7 @@ def test_printed(tmp_path):
     assert done.stdout.startswith('# Written by scale_recipe.py digits.py --batch 512 --lr-rule linear;')
     (tmp_path / 'elsewhere.py').write_text(done.stdout)
     cfg = Config.fromfile(tmp_path / 'elsewhere.py')
-    assert (cfg.global_batch_size, cfg.optim_wrapper.optimizer.lr, cfg.train_cfg.max_iters) == (512, 0.008, 1000)
+    assert (cfg.global_batch_size, cfg.optim_wrapper.optimizer.lr, cfg.train_cfg.max_iters) == (512, 0.016, 800)
     assert cfg.default_hooks.target_ema.momentum.base == 0.96
 
 

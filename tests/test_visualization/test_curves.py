@@ -112,6 +112,6 @@ def test_legend_and_the_line_of_the_random_initialisation(tmp_path, monkeypatch,
     texts = [[text.get_text() for legend in figure.legends for text in legend.get_texts()] for figure in figures]
     names = list('ab') if runs == 2 else []
     branches = [*names, 'student', 'teacher']
-    assert texts == [names, [*branches, 'random initialisation'], branches]
+    assert texts == [names, [*branches, 'before training'], branches]
     dashed = [line for line in figures[1].axes[0].get_lines() if line.get_linestyle() == '--']
     assert [line.get_ydata()[0] for line in dashed] == [0.1] * runs

@@ -13,8 +13,6 @@ from mmmim.models.features import encoders, eval_mode
 from mmmim.models.target_generators.pixels import PixelTarget
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
-from mmmim.visualization.feature_pictures import PatchFeatures, draw_channels
-from mmmim.visualization.reconstruction import draw_reconstructions, reconstruct
 
 
 @HOOKS.register_module()
@@ -47,6 +45,10 @@ class PicturesHook(Hook):
             runner.logger.warning(f'No pictures in {runner.work_dir}: {error}')
 
     def _draw(self, model: Any, data_batch: Any, folder: str) -> None:
+        # They need the data sets of mmpretrain and matplotlib, which take seconds to import.
+        from mmmim.visualization.feature_pictures import PatchFeatures, draw_channels
+        from mmmim.visualization.reconstruction import draw_reconstructions, reconstruct
+
         inputs = data_batch['inputs'][: self.images]
         number, preprocessor = len(inputs), model.data_preprocessor
         images = inputs.flip(1) if preprocessor.bgr_to_rgb else inputs
