@@ -39,7 +39,7 @@ def write_images(folder: Any, number: int = 8, size: int = 40) -> None:
         Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f'{i}.png')
 
 
-def shrink(cfg: Config, images: Any, work_dir: Any) -> Config:
+def shrink(cfg: Config, images: Any, work_dir: Any, pictures: bool = False) -> Config:
     """A config of the same parts that takes one step on a CPU in a second.
 
     Widths, depths and the batch are capped; images of ``images`` (a folder) replace the data set's, at 8 x 8 patches
@@ -62,7 +62,10 @@ def shrink(cfg: Config, images: Any, work_dir: Any) -> Config:
     dataset.update(type='mmmim.ImageFolder', data_root=str(images))
     for key in ('subset', 'split'):
         dataset.pop(key, None)
-    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = cfg.probe_data = None
+    if not pictures:  # drawing takes longer than the step
+        drawing = ('mmmim.CurvesHook', 'mmmim.PicturesHook')
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] not in drawing]
     cfg.train_cfg.max_iters = 1
     cfg.default_hooks.logger.interval = 1
     cfg.work_dir = str(work_dir)

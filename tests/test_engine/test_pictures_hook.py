@@ -19,7 +19,7 @@ def images(tmp_path_factory):
 
 
 def train(name, images, work_dir, **options):
-    cfg = shrink(Config.fromfile(ROOT / f'configs/{name}.py'), images, work_dir)
+    cfg = shrink(Config.fromfile(ROOT / f'configs/{name}.py'), images, work_dir, pictures=True)
     cfg.merge_from_dict({'probe_data': None, **options})
     cfg.experiment_name = work_dir.name
     Runner.from_cfg(cfg).train()
