@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmmim.utils import InputError
-from mmmim.utils.cli import load_config
+from mmmim.utils.cli import load_config, merge_cfg_options
 from mmmim.utils.tables import markdown_table
 
 ROOT = Path(__file__).parents[2]
@@ -96,9 +96,8 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
             if ('config' in options) == ('pixels' in options):
                 raise InputError(f'{subset}, {arm}: an arm has a config or pixels, one of the two.')
             for seed in seeds if 'config' in options else seeds[:1]:
-                name = re.sub(r'\W+', '_', arm)
-                job = Job(subset, arm, seed, work_dir / split / subset / name / f'seed_{seed}')
-                trained = work_dir / 'runs' / subset / name / f'seed_{seed}'
+                job = Job(subset, arm, seed, work_dir / split / subset / _file_name(arm) / f'seed_{seed}')
+                trained = work_dir / 'runs' / subset / _file_name(arm) / f'seed_{seed}'
                 job.commands = _commands(options, subset, seed, split, trained, job.scores)
                 jobs.append(job)
     return sorted(jobs, key=lambda job: len(job.commands))
@@ -151,6 +150,21 @@ def run_jobs(jobs: Sequence[Job], parallel: int) -> None:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def write_configs(spec: Mapping[str, Any], folder: Path) -> None:
+    """Write the config of every arm, with its changes, as ``<subset>_<arm>.py``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for subset, arms in spec['subsets'].items():
+        for arm, options in arms.items():
+            if 'config' in options:
+                cfg = load_config(str(ROOT / options['config']))
+                merge_cfg_options(cfg, _options(options.get('options', {})))
+                cfg.dump(folder / f'{subset}_{_file_name(arm)}.py')
+
+
+def _file_name(arm: str) -> str:
+    return re.sub(r'\W+', '_', arm)
 
 
 def collect(jobs: Sequence[Job]) -> Results:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine import Config
 
 from mmmim.evaluation import comparison, digit_scenes
 from mmmim.evaluation.comparison import Job, collect, make_jobs, mean_and_deviation, run_jobs, tables
@@ -167,6 +168,8 @@ def test_the_command(tmp_path):
     assert results == {'single': {'a': {'x': [0.25]}, 'b': {'x': [0.5, 0.75]}}}
     assert '| b | 0.625 ± 0.177 |' in (tmp_path / 'out/val/table.md').read_text()
     assert (tmp_path / 'out/val/figure.png').exists()
+    stored = Config.fromfile(tmp_path / 'out/val/configs/single_b.py')
+    assert stored.model == Config.fromfile(ROOT / 'configs/mae/digits.py').model
     before = (tmp_path / 'out/val/results.json').read_text()
     for args, message in (
         ((spec, '--only', 'c'), 'error: --only c: there are a, b, single.'),

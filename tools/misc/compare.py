@@ -34,7 +34,7 @@ def main() -> None:
 
     import torch
 
-    from mmmim.evaluation.comparison import collect, make_jobs, run_jobs, tables
+    from mmmim.evaluation.comparison import collect, make_jobs, run_jobs, tables, write_configs
     from mmmim.utils import InputError
     from mmmim.utils.checkpoint import write_text_atomically
     from mmmim.utils.cli import load_config
@@ -62,8 +62,9 @@ def main() -> None:
         json.dumps({'about': about, 'results': results}, indent=1) + '\n', str(folder / 'results.json')
     )
     write_text_atomically(text + '\n', str(folder / 'table.md'))
+    write_configs(spec, folder / 'configs')
     draw_bars(results, spec.subsets, spec.figure_scores, folder / 'figure.png', f'{spec.title}, {args.split} split')
-    print(f'Wrote {folder}/results.json, table.md and figure.png.')
+    print(f'Wrote {folder}/results.json, table.md, figure.png and configs.')
 
 
 if __name__ == '__main__':
