@@ -1,5 +1,5 @@
-# The encoder of configs/mae/digits.py, trained on the classes of images and on their label maps together: what labels
-# can buy in as many iterations.
+# The encoder of configs/mae/digits.py, trained on the classes of images and on their label maps together, for about as
+# long: what labels can buy.
 _base_ = '../../../configs/mae/digits.py'
 custom_imports = dict(imports=['projects.digit_scenes.supervised'])
 
