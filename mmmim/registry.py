@@ -1,7 +1,7 @@
 """One child registry for every root registry of mmengine.
 
 The modules that fill a registry are imported when the registry is first searched. Types in configs carry their
-package (``mmmim.RoPEViT``, ``mmpretrain.RandomFlip``, ``mmengine.CheckpointHook``), so that two packages with a class
+package (``mmmim.ViT``, ``mmpretrain.RandomFlip``, ``mmengine.CheckpointHook``), so that two packages with a class
 of the same name never decide silently which one is built.
 """
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmim.models import RoPEViT
+from mmmim.models import ViT
 from mmmim.parity import Fixture, capi, compare
 from mmmim.utils import InputError
 from tests import reference_capi as reference
@@ -168,7 +168,9 @@ def test_rotary_table():
     for name in (n for n in recorded if n.startswith('sd.') and n.endswith('rope.freqs')):
         np.testing.assert_allclose(recorded[name], reference.rope_table(recorded[name].shape[1]), rtol=1e-6)
     for dim, heads in ((64, 1), (96, 2), (16, 4)):
-        table = RoPEViT(patch_size=8, embed_dim=dim, depth=1, num_heads=heads).rope.freqs
+        table = ViT(
+            patch_size=8, embed_dim=dim, depth=1, num_heads=heads, positions='rope', num_cls_tokens=0
+        ).positions.freqs
         np.testing.assert_allclose(table, reference.rope_table(dim // heads), rtol=1e-6)
 
 

@@ -6,6 +6,17 @@ from mmmim.structures import PatchMask
 
 DIM, PATCH, GRID = 16, 4, (4, 4)
 
+#: What makes a ViT that of CAPI.
+CAPI_STYLE = {
+    'positions': 'rope',
+    'norm': 'rms',
+    'norm_eps': 1e-5,
+    'final_affine': False,
+    'bias': False,
+    'qkv_bias': False,
+    'init': 'xavier',
+}
+
 
 def capi_config(**options):
     """A CAPI of width 16 for 16 px images in patches of 4."""
@@ -18,12 +29,15 @@ def capi_config(**options):
             'bgr_to_rgb': False,
         },
         'backbone': {
-            'type': 'mmmim.RoPEViT',
+            'type': 'mmmim.ViT',
+            'img_size': (GRID[0] * PATCH, GRID[1] * PATCH),
             'patch_size': PATCH,
             'embed_dim': DIM,
             'depth': 2,
             'num_heads': 2,
+            'num_cls_tokens': 0,
             'num_registers': 4,
+            **CAPI_STYLE,
         },
         'branches': {
             'capi': {

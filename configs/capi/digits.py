@@ -10,7 +10,7 @@ _base_ = [
 global_batch_size = 128
 
 model = dict(
-    backbone=dict(patch_size=4, embed_dim=96, depth=4, num_heads=3, num_registers=4, drop_path_rate=0.0),
+    backbone=dict(img_size=32, patch_size=4, embed_dim=96, depth=4, num_heads=3, num_registers=4, drop_path_rate=0.0),
     branches=dict(
         capi=dict(
             target_generator=dict(in_dim=96, num_prototypes=512, chunk_positions=None),

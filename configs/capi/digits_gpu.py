@@ -9,7 +9,7 @@ _base_ = [
 global_batch_size = 512
 
 model = dict(
-    backbone=dict(patch_size=4, embed_dim=384, depth=12, num_heads=6, num_registers=4, drop_path_rate=0.0),
+    backbone=dict(img_size=64, patch_size=4, embed_dim=384, depth=12, num_heads=6, num_registers=4, drop_path_rate=0.0),
     branches=dict(
         capi=dict(
             target_generator=dict(in_dim=384, num_prototypes=1024, chunk_positions=None),

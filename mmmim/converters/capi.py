@@ -16,14 +16,27 @@ NECK, HEAD, CLUSTERING = 'branches.capi.neck', 'branches.capi.head', 'branches.c
 _BLOCK = re.compile(r'(encoder|decoder)\.blocks\.(\d+)\.residual([12])\.(norm|fn)\.(.+)')
 _SHARD_PREFIXES = ('student', 'student_ema', 'teacher')
 
+#: What makes a ViT that of CAPI.
+_STYLE = {
+    'positions': 'rope',
+    'norm': 'rms',
+    'norm_eps': 1e-5,
+    'final_affine': False,
+    'bias': False,
+    'qkv_bias': False,
+    'init': 'xavier',
+}
+
 
 def backbone_key(key: str) -> str | None:
     """Mmmim's name of a key inside ``backbone.`` of a released file; None for a key the layout does not have.
 
     The rotary table is stored in every attention of the reference and once per encoder or predictor here.
     """
-    if key in ('patch_embed.weight', 'patch_embed.bias', 'registers'):
+    if key in ('patch_embed.weight', 'patch_embed.bias'):
         return f'backbone.{key}'
+    if key == 'registers':
+        return 'backbone.extra_tokens'
     if key == 'mask_token':
         return f'{NECK}.mask_token'
     match = _BLOCK.fullmatch(key)
@@ -32,7 +45,7 @@ def backbone_key(key: str) -> str | None:
     side, index, half, kind, rest = match.groups()
     root = 'backbone' if side == 'encoder' else NECK
     if (half, kind, rest) == ('1', 'fn', 'rope.freqs'):
-        return f'{root}.rope.freqs'
+        return f'{root}.positions.freqs'
     if kind == 'norm':
         return f'{root}.blocks.{index}.norm{half}.{rest}'
     return f'{root}.blocks.{index}.{"attn" if half == "1" else "mlp"}.{rest}'
@@ -89,7 +102,12 @@ def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> d
     Raises:
         InputError: Keys that every CAPI model has are missing.
     """
-    needed = ['backbone.patch_embed.weight', 'backbone.rope.freqs', f'{NECK}.mask_token', f'{NECK}.rope.freqs']
+    needed = [
+        'backbone.patch_embed.weight',
+        'backbone.positions.freqs',
+        f'{NECK}.mask_token',
+        f'{NECK}.positions.freqs',
+    ]
     missing = [key for key in needed if key not in converted]
     if missing:
         raise InputError(f'{source} lack {", ".join(missing)}: not a CAPI encoder with predictor.')
@@ -97,21 +115,24 @@ def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> d
     def attention(root: str, dim: int) -> dict[str, Any]:
         fc1 = converted.get(f'{root}.blocks.0.mlp.fc1.weight')
         ratio = 4.0 if fc1 is None else fc1.shape[0] / dim
-        return {'num_heads': dim // converted[f'{root}.rope.freqs'].shape[1], 'mlp_ratio': ratio}
+        return {'num_heads': dim // converted[f'{root}.positions.freqs'].shape[1], 'mlp_ratio': ratio}
 
     patch = converted['backbone.patch_embed.weight']
     dim, predictor_dim = patch.shape[0], converted[f'{NECK}.mask_token'].shape[-1]
-    registers = converted.get('backbone.registers')
+    registers = converted.get('backbone.extra_tokens')
     head = converted.get(f'{HEAD}.weight_v')
     prototypes = 16384 if head is None else head.shape[0]
     return {
         'type': 'mmmim.MaskedImageModeling',
         'backbone': {
-            'type': 'mmmim.RoPEViT',
+            'type': 'mmmim.ViT',
+            **_STYLE,
             'patch_size': patch.shape[-1],
+            'img_size': 16 * patch.shape[-1],
             'in_channels': patch.shape[1],
             'embed_dim': dim,
             'depth': count_blocks(converted, 'backbone'),
+            'num_cls_tokens': 0,
             'num_registers': 0 if registers is None else registers.shape[1],
             **attention('backbone', dim),
         },

@@ -209,7 +209,7 @@ def model_config(
                     'normalize': normalize,
                 },
                 'neck': {
-                    'type': 'mmmim.SelfAttentionDecoder',
+                    'type': 'mmmim.SelfAttentionPredictor',
                     'context_dim': dim,
                     'embed_dim': decoder_dim,
                     'depth': count_blocks(converted, NECK) if has_decoder else 8,

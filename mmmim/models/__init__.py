@@ -1,10 +1,10 @@
 """Models; importing this package registers them."""
 
 from .algorithms import Branch, EMACopy, MaskedImageModeling
-from .backbones import PretrainedBackbone, RoPEViT, ViT
+from .backbones import PretrainedBackbone, ViT
 from .data_preprocessors import MIMDataPreprocessor
 from .heads import PrototypeHead, RegressionHead
-from .necks import CrossAttentionPredictor, SelfAttentionDecoder
+from .necks import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
 from .target_generators import OnlineClustering, PixelTarget
 
 __all__ = [
@@ -14,11 +14,11 @@ __all__ = [
     'MIMDataPreprocessor',
     'MaskedImageModeling',
     'OnlineClustering',
+    'PickPredicted',
     'PixelTarget',
     'PretrainedBackbone',
     'PrototypeHead',
     'RegressionHead',
-    'RoPEViT',
-    'SelfAttentionDecoder',
+    'SelfAttentionPredictor',
     'ViT',
 ]

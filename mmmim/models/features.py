@@ -54,12 +54,12 @@ def extract_features(
     """
     context = backbone(images, layers=layers)
     tokens, extra = layer_tokens(backbone, context), context.extra.shape[1]
-    has_cls = extra > 0 and getattr(backbone, 'global_extra_tokens', False)
+    cls = backbone.num_cls_tokens
     return Features(
         patches=tuple(states[:, extra:] for states in tokens),
         extra=tuple(states[:, :extra] for states in tokens),
         pooled=context.visible.mean(dim=1),
-        cls=context.extra.mean(dim=1) if has_cls else None,
+        cls=context.extra[:, :cls].mean(dim=1) if cls else None,
         predicted=None if predictor is None else predictor.global_feature(context),
         grid=patch_grid(images.shape[-2:], backbone.patch_size),
     )

@@ -18,34 +18,25 @@ class Context:
     Attributes:
         visible: Final-normed tokens of the visible patches, ``[G, V, D]`` (all N patches when there is no mask).
         extra: CLS, proxies or registers, final-normed, ``[G, E, D]`` (E may be 0).
-        positions: Position code of patches, from indices ``[G, M]`` to ``[G, M, P]``: coordinates for rotary
-            encoders (P = 2), embeddings for additive ones (P = D).
-        visible_positions: Position code of ``visible``, ``[G, V, P]``.
-        extra_positions: Position code of ``extra``, ``[G, E, P]``, or None where extra tokens have no position.
+        grid: ``(h, w)`` of the image.
+        positions: The encoder's position code of patches, from indices ``[G, M]`` to ``[G, M, P]``: coordinates for
+            rotary encoders (P = 2), vectors for additive ones (P = D).
         hidden: Per-layer states before the final norm, each ``[G, E + V, D]``, only if asked for.
     """
 
     visible: Tensor
     extra: Tensor
+    grid: tuple[int, int]
     positions: Callable[[Tensor], Tensor]
-    visible_positions: Tensor
-    extra_positions: Tensor | None = None
     hidden: tuple[Tensor, ...] = ()
 
     @classmethod
     def cat(cls, pieces: Sequence[Context]) -> Context:
         """Join the contexts of consecutive pieces of a batch."""
-
-        def join(*tensors: Tensor | None) -> Tensor | None:
-            present = [tensor for tensor in tensors if tensor is not None]
-            return torch.cat(present) if present else None
-
         return replace(
             pieces[0],
             visible=torch.cat([piece.visible for piece in pieces]),
             extra=torch.cat([piece.extra for piece in pieces]),
-            visible_positions=torch.cat([piece.visible_positions for piece in pieces]),
-            extra_positions=join(*(piece.extra_positions for piece in pieces)),
             hidden=tuple(torch.cat(states) for states in zip(*(piece.hidden for piece in pieces), strict=True)),
         )
 

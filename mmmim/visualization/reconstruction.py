@@ -134,9 +134,9 @@ class Reconstructor(nn.Module):
     @property
     def grid(self) -> tuple[int, int]:
         """Patches per side of the images that the model is trained on."""
-        grid = getattr(self.branch.neck, 'grid', None) or getattr(self.backbone, 'grid', None)
+        grid = getattr(self.backbone, 'grid', None)
         if grid is None:
-            raise InputError('Neither the neck nor the encoder of the model has a grid: its image size is not known.')
+            raise InputError('The encoder of the model has no grid: its image size is not known.')
         return grid
 
     @property

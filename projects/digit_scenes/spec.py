@@ -6,6 +6,7 @@ figure_scores = ['linear_all', 'linear_miou']
 
 _multi = {
     # What makes any digits.py, of 32 px in patches of 4, one of 64 px in patches of 8.
+    'model.backbone.img_size': 64,
     'model.backbone.patch_size': 8,
     'train_dataloader.dataset.dataset.subset': 'multi',
     'train_dataloader.collate_fn.patch_size': 8,
@@ -17,14 +18,12 @@ _capi = {**_multi, **_crop}
 _mae = {
     **_multi,
     **_crop,
-    'model.backbone.img_size': 64,
     'model.branches.pixels.target_generator.patch_size': 8,
     'model.branches.pixels.neck.out_dim': 192,
 }
 _supervised = {
     **_multi,
     'train_dataloader.dataset.dataset.pipeline.2.scale': 64,
-    'model.backbone.img_size': 64,
     'model.num_classes': 5,
 }
 

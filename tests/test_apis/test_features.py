@@ -8,8 +8,9 @@ import torch.nn.functional as F
 import mmmim
 from mmmim.models import PretrainedBackbone
 from mmmim.registry import MODELS
+from mmmim.structures import PatchMask
 from mmmim.utils import InputError
-from tests.toys import DIM, batch, capi_config
+from tests.toys import DIM, GRID, batch, capi_config
 
 
 @pytest.fixture
@@ -57,7 +58,8 @@ def test_global_feature_is_the_first_predictor_block_at_every_position(checkpoin
     expected = neck.global_feature(context)
     del neck.blocks[1]
     everywhere = torch.arange(16).expand(3, -1)
-    torch.testing.assert_close(neck._predict(context, context.positions(everywhere)).mean(1), expected)
+    mask = PatchMask(everywhere, everywhere.unsqueeze(1), torch.arange(3), GRID)
+    torch.testing.assert_close(neck(context, mask).patches.mean(1), expected)
 
 
 def test_extractor_is_frozen_and_normalises_as_in_training(checkpoint):

@@ -60,7 +60,7 @@ def test_frequency_table_of_the_recipe():
 def test_rotation_pairs_channels_of_the_two_halves():
     rope, coordinates = AxialRoPE(8), torch.rand(2, 5, 2)
     x = torch.randn(2, 3, 5, 8)
-    out = rotate(x, rope(coordinates))
+    out = rotate(x, rope.rotation(coordinates))
     row, column = coordinates[1, 4]
     for i in range(4):
         row_angle, column_angle = row * rope.freqs[0, i], column * rope.freqs[1, i + 4]
@@ -72,8 +72,8 @@ def test_rotation_pairs_channels_of_the_two_halves():
 def test_angles_stay_fp32_under_autocast():
     rope, coordinates = AxialRoPE(16), torch.rand(1, 7, 2)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        cos, sin = rope(coordinates.bfloat16().float())
-    plain = rope(coordinates.bfloat16().float())
+        cos, sin = rope.rotation(coordinates.bfloat16().float())
+    plain = rope.rotation(coordinates.bfloat16().float())
     assert cos.dtype == sin.dtype == torch.float32
     torch.testing.assert_close(cos, plain[0], rtol=0, atol=0)
 
@@ -140,9 +140,9 @@ def test_rms_norm():
 
 
 def test_heads_that_do_not_divide_the_width_of_a_model():
-    from mmmim.models import CrossAttentionPredictor, RoPEViT
+    from mmmim.models import CrossAttentionPredictor, ViT
 
-    for build in (lambda: RoPEViT(embed_dim=96, num_heads=5, depth=1), lambda: CrossAttentionPredictor(96, 96, 1, 5)):
+    for build in (lambda: ViT(embed_dim=96, num_heads=5, depth=1), lambda: CrossAttentionPredictor(96, 96, 1, 5)):
         with pytest.raises(InputError, match='num_heads=5 does not divide the width 96'):
             build()
 

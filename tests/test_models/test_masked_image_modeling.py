@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmmim.models.layers import Block, PatchEmbed
+from mmmim.models.layers import Block
 from mmmim.registry import MODELS
-from mmmim.structures import Context, Prediction, Target
+from mmmim.structures import Prediction, Target
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
-from tests.toys import DIM, GRID, PATCH, batch, capi_config, optim_wrapper, random_mask
+from tests.toys import DIM, PATCH, batch, capi_config, optim_wrapper, random_mask
 
 
 @MODELS.register_module()
@@ -36,7 +36,7 @@ class ToyBlockPredictor(BaseModule):
 
     def forward(self, context, mask):
         outputs = []
-        seen = context.visible + self.position(context.visible_positions)
+        seen = context.visible + self.position(context.positions(mask.visible))
         for block in mask.predict.unbind(1):
             self.calls += 1
             queries = self.mask_token + self.position(context.positions(block))
@@ -50,43 +50,6 @@ class ToySmoothL1(BaseModule):
         return {'loss': F.smooth_l1_loss(prediction.patches, target.patches)}
 
 
-@MODELS.register_module()
-class ToyFusedEncoder(BaseModule):
-    """BEiT's shape: the encoder sees all positions, mask tokens where patches are hidden."""
-
-    def __init__(self):
-        super().__init__()
-        self.patch_embed = PatchEmbed(PATCH, DIM)
-        self.mask_token = nn.Parameter(torch.randn(1, 1, DIM))
-        self.position = nn.Parameter(torch.randn(1, GRID[0] * GRID[1], DIM))
-        self.block = Block(DIM, 2)
-
-    def forward(self, images, mask=None, layers=()):
-        x = self.patch_embed(images)[mask.image_index]
-        seen = torch.zeros(x.shape[:2], device=x.device).scatter(1, mask.visible, 1.0).unsqueeze(-1)
-        x = self.block(torch.where(seen == 1, x, self.mask_token) + self.position)
-        positions = self.position.expand(len(x), -1, -1)
-        return Context(visible=x, extra=x[:, :0], positions=lambda i: self.position[0][i], visible_positions=positions)
-
-
-@MODELS.register_module()
-class ToyPickNeck(BaseModule):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(DIM, 3 * PATCH**2)
-
-    def forward(self, context, mask):
-        return Prediction(patches=self.linear(gather_patches(context.visible, mask.flat_predict())))
-
-
-@MODELS.register_module()
-class ToyPixels(BaseModule):
-    def forward(self, images, mask, teacher, backbone):
-        from mmmim.models.layers import patchify
-
-        return Target(patches=gather_patches(patchify(images, PATCH), mask.flat_predict(), mask.image_index))
-
-
 def ijepa_config(**options):
     branch = {
         'target_generator': {'type': 'mmmim.ToyTeacherFeatures'},
@@ -97,12 +60,23 @@ def ijepa_config(**options):
 
 
 def fused_config(**options):
+    """BEiT's shape: the encoder sees mask tokens, and its own output is the prediction."""
     branch = {
-        'target_generator': {'type': 'mmmim.ToyPixels'},
-        'neck': {'type': 'mmmim.ToyPickNeck'},
-        'head': {'type': 'mmmim.ToySmoothL1'},
+        'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
+        'neck': {'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': 3 * PATCH**2},
+        'head': {'type': 'mmmim.RegressionHead'},
     }
-    return capi_config(backbone={'type': 'mmmim.ToyFusedEncoder'}, branches={'pixels': branch}, teacher=None, **options)
+    backbone = {
+        'type': 'mmmim.ViT',
+        'img_size': 16,
+        'patch_size': PATCH,
+        'embed_dim': DIM,
+        'depth': 2,
+        'num_heads': 2,
+        'positions': 'learnable',
+        'fused': True,
+    }
+    return capi_config(backbone=backbone, branches={'pixels': branch}, teacher=None, **options)
 
 
 METHODS = {
@@ -147,6 +121,8 @@ def test_micro_batches_give_the_step_of_the_whole_batch(method, images, micro_ba
         for key in one:
             torch.testing.assert_close(one[key], other[key], rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f'{key}: {m}')
     for key, value in results[0][1].items():
+        if key.endswith('k_proj.bias'):  # its gradient is zero in exact arithmetic, and AdamW enlarges the rounding
+            continue
         torch.testing.assert_close(
             value, results[1][1][key], rtol=1e-3, atol=1e-5, msg=lambda m, key=key: f'{key}: {m}'
         )
@@ -239,7 +215,7 @@ def test_non_finite_gradients_skip_optimiser_clustering_and_teacher_together(whe
             assert torch.equal(value, old[key]), key
 
     assert model.train_step(good, wrapper)['skipped'] == 0
-    assert not torch.equal(model.backbone.registers, before['backbone.registers'])
+    assert not torch.equal(model.backbone.extra_tokens, before['backbone.extra_tokens'])
 
 
 def test_nan_images_never_reach_weights_or_teacher():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmmim.engine import OptimWrapper
-from mmmim.models import PixelTarget, SelfAttentionDecoder, ViT
+from mmmim.models import PixelTarget, SelfAttentionPredictor, ViT
 from mmmim.models.layers import PositionTable, init_linear_layers, patchify, sincos_positions, unpatchify
 from mmmim.models.layers.attention import Attention
 from mmmim.models.target_generators.pixels import patch_statistics
@@ -32,7 +32,7 @@ def mae_config(**options):
         'branches': {
             'pixels': {
                 'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
-                'neck': {'type': 'mmmim.SelfAttentionDecoder', **DECODER, 'out_dim': 3 * PATCH**2},
+                'neck': {'type': 'mmmim.SelfAttentionPredictor', **DECODER, 'out_dim': 3 * PATCH**2},
                 'head': {'type': 'mmmim.RegressionHead'},
             }
         },
@@ -54,7 +54,7 @@ def vit(**options):
 
 def decoder(**options):
     torch.manual_seed(0)
-    return SelfAttentionDecoder(**DECODER | {'out_dim': 5} | options).eval()
+    return SelfAttentionPredictor(**DECODER | {'out_dim': 5} | options).eval()
 
 
 def context_of(mask, extra=1):
@@ -64,8 +64,8 @@ def context_of(mask, extra=1):
     return Context(
         visible=torch.randn(masks, visible, DIM),
         extra=torch.randn(masks, extra, DIM),
+        grid=mask.grid,
         positions=lambda index: index,
-        visible_positions=mask.visible.unsqueeze(-1),
     )
 
 
@@ -92,13 +92,13 @@ def test_sincos_positions_of_a_width_that_four_does_not_divide():
 
 def test_position_table_is_exact_on_its_grid_and_interpolated_off_it():
     table = PositionTable((4, 6), 8)
-    assert torch.equal(table((4, 6)), sincos_positions((4, 6), 8))
+    assert torch.equal(table.codes((4, 6)), sincos_positions((4, 6), 8))
     assert [name for name, _ in table.named_parameters()] == []
     assert list(table.state_dict()) == ['weight']
     # One that holds the row and the column of each patch: each stays constant along the other.
     rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing='ij')
     table.weight = torch.stack([rows, columns], dim=-1).flatten(0, 1)
-    row, column = table((8, 12)).view(8, 12, 2).unbind(-1)
+    row, column = table.codes((8, 12)).view(8, 12, 2).unbind(-1)
     torch.testing.assert_close(row, row[:, :1].expand(8, 12))
     torch.testing.assert_close(column, column[:1].expand(8, 12))
     assert (row[1:] > row[:-1]).all()
@@ -110,13 +110,13 @@ def test_interpolation_is_as_precise_as_fp32_in_a_bf16_model():
     table = PositionTable((4, 6), 8).bfloat16()
     exact = PositionTable((4, 6), 8)
     exact.weight = table.weight.float()
-    assert table((5, 7)).dtype == torch.bfloat16
-    assert torch.equal(table((5, 7)), exact((5, 7)).bfloat16())
+    assert table.codes((5, 7)).dtype == torch.bfloat16
+    assert torch.equal(table.codes((5, 7)), exact.codes((5, 7)).bfloat16())
 
 
 @pytest.mark.parametrize('learnable', [False, True])
 def test_learnable_positions_get_gradients(learnable):
-    model = vit(learnable_positions=learnable)
+    model = vit(positions='learnable' if learnable else 'sincos')
     names = {name for name, _ in model.named_parameters()}
     assert ('positions.weight' in names) == learnable
     assert 'positions.weight' in model.state_dict()
@@ -145,7 +145,11 @@ def test_vit_sees_visible_patches_only(per_image):
 @pytest.mark.parametrize('extra', [0, 1, 4])
 def test_tokens_have_the_positions_of_their_patches(extra):
     """The whole encoder, written out; extra tokens come first and have no position."""
-    model, mask, images = vit(num_extra_tokens=extra), random_mask(2), torch.randn(2, 3, *SIZE)
+    model, mask, images = (
+        vit(num_cls_tokens=min(extra, 1), num_registers=max(extra - 1, 0)),
+        random_mask(2),
+        torch.randn(2, 3, *SIZE),
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -168,7 +172,6 @@ def test_tokens_have_the_positions_of_their_patches(extra):
         x = F.layer_norm(x, (DIM,), model.norm.weight, model.norm.bias, 1e-6)[0]
         torch.testing.assert_close(context.extra[image], x[:extra])
         torch.testing.assert_close(context.visible[image], x[extra:])
-        assert torch.equal(context.visible_positions[image], table[mask.visible[image]])
     assert torch.equal(context.positions(mask.flat_predict()), table[mask.flat_predict()])
 
 
@@ -177,7 +180,8 @@ def test_whole_images_of_other_sizes():
     for size in (SIZE, (24, 40), (4, 4)):
         context = model(torch.randn(2, 3, *size), layers=(1,))
         patches = size[0] * size[1] // PATCH**2
-        assert context.visible.shape == context.visible_positions.shape == (2, patches, DIM)
+        assert context.visible.shape == (2, patches, DIM)
+        assert context.grid == (size[0] // PATCH, size[1] // PATCH)
         torch.testing.assert_close(model.norm(context.hidden[0])[:, 1:], context.visible)
     with pytest.raises(InputError, match='no block 2 in an encoder of 2'):
         model(torch.randn(1, 3, *SIZE), layers=(2,))
@@ -247,7 +251,7 @@ def test_decoder_on_another_grid():
     before = neck(context_of(mask), mask).patches
     assert before.shape == (2, 5, 5)
     exact = decoder(grid=(3, 5))
-    exact.positions.weight.copy_(neck.positions((3, 5)))
+    exact.positions.weight.copy_(neck.positions.codes((3, 5)))
     torch.testing.assert_close(before, exact(context_of(mask), mask).patches)
 
 
@@ -306,7 +310,7 @@ def test_initialisation_of_linear_layers(fused):
     module = nn.ModuleDict({'attention': Attention(64, 4, bias=True, qkv_bias=True), 'linear': nn.Linear(64, 32)})
     for parameter in module.parameters():
         nn.init.constant_(parameter, 5.0)
-    init_linear_layers(module, fused_qkv=fused)
+    init_linear_layers(module, 'xavier_fused' if fused else 'xavier')
     attention = module['attention']
     bounds = {module['linear']: math.sqrt(6 / 96), attention.proj: math.sqrt(6 / 128)}
     for layer in (attention.q_proj, attention.k_proj, attention.v_proj):

@@ -151,7 +151,7 @@ def test_user_errors(capsys, monkeypatch):
 
     with pytest.raises(SystemExit):
         nearly()
-    assert 'Did you mean mmmim.RoPEViT?' in capsys.readouterr().err
+    assert 'Did you mean mmmim.ViT?' in capsys.readouterr().err
     with pytest.raises(SystemExit) as exit_info:
         fails(KeyboardInterrupt())
     assert exit_info.value.code == 130

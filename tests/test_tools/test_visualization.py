@@ -31,7 +31,7 @@ def mae_config(normalize=True):
             'pixels': {
                 'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': 4, 'normalize': normalize},
                 'neck': {
-                    'type': 'mmmim.SelfAttentionDecoder',
+                    'type': 'mmmim.SelfAttentionPredictor',
                     'context_dim': 16,
                     'embed_dim': 8,
                     'depth': 1,

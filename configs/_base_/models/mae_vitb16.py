@@ -7,7 +7,7 @@ model = dict(
         pixels=dict(
             target_generator=dict(type='mmmim.PixelTarget', patch_size=16, normalize=True),
             neck=dict(
-                type='mmmim.SelfAttentionDecoder',
+                type='mmmim.SelfAttentionPredictor',
                 context_dim=768,
                 embed_dim=512,
                 depth=8,

@@ -1,7 +1,6 @@
 """Encoders."""
 
 from .pretrained import PretrainedBackbone
-from .rope_vit import RoPEViT
 from .vit import ViT
 
-__all__ = ['PretrainedBackbone', 'RoPEViT', 'ViT']
+__all__ = ['PretrainedBackbone', 'ViT']

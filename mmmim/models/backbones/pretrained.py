@@ -12,7 +12,7 @@ from mmmim.utils.checkpoint import load_state_dict
 from mmmim.utils.pretrained import load_pretrained
 
 from ..layers import patch_grid
-from .rope_vit import layer_index
+from .vit import layer_index
 
 
 def layer_tokens(backbone: nn.Module, context: Context) -> list[Tensor]:

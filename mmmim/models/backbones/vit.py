@@ -1,25 +1,49 @@
-"""The plain Vision Transformer of MAE and its successors."""
+"""The Vision Transformer of all methods."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask
+from mmmim.utils import InputError
 
-from ..layers import Block, PatchEmbed, PositionTable, init_linear_layers, patch_grid
-from .rope_vit import layer_index
+from ..layers import (
+    Block,
+    PatchEmbed,
+    border_coordinates,
+    init_linear_layers,
+    make_norm,
+    make_positions,
+    patch_grid,
+)
+
+
+def layer_index(layer: int, depth: int) -> int:
+    """A block counted from 0, from one that may be counted from the end by a negative number.
+
+    Raises:
+        InputError: There is no such block.
+    """
+    if not -depth <= layer < depth:
+        raise InputError(
+            f'There is no block {layer} in an encoder of {depth}: use 0 to {depth - 1}, or -{depth} to -1.'
+        )
+    return layer % depth
 
 
 @MODELS.register_module()
 class ViT(BaseModule):
-    """Vision Transformer with additive positions that sees only the visible patches (MAE, arXiv 2111.06377).
+    """Vision Transformer that sees only the visible patches, or mask tokens in the place of the others.
 
-    Positions are added to patch tokens, not to extra tokens. Pre-norm blocks with LayerNorm and biases. Any image size
-    divisible by the patch size works; off the training size the positions are interpolated.
+    The defaults are MAE's ViT-B/16 (arXiv 2111.06377): fixed positions that are added, LayerNorm and biases. CAPI's
+    encoder (arXiv 2502.08769) has rotary positions, registers, RMSNorm and no biases (``configs/_base_/models``).
+
+    Rotary positions turn queries and keys by coordinates that span [0, 1] at every resolution; registers have
+    coordinates too, the border of the bounding box of the tokens that the encoder sees. Positions that are added belong
+    to patches only, and are interpolated off the training size. Any image size divisible by the patch size works.
 
     Args:
         img_size: Side, or (height, width), of training images in pixels.
@@ -28,17 +52,22 @@ class ViT(BaseModule):
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over D.
-        num_extra_tokens: E, learned tokens in front of the patches; 1 for a CLS token, 0 for none.
-        learnable_positions: Learned positions instead of fixed sines and cosines.
-        qkv_bias: Whether queries, keys and values have a bias.
-        norm_eps: Of the LayerNorms.
+        num_cls_tokens: Learned tokens that stand for the whole image: CLS (1), or proxies.
+        num_registers: Learned tokens after those that stand for nothing; with rotary positions, all learned tokens
+            together must be a multiple of 4.
+        positions: 'rope', 'sincos' or 'learnable', see :func:`mmmim.models.layers.make_positions`.
+        fused: Whether a learned mask token stands in the place of every patch that is not visible (BEiT, data2vec),
+            instead of leaving these out.
+        norm: 'layer' or 'rms'.
+        norm_eps: Of the norms.
+        final_affine: Whether the final norm has weights.
+        bias: Whether linear layers other than those of queries, keys and values have a bias.
+        qkv_bias: Whether those have one.
+        init: Of the linear layers, see :func:`mmmim.models.layers.init_linear_layers`.
         drop_path_rate: Stochastic depth, the same in every block.
         in_channels: Channels of the images.
         init_cfg: mmengine's, e.g. to load weights.
     """
-
-    #: The extra tokens stand for the whole image: their average is a global feature.
-    global_extra_tokens = True
 
     def __init__(
         self,
@@ -48,41 +77,61 @@ class ViT(BaseModule):
         depth: int = 12,
         num_heads: int = 12,
         mlp_ratio: float = 4.0,
-        num_extra_tokens: int = 1,
-        learnable_positions: bool = False,
-        qkv_bias: bool = True,
+        num_cls_tokens: int = 1,
+        num_registers: int = 0,
+        positions: str = 'sincos',
+        fused: bool = False,
+        norm: str = 'layer',
         norm_eps: float = 1e-6,
+        final_affine: bool = True,
+        bias: bool = True,
+        qkv_bias: bool = True,
+        init: str = 'xavier_fused',
         drop_path_rate: float = 0.0,
         in_channels: int = 3,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.patch_size, self.embed_dim, self.depth = patch_size, embed_dim, depth
-        self.num_extra_tokens = num_extra_tokens
+        self.num_cls_tokens, self.num_extra_tokens = num_cls_tokens, num_cls_tokens + num_registers
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.grid = patch_grid((height, width), patch_size)
+        if positions == 'rope':
+            border_coordinates(self.num_extra_tokens)  # refuses a number that four sides cannot share
         self.patch_embed = PatchEmbed(patch_size, embed_dim, in_channels)
-        self.positions = PositionTable(self.grid, embed_dim, learnable_positions)
-        self.extra_tokens = nn.Parameter(torch.empty(1, num_extra_tokens, embed_dim)) if num_extra_tokens else None
-        norm = partial(nn.LayerNorm, eps=norm_eps)
+        self.positions = make_positions(positions, embed_dim, num_heads, self.grid)
+        shape = (1, self.num_extra_tokens, embed_dim)
+        self.extra_tokens = nn.Parameter(torch.empty(shape)) if self.num_extra_tokens else None
+        self.mask_token = nn.Parameter(torch.empty(1, embed_dim)) if fused else None
+        make = make_norm(norm, norm_eps)
         self.blocks = nn.ModuleList(
             Block(
                 embed_dim,
                 num_heads,
                 mlp_ratio=mlp_ratio,
                 drop_path=drop_path_rate,
-                norm=norm,
-                bias=True,
+                norm=make,
+                bias=bias,
                 qkv_bias=qkv_bias,
             )
             for _ in range(depth)
         )
-        self.norm = norm(embed_dim)
-        init_linear_layers(self.blocks, fused_qkv=True)
-        if self.extra_tokens is not None:
-            nn.init.normal_(self.extra_tokens, std=0.02)
+        self.norm = make(embed_dim, affine=final_affine)
+        init_linear_layers(self.blocks, init)
+        for token in (self.extra_tokens, self.mask_token):
+            if token is not None:
+                nn.init.normal_(token, std=0.02)
 
-    def forward(self, images: torch.Tensor, mask: PatchMask | None = None, layers: Sequence[int] = ()) -> Context:
+    def _embed(self, images: Tensor, mask: PatchMask | None) -> Tensor:
+        """Tokens of the patches that the encoder sees, ``[G, V or N, D]``."""
+        if mask is None or self.mask_token is None:
+            return self.patch_embed(images, mask)
+        tokens = self.patch_embed(images)[mask.image_index]
+        index = mask.visible.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+        masked = self.mask_token.to(tokens.dtype).expand_as(tokens)
+        return masked.scatter(1, index, tokens.gather(1, index))
+
+    def forward(self, images: Tensor, mask: PatchMask | None = None, layers: Sequence[int] = ()) -> Context:
         """Encode.
 
         Args:
@@ -91,29 +140,33 @@ class ViT(BaseModule):
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
 
         Returns:
-            Context with ``visible [G, V, D]``, ``extra [G, E, D]``; position codes are the vectors that are added.
+            Context with ``visible [G, V, D]`` (all N patches where mask tokens stand for the hidden ones) and
+            ``extra [G, E, D]``, CLS tokens first.
 
         Raises:
             InputError: The patch size does not divide the image, or there is no such block.
         """
-        table = self.positions(patch_grid(images.shape[-2:], self.patch_size))
-        seen = table.unsqueeze(0) if mask is None else table[mask.visible]
-        # fp32 under autocast too, like the parameters.
-        x = self.patch_embed(images, mask).to(seen.dtype) + seen
+        grid = patch_grid(images.shape[-2:], self.patch_size)
+        codes = self.positions.codes(grid)
+        seen = codes.unsqueeze(0) if mask is None or self.mask_token is not None else codes[mask.visible]
+        x = self.positions.add(self._embed(images, mask), seen)
+        number = self.num_extra_tokens
         if self.extra_tokens is not None:
             x = torch.cat([self.extra_tokens.expand(x.shape[0], -1, -1), x], dim=1)
+        extra_seen = self.positions.extra_codes(number, seen)
+        rotation = self.positions.rotation(seen if extra_seen is None else torch.cat([extra_seen, seen], dim=1))
 
         keep = [layer_index(layer, self.depth) for layer in layers]
         hidden = {}
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x = block(x, rotation)
             if i in keep:
                 hidden[i] = x
         x = self.norm(x)
         return Context(
-            visible=x[:, self.num_extra_tokens :],
-            extra=x[:, : self.num_extra_tokens],
-            positions=lambda index: table[index],
-            visible_positions=seen.expand(x.shape[0], -1, -1),
+            visible=x[:, number:],
+            extra=x[:, :number],
+            grid=grid,
+            positions=lambda index: codes[index],
             hidden=tuple(hidden[index] for index in keep),
         )

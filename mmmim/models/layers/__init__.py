@@ -4,9 +4,9 @@ from .attention import Attention, head_width
 from .block import Block, Mlp
 from .drop_path import residual
 from .init import init_linear_layers
-from .norm import RMSNorm
+from .norm import RMSNorm, make_norm
 from .patch_embed import PatchEmbed, patch_grid, patchify, unpatchify
-from .positions import PositionTable, sincos_positions
+from .positions import Positions, PositionTable, make_positions, sincos_positions
 from .rope import AxialRoPE, border_coordinates, frequency_table, grid_coordinates, rotate, scale_to_bounding_box
 
 __all__ = [
@@ -16,12 +16,15 @@ __all__ = [
     'Mlp',
     'PatchEmbed',
     'PositionTable',
+    'Positions',
     'RMSNorm',
     'border_coordinates',
     'frequency_table',
     'grid_coordinates',
     'head_width',
     'init_linear_layers',
+    'make_norm',
+    'make_positions',
     'patch_grid',
     'patchify',
     'residual',

@@ -1,8 +1,13 @@
 """Normalisations."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmmim.utils import InputError
 
 
 class RMSNorm(nn.Module):
@@ -23,3 +28,20 @@ class RMSNorm(nn.Module):
         """``[..., D]`` to ``[..., D]`` of the same dtype."""
         weight = None if self.weight is None else self.weight.float()
         return F.rms_norm(x.float(), (self.dim,), weight, self.eps).to(x.dtype)
+
+
+def make_norm(kind: str, eps: float) -> Callable[..., nn.Module]:
+    """What makes a norm of a width: RMSNorm for 'rms', LayerNorm for 'layer'.
+
+    Raises:
+        InputError: There is no such kind.
+    """
+    if kind == 'rms':
+        return partial(RMSNorm, eps=eps)
+    if kind == 'layer':
+        return partial(_layer_norm, eps=eps)
+    raise InputError(f"norm must be 'rms' or 'layer', got {kind!r}.")
+
+
+def _layer_norm(dim: int, eps: float, affine: bool = True) -> nn.LayerNorm:
+    return nn.LayerNorm(dim, eps=eps, elementwise_affine=affine)

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from mmmim.utils import InputError
 
+from .attention import head_width
+from .rope import AxialRoPE
+
 
 def sincos_positions(grid: tuple[int, int], dim: int) -> Tensor:
     """Sines and cosines of the column and the row of every patch (MAE, arXiv 2111.06377).
@@ -54,11 +57,44 @@ class PositionTable(nn.Module):
         else:
             self.register_buffer('weight', sincos_positions(grid, dim))
 
-    def forward(self, grid: tuple[int, int]) -> Tensor:
-        """Positions of the patches of ``grid``: ``[N, D]``, row-major."""
+    def codes(self, grid: tuple[int, int]) -> Tensor:
+        """Vectors of the patches of ``grid``: ``[N, D]``, row-major."""
         if tuple(grid) == self.grid:
             return self.weight
         # In fp32 also in a bf16 model, whose coordinates and weights would be rounded too.
         table = self.weight.float().t().unflatten(1, self.grid).unsqueeze(0)
         table = F.interpolate(table, size=tuple(grid), mode='bicubic', align_corners=False)
         return table[0].flatten(1).t().to(self.weight.dtype)
+
+    def extra_codes(self, number: int, seen: Tensor) -> None:
+        """Extra tokens have no vector."""
+
+    def add(self, tokens: Tensor, codes: Tensor) -> Tensor:
+        """Tokens with vectors of the same shape added, in the vectors' precision under autocast too."""
+        return tokens.to(codes.dtype) + codes
+
+    def rotation(self, codes: Tensor) -> None:
+        """Nothing is rotated."""
+
+
+#: How tokens know where they are: both have ``codes`` (of a grid), ``extra_codes``, ``add`` and ``rotation``.
+Positions = AxialRoPE | PositionTable
+
+
+def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int]) -> Positions:
+    """Positions by name.
+
+    Args:
+        kind: 'rope' (rotary, CAPI), 'sincos' (fixed vectors, MAE) or 'learnable' (learned vectors).
+        dim: Width D of the tokens.
+        num_heads: Attention heads.
+        grid: ``(h, w)`` of training; rotary positions do not depend on it.
+
+    Raises:
+        InputError: There is no such kind.
+    """
+    if kind == 'rope':
+        return AxialRoPE(head_width(dim, num_heads))
+    if kind in ('sincos', 'learnable'):
+        return PositionTable(grid, dim, learnable=kind == 'learnable')
+    raise InputError(f"positions must be 'rope', 'sincos' or 'learnable', got {kind!r}.")

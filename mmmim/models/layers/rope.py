@@ -91,7 +91,19 @@ class AxialRoPE(nn.Module):
         super().__init__()
         self.register_buffer('freqs', frequency_table(head_dim, max_freq, min_freq))
 
-    def forward(self, coordinates: Tensor) -> Rotation:
+    def codes(self, grid: tuple[int, int]) -> Tensor:
+        """Coordinates of the patches of a grid, ``[N, 2]``."""
+        return grid_coordinates(grid, self.freqs.device)
+
+    def extra_codes(self, number: int, seen: Tensor) -> Tensor:
+        """Coordinates ``[G, number, 2]`` of extra tokens: the border of the bounding box of ``seen [G, V, 2]``."""
+        return scale_to_bounding_box(border_coordinates(number, seen.device), seen)
+
+    def add(self, tokens: Tensor, codes: Tensor) -> Tensor:
+        """Nothing is added: the tokens, in the parameters' precision under autocast too."""
+        return tokens.to(self.freqs.dtype)
+
+    def rotation(self, coordinates: Tensor) -> Rotation:
         """From ``[G or 1, L, 2]`` to cosines and sines ``[G or 1, 1, L, head_dim]``."""
         with torch.autocast(coordinates.device.type, enabled=False):
             row, column = coordinates.float().unsqueeze(1).unsqueeze(-1).unbind(-2)

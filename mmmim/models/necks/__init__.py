@@ -1,6 +1,5 @@
 """Necks: from the encoder's context to predictions of the masked patches."""
 
-from .cross_attention_predictor import CrossAttentionPredictor
-from .self_attention_decoder import SelfAttentionDecoder
+from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
 
-__all__ = ['CrossAttentionPredictor', 'SelfAttentionDecoder']
+__all__ = ['CrossAttentionPredictor', 'PickPredicted', 'SelfAttentionPredictor']

@@ -57,7 +57,7 @@ model = dict(
                 ),
                 num_heads=4,
                 out_dim=48,
-                type='mmmim.SelfAttentionDecoder'),
+                type='mmmim.SelfAttentionPredictor'),
             target_generator=dict(
                 normalize=True, patch_size=4, type='mmmim.PixelTarget'))),
     data_preprocessor=dict(type='mmmim.MIMDataPreprocessor'),

@@ -1,0 +1,207 @@
+"""Predictors: Transformers that turn encoded patches into predictions of the others."""
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.structures import Context, PatchMask, Prediction
+from mmmim.structures.patch_mask import gather_patches
+
+from ..layers import Block, init_linear_layers, make_norm, make_positions
+
+
+@MODELS.register_module()
+class CrossAttentionPredictor(BaseModule):
+    """Mask tokens attend to the encoder's output, never to each other (CAPI, arXiv 2502.08769).
+
+    Each prediction is therefore independent of the others, and any number of positions can be asked for. The defaults
+    are CAPI's: rotary positions, RMSNorm, no biases.
+
+    Args:
+        context_dim: Width D of the encoder.
+        embed_dim: Width Dp of the predictor.
+        depth: Number of blocks.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLPs over Dp.
+        positions: 'rope', 'sincos' or 'learnable'. Vectors are added to the mask tokens; what the encoder returns
+            carries the encoder's own.
+        grid: ``(h, w)`` in patches of training, for positions that are added.
+        norm: 'layer' or 'rms'.
+        norm_eps: Of the norms.
+        final_affine: Whether the final norm has weights.
+        bias: Whether linear layers other than those of queries, keys and values have a bias.
+        qkv_bias: Whether those have one.
+        init: Of the linear layers, see :func:`mmmim.models.layers.init_linear_layers`.
+        drop_path_rate: Stochastic depth, the same in every block.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(
+        self,
+        context_dim: int = 1024,
+        embed_dim: int = 1024,
+        depth: int = 12,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        positions: str = 'rope',
+        grid: tuple[int, int] = (16, 16),
+        norm: str = 'rms',
+        norm_eps: float = 1e-5,
+        final_affine: bool = False,
+        bias: bool = False,
+        qkv_bias: bool = False,
+        init: str = 'xavier',
+        drop_path_rate: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.context_dim, self.embed_dim = context_dim, embed_dim
+        self.mask_token = nn.Parameter(torch.empty(1, embed_dim))
+        self.positions = make_positions(positions, embed_dim, num_heads, (grid[0], grid[1]))
+        make = make_norm(norm, norm_eps)
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, context_dim, mlp_ratio, drop_path_rate, make, bias, qkv_bias)
+            for _ in range(depth)
+        )
+        self.norm = make(embed_dim, affine=final_affine)
+        init_linear_layers(self.blocks, init)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def _predict(self, context: Context, seen: Tensor, asked: Tensor, depth: int | None = None) -> Tensor:
+        """Predict with the first ``depth`` blocks.
+
+        Args:
+            context: Of the encoder.
+            seen: Position codes of ``context.visible``, ``[G or 1, V, P]``.
+            asked: Position codes of the predictions, ``[G or 1, M, P]``.
+            depth: None for all blocks.
+
+        Returns:
+            ``[G, M, Dp]``.
+        """
+        source = torch.cat([context.extra, context.visible], dim=1)
+        extra = self.positions.extra_codes(context.extra.shape[1], seen)
+        source_rotation = self.positions.rotation(seen if extra is None else torch.cat([extra, seen], dim=1))
+        rotation = self.positions.rotation(asked)
+        x = self.positions.add(self.mask_token.expand(len(source), asked.shape[1], -1), asked)
+        for block in self.blocks[:depth]:
+            x = block(x, rotation, source, source_rotation)
+        return self.norm(x)
+
+    def forward(self, context: Context, mask: PatchMask) -> Prediction:
+        """Predict the patches of ``mask.predict``: ``patches [G, T*M, Dp]``."""
+        codes = self.positions.codes(mask.grid)
+        return Prediction(patches=self._predict(context, codes[mask.visible], codes[mask.flat_predict()]))
+
+    def global_feature(self, context: Context) -> Tensor:
+        """Predictor pooling (CAPI, table 5): the first block asked for every position, averaged.
+
+        Args:
+            context: Of whole images: ``visible [B, N, D]``.
+
+        Returns:
+            ``[B, Dp]``.
+        """
+        codes = self.positions.codes(context.grid).unsqueeze(0)
+        return self._predict(context, codes, codes, depth=1).mean(dim=1)
+
+
+@MODELS.register_module()
+class SelfAttentionPredictor(BaseModule):
+    """Encoded tokens and mask tokens attend to each other (MAE, arXiv 2111.06377; I-JEPA).
+
+    Only the patches of ``mask.predict`` have mask tokens: where these are all masked patches, as in MAE, the sequence
+    is the whole image. Target blocks are predicted apart from each other. The defaults are those of MAE's decoder.
+
+    Args:
+        context_dim: Width D of the encoder.
+        embed_dim: Width Dp of the predictor.
+        depth: Number of blocks.
+        num_heads: Attention heads.
+        out_dim: Width of the predictions, e.g. ``3 * patch_size**2`` for pixels; None: Dp, without a last linear layer.
+        mlp_ratio: Hidden width of the MLPs over Dp.
+        positions: 'rope', 'sincos' or 'learnable'.
+        grid: ``(h, w)`` in patches of training, for positions that are added.
+        norm: 'layer' or 'rms'.
+        norm_eps: Of the norms.
+        final_affine: Whether the final norm has weights.
+        bias: Whether linear layers other than those of queries, keys and values have a bias.
+        qkv_bias: Whether those have one.
+        init: Of the linear layers, see :func:`mmmim.models.layers.init_linear_layers`.
+        drop_path_rate: Stochastic depth, the same in every block.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(
+        self,
+        context_dim: int = 768,
+        embed_dim: int = 512,
+        depth: int = 8,
+        num_heads: int = 16,
+        out_dim: int | None = None,
+        mlp_ratio: float = 4.0,
+        positions: str = 'sincos',
+        grid: tuple[int, int] = (14, 14),
+        norm: str = 'layer',
+        norm_eps: float = 1e-6,
+        final_affine: bool = True,
+        bias: bool = True,
+        qkv_bias: bool = True,
+        init: str = 'xavier_fused',
+        drop_path_rate: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.context_dim, self.embed_dim, self.out_dim = context_dim, embed_dim, out_dim
+        self.grid = None if positions == 'rope' else tuple(grid)
+        self.embed = nn.Linear(context_dim, embed_dim, bias=bias)
+        self.mask_token = nn.Parameter(torch.empty(1, embed_dim))
+        self.positions = make_positions(positions, embed_dim, num_heads, (grid[0], grid[1]))
+        make = make_norm(norm, norm_eps)
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, None, mlp_ratio, drop_path_rate, make, bias, qkv_bias) for _ in range(depth)
+        )
+        self.norm = make(embed_dim, affine=final_affine)
+        self.proj = nn.Identity() if out_dim is None else nn.Linear(embed_dim, out_dim, bias=bias)
+        init_linear_layers(self, init)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, context: Context, mask: PatchMask) -> Prediction:
+        """Predict the patches of ``mask.predict``: ``patches [G, T*M, out_dim or Dp]``."""
+        positions = self.positions
+        table = positions.codes(mask.grid)
+        masks, blocks, predicted = mask.predict.shape
+        seen, asked = table[mask.visible], table[mask.predict.flatten(0, 1)]
+        extra = positions.extra_codes(context.extra.shape[1], seen)
+        known = positions.add(self.embed(context.visible), seen)
+        known = torch.cat([self.embed(context.extra).to(known.dtype), known], dim=1).repeat_interleave(blocks, dim=0)
+        queries = positions.add(self.mask_token.expand(len(asked), predicted, -1), asked)
+        x = torch.cat([known, queries], dim=1)
+        codes = (seen if extra is None else torch.cat([extra, seen], dim=1)).repeat_interleave(blocks, dim=0)
+        rotation = positions.rotation(torch.cat([codes, asked], dim=1))
+        for block in self.blocks:
+            x = block(x, rotation)
+        patches = self.proj(self.norm(x[:, known.shape[1] :]))
+        return Prediction(patches=patches.reshape(masks, blocks * predicted, patches.shape[-1]))
+
+
+@MODELS.register_module()
+class PickPredicted(BaseModule):
+    """The encoder's own output at the predicted patches, for encoders that see mask tokens (BEiT, data2vec).
+
+    Args:
+        context_dim: Width D of the encoder.
+        out_dim: Width of a last linear layer; None: D, without one.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(self, context_dim: int = 768, out_dim: int | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.context_dim, self.embed_dim, self.out_dim = context_dim, context_dim, out_dim
+        self.proj = nn.Identity() if out_dim is None else nn.Linear(context_dim, out_dim)
+        init_linear_layers(self)
+
+    def forward(self, context: Context, mask: PatchMask) -> Prediction:
+        """Pick the patches of ``mask.predict``: ``patches [G, T*M, out_dim or D]``."""
+        return Prediction(patches=self.proj(gather_patches(context.visible, mask.flat_predict())))
