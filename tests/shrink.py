@@ -29,6 +29,8 @@ def _cap(node: Any) -> None:
         for key, cap in CAPS.items():
             if isinstance(node.get(key), int):
                 node[key] = min(node[key], cap)
+        if 'mlp_dims' in node:
+            node['mlp_dims'] = tuple(min(width, CAPS['embed_dim']) for width in node['mlp_dims'])
 
 
 def write_images(folder: Any, number: int = 8, size: int = 40) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
+from mmengine.optim import build_optim_wrapper
 
 import mmmim
 from mmmim.engine import Runner
@@ -12,7 +13,9 @@ from mmmim.registry import MODELS
 from tests.paths import ROOT
 from tests.shrink import shrink, write_images
 
-CONFIGS = mmmim.list_models()
+# Rows of ablation tables differ from a method's config in the model and the masks only.
+ABLATIONS = mmmim.list_models('*/ablations/*')
+CONFIGS = [name for name in mmmim.list_models() if name not in ABLATIONS]
 
 
 @pytest.fixture(scope='module')
@@ -55,6 +58,25 @@ def test_config(name, images, tmp_path):
     assert list(Path(tmp_path).glob('iter_1.pth'))
 
 
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_ablation(name, images, tmp_path):
+    cfg = load(name)
+    with torch.device('meta'):
+        MODELS.build(cfg.model)
+    small = shrink(cfg, images, tmp_path)
+    torch.manual_seed(0)
+    model = MODELS.build(small.model).train()
+    sampler = {'type': 'mmengine.DefaultSampler', 'shuffle': False}
+    loader = Runner.build_dataloader({**small.train_dataloader, 'batch_size': 4, 'sampler': sampler})
+    wrapper = build_optim_wrapper(model, small.optim_wrapper)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    losses = model.train_step(next(iter(loader)), wrapper)
+    assert 0 < losses['loss'] < 1e3
+    assert losses['skipped'] == 0
+    moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert moved == {key for key, value in model.named_parameters() if value.requires_grad}
+
+
 def walk_types(node):
     if isinstance(node, dict):
         if isinstance(node.get('type'), str):
@@ -66,7 +88,7 @@ def walk_types(node):
             yield from walk_types(value)
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', CONFIGS + ABLATIONS)
 def test_types_carry_their_package(name):
     types = set(walk_types(load(name).to_dict()))
     assert types
@@ -97,3 +119,47 @@ def test_sizes_of_the_paper():
     with torch.device('meta'):
         backbone = MODELS.build(encoders['vitl14'])
     assert sum(p.numel() for p in backbone.parameters()) / 1e6 == pytest.approx(302, rel=0.01)
+
+
+def differing(one, other, prefix=''):
+    """Dotted keys in which two configs differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {key for k in {*one, *other} for key in differing(one.get(k), other.get(k), f'{prefix}{k}.')}
+    return set() if one == other else {prefix.rstrip('.')}
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_an_ablation_changes_what_its_name_says(name):
+    changed = differing(load('capi/ablations/vitl16').to_dict(), load(name).to_dict())
+    branch, loader = 'model.branches.capi.', 'train_dataloader.'
+    clustering = 'optim_wrapper.paramwise_cfg.rules.clustering'
+    allowed = {
+        'vitl16': (),
+        'predictor_fused': ('model.backbone.fused', branch + 'neck'),
+        'predictor_self_attention': (branch + 'neck',),
+        'masking': (loader + 'collate_fn.masking',),
+        'ratio': (loader + 'collate_fn.masking.mask_ratio',),
+        'loss_ijepa': (branch + 'target_generator', branch + 'head', clustering),
+        'loss_ibot': (branch + 'target_generator', branch + 'head.mlp_dims', clustering),
+        'head_mlp': (branch + 'head.mlp_dims',),
+        'crop': (loader + 'dataset.dataset.pipeline',),
+        'predictor_5x1536': (branch + 'neck', branch + 'head.in_dim'),
+        'predictor_21x768': (branch + 'neck', branch + 'head.in_dim'),
+        'registers': ('model.backbone.num_registers',),
+        'positions': ('model.backbone.positions', branch + 'neck.positions', branch + 'neck.grid'),
+        'sinkhorn': (branch + 'target_generator.positional',),
+        'prototypes': (branch + 'target_generator.num_prototypes', branch + 'head.num_prototypes'),
+        'iterations': ('train_cfg.max_iters',),
+        'data': (loader + 'dataset.dataset.data_root',),
+    }
+    row = name.rsplit('/', 1)[1]
+    prefixes = allowed[row] if row in allowed else allowed[row.split('_')[0]]
+    assert bool(changed) == (row != 'vitl16')
+    assert all(key.startswith(prefixes) for key in changed), changed
+
+
+def test_the_model_of_the_ablations():
+    cfg = load('capi/ablations/vitl16')
+    assert (cfg.train_cfg.max_iters, cfg.optim_wrapper.optimizer.lr) == (100_000, 2e-3)
+    assert cfg.default_hooks.target_ema.momentum.base == 0.996
+    assert cfg.model.backbone.patch_size == cfg.train_dataloader.collate_fn.patch_size == 16

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Mapping
 
 import torch
 from mmengine.logging import print_log
@@ -11,16 +12,19 @@ from torch import nn
 from mmmim.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from mmmim.utils import InputError
 
+Rules = Mapping[str, dict | None]
 
-def parameter_groups(model: nn.Module, lr: float, weight_decay: float, rules: list[dict]) -> list[dict]:
+
+def parameter_groups(model: nn.Module, lr: float, weight_decay: float, rules: Rules) -> list[dict]:
     """Group trainable parameters by learning rate and weight decay.
 
     Args:
         model: The model, without a wrapper.
         lr: Base learning rate.
         weight_decay: Base weight decay.
-        rules: ``dict(match=regex, lr_mult=1, decay_mult=1)``; the first rule found (``re.search``) in a parameter's
-            name decides. Parameters that no rule matches have the base values.
+        rules: By a name of your choice, ``dict(match=regex, lr_mult=1, decay_mult=1)``, or None for a rule of a base
+            config that does not apply. The first rule found (``re.search``) in a parameter's name decides. Parameters
+            that no rule matches have the base values.
 
     Returns:
         One group per (lr, weight decay), the group with the base values first.
@@ -29,25 +33,24 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, rules: li
         InputError: A rule has an unknown key or matches no parameter.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    used = [False] * len(rules)
-    for rule in rules:
-        unknown = set(rule) - {'match', 'lr_mult', 'decay_mult'}
-        if unknown or 'match' not in rule:
-            raise InputError(f'paramwise rule {rule}: keys are match, lr_mult and decay_mult.')
-    for name, parameter in model.named_parameters():
+    active = {name: rule for name, rule in rules.items() if rule is not None}
+    for name, rule in active.items():
+        if 'match' not in rule or set(rule) - {'match', 'lr_mult', 'decay_mult'}:
+            raise InputError(f'paramwise_cfg.rules.{name} is {rule}: its keys are match, lr_mult and decay_mult.')
+    used: set[str] = set()
+    for parameter_name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        matching = [i for i, rule in enumerate(rules) if re.search(rule['match'], name)]
-        rule = rules[matching[0]] if matching else {}
-        for i in matching:
-            used[i] = True
+        matching = [name for name, rule in active.items() if re.search(rule['match'], parameter_name)]
+        used.update(matching)
+        rule = active[matching[0]] if matching else {}
         key = (rule.get('lr_mult', 1.0), rule.get('decay_mult', 1.0))
         groups.setdefault(key, []).append(parameter)
-    for rule, hit in zip(rules, used, strict=True):
-        if not hit:
+    for name, rule in active.items():
+        if name not in used:
             raise InputError(
-                f'optim_wrapper.paramwise_cfg.rules: match={rule["match"]!r} matches no trainable parameter: remove '
-                'the rule or correct the expression.'
+                f'optim_wrapper.paramwise_cfg.rules.{name}: match={rule["match"]!r} matches no trainable parameter: '
+                f'set the rule to None or correct the expression.'
             )
     order = sorted(groups, key=lambda key: key != (1.0, 1.0))
     return [{'params': groups[key], 'lr': lr * key[0], 'weight_decay': weight_decay * key[1]} for key in order]
@@ -59,12 +62,12 @@ class RuleOptimWrapperConstructor:
 
     Args:
         optim_wrapper_cfg: ``dict(type='mmmim.OptimWrapper', optimizer=dict(type=..., lr=..., weight_decay=...))``.
-        paramwise_cfg: ``dict(rules=[...])``, see :func:`parameter_groups`.
+        paramwise_cfg: ``dict(rules=dict(...))``, see :func:`parameter_groups`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         self.optim_wrapper_cfg = copy.deepcopy(optim_wrapper_cfg)
-        self.rules = list((paramwise_cfg or {}).get('rules', []))
+        self.rules = dict((paramwise_cfg or {}).get('rules') or {})
 
     def __call__(self, model: nn.Module) -> object:
         """Build the wrapper of the optimiser of ``model`` (with or without a data-parallel wrapper)."""

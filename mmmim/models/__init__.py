@@ -5,7 +5,7 @@ from .backbones import PretrainedBackbone, ViT
 from .data_preprocessors import MIMDataPreprocessor
 from .heads import PrototypeHead, RegressionHead
 from .necks import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
-from .target_generators import OnlineClustering, PixelTarget
+from .target_generators import OnlineClustering, PixelTarget, TeacherAssignments, TeacherFeatures
 
 __all__ = [
     'Branch',
@@ -20,5 +20,7 @@ __all__ = [
     'PrototypeHead',
     'RegressionHead',
     'SelfAttentionPredictor',
+    'TeacherAssignments',
+    'TeacherFeatures',
     'ViT',
 ]

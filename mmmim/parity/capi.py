@@ -189,14 +189,18 @@ def _optimiser(model: MaskedImageModeling, fixture: Fixture) -> OptimWrapper:
     if student['rope_lr_factor'] != 0:
         raise InputError('The rotary table is a constant in mmmim: rope_lr_factor must be 0.')
     decay, patch_lr = student['weight_decay'], student['patch_embed_lr_factor']
-    rules = [
+    rules: dict[str, dict | None] = {
         # Its rate is recorded on its own: a negative factor marks it.
-        {'match': r'target_generator\.', 'decay_mult': clustering['weight_decay'], 'lr_mult': -1.0},
-        {'match': r'patch_embed\.bias$', 'decay_mult': decay * student['bias_wd_factor'], 'lr_mult': patch_lr},
-        {'match': r'patch_embed\.', 'decay_mult': decay, 'lr_mult': patch_lr},
-        {'match': r'norm\d\.weight$', 'decay_mult': decay * student['norm_weight_wd_factor']},
-        {'match': r'.', 'decay_mult': decay},
-    ]
+        'clustering': {'match': r'target_generator\.', 'decay_mult': clustering['weight_decay'], 'lr_mult': -1.0},
+        'patch_bias': {
+            'match': r'patch_embed\.bias$',
+            'decay_mult': decay * student['bias_wd_factor'],
+            'lr_mult': patch_lr,
+        },
+        'patch_weight': {'match': r'patch_embed\.', 'decay_mult': decay, 'lr_mult': patch_lr},
+        'norms': {'match': r'norm\d\.weight$', 'decay_mult': decay * student['norm_weight_wd_factor']},
+        'others': {'match': r'.', 'decay_mult': decay},
+    }
     groups = parameter_groups(model, 1.0, 1.0, rules)
     for group in groups:
         group['factor'] = group['lr']

@@ -53,17 +53,21 @@ def test_vit_s_has_its_own_rates():
 
 def test_rules():
     model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
-    rules = [{'match': r'bias$', 'decay_mult': 0.0}, {'match': r'^a', 'lr_mult': 0.5}]
+    rules = {
+        'biases': {'match': r'bias$', 'decay_mult': 0.0},
+        'off': None,
+        'half': {'match': r'^a', 'lr_mult': 0.5},
+    }
     groups = parameter_groups(model, 1.0, 0.1, rules)
     assert [(g['lr'], g['weight_decay'], len(g['params'])) for g in groups] == [
         (1.0, 0.1, 1),
         (0.5, 0.1, 1),
         (1.0, 0.0, 2),
     ]
-    with pytest.raises(InputError, match=r"match='c' matches no trainable parameter"):
-        parameter_groups(model, 1.0, 0.1, [{'match': 'c'}])
+    with pytest.raises(InputError, match=r"rules\.typo: match='c' matches no trainable parameter"):
+        parameter_groups(model, 1.0, 0.1, {'typo': {'match': 'c'}})
     with pytest.raises(InputError, match='keys are match'):
-        parameter_groups(model, 1.0, 0.1, [{'match': 'a', 'lr': 0.1}])
+        parameter_groups(model, 1.0, 0.1, {'wrong': {'match': 'a', 'lr': 0.1}})
 
 
 def test_optimisers_that_cannot_skip_on_the_device_are_refused():

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmim.models.functional import online_clustering, sinkhorn_knopp_, soft_cross_entropy
+from mmmim.models.functional import Balancing, assign_tokens, online_clustering, sinkhorn_knopp_, soft_cross_entropy
 from mmmim.models.target_generators import OnlineClustering
 from mmmim.utils import InputError
 
@@ -49,14 +49,20 @@ def test_clustering_is_that_of_autograd(chunk_positions, positional):
     expected_grads = torch.autograd.grad(3 * expected, (weight, bias))
 
     where, image = torch.randint(7, (10, 3)), torch.arange(5).repeat_interleave(2).unsqueeze(1)
-    loss, targets = online_clustering(
-        tokens, weight, bias, where, image, positional=positional, chunk_positions=chunk_positions
-    )
+    balancing = Balancing(positional=positional, chunk_positions=chunk_positions)
+    loss, targets = online_clustering(tokens, weight, bias, where, image, balancing)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(targets, assignments[image, where], rtol=1e-4, atol=1e-6)
     assert not targets.requires_grad
     for grad, other in zip(torch.autograd.grad(3 * loss, (weight, bias)), expected_grads, strict=True):
         torch.testing.assert_close(grad, other, rtol=1e-4, atol=1e-6)
+
+    def score(x):
+        return F.linear(F.normalize(x, dim=-1, eps=1e-7), weight, bias)
+
+    alone = assign_tokens(tokens, score, where, image, balancing)
+    torch.testing.assert_close(alone, targets)
+    assert not alone.requires_grad
 
 
 def test_soft_cross_entropy_is_fp32_under_autocast():

@@ -11,7 +11,7 @@ from mmmim.models.layers import sincos_positions
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 
-RULES = [{'match': r'\.bias$|norm\d?\.weight$', 'decay_mult': 0.0}]
+RULES = {'no_decay': {'match': r'\.bias$|norm\d?\.weight$', 'decay_mult': 0.0}}
 
 # img, patch, D, depth, heads, mlp ratio, Dp, decoder depth, decoder heads, mask ratio, normalised pixels
 SIZES = {

@@ -8,13 +8,13 @@ optim_wrapper = dict(
     optimizer=dict(type='mmengine.AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True),
     # The first rule that matches a parameter's name decides.
     paramwise_cfg=dict(
-        rules=[
-            # Online clustering: half the rate, weight decay 0.01, bias included.
-            dict(match=r'target_generator\.', lr_mult=0.5, decay_mult=0.1),
-            dict(match=r'patch_embed\.bias$', lr_mult=0.2, decay_mult=0.0),
-            dict(match=r'patch_embed\.weight$', lr_mult=0.2),
-            dict(match=r'norm\d\.weight$', decay_mult=0.1),
-        ]
+        rules=dict(
+            # Half the rate, weight decay 0.01, bias included.
+            clustering=dict(match=r'target_generator\.', lr_mult=0.5, decay_mult=0.1),
+            patch_bias=dict(match=r'patch_embed\.bias$', lr_mult=0.2, decay_mult=0.0),
+            patch_weight=dict(match=r'patch_embed\.weight$', lr_mult=0.2),
+            norms=dict(match=r'norm\d\.weight$', decay_mult=0.1),
+        )
     ),
 )
 param_scheduler = dict(

@@ -7,7 +7,7 @@ optim_wrapper = dict(
     constructor='mmmim.RuleOptimWrapperConstructor',
     # 1.5e-4 per 256 images.
     optimizer=dict(type='mmengine.AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(rules=[dict(match=r'\.bias$|norm\d?\.weight$', decay_mult=0.0)]),
+    paramwise_cfg=dict(rules=dict(no_decay=dict(match=r'\.bias$|norm\d?\.weight$', decay_mult=0.0))),
 )
 param_scheduler = dict(
     type='mmmim.ScheduleLR',

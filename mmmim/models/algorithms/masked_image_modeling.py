@@ -63,7 +63,7 @@ def _check_sizes(backbone: nn.Module, branch: Branch, name: str) -> None:
     backbone_name, neck_name, head_name, target_name = parts
     for one, key, other, other_key in [
         (neck_name, 'context_dim', backbone_name, 'embed_dim'),
-        (head_name, 'in_dim', neck_name, 'embed_dim'),
+        (head_name, 'in_dim', neck_name, 'out_dim'),
         (target_name, 'in_dim', backbone_name, 'embed_dim'),
         (target_name, 'num_prototypes', head_name, 'num_prototypes'),
         (target_name, 'patch_size', backbone_name, 'patch_size'),

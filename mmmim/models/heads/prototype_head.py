@@ -1,4 +1,7 @@
-"""CAPI's student head."""
+"""Heads that score predictions against prototypes."""
+
+import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,26 +18,43 @@ from ..functional import soft_cross_entropy
 class PrototypeHead(BaseModule):
     """Cosine-like logits over prototypes and their cross-entropy with soft targets (CAPI, arXiv 2502.08769).
 
-    Features are L2-normalised; the linear layer has no bias and the weight ``g * v / (|v| + 1e-8)`` per row.
+    Features are L2-normalised; the linear layer has no bias and the weight ``g * v / (|v| + 1e-8)`` per row. With
+    ``mlp_dims=(2048, 2048, 256)`` it is the head of DINO (arXiv 2104.14294) and iBOT (arXiv 2111.07832).
 
     Args:
         in_dim: Width Dp of the predictions.
         num_prototypes: K.
         temperature: Of the softmax over the logits.
+        mlp_dims: Widths of the layers of an MLP before the normalisation, with GELU between them; none by default.
         init_cfg: mmengine's.
     """
 
     def __init__(
-        self, in_dim: int, num_prototypes: int, temperature: float = 0.12, init_cfg: dict | None = None
+        self,
+        in_dim: int,
+        num_prototypes: int,
+        temperature: float = 0.12,
+        mlp_dims: Sequence[int] = (),
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.in_dim, self.num_prototypes, self.temperature = in_dim, num_prototypes, temperature
+        widths = [in_dim, *mlp_dims]
+        layers: list[nn.Module] = []
+        for width, following in itertools.pairwise(widths):
+            layers += [nn.Linear(width, following), nn.GELU()]
+        self.mlp = nn.Sequential(*layers[:-1])
         self.weight_g = nn.Parameter(torch.ones(num_prototypes, 1))
-        self.weight_v = nn.Parameter(torch.empty(num_prototypes, in_dim))
+        self.weight_v = nn.Parameter(torch.empty(num_prototypes, widths[-1]))
         nn.init.trunc_normal_(self.weight_v, std=0.02)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[..., K]`` of features ``[..., Dp]``, before the temperature."""
+        x = self.mlp(x)
         x = F.normalize(x, dim=-1, eps=1e-6 if x.dtype == torch.float16 else 1e-12)
         weight = self.weight_g * self.weight_v / (self.weight_v.norm(dim=1, keepdim=True) + 1e-8)
         return F.linear(x, weight)

@@ -56,7 +56,8 @@ class CrossAttentionPredictor(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.context_dim, self.embed_dim = context_dim, embed_dim
+        self.context_dim, self.out_dim = context_dim, embed_dim
+        self.grid = None if positions == 'rope' else tuple(grid)
         self.mask_token = nn.Parameter(torch.empty(1, embed_dim))
         self.positions = make_positions(positions, embed_dim, num_heads, (grid[0], grid[1]))
         make = make_norm(norm, norm_eps)
@@ -153,7 +154,7 @@ class SelfAttentionPredictor(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.context_dim, self.embed_dim, self.out_dim = context_dim, embed_dim, out_dim
+        self.context_dim, self.out_dim = context_dim, out_dim or embed_dim
         self.grid = None if positions == 'rope' else tuple(grid)
         self.embed = nn.Linear(context_dim, embed_dim, bias=bias)
         self.mask_token = nn.Parameter(torch.empty(1, embed_dim))
@@ -198,7 +199,7 @@ class PickPredicted(BaseModule):
 
     def __init__(self, context_dim: int = 768, out_dim: int | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        self.context_dim, self.embed_dim, self.out_dim = context_dim, context_dim, out_dim
+        self.context_dim, self.out_dim = context_dim, out_dim or context_dim
         self.proj = nn.Identity() if out_dim is None else nn.Linear(context_dim, out_dim)
         init_linear_layers(self)
 

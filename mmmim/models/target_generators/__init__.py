@@ -2,5 +2,6 @@
 
 from .online_clustering import OnlineClustering
 from .pixels import PixelTarget
+from .teacher import TeacherAssignments, TeacherFeatures
 
-__all__ = ['OnlineClustering', 'PixelTarget']
+__all__ = ['OnlineClustering', 'PixelTarget', 'TeacherAssignments', 'TeacherFeatures']

@@ -10,7 +10,31 @@ from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
 
 from ..algorithms.ema_copy import EMACopy
-from ..functional import online_clustering
+from ..functional import Balancing, online_clustering
+
+
+def describe_balancing(balancing: Balancing, num_prototypes: int, images: int) -> str:
+    """What Sinkhorn-Knopp balances over, for the log; ``images`` is the batch over all ranks."""
+    over = 'at each position on its own' if balancing.positional else 'with all positions together'
+    return f'Sinkhorn-Knopp balances {num_prototypes} prototypes over {images} images, {over}'
+
+
+def check_balanced(images: int) -> None:
+    """Refuse a batch that has nothing to balance.
+
+    Args:
+        images: Of this rank.
+
+    Raises:
+        InputError: A single image over all ranks.
+    """
+    if images * get_world_size() < 2:
+        raise InputError(
+            'Sinkhorn-Knopp balances prototypes over the images of a batch and got 1 image: every prototype would '
+            'get the same share. Use batches of at least 2 images: in training by global_batch_size or '
+            'train_dataloader.batch_size (the paper has as many images as prototypes), in validation and test by '
+            'a batch_size that leaves no single image at the end.'
+        )
 
 
 @MODELS.register_module()
@@ -30,7 +54,7 @@ class OnlineClustering(BaseModule):
         temperature: Of the clustering loss.
         iterations: Of Sinkhorn-Knopp.
         eps: Of Sinkhorn-Knopp.
-        chunk_positions: Positions processed at a time, which bounds the memory: about three tensors of
+        chunk_positions: Positions processed at a time, which bounds the memory: two tensors of
             ``chunk_positions x B x K`` are alive at once. Without ``positional`` all tokens depend on each other and
             are processed together. None: all.
         init_cfg: mmengine's.
@@ -53,17 +77,15 @@ class OnlineClustering(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.in_dim, self.num_prototypes = in_dim, num_prototypes
-        self.positional, self.iterations, self.eps = positional, iterations, eps
-        self.target_temperature, self.temperature = target_temperature, temperature
-        self.chunk_positions = chunk_positions
+        self.balancing = Balancing(positional, target_temperature, iterations, eps, chunk_positions)
+        self.temperature = temperature
         self.weight = nn.Parameter(torch.empty(num_prototypes, in_dim))
         self.bias = nn.Parameter(torch.zeros(num_prototypes))
         nn.init.normal_(self.weight)
 
     def describe_batch(self, images: int) -> str:
         """What Sinkhorn-Knopp balances over, for the log; ``images`` is the batch over all ranks."""
-        over = 'at each position on its own' if self.positional else 'with all positions together'
-        return f'Sinkhorn-Knopp balances {self.num_prototypes} prototypes over {images} images, {over}'
+        return describe_balancing(self.balancing, self.num_prototypes, images)
 
     def cluster(self, tokens: Tensor, where: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Cluster teacher tokens.
@@ -79,26 +101,8 @@ class OnlineClustering(BaseModule):
         Raises:
             InputError: A single image over all ranks: there is nothing to balance.
         """
-        if len(tokens) * get_world_size() < 2:
-            raise InputError(
-                'Sinkhorn-Knopp balances prototypes over the images of a batch and got 1 image: every prototype would '
-                'get the same share. Use batches of at least 2 images: in training by global_batch_size or '
-                'train_dataloader.batch_size (the paper has as many images as prototypes), in validation and test by '
-                'a batch_size that leaves no single image at the end.'
-            )
-        return online_clustering(
-            tokens,
-            self.weight,
-            self.bias,
-            where,
-            image,
-            self.positional,
-            self.target_temperature,
-            self.temperature,
-            self.iterations,
-            self.eps,
-            self.chunk_positions,
-        )
+        check_balanced(len(tokens))
+        return online_clustering(tokens, self.weight, self.bias, where, image, self.balancing, self.temperature)
 
     def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
         """Targets of the predicted patches.

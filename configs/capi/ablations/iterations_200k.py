@@ -1,0 +1,5 @@
+# CAPI, figure 6 (center), model A2ca8: 200 000 iterations.
+# The paper shows it in a figure, without numbers (not run here).
+_base_ = './vitl16.py'
+
+train_cfg = dict(max_iters=200_000)

@@ -1,0 +1,125 @@
+"""Targets that are the teacher's own: its features, or its head's assignments."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.structures import PatchMask, Target
+from mmmim.utils import InputError
+
+from ..algorithms.ema_copy import EMACopy
+from ..functional import Balancing, assign_tokens
+from .online_clustering import check_balanced, describe_balancing
+
+
+def _tokens(teacher: EMACopy | None, images: Tensor, kind: str) -> Tensor:
+    """The teacher's patch tokens of the whole images, ``[B, N, D]``."""
+    if teacher is None:
+        raise InputError(f"{kind} needs a teacher: set model.teacher=['backbone', ...].")
+    return teacher.encode(images).visible
+
+
+@MODELS.register_module()
+class TeacherFeatures(BaseModule):
+    """The features of the EMA teacher, which sees the whole image (I-JEPA, arXiv 2301.08243).
+
+    Args:
+        in_dim: Width D of the teacher's tokens.
+        layer_norm: Whether to normalise every target over its channels, without weights, as I-JEPA does.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(self, in_dim: int, layer_norm: bool = False, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.in_dim, self.out_dim, self.layer_norm = in_dim, in_dim, layer_norm
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+        """Targets of the predicted patches.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            mask: What is predicted.
+            teacher: Sees the whole images.
+            backbone: Not used.
+
+        Returns:
+            ``patches [G, T*M, D]``.
+
+        Raises:
+            InputError: There is no teacher.
+        """
+        patches = _tokens(teacher, images, 'TeacherFeatures')[mask.image_index.unsqueeze(1), mask.flat_predict()]
+        if self.layer_norm:
+            patches = F.layer_norm(patches.float(), patches.shape[-1:])
+        return Target(patches=patches)
+
+
+@MODELS.register_module()
+class TeacherAssignments(BaseModule):
+    """What the EMA of the student's own head says of the teacher's tokens, balanced by Sinkhorn-Knopp.
+
+    These are the targets of iBOT (arXiv 2111.07832) with Sinkhorn-Knopp in the place of centring, which CAPI compares
+    itself with (arXiv 2502.08769, table 1c): nothing but the student's loss trains the prototypes.
+
+    Args:
+        head: Name of the head among the parts of ``model.teacher``, e.g. ``'branches.ibot.head'``.
+        num_prototypes: K.
+        positional: Whether each position is balanced on its own over the batch or all tokens together.
+        target_temperature: Of the assignments.
+        iterations: Of Sinkhorn-Knopp.
+        eps: Of Sinkhorn-Knopp.
+        chunk_positions: Positions processed at a time; None: all. See :class:`OnlineClustering`.
+        init_cfg: mmengine's.
+    """
+
+    #: Targets are distributions over prototypes.
+    distribution = True
+
+    def __init__(
+        self,
+        head: str,
+        num_prototypes: int,
+        positional: bool = True,
+        target_temperature: float = 0.06,
+        iterations: int = 3,
+        eps: float = 1e-8,
+        chunk_positions: int | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.head, self.num_prototypes = head, num_prototypes
+        self.balancing = Balancing(positional, target_temperature, iterations, eps, chunk_positions)
+
+    def describe_batch(self, images: int) -> str:
+        """What Sinkhorn-Knopp balances over, for the log; ``images`` is the batch over all ranks."""
+        return describe_balancing(self.balancing, self.num_prototypes, images)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+        """Targets of the predicted patches.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            mask: What is predicted.
+            teacher: Sees the whole images; it has the head.
+            backbone: Not used.
+
+        Returns:
+            ``patches [G, T*M, K]``.
+
+        Raises:
+            InputError: There is no teacher or it has no such head, or a single image over all ranks.
+        """
+        tokens = _tokens(teacher, images, 'TeacherAssignments')
+        check_balanced(len(tokens))
+        try:
+            head = teacher.get_submodule(self.head)  # type: ignore[union-attr]
+        except AttributeError:
+            raise InputError(
+                f'TeacherAssignments: the teacher has no part {self.head!r}: add it to model.teacher.'
+            ) from None
+        image = mask.image_index.unsqueeze(1)
+        return Target(patches=assign_tokens(tokens, head, mask.flat_predict(), image, self.balancing))
