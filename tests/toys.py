@@ -14,7 +14,7 @@ CAPI_STYLE = {
     'final_affine': False,
     'bias': False,
     'qkv_bias': False,
-    'init': 'xavier',
+    'init': 'capi',
 }
 
 

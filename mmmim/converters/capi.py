@@ -24,7 +24,7 @@ _STYLE = {
     'final_affine': False,
     'bias': False,
     'qkv_bias': False,
-    'init': 'xavier',
+    'init': 'capi',
 }
 
 

@@ -1,6 +1,7 @@
 """Batches with masks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,13 +12,20 @@ from mmmim.registry import FUNCTIONS, MASKINGS
 from mmmim.utils import InputError
 
 from .masking import MaskingStrategy
+from .masking.functional import jitter
 
 _STRATEGIES: dict[str, MaskingStrategy] = {}
 
 
 # mmengine does not build a collate function: it calls ``partial(function, **options)(samples)`` for every batch.
 @FUNCTIONS.register_module(name='MaskCollate')
-def mask_collate(samples: Sequence[dict], masking: dict | MaskingStrategy, patch_size: int) -> dict[str, Any]:
+def mask_collate(
+    samples: Sequence[dict],
+    masking: dict | MaskingStrategy,
+    patch_size: int,
+    gap: int = 0,
+    inclusive_gap: bool = False,
+) -> dict[str, Any]:
     """Stack the images of a batch and draw its masks.
 
     The masks follow the seed that :class:`~mmmim.datasets.SeededDataset` gave to the first sample of the batch: they
@@ -31,6 +39,9 @@ def mask_collate(samples: Sequence[dict], masking: dict | MaskingStrategy, patch
         samples: What ``mmpretrain.PackInputs`` returns, B times: ``inputs`` uint8 ``[3, H, W]``, ``data_samples``.
         masking: Config of a masking strategy, built once per process, or the strategy itself.
         patch_size: Side of a patch in pixels; the grid is ``(H // patch_size, W // patch_size)``.
+        gap: Average distance in pixels between patches that do not touch each other (Latent MIM): the image is
+            divided into cells of ``patch_size + gap`` pixels, and every patch lies at random inside its cell.
+        inclusive_gap: See :func:`~mmmim.datasets.masking.functional.jitter`.
 
     Returns:
         ``inputs`` uint8 ``[B, 3, H, W]``, ``mask`` (:class:`~mmmim.structures.PatchMask`) and ``data_samples``, a list.
@@ -38,13 +49,14 @@ def mask_collate(samples: Sequence[dict], masking: dict | MaskingStrategy, patch
     Raises:
         InputError: Samples that are not packed, images of different sizes, or sides that are no multiple of the patch.
     """
-    grid = _grid([_image(sample) for sample in samples], patch_size)
+    grid = _grid([_image(sample) for sample in samples], patch_size, gap)
     seed = samples[0].get('mask_seed')
     rng = torch.Generator().manual_seed(int(torch.randint(2**32, ())) if seed is None else seed)
+    offsets = jitter(len(samples), grid, gap, rng, inclusive_gap) if gap else None
     return {
         # Inside a worker, torch's function stacks straight into shared memory.
         'inputs': default_collate([sample['inputs'] for sample in samples]),
-        'mask': _strategy(masking)(len(samples), grid, rng),
+        'mask': replace(_strategy(masking)(len(samples), grid, rng), offsets=offsets),
         'data_samples': [sample['data_samples'] for sample in samples],
     }
 
@@ -56,7 +68,9 @@ def _image(sample: dict) -> Tensor:
     return image
 
 
-def _grid(images: list[Tensor], patch_size: int) -> tuple[int, int]:
+def _grid(images: list[Tensor], patch_size: int, gap: int) -> tuple[int, int]:
+    cell = patch_size + gap
+    name = f'patch_size + gap = {cell}' if gap else f'patch_size={patch_size}'
     shape = images[0].shape
     for image in images:
         if image.shape != shape:
@@ -65,13 +79,13 @@ def _grid(images: list[Tensor], patch_size: int) -> tuple[int, int]:
                 'let the pipeline end in a crop or resize of fixed size'
             )
     for side in shape[-2:]:
-        if side % patch_size:
-            nearest = max(round(side / patch_size), 1) * patch_size
+        if side % cell:
+            nearest = max(round(side / cell), 1) * cell
             raise InputError(
-                f'patch_size={patch_size} does not divide the image side {side}; use {nearest} as the size of the '
+                f'{name} does not divide the image side {side}; use {nearest} as the size of the '
                 'crop or resize in the pipeline, or another patch_size (here and in the backbone)'
             )
-    return shape[-2] // patch_size, shape[-1] // patch_size
+    return shape[-2] // cell, shape[-1] // cell
 
 
 def _strategy(masking: dict | MaskingStrategy) -> MaskingStrategy:

@@ -62,6 +62,32 @@ def truncated_cosine(
     return final + 0.5 * (base - final) * (1 + math.cos(math.pi * progress))
 
 
+@SCHEDULES.register_module()
+def warmup_cosine(
+    step: int, total: int, start: float = 0.0, base: float = 1.0, final: float = 0.0, warmup_ratio: float = 0.05
+) -> float:
+    """Linear warm-up, then half a cosine.
+
+    The warm-up takes ``W = total * warmup_ratio`` steps, with ``start`` at step 0 and ``base`` at step W; the cosine
+    runs from there towards ``final`` at step ``total`` (which is one past the last).
+
+    Args:
+        step: In [0, total).
+        total: Number of steps.
+        start: Value at step 0.
+        base: Value after the warm-up.
+        final: Value that the cosine heads for.
+        warmup_ratio: Share of the steps that warm up.
+
+    Returns:
+        The value at ``step``.
+    """
+    warmup = total * warmup_ratio
+    if step < warmup:
+        return start + (base - start) * step / warmup
+    return final + 0.5 * (base - final) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
 def build_schedule(cfg: dict) -> Callable[[int, int], float]:
     """A schedule ``(step, total) -> value`` from ``dict(type='mmmim.truncated_cosine', ...)``.
 

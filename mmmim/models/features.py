@@ -52,14 +52,15 @@ def extract_features(
     Returns:
         Features.
     """
-    context = backbone(images, layers=layers)
-    tokens, extra = layer_tokens(backbone, context), context.extra.shape[1]
+    context = backbone(images, layers=(*layers, -1))
+    *tokens, last = layer_tokens(backbone, context)
+    extra = context.extra.shape[1]
     cls = backbone.num_cls_tokens
     return Features(
         patches=tuple(states[:, extra:] for states in tokens),
         extra=tuple(states[:, :extra] for states in tokens),
-        pooled=context.visible.mean(dim=1),
-        cls=context.extra[:, :cls].mean(dim=1) if cls else None,
+        pooled=last[:, extra:].mean(dim=1),
+        cls=last[:, :cls].mean(dim=1) if cls else None,
         predicted=None if predictor is None else predictor.global_feature(context),
         grid=patch_grid(images.shape[-2:], backbone.patch_size),
     )

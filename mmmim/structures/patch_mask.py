@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -20,7 +22,8 @@ class PatchMask:
         image_index: The image each mask belongs to, ``[G]``, int64. The masks of an image are consecutive and every
             image has as many.
         grid: ``(h, w)`` in patches, N = h * w.
-        offsets: Pixel offsets of non-contiguous patches inside their cell, ``[B, N, 2]``, or None.
+        offsets: Row and column, in pixels, of every patch inside its cell, ``[B, N, 2]``, int64; None where patches
+            touch each other.
     """
 
     visible: Tensor
@@ -37,6 +40,17 @@ class PatchMask:
     def flat_predict(self) -> Tensor:
         """Predicted indices of all target blocks, ``[G, T*M]``."""
         return self.predict.flatten(1)
+
+    @cached_property
+    def of_predicted(self) -> PatchMask:
+        """The masks of an encoder that sees the predicted patches instead, in their order."""
+        return replace(self, visible=self.flat_predict())
+
+    @cached_property
+    def of_all(self) -> PatchMask:
+        """The masks of an encoder that sees all patches, in raster order."""
+        every = torch.arange(self.grid[0] * self.grid[1], device=self.visible.device)
+        return replace(self, visible=every.expand(self.num_masks, -1))
 
     def _map(self, function: Any) -> PatchMask:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmmim.models import PrototypeHead, RegressionHead, TeacherAssignments, TeacherFeatures
+from mmmim.models import LatentTarget, PrototypeHead, RegressionHead, TeacherAssignments
 from mmmim.registry import MODELS
 from mmmim.structures import Prediction, Target
 from mmmim.utils import InputError
@@ -63,7 +63,7 @@ class Teacher(nn.Module):
         self.tokens = tokens
         self.head = head
 
-    def encode(self, images):
+    def encode(self, images, mask=None, depth=None):
         return type('Context', (), {'visible': self.tokens})
 
 
@@ -71,19 +71,20 @@ def picked(tokens, mask):
     return torch.stack([tokens[image][mask.flat_predict()[g]] for g, image in enumerate(mask.image_index.tolist())])
 
 
-@pytest.mark.parametrize('layer_norm', [False, True])
-def test_teacher_features(layer_norm):
+@pytest.mark.parametrize('normalize', [None, 'layer', 'standard'])
+def test_latents_of_the_teacher(normalize):
     torch.manual_seed(0)
     tokens, mask = torch.randn(3, 16, 5), random_mask(3, blocks=2, per_image=2)
-    target = TeacherFeatures(5, layer_norm)(None, mask, Teacher(tokens), None).patches
+    target = LatentTarget(5, normalize=normalize)(None, mask, Teacher(tokens), None).patches
     expected = picked(tokens, mask)
-    if layer_norm:
+    if normalize:
         centred = expected - expected.mean(dim=-1, keepdim=True)
-        expected = centred / (centred.pow(2).mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+        squares = centred.pow(2).sum(dim=-1, keepdim=True)
+        expected = centred / (squares / 5 + 1e-5 if normalize == 'layer' else squares / 4 + 1e-6).sqrt()
     assert target.shape == (6, 6, 5)
     torch.testing.assert_close(target, expected)
-    with pytest.raises(InputError, match='TeacherFeatures needs a teacher'):
-        TeacherFeatures(5)(None, mask, None, None)
+    with pytest.raises(InputError, match='LatentTarget needs a teacher'):
+        LatentTarget(5)(None, mask, None, None)
 
 
 @pytest.mark.parametrize('positional', [True, False])
@@ -110,7 +111,7 @@ def variant(name):
     branch = config['branches']['capi']
     if name == 'ijepa':
         branch['neck']['embed_dim'] = DIM
-        branch['target_generator'] = {'type': 'mmmim.TeacherFeatures', 'in_dim': DIM}
+        branch['target_generator'] = {'type': 'mmmim.LatentTarget', 'in_dim': DIM}
         branch['head'] = {'type': 'mmmim.RegressionHead', 'loss': 'huber'}
         config['teacher'] = ['backbone']
     if name == 'ibot':

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmmim.engine import OptimWrapper
 from mmmim.models import PixelTarget, SelfAttentionPredictor, ViT
-from mmmim.models.layers import PositionTable, init_linear_layers, patchify, sincos_positions, unpatchify
+from mmmim.models.layers import PositionTable, init_weights, patchify, sincos_positions, unpatchify
 from mmmim.models.layers.attention import Attention
 from mmmim.models.target_generators.pixels import patch_statistics
 from mmmim.registry import MODELS
@@ -310,7 +310,7 @@ def test_initialisation_of_linear_layers(fused):
     module = nn.ModuleDict({'attention': Attention(64, 4, bias=True, qkv_bias=True), 'linear': nn.Linear(64, 32)})
     for parameter in module.parameters():
         nn.init.constant_(parameter, 5.0)
-    init_linear_layers(module, 'xavier_fused' if fused else 'xavier')
+    init_weights(module, 'mae' if fused else 'capi')
     attention = module['attention']
     bounds = {module['linear']: math.sqrt(6 / 96), attention.proj: math.sqrt(6 / 128)}
     for layer in (attention.q_proj, attention.k_proj, attention.v_proj):

@@ -5,7 +5,7 @@ _base_ = './vitl16.py'
 model = dict(
     branches=dict(
         capi=dict(
-            target_generator=dict(_delete_=True, type='mmmim.TeacherFeatures', in_dim=1024),
+            target_generator=dict(_delete_=True, type='mmmim.LatentTarget', in_dim=1024),
             head=dict(_delete_=True, type='mmmim.RegressionHead', loss='huber'),
         )
     )

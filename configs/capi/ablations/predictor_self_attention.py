@@ -20,7 +20,7 @@ model = dict(
                 final_affine=False,
                 bias=False,
                 qkv_bias=False,
-                init='xavier',
+                init='capi',
                 drop_path_rate=0.2,
             )
         )

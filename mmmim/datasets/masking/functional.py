@@ -87,6 +87,23 @@ def block_set(
     return (row >= 0) & in_columns & (row * columns + column < count)
 
 
+def jitter(num_images: int, grid: tuple[int, int], gap: int, rng: torch.Generator, inclusive: bool = False) -> Tensor:
+    """Where every patch lies inside its cell, which is ``gap`` pixels larger (Latent MIM, arXiv 2407.15837).
+
+    Args:
+        num_images: B.
+        grid: ``(h, w)`` in patches.
+        gap: G, in pixels.
+        rng: CPU generator.
+        inclusive: Whether offsets go up to G, as the paper says, instead of G - 1, as in the released code.
+
+    Returns:
+        Rows and columns from 0, ``[B, N, 2]``, int64.
+    """
+    rows, columns = (torch.randint(gap + inclusive, (num_images, grid[0] * grid[1]), generator=rng) for _ in range(2))
+    return torch.stack([rows, columns], dim=-1)
+
+
 def roll_set(patches: Tensor, shifts: Tensor) -> Tensor:
     """Shift every mask with wrap-around.
 

@@ -39,18 +39,22 @@ class Counts:
     Args:
         mask_ratio: Share of the patches that are masked.
         predict_ratio: Share of the masked patches that are predicted.
+        num_visible: Number of visible patches, instead of ``mask_ratio``.
 
     Raises:
-        InputError: A ratio out of range.
+        InputError: A ratio out of range, or both ``mask_ratio`` and ``num_visible`` or none of them.
     """
 
-    def __init__(self, mask_ratio: float, predict_ratio: float) -> None:
-        if not 0 < mask_ratio < 1:
+    def __init__(self, mask_ratio: float | None, predict_ratio: float, num_visible: int | None = None) -> None:
+        if (mask_ratio is None) == (num_visible is None):
+            raise InputError('masking: give either mask_ratio or num_visible')
+        if num_visible is not None and num_visible < 1:
+            raise InputError(f'num_visible={num_visible}: must be at least 1')
+        if mask_ratio is not None and not 0 < mask_ratio < 1:
             raise InputError(f'mask_ratio={mask_ratio}: must be above 0 and below 1')
         if not 0 < predict_ratio <= 1:
             raise InputError(f'predict_ratio={predict_ratio}: must be above 0 and at most 1 (all masked patches)')
-        self.mask_ratio = mask_ratio
-        self.predict_ratio = predict_ratio
+        self.mask_ratio, self.num_visible, self.predict_ratio = mask_ratio, num_visible, predict_ratio
 
     def __call__(self, grid: tuple[int, int]) -> tuple[int, int, int]:
         """Numbers of visible, masked and predicted patches of a grid.
@@ -59,7 +63,15 @@ class Counts:
             InputError: One of them would be zero.
         """
         total = grid[0] * grid[1]
-        masked = int(total * self.mask_ratio)
+        if self.mask_ratio is None:
+            masked = total - (self.num_visible or 0)
+            if masked < 1:
+                raise InputError(
+                    f'num_visible={self.num_visible} masks none of the {total} patches of the {grid[0]} x {grid[1]} '
+                    'grid; use fewer, larger images or smaller patches'
+                )
+        else:
+            masked = int(total * self.mask_ratio)
         predicted = int(masked * self.predict_ratio)
         if masked == 0:
             raise InputError(
@@ -108,13 +120,20 @@ class UniformMasking:
         mask_ratio: Share of the patches that are masked.
         predict_ratio: Share of the masked patches that are predicted.
         roll: Shift every mask with wrap-around; a uniform set stays uniform, so this is for comparisons only.
+        num_visible: Number of visible patches, instead of ``mask_ratio``.
 
     Raises:
         InputError: A ratio out of range, or, when called, one that gives no visible, masked or predicted patch.
     """
 
-    def __init__(self, mask_ratio: float, predict_ratio: float = 1.0, roll: bool = False) -> None:
-        self.counts = Counts(mask_ratio, predict_ratio)
+    def __init__(
+        self,
+        mask_ratio: float | None = None,
+        predict_ratio: float = 1.0,
+        roll: bool = False,
+        num_visible: int | None = None,
+    ) -> None:
+        self.counts = Counts(mask_ratio, predict_ratio, num_visible)
         self.roll = roll
 
     def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:

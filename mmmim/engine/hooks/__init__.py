@@ -6,6 +6,7 @@ from .health_hook import HealthHook
 from .pictures_hook import PicturesHook
 from .probe_hook import ProbeHook
 from .runtime_info_hook import RuntimeInfoHook
+from .scheduled_value_hook import ScheduledValueHook
 from .step_seed_hook import StepSeedHook
 from .target_ema_hook import TargetEMAHook
 from .training_info_hook import TrainingInfoHook
@@ -17,6 +18,7 @@ __all__ = [
     'PicturesHook',
     'ProbeHook',
     'RuntimeInfoHook',
+    'ScheduledValueHook',
     'StepSeedHook',
     'TargetEMAHook',
     'TrainingInfoHook',

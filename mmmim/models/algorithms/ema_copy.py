@@ -29,7 +29,7 @@ class EMACopy(nn.Module):
         super().__init__()
         self.parts = tuple(parts)
         self.micro_batch_size = micro_batch_size
-        self._views: dict[tuple[int, int], tuple[Tensor, PatchMask | None, Context]] = {}
+        self._views: dict[tuple[int, int, int | None], tuple[Tensor, PatchMask | None, Context]] = {}
         for name in self.parts:
             try:
                 source = model.get_submodule(name)
@@ -78,24 +78,28 @@ class EMACopy(nn.Module):
             torch._foreach_lerp_(own, source, [weight.to(p.dtype) for p in own])
 
     @torch.no_grad()
-    def encode(self, images: Tensor, mask: PatchMask | None = None) -> Context:
+    def encode(self, images: Tensor, mask: PatchMask | None = None, depth: int | None = None) -> Context:
         """The teacher's view of the batch; computed once however often it is asked for, until :meth:`forget`.
 
         Args:
             images: ``[B, C, H, W]``.
             mask: Whose visible patches to see; None for the whole images.
+            depth: How many blocks to run; None for all.
 
         Returns:
             Context without gradient.
         """
-        key = (id(images), id(mask))
+        key = (id(images), id(mask), depth)
         if key not in self._views:
             size = len(images)
             step = self.micro_batch_size or size
+            # Encoders of projects need not know of depths.
+            options = {} if depth is None else {'depth': depth}
             pieces = [
                 self.backbone(
                     images[start : start + step],
                     None if mask is None else mask.images(start, min(start + step, size), size),
+                    **options,
                 )
                 for start in range(0, size, step)
             ]

@@ -13,8 +13,9 @@ from mmmim.utils import InputError
 from ..layers import (
     Block,
     PatchEmbed,
+    Projector,
     border_coordinates,
-    init_linear_layers,
+    init_weights,
     make_norm,
     make_positions,
     patch_grid,
@@ -55,7 +56,7 @@ class ViT(BaseModule):
         num_cls_tokens: Learned tokens that stand for the whole image: CLS (1), or proxies.
         num_registers: Learned tokens after those that stand for nothing; with rotary positions, all learned tokens
             together must be a multiple of 4.
-        positions: 'rope', 'sincos' or 'learnable', see :func:`mmmim.models.layers.make_positions`.
+        positions: 'rope', 'sincos', 'sincos_stretched' or 'learnable', see :func:`mmmim.models.layers.make_positions`.
         fused: Whether a learned mask token stands in the place of every patch that is not visible (BEiT, data2vec),
             instead of leaving these out.
         norm: 'layer' or 'rms'.
@@ -63,7 +64,9 @@ class ViT(BaseModule):
         final_affine: Whether the final norm has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one.
-        init: Of the linear layers, see :func:`mmmim.models.layers.init_linear_layers`.
+        projector_dims: Hidden widths of a projector after the final norm, which tokens pass through in pre-training
+            (Latent MIM); none by default. Features are those before it.
+        init: Of the weights, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block.
         in_channels: Channels of the images.
         init_cfg: mmengine's, e.g. to load weights.
@@ -86,7 +89,8 @@ class ViT(BaseModule):
         final_affine: bool = True,
         bias: bool = True,
         qkv_bias: bool = True,
-        init: str = 'xavier_fused',
+        projector_dims: Sequence[int] = (),
+        init: str = 'mae',
         drop_path_rate: float = 0.0,
         in_channels: int = 3,
         init_cfg: dict | None = None,
@@ -117,7 +121,8 @@ class ViT(BaseModule):
             for _ in range(depth)
         )
         self.norm = make(embed_dim, affine=final_affine)
-        init_linear_layers(self.blocks, init)
+        self.projector = Projector(embed_dim, projector_dims) if projector_dims else nn.Identity()
+        init_weights(self, init)
         for token in (self.extra_tokens, self.mask_token):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
@@ -126,27 +131,33 @@ class ViT(BaseModule):
         """Tokens of the patches that the encoder sees, ``[G, V or N, D]``."""
         if mask is None or self.mask_token is None:
             return self.patch_embed(images, mask)
-        tokens = self.patch_embed(images)[mask.image_index]
+        tokens = self.patch_embed(images, mask.of_all)
         index = mask.visible.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
         masked = self.mask_token.to(tokens.dtype).expand_as(tokens)
         return masked.scatter(1, index, tokens.gather(1, index))
 
-    def forward(self, images: Tensor, mask: PatchMask | None = None, layers: Sequence[int] = ()) -> Context:
+    def forward(
+        self, images: Tensor, mask: PatchMask | None = None, layers: Sequence[int] = (), depth: int | None = None
+    ) -> Context:
         """Encode.
 
         Args:
             images: ``[B, C, H, W]``, normalised.
             mask: Whose visible patches to see; None for the whole image.
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
+            depth: How many blocks to run before the final norm; None for all.
 
         Returns:
             Context with ``visible [G, V, D]`` (all N patches where mask tokens stand for the hidden ones) and
-            ``extra [G, E, D]``, CLS tokens first.
+            ``extra [G, E, D]``, CLS tokens first; both after the projector, if there is one.
 
         Raises:
             InputError: The patch size does not divide the image, or there is no such block.
         """
-        grid = patch_grid(images.shape[-2:], self.patch_size)
+        if mask is not None and mask.offsets is not None:  # the image is larger than its patches
+            grid = mask.grid
+        else:
+            grid = patch_grid(images.shape[-2:], self.patch_size)
         codes = self.positions.codes(grid)
         seen = codes.unsqueeze(0) if mask is None or self.mask_token is not None else codes[mask.visible]
         x = self.positions.add(self._embed(images, mask), seen)
@@ -158,11 +169,11 @@ class ViT(BaseModule):
 
         keep = [layer_index(layer, self.depth) for layer in layers]
         hidden = {}
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks[:depth]):
             x = block(x, rotation)
             if i in keep:
                 hidden[i] = x
-        x = self.norm(x)
+        x = self.projector(self.norm(x))
         return Context(
             visible=x[:, number:],
             extra=x[:, :number],

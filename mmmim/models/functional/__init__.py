@@ -2,6 +2,15 @@
 
 from .cross_entropy import soft_cross_entropy
 from .online_clustering import Balancing, assign_tokens, online_clustering
+from .patch_discrimination import mean_similarity, patch_discrimination
 from .sinkhorn import sinkhorn_knopp_
 
-__all__ = ['Balancing', 'assign_tokens', 'online_clustering', 'sinkhorn_knopp_', 'soft_cross_entropy']
+__all__ = [
+    'Balancing',
+    'assign_tokens',
+    'mean_similarity',
+    'online_clustering',
+    'patch_discrimination',
+    'sinkhorn_knopp_',
+    'soft_cross_entropy',
+]

@@ -1,32 +1,36 @@
 """Building blocks: plain modules and functions, usable without a registry."""
 
 from .attention import Attention, head_width
-from .block import Block, Mlp
+from .block import Block, DecoderBlock, Mlp
 from .drop_path import residual
-from .init import init_linear_layers
+from .init import init_weights
 from .norm import RMSNorm, make_norm
-from .patch_embed import PatchEmbed, patch_grid, patchify, unpatchify
+from .patch_embed import PatchEmbed, patch_grid, patchify, pick_patches, unpatchify
 from .positions import Positions, PositionTable, make_positions, sincos_positions
+from .projector import Projector
 from .rope import AxialRoPE, border_coordinates, frequency_table, grid_coordinates, rotate, scale_to_bounding_box
 
 __all__ = [
     'Attention',
     'AxialRoPE',
     'Block',
+    'DecoderBlock',
     'Mlp',
     'PatchEmbed',
     'PositionTable',
     'Positions',
+    'Projector',
     'RMSNorm',
     'border_coordinates',
     'frequency_table',
     'grid_coordinates',
     'head_width',
-    'init_linear_layers',
+    'init_weights',
     'make_norm',
     'make_positions',
     'patch_grid',
     'patchify',
+    'pick_patches',
     'residual',
     'rotate',
     'scale_to_bounding_box',

@@ -40,6 +40,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         head_width(dim, num_heads)
+        self.is_cross = context_dim is not None
         context_dim = context_dim or dim
         self.num_heads = num_heads
         self.q_proj = nn.Linear(dim, dim, bias=qkv_bias)

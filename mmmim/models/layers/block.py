@@ -77,3 +77,30 @@ class Block(nn.Module):
         drop_prob = self.drop_path if self.training else 0.0
         x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
         return residual(self._transform, x, drop_prob=drop_prob)
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention, cross-attention and MLP, each after a norm and in a residual.
+
+    Args:
+        dim: Width D.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLP over D.
+        norm: Makes a norm of a width.
+    """
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.norm1 = norm(dim)
+        self.self_attn = Attention(dim, num_heads, bias=True, qkv_bias=True)
+        self.norm2_query = norm(dim)
+        self.norm2_context = norm(dim)
+        self.cross_attn = Attention(dim, num_heads, dim, bias=True, qkv_bias=True)
+        self.norm3 = norm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), bias=True)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """``[G, L, D]``, given a context ``[G, C, D]``, to ``[G, L, D]``."""
+        x = x + self.self_attn(self.norm1(x))
+        x = x + self.cross_attn(self.norm2_query(x), context=self.norm2_context(context))
+        return x + self.mlp(self.norm3(x))

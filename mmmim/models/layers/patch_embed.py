@@ -47,6 +47,41 @@ def unpatchify(patches: Tensor, grid: tuple[int, int], channels: int = 3) -> Ten
     return tiles.permute(0, 3, 1, 4, 2, 5).flatten(-2).flatten(-3, -2)
 
 
+def pick_patches(images: Tensor, patch_size: int, indices: Tensor, mask: PatchMask) -> Tensor:
+    """Cut some patches out of images, at the places that a mask says.
+
+    Where ``mask.offsets`` is given, the image is divided into cells, larger than a patch, and every patch lies at its
+    offset inside its cell (non-contiguous patches, Latent MIM, arXiv 2407.15837, section 3.5).
+
+    Args:
+        images: ``[B, C, H, W]``.
+        patch_size: Side of a patch in pixels.
+        indices: Patches of each mask, ``[G, M]``, int64 in ``[0, N)``.
+        mask: The masks.
+
+    Returns:
+        ``[G, M, C * patch_size**2]``.
+
+    Raises:
+        InputError: The images do not divide into the cells of the mask's grid.
+    """
+    if mask.offsets is None:
+        return gather_patches(patchify(images, patch_size), indices, mask.image_index)
+    (height, width), (h, w) = images.shape[-2:], mask.grid
+    if height % h or width % w or min(height // h, width // w) < patch_size:
+        raise InputError(
+            f'Images of {height} x {width} pixels do not divide into {h} x {w} cells of patches of {patch_size} '
+            'pixels: their sides must be multiples of patch_size + gap.'
+        )
+    corner = torch.stack([indices // w * (height // h), indices % w * (width // w)], dim=-1)
+    corner = corner + mask.offsets[mask.image_index.unsqueeze(1), indices]  # G M 2
+    span = torch.arange(patch_size, device=images.device)
+    rows, columns = (corner.unsqueeze(-1) + span).unbind(-2)  # G M p
+    image = mask.image_index.view(-1, 1, 1, 1)
+    patches = images[image, :, rows.unsqueeze(-1), columns.unsqueeze(-2)]  # G M p p C
+    return patches.permute(0, 1, 4, 2, 3).flatten(2)
+
+
 class PatchEmbed(nn.Module):
     """A convolution with kernel = stride = patch size, applied to the patches that are looked at only.
 
@@ -76,7 +111,8 @@ class PatchEmbed(nn.Module):
         Returns:
             ``[G, V, D]``, or ``[B, N, D]`` without a mask.
         """
-        patches = patchify(images, self.patch_size)
-        if mask is not None:
-            patches = gather_patches(patches, mask.visible, mask.image_index)
+        if mask is None:
+            patches = patchify(images, self.patch_size)
+        else:
+            patches = pick_patches(images, self.patch_size, mask.visible, mask)
         return F.linear(patches, self.weight.flatten(1), self.bias)

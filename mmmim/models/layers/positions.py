@@ -10,7 +10,7 @@ from .attention import head_width
 from .rope import AxialRoPE
 
 
-def sincos_positions(grid: tuple[int, int], dim: int) -> Tensor:
+def sincos_positions(grid: tuple[int, int], dim: int, stretched: bool = False) -> Tensor:
     """Sines and cosines of the column and the row of every patch (MAE, arXiv 2111.06377).
 
     With frequencies ``w_j = 10000^(-j / q)``, ``q = dim / 4``, the patch in row r and column c has
@@ -19,6 +19,7 @@ def sincos_positions(grid: tuple[int, int], dim: int) -> Tensor:
     Args:
         grid: ``(h, w)`` in patches.
         dim: Width D, a multiple of 4.
+        stretched: Whether coordinates along a side of n patches run from 0 to n instead of n - 1 (Latent MIM).
 
     Returns:
         ``[N, D]``, row-major, computed in fp64 and returned in fp32.
@@ -30,7 +31,9 @@ def sincos_positions(grid: tuple[int, int], dim: int) -> Tensor:
         raise InputError(f'Sine-cosine positions need a width divisible by 4, got embed_dim={dim}.')
     quarter = dim // 4
     frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-    rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing='ij')
+    steps = [side / max(side - 1, 1) if stretched else 1.0 for side in grid]
+    sides = [torch.arange(side, dtype=torch.float64) * step for side, step in zip(grid, steps, strict=True)]
+    rows, columns = torch.meshgrid(*sides, indexing='ij')
     parts = [axis.reshape(-1, 1) * frequencies for axis in (columns, rows)]
     return torch.cat([wave for part in parts for wave in (part.sin(), part.cos())], dim=1).float()
 
@@ -44,18 +47,19 @@ class PositionTable(nn.Module):
         grid: ``(h, w)`` that the model is trained on.
         dim: Width D.
         learnable: Learned vectors, drawn from a normal distribution of std 0.02, instead of sines and cosines.
+        stretched: Of the sines and cosines, see :func:`sincos_positions`.
     """
 
     weight: Tensor
 
-    def __init__(self, grid: tuple[int, int], dim: int, learnable: bool = False) -> None:
+    def __init__(self, grid: tuple[int, int], dim: int, learnable: bool = False, stretched: bool = False) -> None:
         super().__init__()
         self.grid = grid
         if learnable:
             self.weight = nn.Parameter(torch.empty(grid[0] * grid[1], dim))
             nn.init.trunc_normal_(self.weight, std=0.02)
         else:
-            self.register_buffer('weight', sincos_positions(grid, dim))
+            self.register_buffer('weight', sincos_positions(grid, dim, stretched))
 
     def codes(self, grid: tuple[int, int]) -> Tensor:
         """Vectors of the patches of ``grid``: ``[N, D]``, row-major."""
@@ -85,7 +89,8 @@ def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int]) -
     """Positions by name.
 
     Args:
-        kind: 'rope' (rotary, CAPI), 'sincos' (fixed vectors, MAE) or 'learnable' (learned vectors).
+        kind: 'rope' (rotary, CAPI), 'sincos' (fixed vectors, MAE), 'sincos_stretched' (Latent MIM) or 'learnable'
+            (learned vectors).
         dim: Width D of the tokens.
         num_heads: Attention heads.
         grid: ``(h, w)`` of training; rotary positions do not depend on it.
@@ -95,6 +100,6 @@ def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int]) -
     """
     if kind == 'rope':
         return AxialRoPE(head_width(dim, num_heads))
-    if kind in ('sincos', 'learnable'):
-        return PositionTable(grid, dim, learnable=kind == 'learnable')
-    raise InputError(f"positions must be 'rope', 'sincos' or 'learnable', got {kind!r}.")
+    if kind in ('sincos', 'sincos_stretched', 'learnable'):
+        return PositionTable(grid, dim, learnable=kind == 'learnable', stretched=kind == 'sincos_stretched')
+    raise InputError(f"positions must be 'rope', 'sincos', 'sincos_stretched' or 'learnable', got {kind!r}.")

@@ -8,7 +8,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 from mmmim.structures.patch_mask import gather_patches
 
-from ..layers import Block, init_linear_layers, make_norm, make_positions
+from ..layers import Block, init_weights, make_norm, make_positions
 
 
 @MODELS.register_module()
@@ -32,7 +32,7 @@ class CrossAttentionPredictor(BaseModule):
         final_affine: Whether the final norm has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one.
-        init: Of the linear layers, see :func:`mmmim.models.layers.init_linear_layers`.
+        init: Of the linear layers, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block.
         init_cfg: mmengine's.
     """
@@ -51,7 +51,7 @@ class CrossAttentionPredictor(BaseModule):
         final_affine: bool = False,
         bias: bool = False,
         qkv_bias: bool = False,
-        init: str = 'xavier',
+        init: str = 'capi',
         drop_path_rate: float = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class CrossAttentionPredictor(BaseModule):
             for _ in range(depth)
         )
         self.norm = make(embed_dim, affine=final_affine)
-        init_linear_layers(self.blocks, init)
+        init_weights(self.blocks, init)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def _predict(self, context: Context, seen: Tensor, asked: Tensor, depth: int | None = None) -> Tensor:
@@ -129,7 +129,7 @@ class SelfAttentionPredictor(BaseModule):
         final_affine: Whether the final norm has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one.
-        init: Of the linear layers, see :func:`mmmim.models.layers.init_linear_layers`.
+        init: Of the linear layers, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block.
         init_cfg: mmengine's.
     """
@@ -149,7 +149,7 @@ class SelfAttentionPredictor(BaseModule):
         final_affine: bool = True,
         bias: bool = True,
         qkv_bias: bool = True,
-        init: str = 'xavier_fused',
+        init: str = 'mae',
         drop_path_rate: float = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
@@ -165,7 +165,7 @@ class SelfAttentionPredictor(BaseModule):
         )
         self.norm = make(embed_dim, affine=final_affine)
         self.proj = nn.Identity() if out_dim is None else nn.Linear(embed_dim, out_dim, bias=bias)
-        init_linear_layers(self, init)
+        init_weights(self, init)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
@@ -201,7 +201,7 @@ class PickPredicted(BaseModule):
         super().__init__(init_cfg)
         self.context_dim, self.out_dim = context_dim, out_dim or context_dim
         self.proj = nn.Identity() if out_dim is None else nn.Linear(context_dim, out_dim)
-        init_linear_layers(self)
+        init_weights(self, 'mae')
 
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Pick the patches of ``mask.predict``: ``patches [G, T*M, out_dim or D]``."""

@@ -1,7 +1,8 @@
 """Target generators: what the masked patches are compared with."""
 
+from .latents import LatentTarget
 from .online_clustering import OnlineClustering
 from .pixels import PixelTarget
-from .teacher import TeacherAssignments, TeacherFeatures
+from .teacher_assignments import TeacherAssignments
 
-__all__ = ['OnlineClustering', 'PixelTarget', 'TeacherAssignments', 'TeacherFeatures']
+__all__ = ['LatentTarget', 'OnlineClustering', 'PixelTarget', 'TeacherAssignments']

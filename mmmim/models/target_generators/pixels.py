@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
-from mmmim.structures.patch_mask import gather_patches
 
 from ..algorithms.ema_copy import EMACopy
-from ..layers import patchify, unpatchify
+from ..layers import patchify, pick_patches, unpatchify
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +47,9 @@ class PixelTarget(BaseModule):
 
     def patches(self, images: Tensor) -> Tensor:
         """All patches of images ``[B, C, H, W]``, colour last and not normalised: ``[B, N, patch_size**2 * C]``."""
-        patches = patchify(images, self.patch_size)
+        return self._colour_last(patchify(images, self.patch_size))
+
+    def _colour_last(self, patches: Tensor) -> Tensor:
         return patches.unflatten(-1, (self.in_channels, -1)).transpose(-1, -2).flatten(-2)
 
     def images(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -68,7 +69,7 @@ class PixelTarget(BaseModule):
         Returns:
             ``patches [G, T*M, patch_size**2 * C]`` in fp32.
         """
-        patches = gather_patches(self.patches(images.float()), mask.flat_predict(), mask.image_index)
+        patches = self._colour_last(pick_patches(images.float(), self.patch_size, mask.flat_predict(), mask))
         if self.normalize:
             mean, std = patch_statistics(patches)
             patches = (patches - mean) / std

@@ -1,7 +1,6 @@
-"""Targets that are the teacher's own: its features, or its head's assignments."""
+"""Targets that are what the teacher's own head says."""
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -12,49 +11,6 @@ from mmmim.utils import InputError
 from ..algorithms.ema_copy import EMACopy
 from ..functional import Balancing, assign_tokens
 from .online_clustering import check_balanced, describe_balancing
-
-
-def _tokens(teacher: EMACopy | None, images: Tensor, kind: str) -> Tensor:
-    """The teacher's patch tokens of the whole images, ``[B, N, D]``."""
-    if teacher is None:
-        raise InputError(f"{kind} needs a teacher: set model.teacher=['backbone', ...].")
-    return teacher.encode(images).visible
-
-
-@MODELS.register_module()
-class TeacherFeatures(BaseModule):
-    """The features of the EMA teacher, which sees the whole image (I-JEPA, arXiv 2301.08243).
-
-    Args:
-        in_dim: Width D of the teacher's tokens.
-        layer_norm: Whether to normalise every target over its channels, without weights, as I-JEPA does.
-        init_cfg: mmengine's.
-    """
-
-    def __init__(self, in_dim: int, layer_norm: bool = False, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
-        self.in_dim, self.out_dim, self.layer_norm = in_dim, in_dim, layer_norm
-
-    @torch.no_grad()
-    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
-        """Targets of the predicted patches.
-
-        Args:
-            images: ``[B, C, H, W]``.
-            mask: What is predicted.
-            teacher: Sees the whole images.
-            backbone: Not used.
-
-        Returns:
-            ``patches [G, T*M, D]``.
-
-        Raises:
-            InputError: There is no teacher.
-        """
-        patches = _tokens(teacher, images, 'TeacherFeatures')[mask.image_index.unsqueeze(1), mask.flat_predict()]
-        if self.layer_norm:
-            patches = F.layer_norm(patches.float(), patches.shape[-1:])
-        return Target(patches=patches)
 
 
 @MODELS.register_module()
@@ -113,10 +69,12 @@ class TeacherAssignments(BaseModule):
         Raises:
             InputError: There is no teacher or it has no such head, or a single image over all ranks.
         """
-        tokens = _tokens(teacher, images, 'TeacherAssignments')
+        if teacher is None:
+            raise InputError("TeacherAssignments needs a teacher: set model.teacher=['backbone', ...].")
+        tokens = teacher.encode(images).visible
         check_balanced(len(tokens))
         try:
-            head = teacher.get_submodule(self.head)  # type: ignore[union-attr]
+            head = teacher.get_submodule(self.head)
         except AttributeError:
             raise InputError(
                 f'TeacherAssignments: the teacher has no part {self.head!r}: add it to model.teacher.'

@@ -1,0 +1,44 @@
+"""Several losses on one prediction."""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.structures import Context, Prediction, Target
+from mmmim.utils import InputError
+
+
+@MODELS.register_module()
+class CombinedHead(BaseModule):
+    """Several heads on the same prediction and target; their losses are added.
+
+    Args:
+        heads: Their configs, by name.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(self, heads: dict[str, dict], init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.heads = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in heads.items()})
+
+    def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
+        """The losses of all heads.
+
+        Args:
+            prediction: As the heads need it.
+            target: As the heads need it.
+            context: As the heads need it.
+
+        Returns:
+            By name.
+
+        Raises:
+            InputError: Two heads have a loss of the same name.
+        """
+        losses: dict[str, Tensor] = {}
+        for name, head in self.heads.items():
+            for key, value in head.loss(prediction, target, context).items():
+                if key in losses:
+                    raise InputError(f'CombinedHead: {name!r} has a loss {key!r}, as another of its heads: keep one.')
+                losses[key] = value
+        return losses

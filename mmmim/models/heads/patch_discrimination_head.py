@@ -1,0 +1,83 @@
+"""Latent MIM's losses."""
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmmim.registry import MODELS
+from mmmim.structures import Context, Prediction, Target
+
+from ..functional import mean_similarity, patch_discrimination
+
+
+@MODELS.register_module()
+class PatchDiscriminationHead(BaseModule):
+    """Telling the target patches of an image apart (Latent MIM, arXiv 2407.15837, equation 7).
+
+    Args:
+        temperature: Of the softmax over patches.
+        standardize: Whether predictions are standardised per image and channel, as in the released code; the paper has
+            no such step.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(self, temperature: float = 0.2, standardize: bool = True, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.temperature, self.standardize = temperature, standardize
+
+    def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
+        """Compare.
+
+        Args:
+            prediction: ``patches [G, T*M, D]``.
+            target: ``patches [G, T*M, D]``.
+            context: Not used.
+
+        Returns:
+            ``dict(loss=scalar)``.
+        """
+        loss = patch_discrimination(prediction.patches, target.patches, self.temperature, self.standardize)
+        return {'loss': loss}
+
+
+@MODELS.register_module()
+class SimilarityConstraint(BaseModule):
+    """Holds the mean cosine similarity between the patches of an image at a target (arXiv 2407.15837, equation 8).
+
+    It constrains predictions and the encoder's output at visible patches. The similarity is averaged over the images
+    of a (micro-)batch before the difference from the target is squared, as in the released code, so a step depends
+    weakly on ``model.micro_batch_size``; with ``per_image`` it does not.
+
+    Args:
+        target: Similarity to hold. :class:`~mmmim.engine.ScheduledValueHook` moves it while a model trains.
+        weight: Of both losses.
+        per_image: Square the difference of every image, then average.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(
+        self, target: float = 0.75, weight: float = 0.1, per_image: bool = False, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg)
+        self.target, self.weight, self.per_image = target, weight, per_image
+
+    def _constrain(self, tokens: Tensor) -> Tensor:
+        similarity = mean_similarity(tokens)
+        if not self.per_image:
+            similarity = similarity.mean(dim=0, keepdim=True)
+        return self.weight * (similarity - self.target).square().mean()
+
+    def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
+        """Constrain.
+
+        Args:
+            prediction: ``patches [G, T*M, D]``.
+            target: Not used.
+            context: ``visible [G, V, D]``.
+
+        Returns:
+            ``dict(loss_similarity_predicted=scalar, loss_similarity_visible=scalar)``.
+        """
+        return {
+            'loss_similarity_predicted': self._constrain(prediction.patches),
+            'loss_similarity_visible': self._constrain(context.visible),
+        }

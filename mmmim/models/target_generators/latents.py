@@ -1,0 +1,105 @@
+"""Latents of an encoder as targets."""
+
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.structures import Context, PatchMask, Target
+from mmmim.structures.patch_mask import gather_patches
+from mmmim.utils import InputError
+
+from ..algorithms.ema_copy import EMACopy
+from .pixels import patch_statistics
+
+
+@MODELS.register_module()
+class LatentTarget(BaseModule):
+    """What an encoder makes of the predicted patches: I-JEPA, Latent MIM and every variant of the latter's table 1.
+
+    Args:
+        in_dim: Width D of the encoder's output.
+        encoder: 'teacher': the EMA of the student. 'student': the student itself. A config: an encoder of its own,
+            trained with the student.
+        stop_gradient: Whether targets are constants for the student; the teacher's always are. False lets gradients
+            into the encoder: the naive Latent MIM with 'student', its stand-alone target encoder with a config.
+        sees: 'all': the encoder sees all patches (I-JEPA). 'predicted': the predicted patches only, so that targets
+            know nothing of what is visible (Latent MIM).
+        depth: How many blocks of the encoder to run before its final norm; None for all.
+        normalize: 'layer': every target is layer-normed without weights (I-JEPA). 'standard': its mean is subtracted
+            and it is divided by the root of its unbiased variance plus 1e-6 (normalised pixels, of latents). None: as
+            it is.
+        init_cfg: mmengine's.
+
+    Raises:
+        InputError: An option has none of these values.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        encoder: str | dict = 'teacher',
+        stop_gradient: bool = True,
+        sees: str = 'all',
+        depth: int | None = None,
+        normalize: str | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        for name, value, known in (
+            ('encoder', encoder if isinstance(encoder, str) else 'teacher', ('teacher', 'student')),
+            ('sees', sees, ('all', 'predicted')),
+            ('normalize', normalize, ('layer', 'standard', None)),
+        ):
+            if value not in known:
+                raise InputError(f'LatentTarget.{name} must be one of {known}, got {value!r}.')
+        if encoder == 'teacher' and not stop_gradient:
+            raise InputError("LatentTarget: a teacher gets no gradients: set stop_gradient=True or encoder='student'.")
+        self.in_dim = self.out_dim = in_dim
+        self.source = encoder if isinstance(encoder, str) else 'own'
+        self.encoder = None if isinstance(encoder, str) else MODELS.build(encoder)
+        #: Targets with gradients are made with every micro-batch.
+        self.differentiable = not stop_gradient
+        self.sees, self.depth, self.normalize = sees, depth, normalize
+
+    def _encode(self, images: Tensor, mask: PatchMask | None, teacher: EMACopy | None, backbone: nn.Module) -> Context:
+        if self.source != 'teacher':
+            with nullcontext() if self.differentiable else torch.no_grad():
+                options = {} if self.depth is None else {'depth': self.depth}
+                return (backbone if self.encoder is None else self.encoder)(images, mask, **options)
+        if teacher is None:
+            raise InputError("LatentTarget needs a teacher: set model.teacher=['backbone'].")
+        return teacher.encode(images, mask, depth=self.depth)
+
+    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+        """Targets of the predicted patches.
+
+        Args:
+            images: ``[B, C, H, W]``.
+            mask: What is predicted.
+            teacher: The EMA of the student, where it is the encoder.
+            backbone: The student, where it is the encoder.
+
+        Returns:
+            ``patches [G, T*M, D]``.
+
+        Raises:
+            InputError: There is no teacher.
+        """
+        if self.sees == 'predicted':
+            patches = self._encode(images, mask.of_predicted, teacher, backbone).visible
+        elif mask.offsets is None:
+            tokens = self._encode(images, None, teacher, backbone).visible
+            patches = gather_patches(tokens, mask.flat_predict(), mask.image_index)
+        else:
+            tokens = self._encode(images, mask.of_all, teacher, backbone).visible
+            patches = gather_patches(tokens, mask.flat_predict())
+        if self.normalize == 'layer':
+            patches = F.layer_norm(patches.float(), patches.shape[-1:])
+        elif self.normalize == 'standard':
+            mean, std = patch_statistics(patches.float())
+            patches = (patches.float() - mean) / std
+        return Target(patches=patches)
