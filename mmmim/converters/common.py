@@ -30,8 +30,33 @@ def count_blocks(weights: Mapping[str, Tensor], root: str) -> int:
     return max((int(match[1]) for match in map(pattern.match, weights) if match), default=-1) + 1
 
 
+#: Of widths whose heads are not 64 wide: ViT-H.
+_NUM_HEADS = {1280: 16}
+
+
+def head_count(dim: int, given: int | None, option: str, source: str) -> int:
+    """Attention heads of a width, which the shapes of weights do not tell.
+
+    Args:
+        dim: The width.
+        given: What the user says; None for heads of 64 channels (ViT-H: 80).
+        option: How the user says it, for error messages.
+        source: Name of the converted file, for error messages.
+
+    Raises:
+        InputError: They do not divide the width.
+    """
+    if given is None:
+        if dim % 64:
+            raise InputError(f'{source}: the width {dim} does not tell how many attention heads: give {option}.')
+        return _NUM_HEADS.get(dim, dim // 64)
+    if given < 1 or dim % given:
+        raise InputError(f'{given} attention heads do not divide the width {dim}: give {option}.')
+    return given
+
+
 def checked_checkpoint(
-    weights: dict[str, Tensor], config: dict[str, Any], parts: dict[str, dict], which: str, source: str
+    weights: dict[str, Tensor], config: dict[str, Any], parts: dict[str, dict], which: str | None, source: str
 ) -> dict[str, Any]:
     """A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`.
 
@@ -39,7 +64,7 @@ def checked_checkpoint(
         weights: Under mmmim's names.
         config: Of the model.
         parts: Configs, out of ``config``, of the parts that must fit strictly, by the name of the part.
-        which: Which weights they are, 'ema' or 'student'.
+        which: Which weights they are, 'ema' or 'student'; None where they are both, the teacher's under ``teacher.``.
         source: Name of the converted file, for error messages.
 
     Raises:

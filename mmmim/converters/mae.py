@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors
+from .common import checked_checkpoint, count_blocks, flat_tensors, head_count
 
 #: Prefix of the decoder, in a model whose only branch is ``pixels``.
 NECK = 'branches.pixels.neck'
@@ -44,9 +44,6 @@ _NAMES = {
     for column, layout in enumerate((AUTHORS, MMPRETRAIN), start=1)
 }
 _BLOCK = re.compile(r'(.+?)\.(\d+)\.(.+)')
-
-# Widths of the paper whose heads are not 64 channels wide: ViT-H's have 80.
-_NUM_HEADS = {1280: 16}
 
 
 def find_layout(weights: Mapping[str, Tensor], source: str) -> str:
@@ -139,12 +136,6 @@ def convert_weights(weights: Mapping[str, Tensor], layout: str, source: str = 'T
     return converted
 
 
-def _num_heads(dim: int, given: int, option: str) -> int:
-    if given < 1 or dim % given:
-        raise InputError(f'{given} attention heads do not divide the width {dim}: give {option}.')
-    return given
-
-
 def model_config(
     converted: dict[str, Tensor],
     source: str = 'The weights',
@@ -183,10 +174,6 @@ def model_config(
     side = math.isqrt(len(positions))
     if side**2 != len(positions):
         raise InputError(f'{source} has positions of {len(positions)} patches, which are no square image.')
-    if num_heads is None:
-        if dim % 64:
-            raise InputError(f'{source}: the width {dim} does not tell how many attention heads: give --num-heads.')
-        num_heads = _NUM_HEADS.get(dim, dim // 64)
     decoder_dim = converted[f'{NECK}.embed.weight'].shape[0] if has_decoder else 512
     return {
         'type': 'mmmim.MaskedImageModeling',
@@ -197,7 +184,7 @@ def model_config(
             'in_channels': channels,
             'embed_dim': dim,
             'depth': count_blocks(converted, 'backbone'),
-            'num_heads': _num_heads(dim, num_heads, '--num-heads'),
+            'num_heads': head_count(dim, num_heads, '--num-heads', source),
             'mlp_ratio': mlp_ratio('backbone', dim),
         },
         'branches': {
@@ -213,7 +200,7 @@ def model_config(
                     'context_dim': dim,
                     'embed_dim': decoder_dim,
                     'depth': count_blocks(converted, NECK) if has_decoder else 8,
-                    'num_heads': _num_heads(decoder_dim, decoder_num_heads, '--decoder-num-heads'),
+                    'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
                     'mlp_ratio': mlp_ratio(NECK, decoder_dim),
                     'out_dim': channels * patch_size**2,
                     'grid': (side, side),

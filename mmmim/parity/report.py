@@ -84,6 +84,7 @@ def compare(
     computed: Mapping[str, np.ndarray],
     is_input: Callable[[str], bool],
     tolerance: Callable[[str], float | None],
+    floor: Callable[[str], float] = lambda name: 0.0,
 ) -> list[Row]:
     """Compare every recorded quantity with the computed one.
 
@@ -92,6 +93,7 @@ def compare(
         computed: Arrays of the replay, by the same names.
         is_input: Whether a recorded array is an input of the replay.
         tolerance: Of a quantity; None for an exempt one.
+        floor: The least scale that the error of a quantity is relative to.
 
     Returns:
         A row per quantity. One that was not computed, has another shape or is not finite fails.
@@ -110,7 +112,8 @@ def compare(
         else:
             a: np.ndarray = computed[name].astype(np.float64)
             b: np.ndarray = expected.astype(np.float64)
-            error = float(np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) or 1.0))
+            scale = max(float(np.abs(b).max(initial=0.0)), floor(name))
+            error = float(np.abs(a - b).max(initial=0.0) / (scale or 1.0))
             rows.append(Row(name, error, limit, 'ok' if error <= limit else 'DIFFERS'))
     return rows
 

@@ -24,7 +24,7 @@ def main() -> int:
 
     import numpy as np
 
-    from mmmim.parity import METHODS, Fixture, compare, format_rows
+    from mmmim.parity import METHODS, Fixture, check, format_rows
     from mmmim.utils import InputError
     from mmmim.utils.cli import user_errors
 
@@ -35,8 +35,7 @@ def main() -> int:
         if args.dump and not os.path.isdir(os.path.dirname(os.path.abspath(args.dump))):
             raise InputError(f'--dump: the folder of {args.dump} does not exist.')
         fixture = Fixture.load(args.fixture)
-        computed = method.replay(fixture)
-        rows = compare(fixture.arrays, computed, method.is_input, method.tolerance)
+        rows, computed = check(method, fixture)
         print(format_rows(rows))
         if args.dump:
             np.savez(args.dump, **computed)

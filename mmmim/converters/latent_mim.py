@@ -1,0 +1,214 @@
+"""Latent MIM's weights (arXiv 2407.15837): the key layout of the released checkpoints."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmmim.utils import InputError
+
+from .common import checked_checkpoint, count_blocks, flat_tensors, head_count
+
+#: Prefixes of mmmim's parts, in a model whose only branch is ``latent``.
+BRANCH = 'branches.latent'
+NECK = f'{BRANCH}.neck'
+
+_NORMS = {'norm2q': 'norm2_query', 'norm2kv': 'norm2_context'}
+_ENCODER = {'cls_token': 'extra_tokens', 'pos_embed.pos_embeds': 'positions.weight'}
+_DECODER = {'cls_token': 'cls_token', 'mask_token': 'mask_token', 'pos_embed.pos_embeds': 'positions.weight'}
+_FUSED = {'qkv': ('q_proj', 'k_proj', 'v_proj'), 'kv_proj': ('k_proj', 'v_proj')}
+
+
+def mmmim_names(key: str) -> tuple[str, ...] | None:
+    """Mmmim's names of a key of the layout: several for a fused matrix, whose rows they share; None for others."""
+    side, _, rest = key.partition('.')
+    if side == 'target_encoder':
+        names = mmmim_names(f'encoder.{rest}')
+        return None if names is None else tuple(f'teacher.{name}' for name in names)
+    if side not in ('encoder', 'decoder'):
+        return None
+    root, table = ('backbone', _ENCODER) if side == 'encoder' else (NECK, _DECODER)
+    if rest in table:
+        return (f'{root}.{table[rest]}',)
+    if side == 'encoder' and (match := re.fullmatch(r'embed\.proj\.(weight|bias)', rest)):
+        return (f'{root}.patch_embed.{match[1]}',)
+    if side == 'encoder' and (match := re.fullmatch(r'head\.(linear|norm)(\d+)\.(weight|bias)', rest)):
+        return (f'{root}.projector.{match[1]}s.{match[2]}.{match[3]}',)
+    if side == 'decoder' and (match := re.fullmatch(r'(embed|head)\.(weight|bias)', rest)):
+        return (f'{root}.{"proj" if match[1] == "head" else "embed"}.{match[2]}',)
+    if re.fullmatch(r'norm\.(weight|bias)', rest):
+        return (f'{root}.{rest}',)
+    if match := re.fullmatch(r'(blocks\.\d+)\.(norm\w+|mlp\.fc[12])\.(weight|bias)', rest):
+        return (f'{root}.{match[1]}.{_NORMS.get(match[2], match[2])}.{match[3]}',)
+    if match := re.fullmatch(r'(blocks\.\d+\.(?:self_|cross_)?attn)\.(qkv|q_proj|kv_proj|proj)\.(weight|bias)', rest):
+        return tuple(f'{root}.{match[1]}.{part}.{match[3]}' for part in _FUSED.get(match[2], (match[2],)))
+    return None
+
+
+def _is_patch_embedding(key: str) -> bool:
+    return key.endswith('embed.proj.weight')
+
+
+def adapt(key: str, value: Tensor, channels: int = 3) -> Tensor:
+    """A tensor of the layout in mmmim's shape, before a fused one is divided."""
+    if _is_patch_embedding(key):  # pixels are flattened as (row, column, colour)
+        side = math.isqrt(value.shape[1] // channels)
+        return value.reshape(-1, side, side, channels).permute(0, 3, 1, 2).contiguous()
+    if key.endswith('pos_embed.pos_embeds'):
+        if value[0].any():
+            raise InputError(f'{key}: the first row, the position of CLS, is not zero; in mmmim CLS has no position.')
+        return value[1:].clone()
+    return value[0] if key in ('decoder.cls_token', 'decoder.mask_token') else value
+
+
+def restore(key: str, value: Tensor) -> Tensor:
+    """The inverse of :func:`adapt` for trained tensors and their gradients."""
+    if _is_patch_embedding(key):
+        return value.permute(0, 2, 3, 1).flatten(1)
+    return value.unsqueeze(0) if key in ('decoder.cls_token', 'decoder.mask_token') else value
+
+
+def collect(key: str, values: Mapping[str, Tensor]) -> Tensor | None:
+    """The tensor of the layout that mmmim's tensors make up; None where there is one that ``values`` lacks."""
+    names = mmmim_names(key)
+    if names is None or any(name not in values for name in names):
+        return None
+    return restore(key, torch.cat([values[name] for name in names]))
+
+
+def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') -> dict[str, Tensor]:
+    """Rename and reshape weights.
+
+    Args:
+        weights: ``encoder.*``, and maybe ``target_encoder.*`` and ``decoder.*``.
+        source: Their name, for error messages.
+
+    Returns:
+        Under mmmim's names; the target encoder under ``teacher.``.
+
+    Raises:
+        InputError: Keys that the layout does not have.
+    """
+    if unknown := [key for key in weights if mmmim_names(key) is None]:
+        raise InputError(
+            f'{source}: {len(unknown)} keys are not in the layout of Latent MIM (encoder.*, target_encoder.*, '
+            f'decoder.*), e.g. {", ".join(unknown[:5])}.'
+        )
+    converted: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        names = mmmim_names(key) or ()
+        pieces = adapt(key, value).chunk(len(names))
+        converted |= {name: piece.clone() for name, piece in zip(names, pieces, strict=True)}
+    return converted
+
+
+def model_config(
+    converted: Mapping[str, Tensor],
+    source: str = 'The weights',
+    num_heads: int | None = None,
+    decoder_num_heads: int = 16,
+) -> dict[str, Any]:
+    """The config of the model that converted weights belong to, read off their shapes.
+
+    Args:
+        converted: From :func:`convert_weights`. Without a decoder, the config has the paper's.
+        source: Their name, for error messages.
+        num_heads: Of the encoder, which shapes do not tell; None for heads of 64 channels.
+        decoder_num_heads: Of the decoder.
+
+    Returns:
+        ``dict(type='mmmim.MaskedImageModeling', ...)``.
+
+    Raises:
+        InputError: Weights that every Latent MIM has are missing, heads do not divide a width, or the patches form no
+            square.
+    """
+    needed = ['backbone.patch_embed.weight', 'backbone.positions.weight', 'backbone.extra_tokens']
+    has_decoder = any(key.startswith(NECK) for key in converted)
+    needed += [f'{NECK}.embed.weight', f'{NECK}.proj.weight'] if has_decoder else []
+    if missing := [key for key in needed if key not in converted]:
+        raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of a Latent MIM.")
+    patch, positions = (converted[key] for key in needed[:2])
+    dim, patch_size = patch.shape[0], patch.shape[-1]
+    side = math.isqrt(len(positions))
+    if side**2 != len(positions):
+        raise InputError(f'{source} has positions of {len(positions)} patches, which are no square image.')
+
+    def mlp_ratio(root: str, width: int) -> float:
+        fc1 = converted.get(f'{root}.blocks.0.mlp.fc1.weight')
+        return 4.0 if fc1 is None else fc1.shape[0] / width
+
+    layers = sum(bool(re.fullmatch(r'backbone\.projector\.linears\.\d+\.weight', key)) for key in converted)
+    hidden = [converted[f'backbone.projector.linears.{i}.weight'].shape[0] for i in range(layers)][:-1]
+    decoder_dim = converted[f'{NECK}.embed.weight'].shape[0] if has_decoder else 512
+    return {
+        'type': 'mmmim.MaskedImageModeling',
+        'backbone': {
+            'type': 'mmmim.ViT',
+            'img_size': side * patch_size,
+            'patch_size': patch_size,
+            'in_channels': patch.shape[1],
+            'embed_dim': dim,
+            'depth': count_blocks(converted, 'backbone'),
+            'num_heads': head_count(dim, num_heads, '--num-heads', source),
+            'mlp_ratio': mlp_ratio('backbone', dim),
+            'positions': 'sincos_stretched',
+            'projector_dims': hidden,
+            'init': 'latent_mim',
+        },
+        'branches': {
+            'latent': {
+                'target_generator': {'type': 'mmmim.LatentTarget', 'in_dim': dim, 'sees': 'predicted'},
+                'neck': {
+                    'type': 'mmmim.CrossAttentionDecoder',
+                    'context_dim': dim,
+                    'embed_dim': decoder_dim,
+                    'depth': count_blocks(converted, NECK) if has_decoder else 3,
+                    'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
+                    'mlp_ratio': mlp_ratio(NECK, decoder_dim),
+                    'grid': (side, side),
+                },
+                'head': {
+                    'type': 'mmmim.CombinedHead',
+                    'heads': {
+                        'discrimination': {'type': 'mmmim.PatchDiscriminationHead'},
+                        'similarity': {'type': 'mmmim.SimilarityConstraint'},
+                    },
+                },
+            }
+        },
+        'teacher': ['backbone'],
+    }
+
+
+def convert_checkpoint(
+    checkpoint: Mapping[str, Any], source: str, num_heads: int | None = None, decoder_num_heads: int = 16
+) -> dict[str, Any]:
+    """Convert a training checkpoint of the reference: online encoder, target encoder and decoder.
+
+    Args:
+        checkpoint: What the file holds: weights under ``state_dict``, or weights only, maybe prefixed ``module.``.
+        source: Its name, for error messages.
+        num_heads: As in :func:`model_config`.
+        decoder_num_heads: As in :func:`model_config`.
+
+    Returns:
+        A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`, with the weights of the
+        student and, where the file has them, of the teacher.
+
+    Raises:
+        InputError: Keys that are unknown, missing or of a wrong shape.
+    """
+    table = checkpoint.get('state_dict', checkpoint)
+    weights = {key.removeprefix('module.'): value for key, value in flat_tensors(table, source).items()}
+    converted = convert_weights(weights, source)
+    config = model_config(converted, source, num_heads, decoder_num_heads)
+    parts = {'backbone': config['backbone']}
+    if any(key.startswith('teacher.') for key in converted):
+        parts['teacher.backbone'] = config['backbone']
+    if any(key.startswith(NECK) for key in converted):
+        parts[NECK] = config['branches']['latent']['neck']
+    return checked_checkpoint(converted, config, parts, None, source)

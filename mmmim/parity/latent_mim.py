@@ -1,0 +1,295 @@
+"""Replay of a recorded Latent MIM run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmmim.converters.latent_mim import NECK, collect, convert_weights, model_config
+from mmmim.engine.optim_constructor import parameter_groups
+from mmmim.engine.optim_wrapper import OptimWrapper
+from mmmim.engine.schedules import cosine, warmup_cosine
+from mmmim.models import LatentTarget, MaskedImageModeling
+from mmmim.models.functional import mean_similarity, patch_discrimination
+from mmmim.registry import MODELS
+from mmmim.structures import PatchMask
+from mmmim.utils import InputError
+from mmmim.utils.checkpoint import load_state_dict
+
+from .report import Fixture
+
+#: Weight decay of the recipe: none of what has one axis, of the patch embedding and of the decoder's.
+RULES: dict[str, dict | None] = {
+    'no_decay': {'match': r'bias$|norm\w*\.|norms\.|\.embed\.|patch_embed\.', 'decay_mult': 0.0}
+}
+
+
+def is_input(name: str) -> bool:
+    """Whether a recorded array is read by the replay."""
+    return name in ('images', 'eval/images', 'sched/epoch') or name.startswith(
+        ('sd/', 'draw/', 'traj/row_offset', 'traj/col_offset', 'traj/noise', 'traj/momentum', 'traj/sim_target')
+    )
+
+
+def tolerance(name: str) -> float | None:
+    """Tolerance of a quantity in fp32 on a CPU.
+
+    The gradient of the biases of keys is zero in exact arithmetic, and AdamW turns its rounding into steps: the norms of
+    the biases that hold them agree less well after the trajectory, and nothing else does.
+    """
+    if name.startswith('traj/final_param_norm/') and name.endswith(('qkv.bias', 'kv_proj.bias')):
+        return 1e-2
+    return 1e-4 if name.startswith('traj/') else 1e-5
+
+
+def split(fixture: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays with a value per parameter, as a quantity per parameter."""
+    names = {'grad_norm': 'grad_norm_names', 'traj/final_param_norm': 'param_names'}
+    result = {}
+    for key, array in arrays.items():
+        if key in names:
+            result |= {f'{key}/{n}': value for n, value in zip(fixture.setting(names[key]), array, strict=True)}
+        else:
+            result[key] = array
+    return result
+
+
+def build_model(fixture: Fixture) -> MaskedImageModeling:
+    """The model of the JSON sidecar with the recorded weights.
+
+    Raises:
+        InputError: Weights and sidecar disagree.
+    """
+    weights = {key: torch.from_numpy(value).float() for key, value in fixture.group('sd/').items()}
+    converted = convert_weights(weights, 'The recorded run')
+    settings = fixture.setting('config')
+    config = model_config(converted, 'The recorded run', settings['heads'], settings['dheads'])
+    backbone, branch = config['backbone'], config['branches']['latent']
+    expected = {
+        'grid': branch['neck']['grid'][0],
+        'patch': backbone['patch_size'],
+        'dim': backbone['embed_dim'],
+        'depth': backbone['depth'],
+        'ddim': branch['neck']['embed_dim'],
+        'ddepth': branch['neck']['depth'],
+    }
+    if wrong := {key: value for key, value in expected.items() if settings.get(key, value) != value}:
+        raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
+    heads = branch['head']['heads']
+    heads['discrimination']['temperature'] = settings['tau']
+    heads['similarity'].update(weight=settings['sim_coeff'], target=settings['sim_trg'])
+    channels = backbone['in_channels']
+    config['data_preprocessor'] = {
+        'type': 'mmmim.MIMDataPreprocessor',
+        'mean': [0.0] * channels,
+        'std': [1.0] * channels,
+        'bgr_to_rgb': False,
+    }
+    model = MODELS.build(config)
+    load_state_dict(model, converted, 'the recorded run')
+    return model.train()
+
+
+def mask_of_draws(rows: Tensor, columns: Tensor, noise: Tensor, num_visible: int) -> PatchMask:
+    """Masks from recorded draws.
+
+    Args:
+        rows: Offsets inside the cells, ``[B, h, w]``.
+        columns: The same of columns.
+        noise: ``[B, N]``; the patches with the least are visible, in ascending order, the others predicted.
+        num_visible: V.
+    """
+    order = noise.argsort(dim=1)
+    batch, height, width = rows.shape
+    return PatchMask(
+        visible=order[:, :num_visible],
+        predict=order[:, num_visible:].unsqueeze(1),
+        image_index=torch.arange(batch),
+        grid=(height, width),
+        offsets=torch.stack([rows, columns], dim=-1).flatten(1, 2).long(),
+    )
+
+
+def _mask(fixture: Fixture, prefix: str, step: int | None = None) -> PatchMask:
+    draws = [torch.from_numpy(fixture.array(prefix + name)) for name in ('row_offset', 'col_offset', 'noise')]
+    rows, columns, noise = draws if step is None else (draw[step] for draw in draws)
+    return mask_of_draws(rows, columns, noise, fixture.setting('config.num_vis'))
+
+
+def _tokens(context: Any) -> Tensor:
+    return torch.cat([context.extra, context.visible], dim=1)
+
+
+def _forward(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
+    """Patches, tokens, predictions and losses of one batch, gradients left in the parameters."""
+    branch, teacher = model.branches['latent'], model.teacher
+    assert teacher is not None
+    patches = branch_patches(model, images, mask)
+    context = model.backbone(images, mask, layers=(-1,))
+    with torch.no_grad():
+        seen = teacher.backbone(images, mask.of_predicted, layers=(-1,))
+    targets = model.targets(images, mask, differentiable=False)
+    queries, source = branch.neck.inputs(context, mask)
+    prediction = branch.neck(context, mask)
+    losses = branch.head.loss(prediction, targets['latent'], context)
+    sum(losses.values()).backward()
+    head = branch.head.heads
+    target = targets['latent'].patches
+    standard = LatentTarget(model.backbone.embed_dim, sees='predicted', normalize='standard')
+    standardised = standard(images, mask, teacher, model.backbone).patches
+    teacher.forget()
+    return {
+        'patches_all': patches,
+        'vis_idx': mask.visible,
+        'trg_idx': mask.flat_predict(),
+        'enc_pre_norm': context.hidden[0],
+        'enc_post_norm': model.backbone.norm(context.hidden[0]),
+        'z_vis': _tokens(context),
+        'trg_post_norm': teacher.backbone.norm(seen.hidden[0]),
+        'z_trg': target,
+        'dec_query_init': queries,
+        'dec_kv': source,
+        'dec_block0_out': branch.neck.blocks[0](queries, source),
+        'pred': prediction.patches,
+        'loss_patch_disc': losses['loss'],
+        'loss_sim_pred': losses['loss_similarity_predicted'],
+        'loss_sim_vis': losses['loss_similarity_visible'],
+        'loss_total': sum(losses.values()),
+        'avg_sim_pred': mean_similarity(prediction.patches).mean(),
+        'avg_sim_vis': mean_similarity(context.visible).mean(),
+        'avg_sim_trg': mean_similarity(target).mean(),
+        'loss_variant/no_pred_standardise': patch_discrimination(
+            prediction.patches, target, head['discrimination'].temperature, standardize=False
+        ),
+        'loss_variant/norm_l2': F.mse_loss(prediction.patches, standardised),
+    }
+
+
+def branch_patches(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> Tensor:
+    """All patches as the encoder cuts them, flattened as (row, column, colour): ``[B, N, patch_size**2 * C]``."""
+    size, channels = model.backbone.patch_size, images.shape[1]
+    pixels = MODELS.build(
+        {'type': 'mmmim.PixelTarget', 'patch_size': size, 'normalize': False, 'in_channels': channels}
+    )
+    every = mask.of_all.visible.unsqueeze(1)
+    return pixels(
+        images, PatchMask(mask.visible, every, mask.image_index, mask.grid, mask.offsets), None, pixels
+    ).patches
+
+
+@torch.no_grad()
+def _variants(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
+    """The target encoder on all patches, and the decoder without visual cues."""
+    branch, teacher = model.branches['latent'], model.teacher
+    full = LatentTarget(model.backbone.embed_dim, sees='all')(images, mask, teacher, model.backbone)
+    targets = model.targets(images, mask, differentiable=False)['latent']
+    context = model.backbone(images, mask)
+    computed = {
+        'variant/full_target/z_trg': full.patches,
+        'variant/full_target/loss_total': sum(branch.head.loss(branch.neck(context, mask), full, context).values()),
+    }
+    branch.neck.visual_cues = False
+    prediction = branch.neck(context, mask)
+    branch.neck.visual_cues = True
+    computed['variant/no_cues/pred'] = prediction.patches
+    computed['variant/no_cues/loss_total'] = sum(branch.head.loss(prediction, targets, context).values())
+    return computed
+
+
+@torch.no_grad()
+def _evaluation(model: MaskedImageModeling, images: Tensor) -> dict[str, Any]:
+    """Tokens of whole images, and the feature of the nearest-neighbour evaluation."""
+    context = model.eval().backbone(images, layers=(-1,))
+    model.train()
+    raw = context.hidden[0]
+    return {
+        'eval/pre_norm': raw,
+        'eval/post_norm': model.backbone.norm(raw),
+        'eval/projected': _tokens(context),
+        'eval/knn_feature': F.normalize(raw[:, context.extra.shape[1] :].mean(dim=1), dim=-1),
+    }
+
+
+def _norms(names: list[str], values: Mapping[str, Tensor], missing: float) -> np.ndarray:
+    """Norms of the tensors of the layout, in fp64."""
+    tensors = [collect(name, values) for name in names]
+    return np.array([missing if t is None else t.detach().double().norm().item() for t in tensors])
+
+
+def _trajectory(fixture: Fixture, images: Tensor) -> dict[str, Any]:
+    """Optimiser steps through the training step itself; the teacher moves at the start of each."""
+    model, settings = build_model(fixture), fixture.setting('config')
+    groups = parameter_groups(model, settings['lr'], settings.get('wd', 0.05), RULES)
+    wrapper = OptimWrapper(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True))
+    losses = []
+    assert model.teacher is not None
+    for step, momentum in enumerate(fixture.array('traj/momentum').tolist()):
+        model.teacher.update(model, momentum, wrapper.skipped)
+        model.branches['latent'].head.heads['similarity'].target = float(fixture.array('traj/sim_target')[step])
+        losses.append(model.train_step({'inputs': images, 'mask': _mask(fixture, 'traj/', step)}, wrapper)['loss'])
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return {
+        'traj/loss': torch.stack(losses),
+        'traj/final_param_norm': _norms(fixture.setting('param_names'), weights, float('nan')),
+        'traj/final_target_cls_token': weights['teacher.backbone.extra_tokens'],
+        'traj/final_encoder_cls_token': weights['backbone.extra_tokens'],
+    }
+
+
+def _schedules(fixture: Fixture) -> dict[str, Any]:
+    """The recipe's schedules at fractional epochs of 800, warm-up of 40."""
+    epochs = fixture.array('sched/epoch').tolist()
+    rate = {'start': 0.25, 'base': 1.0, 'final': 0.25, 'warmup_ratio': 40 / 800}
+    return {
+        'sched/lr': np.array([1.5e-4 * 4096 / 256 * warmup_cosine(e, 800, **rate) for e in epochs]),
+        'sched/momentum': np.array([cosine(e, 800, 0.99, 1.0) for e in epochs]),
+        'sched/sim_target': np.array([cosine(e, 800, 0.75, 0.25) for e in epochs]),
+    }
+
+
+def _start(fixture: Fixture) -> dict[str, Any]:
+    """What a model is before it is trained."""
+    config = model_config(
+        convert_weights({k: torch.from_numpy(v) for k, v in fixture.group('sd/').items()}),
+        num_heads=fixture.setting('config.heads'),
+        decoder_num_heads=fixture.setting('config.dheads'),
+    )
+    model = MODELS.build(config)
+    model.init_weights()
+    state = model.state_dict()
+    same = all(torch.equal(value, state[key.removeprefix('teacher.')]) for key, value in state.items())
+    return {'init/target_equals_encoder': int(same), 'init/mask_token_absmax': state[f'{NECK}.mask_token'].abs().max()}
+
+
+def replay(fixture: Fixture) -> dict[str, np.ndarray]:
+    """Compute every quantity of a recorded Latent MIM run.
+
+    Args:
+        fixture: Any run of this layout: other grids, gaps, depths, widths and temperatures.
+
+    Returns:
+        Arrays by the names of the recording.
+
+    Raises:
+        InputError: The recording is incomplete or contradicts itself.
+    """
+    model = build_model(fixture)
+    images, mask = torch.from_numpy(fixture.array('images')).float(), _mask(fixture, 'draw/')
+    computed: dict[str, Any] = _forward(model, images, mask)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    computed['grad_norm'] = _norms(fixture.setting('grad_norm_names'), gradients, -1.0)
+    for name in fixture.group('grad/'):
+        if (gradient := collect(name, gradients)) is not None:
+            computed[f'grad/{name}'] = gradient
+    computed |= _variants(model, images, mask) | _trajectory(fixture, images) | _start(fixture)
+    if 'eval/images' in fixture.arrays:
+        computed |= _evaluation(model, torch.from_numpy(fixture.array('eval/images')).float())
+    if 'sched/epoch' in fixture.arrays:
+        computed |= _schedules(fixture)
+    return {
+        name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        for name, value in computed.items()
+    }
