@@ -1,7 +1,7 @@
 """Replay of recorded runs: do the same weights, batch and draws give the same numbers?
 
-A method's module has ``replay(fixture)``, ``is_input(name)`` and ``tolerance(name)``; where recorded arrays hold several
-quantities, ``split(fixture, arrays)``; where errors are relative to a least scale, ``floor(fixture)``.
+A method's module has ``replay(fixture)``, ``is_input(name)`` and ``tolerance(name)``; where recorded arrays hold
+several quantities, ``split(fixture, arrays)``; where errors are relative to a least scale, ``floor(fixture)``.
 """
 
 from typing import Any
