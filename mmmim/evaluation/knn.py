@@ -50,6 +50,22 @@ def nearest_neighbours(database: Tensor, queries: Tensor, k: int, distance: str 
     return torch.cat(found)
 
 
+def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
+    """Share of samples whose nearest other sample, by cosine, is of their class.
+
+    Nearest neighbours inside one set, as Latent MIM reports them on the validation set (arXiv 2407.15837).
+
+    Args:
+        features: ``[n, D]``, at least 2.
+        labels: ``[n]``.
+    """
+    nearest = nearest_neighbours(features, features, 2)
+    own = torch.arange(len(features), device=features.device)
+    # Of equal samples either may come first.
+    other = torch.where(nearest[:, 0] == own, nearest[:, 1], nearest[:, 0])
+    return float((labels[other] == labels).double().mean())
+
+
 def mode(votes: Tensor, num_classes: int) -> Tensor:
     """The most frequent class of every row, the smallest of several.
 

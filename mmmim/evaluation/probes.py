@@ -111,8 +111,8 @@ def global_features(batches: Iterator[Features], names: tuple[str, ...] | None =
 
     Args:
         batches: Features of consecutive batches.
-        names: 'predicted', 'cls', 'pooled' or 'all' (all patch tokens concatenated); None for the first three. What a
-            model does not have is left out.
+        names: See :meth:`mmmim.models.features.Features.pool`; None for 'predicted', 'cls' and 'pooled'. What a model
+            does not have is left out.
 
     Returns:
         ``[n, D]`` each.
@@ -120,7 +120,7 @@ def global_features(batches: Iterator[Features], names: tuple[str, ...] | None =
     parts: dict[str, list[Tensor]] = {}
     for features in batches:
         for name in names or ('predicted', 'cls', 'pooled'):
-            value = features.patches[-1].flatten(1) if name == 'all' else getattr(features, name)
+            value = features.pool(name)
             if value is not None:
                 parts.setdefault(name, []).append(value.float().cpu())
     return {name: torch.cat(values) for name, values in parts.items()}

@@ -1,5 +1,6 @@
 """Features of encoders."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,8 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmmim.utils import InputError
+
 from .backbones.pretrained import layer_tokens
 from .layers import patch_grid
+
+#: Features of whole images by name, see :meth:`Features.pool`.
+POOLINGS = ('predicted', 'cls', 'pooled', 'pooled_raw', 'max', 'topK', 'all')
+
+
+def check_pooling(name: str) -> None:
+    """Refuse a name that :meth:`Features.pool` does not know.
+
+    Raises:
+        InputError: Naming those that it does.
+    """
+    if (name not in POOLINGS and not re.fullmatch(r'top[1-9]\d*', name)) or name == 'topK':
+        raise InputError(f'There is no feature {name!r}: use one of {", ".join(POOLINGS)} (K a number, e.g. top10).')
 
 
 @dataclass
@@ -24,6 +40,7 @@ class Features:
         cls: CLS token of the last block, the average where there are several, ``[B, D]``; None for models without.
         predicted: Global feature by predictor pooling (CAPI, table 5), ``[B, Dp]``; None for models without one.
         grid: ``(h, w)``.
+        raw: Patch tokens of each layer asked for before the final norm, ``[B, N, D]``.
     """
 
     patches: tuple[Tensor, ...]
@@ -32,6 +49,33 @@ class Features:
     cls: Tensor | None
     predicted: Tensor | None
     grid: tuple[int, int]
+    raw: tuple[Tensor, ...] = ()
+
+    def pool(self, name: str) -> Tensor | None:
+        """One feature for each image.
+
+        Args:
+            name: 'predicted', 'cls' and 'pooled': as the attributes. 'pooled_raw': average of the patch tokens before
+                the final norm. 'max': greatest value over the patches, channel by channel. 'top10' (or another
+                number): average of the 10 greatest (Latent MIM, arXiv 2407.15837, appendix A.2). 'all': all patch
+                tokens concatenated. All but the first three are of the last layer asked for.
+
+        Returns:
+            ``[B, D]`` (``[B, N * D]`` for 'all'), or None where the model has no such feature.
+
+        Raises:
+            InputError: There is no such name.
+        """
+        check_pooling(name)
+        if name in ('predicted', 'cls', 'pooled'):
+            return getattr(self, name)
+        if name == 'pooled_raw':
+            return self.raw[-1].mean(dim=1) if self.raw else None
+        tokens = self.patches[-1]
+        if name == 'all':
+            return tokens.flatten(1)
+        k = 1 if name == 'max' else min(int(name.removeprefix('top')), tokens.shape[1])
+        return tokens.topk(k, dim=1).values.mean(dim=1)
 
     def maps(self) -> tuple[Tensor, ...]:
         """``patches`` as maps ``[B, D, h, w]``."""
@@ -63,6 +107,7 @@ def extract_features(
         cls=last[:, :cls].mean(dim=1) if cls else None,
         predicted=None if predictor is None else predictor.global_feature(context),
         grid=patch_grid(images.shape[-2:], backbone.patch_size),
+        raw=tuple(states[:, extra:] for states in context.hidden[:-1]),
     )
 
 

@@ -1,5 +1,6 @@
 """Replay of a recorded Latent MIM run."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,11 @@ RULES: dict[str, dict | None] = {
     'no_decay': {'match': r'bias$|norm\w*\.|norms\.|\.embed\.|patch_embed\.', 'decay_mult': 0.0}
 }
 
+#: Their keys' part has no gradient: softmax does not see it.
+KEY_BIASES = ('qkv.bias', 'kv_proj.bias')
+#: Without the similarity constraint neither have these: standardised predictions do not change with them.
+LAST_BIASES = ('decoder.norm.bias', 'decoder.head.bias')
+
 
 def is_input(name: str) -> bool:
     """Whether a recorded array is read by the replay."""
@@ -41,28 +47,46 @@ def tolerance(name: str) -> float | None:
     The gradient of the biases of keys is zero in exact arithmetic, and AdamW turns its rounding into steps: after the
     trajectory the norms of the biases that hold them agree less well.
     """
-    if name.startswith('traj/final_param_norm/') and name.endswith(('qkv.bias', 'kv_proj.bias')):
+    if name.startswith('traj/final_param_norm/') and name.endswith(KEY_BIASES):
         return 1e-2
     return 1e-4 if name.startswith('traj/') else 1e-5
 
 
 def floor(fixture: Fixture) -> Callable[[str], float]:
-    """The least scale of errors: of gradients, the largest norm of one.
+    """The least scale of errors.
 
-    The standardisation of predictions removes what the last bias and the last norm of the decoder add to all patches,
-    so nearly all of their gradient cancels; what is left is smaller than the rounding of what cancelled.
+    Of gradients, the largest norm of one: the standardisation of predictions removes what the last bias and the last
+    norm of the decoder add to all patches, so nearly all of their gradient cancels; what is left is smaller than the
+    rounding of what cancelled. Of the constraints ``w * (s - target)**2``, ``w * |s - target|``, which makes the
+    tolerance one of the similarity ``s``. Of biases without a gradient after the trajectory, what makes the tolerance a
+    few times the way that AdamW may have gone.
     """
-    largest = float(fixture.array('grad_norm').max())
-    return lambda name: largest if name.startswith('grad') else 0.0
+    gradients = 'grad_norm' in fixture.arrays or fixture.group('grad/')
+    largest = float(fixture.array('grad_norm').max(initial=0.0)) if gradients else 0.0
+    coefficient = fixture.setting('config.sim_coeff')
+    idle = KEY_BIASES if coefficient else (*KEY_BIASES, *LAST_BIASES)
+
+    def least(name: str) -> float:
+        if name in ('loss_sim_pred', 'loss_sim_vis'):
+            return math.sqrt(abs(float(fixture.array(name)) * coefficient))
+        if name.startswith('traj/final_param_norm/') and name.endswith(idle):
+            way = fixture.setting('config.lr') * len(fixture.array('traj/momentum'))
+            return 3 * way / (tolerance(name) or 1.0)
+        return largest if name.startswith('grad') else 0.0
+
+    return least
 
 
 def split(fixture: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays with a value per parameter, as a quantity per parameter."""
-    names = {'grad_norm': 'grad_norm_names', 'traj/final_param_norm': 'param_names'}
+    keys = {'grad_norm': 'grad_norm_names', 'traj/final_param_norm': 'param_names'}
     result: dict[str, Any] = {}
     for key, array in arrays.items():
-        if key in names:
-            result |= {f'{key}/{n}': value for n, value in zip(fixture.setting(names[key]), array, strict=True)}
+        if key in keys:
+            names = fixture.setting(keys[key])
+            if array.shape != (len(names),):
+                raise InputError(f'{key} has the shape {array.shape}, and {keys[key]} has {len(names)} names.')
+            result |= {f'{key}/{name}': value for name, value in zip(names, array, strict=True)}
         else:
             result[key] = array
     return result
@@ -77,7 +101,10 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
     weights = {key: torch.from_numpy(value).float() for key, value in fixture.group('sd/').items()}
     converted = convert_weights(weights, 'The recorded run')
     settings = fixture.setting('config')
-    config = model_config(converted, 'The recorded run', settings['heads'], settings['dheads'])
+    heads, decoder_heads, temperature, coefficient, similarity = (
+        fixture.setting(f'config.{name}') for name in ('heads', 'dheads', 'tau', 'sim_coeff', 'sim_trg')
+    )
+    config = model_config(converted, 'The recorded run', heads, decoder_heads)
     backbone, branch = config['backbone'], config['branches']['latent']
     expected = {
         'grid': branch['neck']['grid'][0],
@@ -86,12 +113,13 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
         'depth': backbone['depth'],
         'ddim': branch['neck']['embed_dim'],
         'ddepth': branch['neck']['depth'],
+        'mlp_dim': next(iter(backbone['projector_dims']), None),
     }
     if wrong := {key: value for key, value in expected.items() if settings.get(key, value) != value}:
         raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
-    heads = branch['head']['heads']
-    heads['discrimination']['temperature'] = settings['tau']
-    heads['similarity'].update(weight=settings['sim_coeff'], target=settings['sim_trg'])
+    parts = branch['head']['heads']
+    parts['discrimination']['temperature'] = temperature
+    parts['similarity'].update(weight=coefficient, target=similarity)
     channels = backbone['in_channels']
     config['data_preprocessor'] = {
         'type': 'mmmim.MIMDataPreprocessor',
@@ -104,30 +132,43 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
     return model.train()
 
 
-def mask_of_draws(rows: Tensor, columns: Tensor, noise: Tensor, num_visible: int) -> PatchMask:
-    """Masks from recorded draws.
+def _shaped(fixture: Fixture, name: str, *shape: int) -> Tensor:
+    array = fixture.array(name)
+    if array.shape != shape:
+        raise InputError(f'{name} has the shape {array.shape}, {shape} was expected.')
+    return torch.from_numpy(array)
 
-    Args:
-        rows: Offsets inside the cells, ``[B, h, w]``.
-        columns: The same of columns.
-        noise: ``[B, N]``; the patches with the least are visible, in ascending order, the others predicted.
-        num_visible: V.
+
+def _mask(fixture: Fixture, prefix: str, step: int | None = None, steps: tuple[int, ...] = ()) -> PatchMask:
+    """Masks from recorded draws: the patches with the least noise are visible, in ascending order, the others targets.
+
+    Offsets inside the cells are not recorded, or zero, where patches touch each other.
     """
-    order = noise.argsort(dim=1)
-    batch, height, width = rows.shape
+    images, grid, gap = fixture.array('images'), fixture.setting('config.grid'), fixture.setting('config.gap')
+    side, visible = grid * (fixture.setting('config.patch') + gap), fixture.setting('config.num_vis')
+    if images.ndim != 4 or images.shape[2:] != (side, side):
+        raise InputError(f'images has the shape {images.shape}: grid * (patch + gap) is {side} pixels per side.')
+    # With a single target patch there is nothing to tell it from.
+    if not 0 < visible < grid**2 - 1:
+        raise InputError(f'num_vis={visible} of {grid**2} patches: one or more, and all but two at most, are visible.')
+
+    def draw(name: str, *shape: int) -> Tensor:
+        drawn = _shaped(fixture, prefix + name, *steps, len(images), *shape)
+        return drawn if step is None else drawn[step]
+
+    order = draw('noise', grid**2).argsort(dim=1)
+    names = [name for name in ('row_offset', 'col_offset') if gap or prefix + name in fixture.arrays]
+    offsets = [draw(name, grid, grid).long() for name in names]
+    for name, drawn in zip(names, offsets, strict=True):
+        if ((drawn < 0) | (drawn > gap)).any():
+            raise InputError(f'{prefix}{name} has offsets outside of 0 to {gap}, the gap.')
     return PatchMask(
-        visible=order[:, :num_visible],
-        predict=order[:, num_visible:].unsqueeze(1),
-        image_index=torch.arange(batch),
-        grid=(height, width),
-        offsets=torch.stack([rows, columns], dim=-1).flatten(1, 2).long(),
+        visible=order[:, :visible],
+        predict=order[:, visible:].unsqueeze(1),
+        image_index=torch.arange(len(images)),
+        grid=(grid, grid),
+        offsets=torch.stack(offsets, dim=-1).flatten(1, 2) if gap else None,
     )
-
-
-def _mask(fixture: Fixture, prefix: str, step: int | None = None) -> PatchMask:
-    draws = [torch.from_numpy(fixture.array(prefix + name)) for name in ('row_offset', 'col_offset', 'noise')]
-    rows, columns, noise = draws if step is None else (draw[step] for draw in draws)
-    return mask_of_draws(rows, columns, noise, fixture.setting('config.num_vis'))
 
 
 def _tokens(context: Any) -> Tensor:
@@ -230,22 +271,29 @@ def _norms(names: list[str], values: Mapping[str, Tensor], missing: float) -> np
 
 def _trajectory(fixture: Fixture, images: Tensor) -> dict[str, Any]:
     """Optimiser steps through the training step itself; the teacher moves at the start of each."""
-    model, settings = build_model(fixture), fixture.setting('config')
-    groups = parameter_groups(model, settings['lr'], settings.get('wd', 0.05), RULES)
+    model = build_model(fixture)
+    momenta, similarities = fixture.array('traj/momentum'), fixture.array('traj/sim_target')
+    if len(momenta) != len(similarities):
+        raise InputError(f'traj/momentum has {len(momenta)} steps and traj/sim_target {len(similarities)}.')
+    decay = fixture.setting('config').get('wd', 0.05)
+    groups = parameter_groups(model, fixture.setting('config.lr'), decay, RULES)
     wrapper = OptimWrapper(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True))
     losses = []
     assert model.teacher is not None
-    for step, momentum in enumerate(fixture.array('traj/momentum').tolist()):
+    for step, momentum in enumerate(momenta.tolist()):
         model.teacher.update(model, momentum, wrapper.skipped)
-        model.branches['latent'].head.heads['similarity'].target = float(fixture.array('traj/sim_target')[step])
-        losses.append(model.train_step({'inputs': images, 'mask': _mask(fixture, 'traj/', step)}, wrapper)['loss'])
+        model.branches['latent'].head.heads['similarity'].target = float(similarities[step])
+        mask = _mask(fixture, 'traj/', step, momenta.shape)
+        losses.append(model.train_step({'inputs': images, 'mask': mask}, wrapper)['loss'])
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    return {
+    computed = {
         'traj/loss': torch.stack(losses),
-        'traj/final_param_norm': _norms(fixture.setting('param_names'), weights, float('nan')),
         'traj/final_target_cls_token': weights['teacher.backbone.extra_tokens'],
         'traj/final_encoder_cls_token': weights['backbone.extra_tokens'],
     }
+    if 'traj/final_param_norm' in fixture.arrays:
+        computed['traj/final_param_norm'] = _norms(fixture.setting('param_names'), weights, float('nan'))
+    return computed
 
 
 def _schedules(fixture: Fixture) -> dict[str, Any]:
@@ -266,9 +314,7 @@ def _start(fixture: Fixture) -> dict[str, Any]:
         num_heads=fixture.setting('config.heads'),
         decoder_num_heads=fixture.setting('config.dheads'),
     )
-    model = MODELS.build(config)
-    model.init_weights()
-    state = model.state_dict()
+    state = MODELS.build(config).state_dict()
     same = all(torch.equal(value, state[key.removeprefix('teacher.')]) for key, value in state.items())
     return {'init/target_equals_encoder': int(same), 'init/mask_token_absmax': state[f'{NECK}.mask_token'].abs().max()}
 
@@ -289,14 +335,18 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
     images, mask = torch.from_numpy(fixture.array('images')).float(), _mask(fixture, 'draw/')
     computed: dict[str, Any] = _forward(model, images, mask)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    computed['grad_norm'] = _norms(fixture.setting('grad_norm_names'), gradients, -1.0)
+    if 'grad_norm' in fixture.arrays:
+        computed['grad_norm'] = _norms(fixture.setting('grad_norm_names'), gradients, -1.0)
     for name in fixture.group('grad/'):
         if (gradient := collect(name, gradients)) is not None:
             computed[f'grad/{name}'] = gradient
-    computed |= _variants(model, images, mask) | _trajectory(fixture, images) | _start(fixture)
-    if 'eval/images' in fixture.arrays:
+    computed |= _variants(model, images, mask) | _start(fixture)
+    # A recording may lack whole parts, but not what a part of it starts from.
+    if fixture.group('eval/'):
         computed |= _evaluation(model, torch.from_numpy(fixture.array('eval/images')).float())
-    if 'sched/epoch' in fixture.arrays:
+    if fixture.group('traj/'):
+        computed |= _trajectory(fixture, images)
+    if fixture.group('sched/'):
         computed |= _schedules(fixture)
     return {
         name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 import mmmim
 from mmmim.models import PretrainedBackbone
+from mmmim.models.features import extract_features
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
@@ -49,6 +50,46 @@ def test_student_and_teacher_features_of_any_layer_and_resolution(checkpoint):
             torch.testing.assert_close(features.predicted, neck.global_feature(context))
             assert features.maps()[0].shape == (2, DIM, *grid)
             torch.testing.assert_close(features.maps()[0][1, :, 2, 3], features.patches[0][1, 2 * grid[1] + 3])
+
+
+def test_pooling(checkpoint):
+    path, model = checkpoint
+    images = torch.randn(3, 3, 16, 24)
+    context = model.backbone(images, layers=(0, 1))
+    features = mmmim.get_model(path, weights='student')(images, layers=(0, 1))
+    tokens = F.rms_norm(context.hidden[1], (DIM,), eps=1e-5)[:, 4:]
+    ordered = tokens.sort(dim=1, descending=True).values
+    expected = {
+        'pooled': tokens.mean(1),
+        'pooled_raw': context.hidden[1][:, 4:].mean(1),
+        'max': tokens.amax(1),
+        'top1': tokens.amax(1),
+        'top10': ordered[:, :10].mean(1),
+        'top24': tokens.mean(1),
+        'top100': tokens.mean(1),
+        'all': tokens.flatten(1),
+        'predicted': features.predicted,
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(features.pool(name), value, msg=lambda m, name=name: f'{name}: {m}')
+    assert features.pool('cls') is None
+    torch.testing.assert_close(features.raw[0], context.hidden[0][:, 4:])
+    for name in ('top', 'top0', 'topK', 'mean'):
+        with pytest.raises(InputError, match=f"no feature '{name}': use one of predicted, cls"):
+            features.pool(name)
+
+
+def test_features_are_those_before_the_projector():
+    torch.manual_seed(0)
+    backbone = {**capi_config()['backbone'], 'num_cls_tokens': 4, 'num_registers': 0}
+    plain = MODELS.build(backbone)
+    projected = MODELS.build({**backbone, 'projector_dims': (12,)})
+    projected.load_state_dict(plain.state_dict(), strict=False)
+    images = torch.randn(2, 3, 16, 16)
+    one, other = extract_features(plain, images), extract_features(projected, images)
+    for name in ('pooled', 'pooled_raw', 'cls', 'all'):
+        torch.testing.assert_close(one.pool(name), other.pool(name))
+    assert not torch.allclose(plain(images).visible, projected(images).visible)
 
 
 def test_global_feature_is_the_first_predictor_block_at_every_position(checkpoint):

@@ -134,3 +134,29 @@ def test_error_of_a_worker_keeps_its_message():
         next(iter(DataLoader(Packed(), batch_size=2, num_workers=1, collate_fn=collate)))
     assert str(error.value).startswith('patch_size=5 does not divide the image side 28; use 30')
     assert '\n' not in str(error.value)
+
+
+def spaced(**options):
+    return partial(mask_collate, masking=MASKING, patch_size=5, **options)([Packed((28, 42))[i] for i in range(3)])
+
+
+def test_patches_in_cells_that_are_larger():
+    assert spaced(gap=2)['mask'].grid == (4, 6)
+    with_offsets, without = spaced(gap=2)['mask'].offsets, build().__iter__().__next__()['mask'].offsets
+    assert without is None
+    assert with_offsets.shape == (3, 24, 2)
+    assert with_offsets.unique().tolist() == [0, 1]
+    assert spaced(gap=2, inclusive_gap=True)['mask'].offsets.unique().tolist() == [0, 1, 2]
+    # Every image, patch and axis has a draw of its own.
+    flat = with_offsets.float().flatten(1)
+    assert (flat[0] != flat[1]).any()
+    assert (with_offsets[..., 0] != with_offsets[..., 1]).any()
+    with pytest.raises(InputError, match=r'patch_size \+ gap = 8 does not divide the image side 28'):
+        spaced(gap=3)
+
+
+def test_offsets_follow_the_seed_of_the_batch():
+    samples = [{**Packed((28, 42))[i], 'mask_seed': 5} for i in range(2)]
+    one, other = (mask_collate(samples, MASKING, 5, gap=2)['mask'] for _ in range(2))
+    assert torch.equal(one.offsets, other.offsets)
+    assert torch.equal(one.visible, other.visible)

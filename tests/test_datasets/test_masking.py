@@ -235,3 +235,21 @@ def test_interface_carries_target_blocks_and_sizes_shared_over_the_batch():
         assert mask.flat_predict().shape == (16, 4 * mask.predict.shape[2])
         for visible, predict in zip(mask.visible.tolist(), mask.flat_predict().tolist(), strict=True):
             assert not set(visible) & set(predict)
+
+
+def test_a_number_of_visible_patches():
+    rng = torch.Generator().manual_seed(0)
+    for grid in ((14, 14), (5, 7)):
+        mask = UniformMasking(num_visible=20)(3, grid, rng)
+        assert mask.visible.shape == (3, 20)
+        assert mask.predict.shape == (3, 1, grid[0] * grid[1] - 20)
+    # The recipe of Latent MIM: a mask ratio of 0.9 of 196 patches.
+    assert UniformMasking(mask_ratio=0.9)(1, (14, 14), rng).visible.shape == (1, 20)
+    with pytest.raises(InputError, match='either mask_ratio or num_visible'):
+        UniformMasking(mask_ratio=0.9, num_visible=20)
+    with pytest.raises(InputError, match='either mask_ratio or num_visible'):
+        UniformMasking()
+    with pytest.raises(InputError, match='num_visible=0'):
+        UniformMasking(num_visible=0)
+    with pytest.raises(InputError, match='num_visible=16 masks none of the 16 patches'):
+        UniformMasking(num_visible=16)(1, (4, 4), rng)

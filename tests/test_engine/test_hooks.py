@@ -9,7 +9,8 @@ from mmengine.hooks import Hook
 from toy_training import toy_config
 
 from mmmim.engine import Runner
-from mmmim.engine.hooks import CheckpointHook, RuntimeInfoHook
+from mmmim.engine.hooks import CheckpointHook, RuntimeInfoHook, ScheduledValueHook
+from mmmim.utils import InputError
 from mmmim.visualization.curves import draw_curves, read_scalars
 
 REPOSITORY = Path(__file__).parents[2]
@@ -19,6 +20,11 @@ def rows(runner):
     path = os.path.join(runner.log_dir, 'vis_data', 'scalars.json')
     with open(path) as file:
         return [json.loads(line) for line in file]
+
+
+def rows_of(work_dir):
+    (path,) = Path(work_dir).glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def run(work_dir, *hooks, **changes):
@@ -206,3 +212,40 @@ def test_default_runtime_builds(tmp_path):
     assert isinstance(runner.hooks[names.index('CheckpointHook')], CheckpointHook)
     runner.train()
     assert torch.load(tmp_path / 'iter_3.pth', weights_only=True)['meta']['iter'] == 3
+
+
+class SeesValue(Hook):
+    """Keeps what a number of the model was in every step."""
+
+    def __init__(self):
+        self.values = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.values.append(runner.model.constraint.target)
+
+
+def scheduled(tmp_path, name):
+    runner = Runner.from_cfg(toy_config(tmp_path))
+    runner.model.constraint = torch.nn.Module()
+    runner.model.constraint.target = 0.75
+    runner.model.constraint.text = 'no number'
+    runner.register_hook(ScheduledValueHook(name, {'type': 'mmmim.linear', 'start': 1.0, 'final': 0.0}))
+    seen = SeesValue()
+    runner.register_hook(seen)
+    runner.train()
+    return seen.values
+
+
+def test_a_scheduled_value_is_set_before_every_step(tmp_path):
+    values = scheduled(tmp_path, 'constraint.target')
+    assert values == pytest.approx([1 - step / 20 for step in range(20)])
+    logged = [row['target'] for row in rows_of(tmp_path) if 'target' in row]
+    assert logged == pytest.approx(values[4::5])
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'), [('nothing.target', "no part 'nothing'"), ('constraint.text', 'no number')]
+)
+def test_a_value_that_is_none(tmp_path, name, message):
+    with pytest.raises(InputError, match=message):
+        scheduled(tmp_path, name)

@@ -111,7 +111,7 @@ def test_training_is_the_same_with_and_without(images, tmp_path):
 def test_options_that_do_not_exist_are_refused(images, tmp_path):
     from mmmim.engine.hooks import ProbeHook
 
-    with pytest.raises(InputError, match=r"\['patches'\]"):
+    with pytest.raises(InputError, match="no feature 'patches'"):
         ProbeHook(10, linear=('pooled', 'patches'))
     with pytest.raises(InputError, match=r"linear is a list of features: \['pooled'\]"):
         ProbeHook(10, linear='pooled')

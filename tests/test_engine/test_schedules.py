@@ -34,6 +34,15 @@ def test_linear_cosine_and_constant():
     assert build_schedule({'type': 'mmmim.constant', 'value': 0.5})(3, 4) == 0.5
 
 
+def test_warmup_cosine():
+    options = {'type': 'mmmim.warmup_cosine', 'start': 0.25, 'base': 1.0, 'final': 0.25, 'warmup_ratio': 0.2}
+    schedule = build_schedule(options)
+    # The warm-up reaches its end at step 20, and half of the cosine is at step 60.
+    assert [schedule(step, 100) for step in (0, 10, 20, 60)] == pytest.approx([0.25, 0.625, 1.0, 0.625])
+    assert schedule(100, 100) == pytest.approx(0.25)
+    assert build_schedule({'type': 'mmmim.warmup_cosine', 'warmup_ratio': 0.0})(0, 3) == 1.0
+
+
 def test_short_runs_have_no_division_by_zero():
     schedule = build_schedule({'type': 'mmmim.truncated_cosine'})
     assert [schedule(step, 2) for step in range(2)] == pytest.approx([1.0, 0.5 * (1 + math.cos(0.4 * math.pi))])

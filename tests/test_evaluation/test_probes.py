@@ -35,6 +35,16 @@ def test_knn_is_that_of_scikit_learn(distance, k, monkeypatch):
     assert (voted.numpy() == model.predict(queries.double().numpy())).all()
 
 
+def test_nearest_neighbours_inside_one_set():
+    x, y = blobs(120, 6, 4, seed=1)
+    x[7], x[9] = x[3], x[3]  # copies of each other are each other's neighbours
+    cosine = torch.nn.functional.cosine_similarity(x.unsqueeze(0), x.unsqueeze(1), dim=-1)
+    nearest = cosine.fill_diagonal_(-2.0).argmax(dim=1)
+    y[3] = y[7] = y[9]
+    assert knn.leave_one_out_accuracy(x, y) == float((y[nearest] == y).double().mean())
+    assert 0.25 < knn.leave_one_out_accuracy(x, y) < 1
+
+
 def test_ties_of_votes_go_to_the_smallest_class():
     votes = torch.tensor([[3, 1, 1, 3], [2, 2, 0, 4], [4, 3, 2, 1]])
     assert knn.mode(votes, 5).tolist() == [1, 2, 1]

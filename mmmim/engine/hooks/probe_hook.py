@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 
 from mmmim.engine.ddp import bare_model
 from mmmim.evaluation.probes import LabelledImages, quick_scores
-from mmmim.models.features import encoders
+from mmmim.models.features import check_pooling, encoders
 from mmmim.registry import DATASETS, HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import write_text_atomically
@@ -39,7 +39,8 @@ class ProbeHook(Hook):
         interval: Iterations from one table to the next; there is one at the end, too.
         images: At most so many images of each of the two, a random subset that is the same in every run, of at most
             ``images[0] / 20`` classes. They are kept in memory.
-        linear: Features of linear probes: 'predicted', 'cls', 'pooled' or 'all' (all patch tokens concatenated).
+        linear: Features of linear probes, see :meth:`mmmim.models.features.Features.pool`; k-NN scores them too,
+            except 'all'.
         k: Neighbours.
         dense_images: Images of each that dense k-NN uses.
     """
@@ -57,10 +58,8 @@ class ProbeHook(Hook):
     ) -> None:
         if isinstance(linear, str):
             raise InputError(f'ProbeHook: linear is a list of features: [{linear!r}].')
-        if unknown := set(linear) - {'predicted', 'cls', 'pooled', 'all'}:
-            raise InputError(
-                f"ProbeHook: linear has {sorted(unknown)}; features are 'predicted', 'cls', 'pooled', 'all'."
-            )
+        for name in linear:
+            check_pooling(name)
         self.interval = interval
         self.images, self.linear, self.k, self.dense_images = images, tuple(linear), k, dense_images
         self.rows: list[dict[str, float]] = []

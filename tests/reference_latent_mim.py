@@ -1,0 +1,558 @@
+"""A second, naive implementation of Latent MIM's training step, independent of mmmim's.
+
+It exists to make recordings of other sizes than the one in ``tests/data``, for mmmim to replay: nothing here is
+imported from mmmim, and every detail is written the slow and literal way, on tables of weights in the layout of the
+recording (patches cut out one cell at a time, attention as a softmax, all pairs of patches, AdamW as its formula). It
+computes in float64 by default, so that what a comparison shows is the rounding of the other side only.
+
+Everything a wrong implementation would get wrong is a function or a constant of its own: the tests replace one of them
+and expect the recording to be refused.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+BLOCK_EPS, PROJECTOR_EPS = 1e-6, 1e-5
+WEIGHT_DECAY, BETAS, ADAM_EPS = 0.05, (0.9, 0.95), 1e-8
+EPOCHS, WARMUP = 800, 40
+SCHEDULE_EPOCHS = (0.0, 0.5, 10.0, 39.5, 40.0, 100.0, 400.0, 799.0, 799.999)
+FULL_GRADIENTS = (
+    'encoder.cls_token',
+    'decoder.mask_token',
+    'decoder.cls_token',
+    'encoder.norm.weight',
+    'encoder.head.norm2.bias',
+    'decoder.blocks.0.norm2kv.weight',
+    'decoder.head.bias',
+    'encoder.blocks.0.attn.qkv.bias',
+)
+TOY = dict(
+    grid=4,
+    patch=8,
+    gap=4,
+    dim=48,
+    heads=4,
+    depth=2,
+    ddim=32,
+    dheads=4,
+    ddepth=2,
+    mlp_dim=64,
+    tau=0.2,
+    num_vis=4,
+    sim_coeff=0.1,
+    batch=2,
+    mom=0.99,
+    sim_trg=0.75,
+    lr=0.001,
+    steps=3,
+)
+
+
+# ------------------------------------------------------------------------------------------- patches and positions
+
+
+def corner(cell, offset, patch, gap):
+    """First row (or column) of the patch in a cell."""
+    return cell * (patch + gap) + offset
+
+
+def cut(images, patch, gap, rows, columns):
+    """The patch of every cell, raster order, each flattened as (row, column, colour): ``[B, L, patch * patch * 3]``."""
+    batch, height, width = rows.shape
+    result = []
+    for b in range(batch):
+        for i in range(height):
+            for j in range(width):
+                top = corner(i, int(rows[b, i, j]), patch, gap)
+                left = corner(j, int(columns[b, i, j]), patch, gap)
+                square = images[b, :, top : top + patch, left : left + patch]
+                result.append(torch.stack([square[:, y, x] for y in range(patch) for x in range(patch)]).flatten())
+    return torch.stack(result).reshape(batch, height * width, -1)
+
+
+def coordinate(index, grid):
+    """From 0 to ``grid``, both included."""
+    return index / (grid - 1) * grid
+
+
+def position_table(grid, dim):
+    """Zeros for CLS, then a row per cell: ``[1 + L, dim]``."""
+    frequencies = 10000 ** (-4 * torch.arange(dim // 4, dtype=torch.float64) / dim)
+    rows = [torch.zeros(dim, dtype=torch.float64)]
+    for i in range(grid):
+        for j in range(grid):
+            u, v = coordinate(i, grid) * frequencies, coordinate(j, grid) * frequencies
+            rows.append(torch.cat([v.sin(), v.cos(), u.sin(), u.cos()]))
+    return torch.stack(rows)
+
+
+def divide(noise, num_vis):
+    """Visible and target positions of every image."""
+    order = torch.stack([torch.argsort(row) for row in noise])
+    return order[:, :num_vis], order[:, num_vis:]
+
+
+def take(x, index):
+    """``[B, L, D]`` at ``[B, M]``."""
+    return torch.stack([x[b][index[b]] for b in range(len(x))])
+
+
+# ------------------------------------------------------------------------------------------------------- network
+
+
+def linear(w, name, x):
+    out = x @ w[f'{name}.weight'].T
+    return out + w[f'{name}.bias'] if f'{name}.bias' in w else out
+
+
+def layer_norm(w, name, x, eps):
+    centred = x - x.mean(-1, keepdim=True)
+    scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    return scaled * w[f'{name}.weight'] + w[f'{name}.bias']
+
+
+def gelu(x):
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def attend(q, k, v, heads):
+    q, k, v = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (q, k, v))
+    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+    return (weights @ v).transpose(1, 2).flatten(2)
+
+
+def self_attention(w, name, x, heads):
+    q, k, v = linear(w, f'{name}.qkv', x).chunk(3, -1)
+    return linear(w, f'{name}.proj', attend(q, k, v, heads))
+
+
+def cross_attention(w, name, x, source, heads):
+    k, v = linear(w, f'{name}.kv_proj', source).chunk(2, -1)
+    return linear(w, f'{name}.proj', attend(linear(w, f'{name}.q_proj', x), k, v, heads))
+
+
+def mlp(w, name, x):
+    return linear(w, f'{name}.fc2', gelu(linear(w, f'{name}.fc1', x)))
+
+
+def project(w, name, x):
+    for i in range(3):
+        x = layer_norm(w, f'{name}.norm{i}', linear(w, f'{name}.linear{i}', x), PROJECTOR_EPS)
+        if i < 2:
+            x = gelu(x)
+    return x
+
+
+def encode(w, side, c, patches, index):
+    """States of an encoder that sees the patches at ``index``: before the final norm, after it, and projected."""
+    x = linear(w, f'{side}.embed.proj', take(patches, index))
+    table = w[f'{side}.pos_embed.pos_embeds']
+    x = x + torch.stack([table[1:][row] for row in index])
+    cls = w[f'{side}.cls_token'] + table[0]
+    x = torch.cat([cls.expand(len(x), -1, -1), x], 1)
+    for i in range(c['depth']):
+        name = f'{side}.blocks.{i}'
+        x = x + self_attention(w, f'{name}.attn', layer_norm(w, f'{name}.norm1', x, BLOCK_EPS), c['heads'])
+        x = x + mlp(w, f'{name}.mlp', layer_norm(w, f'{name}.norm2', x, BLOCK_EPS))
+    normed = layer_norm(w, f'{side}.norm', x, BLOCK_EPS)
+    return x, normed, project(w, f'{side}.head', normed)
+
+
+def nearness(asked, seen):
+    """How much every query takes of every visible patch: ``[B, Lt, V]``."""
+    return (asked @ seen.transpose(1, 2) * asked.shape[-1] ** -0.5).softmax(-1)
+
+
+def decode(w, c, z_vis, visible, target, cues=True):
+    """Queries and source of the first block, its output, and predictions."""
+    table = w['decoder.pos_embed.pos_embeds']
+    asked = torch.stack([table[1:][row] for row in target])
+    seen = torch.stack([table[1:][row] for row in visible])
+    e = linear(w, 'decoder.embed', z_vis)
+    queries = w['decoder.mask_token'] + asked
+    if cues:
+        queries = queries + nearness(asked, seen) @ e[:, 1:]
+    queries = torch.cat([(w['decoder.cls_token'] + table[0]).expand(len(e), -1, -1), queries], 1)
+    source = e + torch.cat([table[0].expand(len(e), 1, -1), seen], 1)
+    x, states = queries, []
+    for i in range(c['ddepth']):
+        x = decoder_block(w, f'decoder.blocks.{i}', x, source, c['dheads'])
+        states.append(x)
+    return queries, source, states[0], linear(w, 'decoder.head', layer_norm(w, 'decoder.norm', x, BLOCK_EPS))[:, 1:]
+
+
+def decoder_block(w, name, x, source, heads):
+    x = x + self_attention(w, f'{name}.self_attn', layer_norm(w, f'{name}.norm1', x, BLOCK_EPS), heads)
+    own = layer_norm(w, f'{name}.norm2q', x, BLOCK_EPS)
+    other = layer_norm(w, f'{name}.norm2kv', source, BLOCK_EPS)
+    x = x + cross_attention(w, f'{name}.cross_attn', own, other, heads)
+    return x + mlp(w, f'{name}.mlp', layer_norm(w, f'{name}.norm3', x, BLOCK_EPS))
+
+
+# -------------------------------------------------------------------------------------------------------- losses
+
+
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+def standardise_predictions(p):
+    """Per image and channel, over patches."""
+    centred = p - p.mean(1, keepdim=True)
+    std = (centred.square().sum(1, keepdim=True) / (p.shape[1] - 1)).sqrt()
+    return centred / (std + 1e-4)
+
+
+def discriminate(pred, target, tau, standardise=True):
+    if standardise:
+        pred = standardise_predictions(pred)
+    terms = []
+    for p, z in zip(unit(pred), unit(target), strict=True):
+        logits = p @ z.T / tau
+        terms.append((logits.logsumexp(-1) - logits.diagonal()).mean())
+    return 2 * tau * torch.stack(terms).mean()
+
+
+def similarity(x):
+    """Mean over images and pairs, with itself too."""
+    return torch.stack([(unit(tokens) @ unit(tokens).T).mean() for tokens in x]).mean()
+
+
+def constrain(x, coefficient, gamma):
+    return coefficient * (similarity(x) - gamma) ** 2
+
+
+def norm_l2(pred, target):
+    centred = target - target.mean(-1, keepdim=True)
+    variance = centred.square().sum(-1, keepdim=True) / (target.shape[-1] - 1)
+    return (pred - centred / (variance + 1e-6).sqrt()).square().mean()
+
+
+def total_loss(c, pred, target, z_vis, gamma):
+    loss = discriminate(pred, target, c['tau'])
+    if c['sim_coeff'] > 0:
+        loss = loss + constrain(pred, c['sim_coeff'], gamma) + constrain(z_vis[:, 1:], c['sim_coeff'], gamma)
+    return loss
+
+
+# ---------------------------------------------------------------------------------------------------------- step
+
+
+def targets_of(w, c, patches, visible, target, full=False):
+    """The target encoder's normed states, and its projected patches at the targets."""
+    index = torch.cat([visible, target], 1) if full else target
+    with torch.no_grad():
+        _, normed, projected = encode(w, 'target_encoder', c, patches, index)
+    return normed, projected[:, -target.shape[1] :]
+
+
+def forward(w, c, images, draws, gamma):
+    """Every quantity of one forward pass, by its name in a recording."""
+    rows, columns, noise = draws
+    patches = cut(images, c['patch'], c['gap'], rows, columns)
+    visible, target = divide(noise, c['num_vis'])
+    pre, post, z_vis = encode(w, 'encoder', c, patches, visible)
+    trg_normed, z_trg = targets_of(w, c, patches, visible, target)
+    queries, source, block0, pred = decode(w, c, z_vis, visible, target)
+    out = {
+        'patches_all': patches,
+        'vis_idx': visible,
+        'trg_idx': target,
+        'enc_pre_norm': pre,
+        'enc_post_norm': post,
+        'z_vis': z_vis,
+        'trg_post_norm': trg_normed,
+        'z_trg': z_trg,
+        'dec_query_init': queries,
+        'dec_kv': source,
+        'dec_block0_out': block0,
+        'pred': pred,
+        'loss_patch_disc': discriminate(pred, z_trg, c['tau']),
+        'avg_sim_pred': similarity(pred),
+        'avg_sim_vis': similarity(z_vis[:, 1:]),
+        'avg_sim_trg': similarity(z_trg),
+        'loss_total': total_loss(c, pred, z_trg, z_vis, gamma),
+        'loss_variant/no_pred_standardise': discriminate(pred, z_trg, c['tau'], standardise=False),
+        'loss_variant/norm_l2': norm_l2(pred, z_trg),
+    }
+    if c['sim_coeff'] > 0:
+        out['loss_sim_pred'] = constrain(pred, c['sim_coeff'], gamma)
+        out['loss_sim_vis'] = constrain(z_vis[:, 1:], c['sim_coeff'], gamma)
+    with torch.no_grad():
+        _, whole = targets_of(w, c, patches, visible, target, full=True)
+        out['variant/full_target/z_trg'] = whole
+        out['variant/full_target/loss_total'] = total_loss(c, pred, whole, z_vis, gamma)
+        plain = decode(w, c, z_vis, visible, target, cues=False)[-1]
+        out['variant/no_cues/pred'] = plain
+        out['variant/no_cues/loss_total'] = total_loss(c, plain, z_trg, z_vis, gamma)
+    return out
+
+
+def step_loss(w, c, images, draws, gamma):
+    """The loss of a training step alone."""
+    rows, columns, noise = draws
+    patches = cut(images, c['patch'], c['gap'], rows, columns)
+    visible, target = divide(noise, c['num_vis'])
+    z_vis = encode(w, 'encoder', c, patches, visible)[2]
+    z_trg = targets_of(w, c, patches, visible, target)[1]
+    return total_loss(c, decode(w, c, z_vis, visible, target)[-1], z_trg, z_vis, gamma)
+
+
+def evaluate(w, c, images):
+    """Whole images, patches side by side."""
+    none = torch.zeros(len(images), c['grid'], c['grid'], dtype=torch.long)
+    patches = cut(images, c['patch'], 0, none, none)
+    every = torch.arange(c['grid'] ** 2).expand(len(images), -1)
+    pre, post, projected = encode(w, 'encoder', c, patches, every)
+    return {
+        'eval/pre_norm': pre,
+        'eval/post_norm': post,
+        'eval/projected': projected,
+        'eval/knn_feature': unit(pre[:, 1:].mean(1)),
+    }
+
+
+def average(w, momentum):
+    """Move the target encoder."""
+    for name in w:
+        if name.startswith('target_encoder.'):
+            w[name] = momentum * w[name] + (1 - momentum) * w[name.removeprefix('target_')].detach()
+
+
+def is_trained(name):
+    return not name.startswith('target_encoder.') and not name.endswith('pos_embeds')
+
+
+def is_decayed(name, value):
+    return value.ndim > 1 and not any(part in name for part in ('bias', 'norm', 'embed'))
+
+
+def adamw(w, gradients, state, step, lr, weight_decay):
+    """One step, of ``step`` counted from 1."""
+    for name, gradient in gradients.items():
+        first, second = state.get(name, (torch.zeros_like(gradient),) * 2)
+        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
+        second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
+        state[name] = first, second
+        value = w[name].detach()
+        if is_decayed(name, value):
+            value = value * (1 - lr * weight_decay)
+        mean, square = first / (1 - BETAS[0] ** step), second / (1 - BETAS[1] ** step)
+        w[name] = value - lr * mean / (square.sqrt() + ADAM_EPS)
+
+
+def gradients_of(w, loss_function):
+    """Loss and gradients of the trained weights."""
+    for name in w:
+        w[name] = w[name].detach().requires_grad_(is_trained(name))
+    trained = {name: value for name, value in w.items() if value.requires_grad}
+    loss = loss_function(w)
+    return loss.detach(), dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
+
+
+def train(w, c, images, draws, momenta, gammas):
+    """Several steps; ``draws`` have a leading axis of steps. Losses; the weights are changed."""
+    losses, state = [], {}
+    for t, (momentum, gamma) in enumerate(zip(momenta, gammas, strict=True)):
+        average(w, float(momentum))
+        now = tuple(draw[t] for draw in draws)
+        loss, gradients = gradients_of(w, lambda w, now=now, gamma=gamma: step_loss(w, c, images, now, float(gamma)))
+        losses.append(float(loss))
+        adamw(w, gradients, state, t + 1, c['lr'], c.get('wd', WEIGHT_DECAY))
+    return losses
+
+
+def rate(epoch):
+    base = 1.5e-4 * 4096 / 256
+    floor = 0.25 * base
+    if epoch < WARMUP:
+        return floor + (base - floor) * epoch / WARMUP
+    return floor + (base - floor) * 0.5 * (1 + math.cos(math.pi * (epoch - WARMUP) / (EPOCHS - WARMUP)))
+
+
+def momentum_at(progress):
+    return 1 - 0.5 * (1 + math.cos(math.pi * progress)) * (1 - 0.99)
+
+
+def gamma_at(progress):
+    return 0.5 * (1 + math.cos(math.pi * progress)) * (0.75 - 0.25) + 0.25
+
+
+# ----------------------------------------------------------------------------------------------------- recording
+
+
+def table(arrays, dtype):
+    """Recorded weights."""
+    return {key.removeprefix('sd/'): torch.tensor(a).to(dtype) for key, a in arrays.items() if key.startswith('sd/')}
+
+
+def parameter_names(w):
+    return [name for name in w if not name.endswith('pos_embeds')]
+
+
+def draws_of(arrays, prefix, dtype):
+    rows, columns = (torch.tensor(arrays[f'{prefix}{name}_offset']).long() for name in ('row', 'col'))
+    return rows, columns, torch.tensor(arrays[f'{prefix}noise']).to(dtype)
+
+
+def norm(x):
+    return x.double().square().sum().sqrt().item()
+
+
+def replay(arrays, settings, dtype=torch.float64):
+    """Everything a recording holds beside its inputs, computed from its inputs (but ``init/``)."""
+    c, w = settings['config'], table(arrays, dtype)
+    images, draws = torch.tensor(arrays['images']).to(dtype), draws_of(arrays, 'draw/', dtype)
+    names = parameter_names(w)
+    out = {}
+
+    def whole(w):
+        out.update(forward(w, c, images, draws, c['sim_trg']))
+        return out['loss_total']
+
+    _, gradients = gradients_of(w, whole)
+    norms = [norm(gradients[name]) if name in gradients else -1.0 for name in names]
+    out = {name: value.detach().numpy() for name, value in out.items()}
+    out = {name: value.astype(np.int32 if name.endswith('_idx') else np.float32) for name, value in out.items()}
+    out['grad_norm'] = np.array(norms)
+    out.update({f'grad/{name}': gradients[name].numpy().astype(np.float32) for name in FULL_GRADIENTS})
+    with torch.no_grad():
+        evaluated = evaluate(w, c, torch.tensor(arrays['eval/images']).to(dtype))
+    out.update({name: value.numpy().astype(np.float32) for name, value in evaluated.items()})
+
+    draws = draws_of(arrays, 'traj/', dtype)
+    out['traj/loss'] = np.array(train(w, c, images, draws, arrays['traj/momentum'], arrays['traj/sim_target']))
+    out['traj/final_param_norm'] = np.array([norm(w[name]) for name in names])
+    for side, name in (('target', 'target_encoder.cls_token'), ('encoder', 'encoder.cls_token')):
+        out[f'traj/final_{side}_cls_token'] = w[name].detach().numpy().astype(np.float32)
+
+    epochs = [float(epoch) for epoch in arrays['sched/epoch']]
+    out['sched/lr'] = np.array([rate(epoch) for epoch in epochs])
+    out['sched/momentum'] = np.array([momentum_at(epoch / EPOCHS) for epoch in epochs])
+    out['sched/sim_target'] = np.array([gamma_at(epoch / EPOCHS) for epoch in epochs])
+    return out
+
+
+def new_weights(c, generator):
+    """Weights of a model that is not trained yet, in the order of a recording."""
+
+    def xavier(rows, columns):
+        bound = math.sqrt(6 / (rows + columns))
+        return (2 * torch.rand(rows, columns, generator=generator, dtype=torch.float64) - 1) * bound
+
+    def full(name, rows, columns):
+        return {f'{name}.weight': xavier(rows, columns), f'{name}.bias': torch.zeros(rows, dtype=torch.float64)}
+
+    def normed(name, dim):
+        ones = torch.ones(dim, dtype=torch.float64)
+        return {f'{name}.weight': ones, f'{name}.bias': torch.zeros_like(ones)}
+
+    def normal(dim):
+        return 0.02 * torch.randn(1, 1, dim, generator=generator, dtype=torch.float64)
+
+    def two_layers(name, dim):
+        return full(f'{name}.mlp.fc1', 4 * dim, dim) | full(f'{name}.mlp.fc2', dim, 4 * dim)
+
+    dim, ddim, hidden = c['dim'], c['ddim'], c['mlp_dim']
+    w = {'encoder.cls_token': normal(dim)}
+    w |= full('encoder.embed.proj', dim, 3 * c['patch'] ** 2)
+    w['encoder.pos_embed.pos_embeds'] = position_table(c['grid'], dim)
+    for i in range(c['depth']):
+        name = f'encoder.blocks.{i}'
+        w |= normed(f'{name}.norm1', dim) | full(f'{name}.attn.qkv', 3 * dim, dim) | full(f'{name}.attn.proj', dim, dim)
+        w |= normed(f'{name}.norm2', dim) | two_layers(name, dim)
+    w |= normed('encoder.norm', dim)
+    for i, (rows, columns) in enumerate([(hidden, dim), (hidden, hidden), (dim, hidden)]):
+        w[f'encoder.head.linear{i}.weight'] = xavier(rows, columns)
+        w |= normed(f'encoder.head.norm{i}', rows)
+    w |= {f'target_{name}': value.clone() for name, value in w.items()}
+    w |= {'decoder.cls_token': normal(ddim), 'decoder.mask_token': torch.zeros(1, 1, ddim, dtype=torch.float64)}
+    w |= full('decoder.embed', ddim, dim)
+    w['decoder.pos_embed.pos_embeds'] = position_table(c['grid'], ddim)
+    for i in range(c['ddepth']):
+        name = f'decoder.blocks.{i}'
+        w |= normed(f'{name}.norm1', ddim) | full(f'{name}.self_attn.qkv', 3 * ddim, ddim)
+        w |= full(f'{name}.self_attn.proj', ddim, ddim) | normed(f'{name}.norm2q', ddim)
+        w |= normed(f'{name}.norm2kv', ddim) | full(f'{name}.cross_attn.q_proj', ddim, ddim)
+        w |= full(f'{name}.cross_attn.kv_proj', 2 * ddim, ddim) | full(f'{name}.cross_attn.proj', ddim, ddim)
+        w |= normed(f'{name}.norm3', ddim) | two_layers(name, ddim)
+    return w | normed('decoder.norm', ddim) | full('decoder.head', dim, ddim)
+
+
+def random_draws(c, generator, *steps):
+    """Offsets inside the cells, rows first, then columns, then the noise that divides the patches."""
+    shape = (*steps, c['batch'], c['grid'], c['grid'])
+    offsets = []
+    for _ in range(2):  # contiguous patches have no offsets
+        draw = torch.randint(c['gap'], shape, generator=generator) if c['gap'] else torch.zeros(shape)
+        offsets.append(draw.numpy().astype(np.int32))
+    noise = torch.rand(*steps, c['batch'], c['grid'] ** 2, generator=generator)
+    return dict(zip(('row_offset', 'col_offset', 'noise'), (*offsets, noise.numpy()), strict=True))
+
+
+def random_images(batch, side, generator):
+    """Noise and something smooth, so that the patches of an image resemble each other as they do in photographs."""
+    smooth = torch.randn(batch, 3, 3, 3, generator=generator)
+    smooth = torch.nn.functional.interpolate(smooth, (side, side), mode='bilinear')
+    return (0.5 * torch.randn(batch, 3, side, side, generator=generator) + smooth).numpy()
+
+
+def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, dtype=torch.float64, **changes):
+    """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
+
+    Args:
+        path: Of the .npz.
+        seed: Of weights, images and draws.
+        momenta: Of every step of the trajectory.
+        sim_targets: Of every step of the trajectory.
+        noise_std: Of what is added to weights, so that none starts at a constant and no two encoders are equal.
+        dtype: What to compute in; the recording is float32.
+        changes: To :data:`TOY`; also ``wd``, the weight decay.
+
+    Returns:
+        ``path``.
+    """
+    path = Path(path)
+    c = {**TOY, **changes}
+    progress = [t / c['steps'] for t in range(c['steps'])]
+    generator = torch.Generator().manual_seed(seed)
+    w = new_weights(c, generator)
+    same = all(torch.equal(v, w[n.removeprefix('target_')]) for n, v in w.items() if n.startswith('target_encoder.'))
+    arrays = {
+        'init/target_equals_encoder': np.int32(same),
+        'init/mask_token_absmax': np.float32(w['decoder.mask_token'].abs().max()),
+        'images': random_images(c['batch'], c['grid'] * (c['patch'] + c['gap']), generator),
+    }
+    for name, value in w.items():
+        if not name.endswith('pos_embeds'):
+            value = value + noise_std * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        arrays[f'sd/{name}'] = value.numpy().astype(np.float32)
+    arrays |= {f'draw/{name}': draw for name, draw in random_draws(c, generator).items()}
+    arrays['eval/images'] = random_images(c['batch'], c['grid'] * c['patch'], generator)
+    arrays |= {f'traj/{name}': draw for name, draw in random_draws(c, generator, c['steps']).items()}
+    arrays['traj/momentum'] = np.array(momenta or [momentum_at(p) for p in progress])
+    arrays['traj/sim_target'] = np.array(sim_targets or [gamma_at(p) for p in progress])
+    arrays['sched/epoch'] = np.array(SCHEDULE_EPOCHS)
+
+    trained = {name: value for name, value in w.items() if is_trained(name)}
+    settings = {
+        'source': 'tests/reference_latent_mim.py',
+        'seed': seed,
+        'config': c,
+        'device': 'cpu',
+        'dtype': str(dtype).removeprefix('torch.'),
+        'grad_norm_names': parameter_names(w),
+        'param_names': parameter_names(w),
+        'weight_decay_groups': {
+            'no_decay': sorted(name for name, value in trained.items() if not is_decayed(name, value)),
+            'decay': sorted(name for name, value in trained.items() if is_decayed(name, value)),
+        },
+    }
+    arrays.update(replay(arrays, settings, dtype))
+    np.savez(path, **arrays)
+    path.with_suffix('.json').write_text(json.dumps(settings, indent=1))
+    return path
