@@ -1,49 +1,48 @@
 """Recordings of Latent MIM, the given one and others by an independent implementation, replayed by mmmim."""
 
+import copy
 import json
+import runpy
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmmim.converters.latent_mim import mmmim_names
 from mmmim.engine.optim_constructor import parameter_groups
 from mmmim.parity import Fixture, check, latent_mim
+from mmmim.utils import InputError
 from tests import reference_latent_mim as reference
 from tests.paths import ROOT
 
 RECORDED = ROOT / 'tests/data/latentmim_tiny.npz'
 SMALL = dict(grid=3, patch=4, gap=2, dim=16, heads=2, depth=1, ddim=12, dheads=3, ddepth=1, mlp_dim=20, num_vis=3)
 # wd: far more than anybody trains with, so that a wrong parameter group shows in the final norms
-SMALL |= dict(batch=2, steps=2, wd=2.0)
+SMALL |= dict(batch=2, steps=2, wd=2.0, momenta=[0.5, 0.7], sim_targets=[0.7, 0.4])
 SIZES = {
     'grid2': dict(grid=2, num_vis=1, patch=8, batch=3),
     'grid4_gap0': dict(grid=4, gap=0, num_vis=5),
     'grid5_gap1': dict(grid=5, gap=1, num_vis=10),
     'grid6_gap8_patch16': dict(grid=6, gap=8, patch=16, num_vis=4, batch=1),
-    'gap4_patch8': dict(gap=4, patch=8),
-    'gap_larger_than_a_patch': dict(gap=6, patch=4),
+    'gap4': dict(gap=4, ddepth=3),
     'one_head': dict(dim=20, heads=1, ddim=8, dheads=1),
     'many_heads': dict(dim=24, heads=6, ddim=40, dheads=10),
     'decoder_of_the_same_width': dict(dim=16, ddim=16, dheads=4),
     'wide_decoder': dict(dim=8, heads=1, ddim=48, dheads=4, mlp_dim=16),
     'deep': dict(dim=24, depth=4, ddepth=4, mlp_dim=32),
-    'deep_encoder': dict(dim=24, depth=3, mlp_dim=32),
-    'deep_decoder': dict(ddepth=3),
-    'projector_narrow': dict(mlp_dim=12),
-    'projector_wide': dict(mlp_dim=100),
+    'deep_encoder': dict(dim=24, depth=3, ddepth=2, mlp_dim=32),
+    'wide_projector': dict(mlp_dim=100, tau=1.0),
     'low_temperature': dict(tau=0.07),
-    'high_temperature': dict(tau=1.0),
     'no_constraint': dict(sim_coeff=0.0),
     'strong_constraint': dict(sim_coeff=2.0, sim_trg=0.1, sim_targets=[-0.2, 0.9]),
     'one_visible_patch': dict(num_vis=1),
     'three_targets': dict(num_vis=6),
     'one_image': dict(batch=1),
     'five_images': dict(batch=5),
-    'one_step': dict(steps=1, momenta=[0.5]),
-    'five_steps': dict(steps=5, momenta=[0.0, 0.5, 1.0, 0.3, 0.9], lr=3e-4),
+    'one_step': dict(steps=1, momenta=[0.5], sim_targets=[0.5]),
+    'five_steps': dict(steps=5, momenta=[0.0, 0.5, 1.0, 0.3, 0.9], sim_targets=None, lr=3e-4),
     'usual_decay': dict(wd=0.05, lr=3e-3),
-    'no_decay': dict(wd=0.0),
 }
 
 
@@ -136,7 +135,7 @@ def test_sizes(size, tmp_path):
     assert ('loss_sim_pred' in made.arrays) == (size != 'no_constraint')
 
 
-@pytest.mark.parametrize('seed', range(2, 6))
+@pytest.mark.parametrize('seed', range(2, 4))
 def test_seeds(seed, tmp_path):
     assert failures(recording(tmp_path, seed=seed)) == set()
 
@@ -158,9 +157,10 @@ def test_touching_patches_need_no_offsets(tmp_path):
 
 def test_parts_of_a_recording(small):
     """Recordings may lack whole parts."""
-    for prefix in ('eval/', 'traj/', 'sched/', 'grad', 'init/', 'variant/'):
-        arrays = {name: value for name, value in small.arrays.items() if not name.startswith(prefix)}
-        settings = {k: v for k, v in small.settings.items() if not (prefix == 'grad' and k == 'grad_norm_names')}
+    for parts in (('eval/', 'grad', 'init/'), ('sched/', 'traj/', 'variant/')):
+        arrays = {name: value for name, value in small.arrays.items() if not name.startswith(parts)}
+        names = {'grad_norm_names' if 'grad' in parts else 'param_names'}
+        settings = {name: value for name, value in small.settings.items() if name not in names}
         assert failures(Fixture(arrays, settings)) == set()
         assert len(arrays) < len(small.arrays)
 
@@ -180,10 +180,16 @@ def test_parameter_groups_are_the_recorded_ones(recorded):
 # ----------------------------------------------------------------------------------------------- what must not be equal
 
 
-def test_every_quantity_is_compared(small, monkeypatch):
+@pytest.fixture(scope='module')
+def replayed(small):
+    """What mmmim makes of it, computed once."""
+    return latent_mim.replay(small)
+
+
+def test_every_quantity_is_compared(small, replayed, monkeypatch):
     """Ten tolerances off at its largest entry, every quantity is refused, and no other."""
-    rows, computed = check(latent_mim, small)
-    monkeypatch.setattr(latent_mim, 'replay', lambda fixture: computed)
+    monkeypatch.setattr(latent_mim, 'replay', lambda fixture: replayed)
+    rows, _ = check(latent_mim, small)
     floor, places = latent_mim.floor(small), outputs(small)
     assert len(rows) > 150
     for row in rows:
@@ -195,13 +201,8 @@ def test_every_quantity_is_compared(small, monkeypatch):
         assert {r.name for r in check(latent_mim, changed)[0] if r.failed} == {row.name}
 
 
-def colour_first(_):
-    def cut(images, patch, gap, rows, columns):
-        patches = reference_cut(images, patch, gap, rows, columns)
-        return patches.unflatten(-1, (-1, 3)).transpose(-1, -2).flatten(-2)
-
-    reference_cut = _
-    return cut
+def colour_first(cut):
+    return lambda *args: cut(*args).unflatten(-1, (-1, 3)).transpose(-1, -2).flatten(-2)
 
 
 def raw_values(decode):
@@ -232,6 +233,14 @@ def cross_attention_first(_):
 
 def one_more_projection_gelu(project):
     return lambda w, name, x: reference.gelu(project(w, name, x))
+
+
+def all_seen(targets_of):
+    def changed(w, c, patches, visible, target, full=False):
+        normed, projected = targets_of(w, c, patches, visible, target, full=True)
+        return normed[:, : 1 + target.shape[1]], projected
+
+    return changed
 
 
 def over_the_batch(_):
@@ -293,12 +302,7 @@ MISTAKES = {
     ),
     'values_with_positions': ('decode', raw_values, 'dec_query_init', 'pred'),
     'cross_attention_first': ('decoder_block', cross_attention_first, 'dec_block0_out', 'dec_query_init'),
-    'targets_see_all': (
-        'targets_of',
-        lambda f: lambda *args, full=False: f(*args, full=True),
-        'z_trg',
-        'variant/full_target/z_trg',
-    ),
+    'targets_see_all': ('targets_of', all_seen, 'z_trg', 'variant/full_target/z_trg'),
     'not_standardised': (
         'standardise_predictions',
         lambda _: lambda p: p,
@@ -314,7 +318,7 @@ MISTAKES = {
         'pred',
     ),
     'similarity_without_diagonal': ('similarity', without_diagonal, 'avg_sim_trg', 'loss_patch_disc'),
-    'similarity_per_image': ('constrain', per_image, 'loss_sim_pred', 'avg_sim_pred'),
+    'similarity_per_image': ('constrain', per_image, 'loss_sim_vis', 'avg_sim_vis'),
     'biased_variance': (
         'norm_l2',
         lambda _: lambda pred, target: (pred - F.layer_norm(target, target.shape[-1:], eps=1e-6)).square().mean(),
@@ -328,7 +332,7 @@ MISTAKES = {
         'traj/final_target_cls_token',
         'loss_total',
     ),
-    'betas': ('BETAS', lambda _: (0.9, 0.99), f'{NORM}/encoder.norm.weight', 'loss_total'),
+    'betas': ('BETAS', lambda _: (0.5, 0.95), 'traj/final_encoder_cls_token', 'loss_total'),
     'tokens_not_decayed': (
         'is_decayed',
         decayed_where('token', False),
@@ -360,10 +364,11 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('mistake', MISTAKES)
-def test_a_recording_with_a_mistake_fails(mistake, tmp_path, monkeypatch):
+def test_a_recording_with_a_mistake_fails(mistake, small, replayed, monkeypatch):
     name, wrong, differs, equal = MISTAKES[mistake]
     monkeypatch.setattr(reference, name, wrong(getattr(reference, name)))
-    failed = failures(recording(tmp_path))
+    monkeypatch.setattr(latent_mim, 'replay', lambda fixture: replayed)
+    failed = failures(Fixture(small.arrays | reference.replay(small.arrays, small.settings), small.settings))
     assert differs in failed
     assert equal is None or equal not in failed
 
@@ -378,7 +383,7 @@ def test_the_teacher_moves_before_the_targets_are_made(tmp_path, monkeypatch):
 
     monkeypatch.setattr(reference, 'average', lambda w, momentum: momenta.append(momentum))
     monkeypatch.setattr(reference, 'adamw', after)
-    failed = failures(recording(tmp_path, momenta=[0.5, 0.5]))
+    failed = failures(recording(tmp_path))
     assert {'traj/loss', 'traj/final_target_cls_token'} <= failed
     assert 'loss_total' not in failed
 
@@ -416,8 +421,10 @@ def test_what_a_recording_lacks_is_named(small, array, named):
 
 @pytest.mark.parametrize(
     'setting',
-    [f'config.{key}' for key in 'grid patch gap heads dheads tau num_vis sim_coeff sim_trg lr'.split()]
-    + ['config', 'grad_norm_names', 'param_names'],
+    [
+        *(f'config.{key}' for key in ('grid', 'patch', 'gap', 'heads', 'dheads', 'tau', 'num_vis', 'lr')),
+        *('config.sim_coeff', 'config.sim_trg', 'config', 'grad_norm_names', 'param_names'),
+    ],
 )
 def test_settings_that_a_recording_lacks_are_named(small, setting):
     settings = copy.deepcopy(small.settings)
