@@ -1,13 +1,53 @@
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+#: What a package that is installed without the repository brings along, in mmmim/.mim, where `mim` looks for it too.
+RESOURCES = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildWithResources(build_py):
+    """Copies configs and tools into the build, never into the source tree; editable installs read the repository."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._resources():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        resources = [] if self.editable_mode else [str(target) for _, target in self._resources()]
+        return [*super().get_outputs(include_bytecode), *resources]
+
+    def get_source_files(self) -> list[str]:
+        return [*super().get_source_files(), *(str(source.relative_to(ROOT)) for source, _ in self._resources())]
+
+    def _resources(self) -> list[tuple[Path, Path]]:
+        files = [path for name in RESOURCES for path in (ROOT / name, *(ROOT / name).rglob('*'))]
+        folder = Path(self.build_lib) / 'mmmim' / '.mim'
+        return [(path, folder / path.relative_to(ROOT)) for path in sorted(files) if _is_resource(path)]
+
+
+def _is_resource(path: Path) -> bool:
+    return path.is_file() and '__pycache__' not in path.parts and not path.name.startswith('.')
 
 
 def requirements(name: str) -> list[str]:
     lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
+
+
+def build_folder() -> str:
+    """A folder for one build: what an earlier one left in `build` would be packed again, files since removed too."""
+    folder = tempfile.mkdtemp(prefix='mmmim_build_')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 version: dict[str, str] = {}
@@ -26,4 +66,6 @@ setup(
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     extras_require={'tests': requirements('tests')},
+    cmdclass={'build_py': BuildWithResources},
+    options={'build': {'build_base': build_folder()}},
 )

@@ -6,22 +6,22 @@ from pathlib import Path
 from mmengine import Config
 
 from mmmim.utils import InputError
+from mmmim.utils.resources import find_config, resources
 
 from .feature_extractor import FeatureExtractor
 
-_CONFIGS = Path(__file__).parents[2] / 'configs'
-
 
 def list_models(pattern: str = '*') -> list[str]:
-    """Names of the models that have a config in the repository, e.g. ``capi/vitl14``.
+    """Names of the models that have a config, e.g. ``capi/vitl14``; installed packages bring the configs along.
 
     Args:
         pattern: Shell pattern, e.g. ``capi/*``.
 
     Returns:
-        Sorted names. Empty when mmmim is installed without its repository.
+        Sorted names.
     """
-    files = (path.relative_to(_CONFIGS).with_suffix('') for path in _CONFIGS.rglob('*.py'))
+    folder = resources() / 'configs'
+    files = (path.relative_to(folder).with_suffix('') for path in folder.rglob('*.py'))
     names = (path.as_posix() for path in files if path.parts[0] not in ('_base_', 'eval'))
     return sorted(name for name in names if fnmatch(name, pattern))
 
@@ -44,8 +44,8 @@ def get_model(source: str | Path, weights: str = 'auto', device: str = 'cpu') ->
     path = Path(source)
     if path.suffix in ('.pth', '.pt'):
         return FeatureExtractor.from_checkpoint(path, weights).to(device)
-    config = path if path.suffix == '.py' else _CONFIGS / f'{source}.py'
-    if not config.is_file():
+    config = path if path.is_file() else find_config(str(source))
+    if config is None or config.suffix != '.py':
         raise InputError(
             f'{source} is no checkpoint (*.pth), no config file and no model name: mmmim.list_models() has '
             f'{", ".join(list_models()) or "no names here"}.'

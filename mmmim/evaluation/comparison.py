@@ -17,9 +17,11 @@ from typing import Any
 
 from mmmim.utils import InputError
 from mmmim.utils.cli import load_config, merge_cfg_options
+from mmmim.utils.resources import repository, resources
 from mmmim.utils.tables import markdown_table
 
-ROOT = Path(__file__).parents[2]
+#: Where commands run: the repository, or the current folder when mmmim is installed without it.
+ROOT = repository() or Path.cwd()
 
 #: Scores by subset, arm and name, a value per seed.
 Results = dict[str, dict[str, dict[str, list[float]]]]
@@ -69,6 +71,11 @@ class Job:
         return time.perf_counter() - start
 
 
+def _tool(name: str) -> list[str]:
+    # A short path in the repository, since commands stand in logs.
+    return [sys.executable, name if repository() else str(resources() / name)]
+
+
 def _options(options: Mapping[str, Any]) -> list[str]:
     return [f'{key}={value}' for key, value in options.items()]
 
@@ -106,7 +113,7 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
 def _commands(
     options: Mapping[str, Any], subset: str, seed: int, split: str, trained: Path, scores: Path
 ) -> list[list[str]]:
-    score = [sys.executable, 'tools/analysis_tools/score_digit_scenes.py']
+    score = _tool('tools/analysis_tools/score_digit_scenes.py')
     where = ['--subset', subset, '--split', split, '--out', str(scores)]
     if 'pixels' in options:
         return [[*score, '--pixels', str(options['pixels']), *where]]
@@ -114,7 +121,7 @@ def _commands(
     with_changes = ['--cfg-options', *changes] if changes else []
     if not options.get('train', True):
         return [[*score, config, '--seed', str(seed), *where, *with_changes]]
-    train = [sys.executable, 'tools/train.py', config, '--work-dir', str(trained), '--no-validate', '--resume']
+    train = [*_tool('tools/train.py'), config, '--work-dir', str(trained), '--no-validate', '--resume']
     # Its own process reads the images, and what is measured comes after the training.
     train += ['--cfg-options', f'randomness.seed={seed}', 'train_dataloader.num_workers=0']
     train += ['default_hooks.probe=None', 'default_hooks.health=None', *changes]
@@ -122,7 +129,7 @@ def _commands(
     checkpoint = str(trained / f'iter_{iterations}.pth')
     if not options.get('own_test'):
         return [train, [*score, checkpoint, *where]]
-    test = [sys.executable, 'tools/test.py', config, checkpoint, '--work-dir', str(scores.parent), '--out', str(scores)]
+    test = [*_tool('tools/test.py'), config, checkpoint, '--work-dir', str(scores.parent), '--out', str(scores)]
     test += ['--cfg-options', *changes, f'test_dataloader.dataset.dataset.split={split}']
     return [train, test]
 
@@ -158,7 +165,7 @@ def write_configs(spec: Mapping[str, Any], folder: Path) -> None:
     for subset, arms in spec['subsets'].items():
         for arm, options in arms.items():
             if 'config' in options:
-                cfg = load_config(str(ROOT / options['config']))
+                cfg = load_config(str(ROOT / options['config']) if repository() else options['config'])
                 merge_cfg_options(cfg, _options(options.get('options', {})))
                 cfg.dump(folder / f'{subset}_{_file_name(arm)}.py')
 

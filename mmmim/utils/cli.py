@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .errors import InputError
+from .resources import find_config
 
 
 @contextmanager
@@ -73,6 +74,10 @@ def load_config(path: str) -> Any:
 
     Modules that it imports (``custom_imports``) may lie in the current folder, as projects do.
 
+    Args:
+        path: The file. What is not in the current folder may be a config that comes with mmmim, by its path in the
+            repository or its name: ``configs/capi/digits.py`` or ``capi/digits``.
+
     Returns:
         mmengine's ``Config``.
 
@@ -84,8 +89,10 @@ def load_config(path: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
-    if os.path.isdir(path):
+    if os.path.isdir(path) and find_config(path) is None:
         raise InputError(f'{path} is a folder: give a config file inside it.')
+    if not os.path.isfile(path):
+        path = str(find_config(path) or path)
     if not os.path.isfile(path):
         raise InputError(f'The config {path} does not exist (in {os.getcwd()}).{_similar_file(path)}')
     try:

@@ -159,10 +159,9 @@ def _scale_lr(recipe: ScaledRecipe, cfg: Mapping[str, Any], factor: float, rule:
         ratio = factor
         reason = f"x B'/B = {ratio:.4g}, the linear rule (Goyal et al. 2017, arXiv 1706.02677)."
     recipe.change(key, lr, _rounded(lr * ratio, lr), reason)
+    rules = (_get(cfg, 'optim_wrapper.paramwise_cfg.rules') or {}).values()
     multiples = [
-        f'{group["lr_mult"]:g} ({group["match"]})'
-        for group in _get(cfg, 'optim_wrapper.paramwise_cfg.rules') or []
-        if group.get('lr_mult', 1) != 1
+        f'{rule["lr_mult"]:g} ({rule["match"]})' for rule in rules if rule is not None and rule.get('lr_mult', 1) != 1
     ]
     if multiples:
         recipe.notes.append(

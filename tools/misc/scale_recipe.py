@@ -36,9 +36,10 @@ def main() -> None:
     from mmmim.registry import SCHEDULES
     from mmmim.utils import InputError
     from mmmim.utils.cli import load_config
+    from mmmim.utils.resources import find_config
     from mmmim.utils.scale_recipe import render, scale_recipe
 
-    base = os.path.abspath(args.config)
+    base = os.path.abspath(args.config if os.path.isfile(args.config) else find_config(args.config) or args.config)
     if args.out is not None:
         folder = os.path.dirname(os.path.abspath(args.out))
         if not args.out.endswith('.py'):

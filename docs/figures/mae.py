@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Draw MAE: python docs/figures/mae.py [OUT.svg]."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mmmim.visualization.diagrams import Diagram, landscape
+
+OUT = Path(__file__).parents[2] / 'configs/mae/mae.svg'
+GRID = 6
+MASK, TOKEN = '#7b4fa3', '#7fb2e5'
+
+
+def draw() -> Diagram:
+    """The diagram."""
+    page = Diagram(800, 330)
+    pixels, _ = landscape()
+    visible = np.zeros(GRID * GRID, dtype=bool)
+    visible[np.random.default_rng(3).permutation(GRID * GRID)[:9]] = True
+    visible = visible.reshape(GRID, GRID)
+    nothing_hidden = np.zeros((GRID, GRID), dtype=int)
+
+    masked = page.picture(14, 26, 96, pixels, np.where(visible, 0, 1), MASK)
+    page.text(62, 135, 'V visible, M masked')
+    encoder = page.box(146, 44, 96, 60, 'Encoder\nvisible only\nand CLS', 'student')
+    context = page.tokens(276.5, 65, [['#ffffff', *[TOKEN] * 4], [TOKEN] * 5])
+    page.text(299, 92, '[B, V + 1, D]')
+    decoder = page.box(352, 44, 106, 60, 'Decoder\nself-attention\nof all tokens', 'student')
+    queries = page.tokens(391.5, 136, [[MASK] * 3])
+    page.text(405, 157, 'M mask tokens')
+    rows = [[(TOKEN if visible[i, j] else MASK) for j in range(GRID)] for i in range(GRID)]
+    decoded = page.tokens(494, 47, rows)
+    page.text(521, 114, '[B, N, Dp]')
+    loss = page.box(664, 44, 122, 60, 'Loss\nmean square error\nof M patches', 'loss')
+    page.arrow(masked.right, encoder.left)
+    page.arrow(encoder.right, context.left)
+    page.arrow(context.right, decoder.left)
+    page.arrow(queries.top, decoder.bottom)
+    page.arrow(decoder.right, decoded.left)
+    page.arrow(decoded.right, loss.left)
+    page.text(606, 62, 'pixels of M')
+    page.text(606, 88, '[B, M, p·p·3]')
+
+    image = page.picture(14, 172, 96, pixels, nothing_hidden, MASK)
+    page.text(62, 281, 'image, N patches')
+    normalise = page.box(480, 190, 144, 60, 'Targets\npixels of a patch,\nnormalised per patch')
+    page.arrow(image.top, (62, 145))
+    page.text(72, 158, 'mask, uniform', align='left')
+    page.arrow(image.right, normalise.left)
+    page.arrow(normalise.right, (725, 220), loss.bottom)
+    page.text(716, 238, '[B, M, p·p·3]', align='right')
+
+    page.legend(146, 289, {'student': 'trained by the loss', 'plain': 'no parameters', 'loss': 'loss'})
+    page.text(
+        14,
+        313,
+        'B images, N patches of p x p pixels, V visible, M masked, D width of the encoder, Dp of the decoder',
+        align='left',
+    )
+    return page
+
+
+if __name__ == '__main__':
+    draw().save(sys.argv[1] if len(sys.argv) > 1 else OUT)

@@ -1,0 +1,231 @@
+"""Metafiles, pages and recorded results say the same, and name every config."""
+
+import json
+import re
+import statistics
+
+import pytest
+import torch
+import yaml
+from mmengine import Config
+
+import mmmim
+from mmmim.registry import MODELS
+from mmmim.utils import InputError
+from mmmim.utils.metafiles import metafiles, read_measured, read_reported, read_tables, training_data, write_metafile
+from tests.paths import ROOT, run_tool
+
+FILES = sorted(ROOT.glob('configs/**/metafile.yml'))
+CONTENTS = {path: yaml.safe_load(path.read_text()) for path in FILES}
+COLLECTIONS = {entry['Name']: entry for content in CONTENTS.values() for entry in content.get('Collections', [])}
+ENTRIES = {entry['Name']: entry for content in CONTENTS.values() for entry in content['Models']}
+HINT = 'python tools/misc/make_metafiles.py writes them'
+NUMBER = r'\d+(?:\.\d+)?'
+
+
+def tables(path):
+    """Rows of the tables of a page as dicts, read another way than by the code under test."""
+    lines = path.read_text().splitlines()
+    rules = [i for i, line in enumerate(lines) if re.fullmatch(r'\|[-:| ]+\|', line)]
+    for rule in rules:
+        header = [cell.strip() for cell in lines[rule - 1].split('|')[1:-1]]
+        for line in lines[rule + 1 :]:
+            if not line.startswith('|'):
+                break
+            cells = [cell.strip() for cell in line.split('|')[1:-1]]
+            assert len(cells) == len(header), line
+            yield dict(zip(header, cells, strict=True))
+
+
+def config_of(row):
+    """The config beside the page that a row links to."""
+    links = re.findall(r'\]\((\w+\.py)\)', ' '.join(row.values()))
+    return links[0] if links else None
+
+
+def numbers(results, source):
+    return [v for r in results or [] if r['Source'].startswith(source) for v in r['Metrics'].values()]
+
+
+def test_the_index_imports_every_metafile():
+    assert sorted(metafiles(ROOT)) == FILES
+    assert len(FILES) >= 3
+
+
+def test_every_config_is_listed_once():
+    listed = [entry['Name'] for content in CONTENTS.values() for entry in content['Models']]
+    assert sorted(listed) == mmmim.list_models(), HINT
+    for path, content in CONTENTS.items():
+        for entry in content['Models']:
+            assert entry['Config'] == f'configs/{entry["Name"]}.py'
+            assert (ROOT / entry['Config']).parent == path.parent
+            assert (ROOT / entry['Config']).is_file()
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.parent.name)
+def test_pages_link_every_config(path):
+    links = set(re.findall(r'\]\((\w+\.py)\)', path.with_name('README.md').read_text()))
+    assert links == {file.name for file in path.parent.glob('*.py')}
+
+
+def test_collections():
+    assert {entry['In Collection'] for entry in ENTRIES.values()} == set(COLLECTIONS)
+    for collection in COLLECTIONS.values():
+        page = (ROOT / collection['README']).read_text()
+        assert f'> [{collection["Paper"]["Title"]}]({collection["Paper"]["URL"]})' in page
+        assert (ROOT / collection['Code']['URL']).is_file()
+        assert page.startswith(f'# {collection["Name"]}\n')
+
+
+@pytest.mark.parametrize('name', ENTRIES)
+def test_metadata_is_that_of_the_config(name):
+    metadata = ENTRIES[name]['Metadata']
+    cfg = Config.fromfile(ROOT / ENTRIES[name]['Config'])
+    with torch.device('meta'):
+        backbone = MODELS.build(cfg.model.backbone)
+    assert metadata['Parameters'] == sum(p.numel() for p in backbone.parameters()), HINT
+    assert metadata['Trained Parameters'] >= metadata['Parameters']
+    assert (metadata['Iterations'], metadata['Batch Size']) == (cfg.train_cfg.max_iters, cfg.global_batch_size), HINT
+    assert metadata['Training Data'] == training_data(cfg), HINT
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.parent.name)
+def test_reported_numbers_are_those_of_the_page(path):
+    entries = {entry['Config'].rsplit('/', 1)[1]: entry for entry in CONTENTS[path]['Models']}
+    rows = [row for row in tables(path.with_name('README.md')) if any('(reported)' in name for name in row)]
+    assert rows
+    seen = {}
+    for row in rows:
+        config = config_of(row)
+        cells = {name: cell for name, cell in row.items() if name.endswith('(reported)') and cell}
+        if config is not None:
+            seen.setdefault(config, []).append([float(cell) for cell in cells.values()])
+            for result, name in zip(entries[config]['Results'] or [], cells, strict=False):
+                assert name.startswith(result['Dataset'])
+                assert result['Protocol'] in name
+            if 'parameters' in row:
+                assert row['parameters'] == f'{entries[config]["Metadata"]["Parameters"] / 1e6:.1f} M'
+            if 'iterations' in row:
+                assert row['iterations'] == f'{entries[config]["Metadata"]["Iterations"]:,}'.replace(',', ' ')
+    for config, entry in entries.items():
+        for values in seen.get(config, [[]]):
+            assert numbers(entry['Results'], 'reported') == values, f'{config}: {HINT}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.parent.name)
+def test_papers_numbers_say_that_they_were_not_run_here(path):
+    text = path.with_name('README.md').read_text()
+    assert re.search(r'not run here|was run here\.\*\*', text)
+    for row in tables(path.with_name('README.md')):
+        if 'here' in row and any(cell for name, cell in row.items() if name.endswith('(reported)')):
+            assert row['here'] == 'not run here'
+
+
+def test_results_have_a_source_and_no_weights_are_promised():
+    for entry in ENTRIES.values():
+        assert entry['Weights'] is None  # no weights of this project have been published
+        for result in entry['Results'] or []:
+            assert set(result) == {'Task', 'Dataset', 'Metrics', 'Protocol', 'Source'}
+            if result['Source'].startswith('reported'):
+                paper = COLLECTIONS[entry['In Collection']]['Paper']['URL']
+                number = re.fullmatch(r'reported in arXiv ([\d.]+), not run here', result['Source']).group(1)
+                assert entry['In Collection'] != 'CAPI' or paper.endswith(number)
+            else:
+                record = re.fullmatch(r'measured here, \d+ seeds: (\S+)', result['Source']).group(1)
+                assert (ROOT / record).is_file()
+
+
+def percent(values):
+    return f'{100 * statistics.fmean(values):.1f} ± {100 * statistics.stdev(values):.1f}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.parent.name)
+def test_measured_numbers_are_the_recorded_ones(path):
+    records = [json.loads(file.read_text())['results'] for file in ROOT.glob('projects/*/results/results.json')]
+    scores = {
+        'linear, all tokens': 'linear_all',
+        'k-NN, all tokens': 'knn_all',
+        'linear, pooled': 'linear_pooled',
+        'linear mIoU': 'linear_miou',
+        'k-NN mIoU': 'knn_miou',
+    }
+    page = {}
+    for row in tables(path.with_name('README.md')):
+        if 'subset' not in row:
+            assert not any('±' in cell for cell in row.values())
+            continue
+        recorded = [record[row['subset']][row['model']] for record in records if row['subset'] in record]
+        for name in scores.keys() & row.keys():
+            assert row[name] in [percent(arm[scores[name]]) for arm in recorded], (row, name)
+        page[config_of(row), row['subset'], row['model']] = row
+    for entry in CONTENTS[path]['Models']:
+        config = entry['Config'].rsplit('/', 1)[1]
+        if measured := [r for r in entry['Results'] or [] if r['Source'].startswith('measured')]:
+            subset = re.search(r'\((\w+), test split\)', measured[0]['Dataset']).group(1)
+            row = page[config, subset, entry['In Collection']]
+            accuracy, dense = (f'{v[0]} ± {v[1]}' for v in (list(r['Metrics'].values()) for r in measured))
+            assert (accuracy, dense) == (row['linear, all tokens'], row['linear mIoU']), HINT
+            assert row['parameters'] == f'{entry["Metadata"]["Parameters"] / 1e6:.1f} M'
+
+
+@pytest.mark.slow
+def test_metafiles_are_up_to_date():
+    done = run_tool('misc/make_metafiles.py', '--check')
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_metafile_of_a_new_method(tmp_path):
+    folder = tmp_path / 'configs/new/rows'
+    folder.mkdir(parents=True)
+    config = Config.fromfile(ROOT / 'configs/mae/digits.py')
+    for file in (folder / 'a.py', folder.parent / 'b.py'):
+        config.dump(file)
+    table = '| | ADE20K k-NN mIoU (reported) |\n|---|---|\n| [A](a.py) | 12.5 |\n'
+    (folder / 'README.md').write_text(f'Paper: https://arxiv.org/abs/2000.00001\n\n{table}')
+    (folder.parent / 'README.md').write_text('No numbers.\n')
+    (folder / 'metafile.yml').write_text('# Below the other.\nModels:\n')
+    with pytest.raises(InputError, match='has no "Collections:"'):
+        write_metafile(folder / 'metafile.yml', tmp_path)
+    (folder.parent / 'metafile.yml').write_text('Collections:\n  - Name: New\n\nModels:\n  - stale\n')
+    (row,) = yaml.safe_load(write_metafile(folder / 'metafile.yml', tmp_path))['Models']
+    assert (row['Name'], row['In Collection']) == ('new/rows/a', 'New')
+    assert row['Metadata']['Training Data'] == 'DigitScenes (single)'
+    (result,) = row['Results']
+    assert (result['Dataset'], result['Metrics']) == ('ADE20K', {'mIoU': 12.5})
+    assert result['Source'] == 'reported in arXiv 2000.00001, not run here'
+    text = write_metafile(folder.parent / 'metafile.yml', tmp_path)
+    assert text.startswith('Collections:\n  - Name: New\n\nModels:\n  - Name: new/b\n')
+    assert yaml.safe_load(text)['Models'][0]['Results'] is None
+    (folder / 'metafile.yml').write_text('nothing\n')
+    with pytest.raises(InputError, match='has no line "Models:"'):
+        write_metafile(folder / 'metafile.yml', tmp_path)
+
+
+def test_rows_that_disagree_are_refused(tmp_path):
+    head = '| config | ImageNet-1k linear probe (reported) |\n|---|---|\n'
+    (tmp_path / 'a.md').write_text(f'{head}| [x](x.py) | 1.0 |\n\n{head}| [x](x.py) | 1.5 |\n')
+    with pytest.raises(InputError, match=r'a\.md: the rows of x\.py do not agree'):
+        read_reported(tmp_path / 'a.md')
+    (tmp_path / 'b.md').write_text(f'{head}| [x](x.py) | 1.0 |\n| [y](y.py) | |\n| [x](x.py) | 1.0 |\n')
+    (result,) = read_reported(tmp_path / 'b.md').pop('x.py')
+    assert (result['Task'], result['Protocol']) == ('Image Classification', 'linear probe')
+    assert [*read_tables('| a |\n|---|\n| 1 |\n\n| b |\n|:-:|\n| 2 |\n')] == [{'a': '1'}, {'b': '2'}]
+
+
+def test_measured_are_trained_arms_with_the_config_as_it_is(tmp_path):
+    folder = tmp_path / 'projects/p'
+    (folder / 'results').mkdir(parents=True)
+    arms = {
+        'init': {'config': 'c.py', 'train': False},
+        'changed': {'config': 'c.py', 'options': {'a': 1}},
+        'other': {'config': 'd.py'},
+        'mine': {'config': 'c.py'},
+    }
+    (folder / 'spec.py').write_text(f'title = "P"\nsubsets = {{"s": {arms!r}}}\n')
+    assert read_measured('c.py', tmp_path) == []
+    scores = {arm: {'linear_all': [0.1 * i, 0.1 * i + 0.02]} for i, arm in enumerate(arms)}
+    record = {'about': {'split': 'val'}, 'results': {'s': scores}}
+    (folder / 'results/results.json').write_text(json.dumps(record))
+    (result,) = read_measured('c.py', tmp_path)
+    assert (result['Dataset'], result['Metrics']) == ('P (s, val split)', {'Top 1 Accuracy': 31.0, 'Deviation': 1.4})
+    assert result['Source'] == 'measured here, 2 seeds: projects/p/results/results.json'

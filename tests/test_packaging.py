@@ -1,0 +1,163 @@
+"""A wheel brings configs and tools along; the source tree and editable installs stay as they are."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import mmmim
+from mmmim.utils.resources import find_config, repository, resources
+from tests.paths import ROOT
+
+FOLDERS = ('configs', 'docs', 'mmmim', 'projects', 'requirements', 'tests', 'tools')
+
+
+def build(source, kind, out):
+    """Build in a process of its own; returns the file."""
+    out.mkdir(exist_ok=True)
+    code = f'import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])'
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(out)], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (file,) = out.iterdir()
+    return file
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.fixture(scope='module')
+def clone(tmp_path_factory):
+    """A copy of the repository without what git ignores."""
+    folder = tmp_path_factory.mktemp('clone') / 'repository'
+    folder.mkdir()
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def unpacked(clone, tmp_path_factory):
+    """What lies in site-packages after an installation of the wheel that the source distribution makes."""
+    folder = tmp_path_factory.mktemp('wheel')
+    before = files(clone)
+    # What must not be packed, though it lies there.
+    (clone / 'configs/capi/__pycache__').mkdir()
+    (clone / 'configs/capi/__pycache__/a.pyc').touch()
+    (clone / 'tools/.hidden').touch()
+    with tarfile.open(build(clone, 'sdist', folder / 'sdist')) as archive:
+        archive.extractall(folder / 'source', filter='data')
+    (source,) = (folder / 'source').iterdir()
+    assert before <= files(source) | {'.gitignore', '.git', '.readthedocs.yaml', '.pre-commit-config.yaml'}
+    with zipfile.ZipFile(build(source, 'wheel', folder / 'wheel')) as archive:
+        archive.extractall(folder / 'site-packages')
+        for info in archive.infolist():  # as pip does
+            (folder / 'site-packages' / info.filename).chmod(info.external_attr >> 16)
+    left = {name for name in files(source) | files(clone) if 'egg-info' not in name}
+    assert not any(name.startswith(('build/', 'mmmim/.mim')) for name in left)
+    return folder / 'site-packages'
+
+
+def test_contents_of_the_wheel(clone, unpacked):
+    shipped = unpacked / 'mmmim/.mim'
+    expected = {f'{top}/{name}' for top in ('configs', 'tools') for name in files(ROOT / top)}
+    expected = {n for n in expected if '__pycache__' not in n and not Path(n).name.startswith('.')}
+    assert files(shipped) == {*expected, 'model-index.yml'}
+    assert {path.name for path in unpacked.iterdir() if not path.name.endswith('.dist-info')} == {'mmmim'}
+    code = {name for name in files(ROOT / 'mmmim') if name.endswith('.py')}
+    assert {name for name in files(unpacked / 'mmmim') if not name.startswith('.mim/')} >= code
+    (record,) = unpacked.glob('*.dist-info/RECORD')
+    assert 'mmmim/.mim/configs/capi/vitl14.py,sha256=' in record.read_text()
+
+
+def run(unpacked, cwd, *command):
+    """Run Python where the package is installed without its repository."""
+    environment = {**os.environ, 'PYTHONPATH': str(unpacked), 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_models_of_the_wheel(unpacked, tmp_path):
+    # Folders of these names may lie beside any package.
+    (unpacked / 'configs/capi').mkdir(parents=True, exist_ok=True)
+    (unpacked / 'configs/capi/foreign.py').touch()
+    code = (
+        'import json, mmmim, torch; model = mmmim.get_model("mae/digits"); '
+        'print(json.dumps([mmmim.__file__, mmmim.list_models(), list(model(torch.zeros(1, 3, 32, 32)).pooled.shape)]))'
+    )
+    done = run(unpacked, tmp_path, '-c', code)
+    assert done.returncode == 0, done.stderr
+    file, names, shape = json.loads(done.stdout.splitlines()[-1])
+    assert file.startswith(str(unpacked))
+    assert names == mmmim.list_models()
+    assert shape == [1, 96]
+
+
+def test_tools_of_the_wheel(unpacked, tmp_path):
+    tools = unpacked / 'mmmim/.mim/tools'
+    for tool in tools.rglob('*.py'):
+        done = run(unpacked, tmp_path, tool, '--help')
+        assert done.returncode == 0, f'{tool.name}: {done.stderr}'
+    for tool in tools.rglob('*.sh'):
+        assert os.access(tool, os.X_OK)
+    for config in ('capi/digits', 'configs/capi/digits.py'):
+        done = run(unpacked, tmp_path, tools / 'misc/scale_recipe.py', config, '--iters', 400)
+        assert done.returncode == 0, done.stderr
+        assert f'_base_ = {str(unpacked / "mmmim/.mim/configs/capi/digits.py")!r}' in done.stdout
+    done = run(unpacked, tmp_path, tools / 'train.py', 'configs/capi/digit.py')
+    assert (done.returncode, done.stderr.split(' (')[0]) == (
+        2,
+        'error: The config configs/capi/digit.py does not exist',
+    )
+    done = run(unpacked, tmp_path, tools / 'misc/make_metafiles.py', '--check')
+    assert (done.returncode, 'installed without its repository' in done.stderr) == (2, True)
+    assert files(tmp_path) == set()
+
+
+def test_comparisons_run_where_the_user_is(unpacked, tmp_path):
+    code = (
+        'import json, sys; from pathlib import Path; '
+        'from mmmim.evaluation.comparison import ROOT, make_jobs, write_configs; '
+        'spec = {"subsets": {"single": {"a": {"config": "configs/capi/digits.py"}}}}; '
+        'write_configs(spec, Path(sys.argv[1])); '
+        'print(json.dumps([str(ROOT), make_jobs(spec, [0], Path("/nowhere"), "val")[0].commands]))'
+    )
+    done = run(unpacked, tmp_path, '-c', code, tmp_path / 'configs')
+    assert done.returncode == 0, done.stderr
+    folder, commands = json.loads(done.stdout.splitlines()[-1])
+    assert folder == str(tmp_path)
+    assert [Path(command[1]).is_relative_to(unpacked) for command in commands] == [True, True]
+    assert all(Path(command[1]).is_file() for command in commands)
+    assert files(tmp_path / 'configs') == {'single_a.py'}
+
+
+def test_editable_installs_read_the_repository(clone, tmp_path):
+    with zipfile.ZipFile(build(clone, 'editable', tmp_path / 'out')) as archive:
+        assert not any('.mim' in name for name in archive.namelist())
+    assert not (clone / 'mmmim/.mim').exists()
+
+
+def test_where_resources_are(tmp_path):
+    assert repository() == resources() == ROOT
+    package = tmp_path / 'mmmim'
+    (tmp_path / 'configs').mkdir()
+    (tmp_path / 'model-index.yml').touch()
+    assert repository(package) is None
+    assert resources(package) == package / '.mim'
+    (tmp_path / 'setup.py').touch()
+    assert repository(package) == resources(package) == tmp_path
+    assert find_config('capi/digits') == find_config('configs/capi/digits.py') == ROOT / 'configs/capi/digits.py'
+    for name in ('capi', 'configs/capi', 'configs/capi/README.md', '../setup.py', str(ROOT / 'setup.py'), 'capi/none'):
+        assert find_config(name) is None
