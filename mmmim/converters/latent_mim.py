@@ -53,15 +53,29 @@ def _is_patch_embedding(key: str) -> bool:
 
 
 def adapt(key: str, value: Tensor, channels: int = 3) -> Tensor:
-    """A tensor of the layout in mmmim's shape, before a fused one is divided."""
+    """A tensor of the layout in mmmim's shape, before a fused one is divided.
+
+    Raises:
+        InputError: It has no shape that the layout allows.
+    """
     if _is_patch_embedding(key):  # pixels are flattened as (row, column, colour)
-        side = math.isqrt(value.shape[1] // channels)
+        side = math.isqrt(value[0].numel() // channels)
+        _check(key, value, value.shape[1:] == (channels * side**2,), f'[D, {channels} * p * p]')
         return value.reshape(-1, side, side, channels).permute(0, 3, 1, 2).contiguous()
     if key.endswith('pos_embed.pos_embeds'):
+        _check(key, value, value.ndim == 2, '[1 + N, D]')
         if value[0].any():
             raise InputError(f'{key}: the first row, the position of CLS, is not zero; in mmmim CLS has no position.')
         return value[1:].clone()
-    return value[0] if key in ('decoder.cls_token', 'decoder.mask_token') else value
+    if key not in ('decoder.cls_token', 'decoder.mask_token'):
+        return value
+    _check(key, value, value.ndim == 3 and value.shape[:2] == (1, 1), '[1, 1, D]')
+    return value[0]
+
+
+def _check(key: str, value: Tensor, right: bool, shape: str) -> None:
+    if not right:
+        raise InputError(f'{key} has the shape {list(value.shape)}, not {shape}.')
 
 
 def restore(key: str, value: Tensor) -> Tensor:
@@ -90,7 +104,7 @@ def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') 
         Under mmmim's names; the target encoder under ``teacher.``.
 
     Raises:
-        InputError: Keys that the layout does not have.
+        InputError: Keys or shapes that the layout does not have.
     """
     if unknown := [key for key in weights if mmmim_names(key) is None]:
         raise InputError(
@@ -100,7 +114,7 @@ def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') 
     converted: dict[str, Tensor] = {}
     for key, value in weights.items():
         names = mmmim_names(key) or ()
-        pieces = adapt(key, value).chunk(len(names))
+        pieces = adapt(key, value).tensor_split(len(names))
         converted |= {name: piece.clone() for name, piece in zip(names, pieces, strict=True)}
     return converted
 

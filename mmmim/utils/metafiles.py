@@ -16,6 +16,7 @@ from .errors import InputError
 #: Names of data sets, by a part of the folder that a config reads them from.
 _DATA = {
     'imagenet22k': 'ImageNet-22k',
+    'imagenet100': 'ImageNet-100',
     'imagenet': 'ImageNet-1k',
     'places205': 'Places205',
     'lvd142m': 'LVD-142M',

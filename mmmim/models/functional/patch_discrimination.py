@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmim.utils import InputError
+
 
 def patch_discrimination(
     prediction: Tensor, target: Tensor, temperature: float = 0.2, standardize: bool = True, eps: float = 1e-4
@@ -22,7 +24,12 @@ def patch_discrimination(
 
     Returns:
         Scalar; ``2 * temperature * log(M)`` is chance.
+
+    Raises:
+        InputError: There is one patch only.
     """
+    if prediction.shape[1] < 2:
+        raise InputError('Patch discrimination needs at least 2 patches to predict in an image: mask more.')
     with torch.autocast(prediction.device.type, enabled=False):
         prediction, target = prediction.float(), target.float()
         if standardize:
