@@ -10,6 +10,8 @@ def requirements(name: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
 
 
+EXTRAS = {name: requirements(name) for name in ('fast', 'huggingface', 'webdataset')}
+
 version: dict[str, str] = {}
 exec((ROOT / 'mmmim' / 'version.py').read_text(), version)
 
@@ -25,5 +27,9 @@ setup(
     packages=find_packages(include=['mmmim', 'mmmim.*']),
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
-    extras_require={'tests': requirements('tests')},
+    # The tests need all of them, so that none of them is skipped.
+    extras_require={
+        **EXTRAS,
+        'tests': [*requirements('tests'), *(line for lines in EXTRAS.values() for line in lines)],
+    },
 )

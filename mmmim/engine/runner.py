@@ -161,10 +161,22 @@ class Runner(_Runner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """Build a data loader; settings of workers are dropped where ``num_workers`` is 0 (torch refuses them)."""
+        """Build a data loader.
+
+        Settings of workers are dropped where ``num_workers`` is 0 (torch refuses them). Streams have no sampler; they
+        are told the seed and how to go on.
+        """
         if isinstance(dataloader, MutableMapping) and not dataloader.get('num_workers', 0):
             dataloader = {k: v for k, v in dataloader.items() if k not in ('persistent_workers', 'prefetch_factor')}
-        return _Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        from mmmim.datasets.image_stream import connect_stream, is_stream
+
+        if not isinstance(dataloader, MutableMapping) or not is_stream(dataloader['dataset']):
+            return _Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if dataloader.get('sampler') is not None:
+            raise InputError('A stream has an order of its own: set train_dataloader.sampler to None.')
+        loader = _Runner.build_dataloader({**dataloader, 'sampler': None}, seed, diff_rank_seed)
+        connect_stream(loader, None if diff_rank_seed else seed)
+        return loader
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training, by default in ``mmmim.DistributedDataParallel``."""
@@ -273,9 +285,10 @@ class Runner(_Runner):
         meta = checkpoint['meta']
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
         self._resume_seed(meta.get('seed'), filename)
-        dataset_meta = to_plain(getattr(self.train_dataloader.dataset, 'metainfo', None))
-        if to_plain(meta.get('dataset_meta')) != dataset_meta:
-            self.logger.warning(f'The metainfo of the data set differs from that in {filename}.')
+        dataset = self.train_dataloader.dataset
+        if to_plain(meta.get('dataset_meta')) != to_plain(getattr(dataset, 'metainfo', None)):
+            note = getattr(dataset, 'NOT_EXACT', '')
+            self.logger.warning(f'The metainfo of the data set differs from that in {filename}.{note}')
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         self._report_changes(checkpoint.get('mmmim', {}).get('config'), filename)
         try:
@@ -329,10 +342,10 @@ class Runner(_Runner):
             self.logger.warning(f'The seed of {filename}, {seed}, replaces that of the config, {self.seed}.')
         self._randomness_cfg.update(seed=seed)
         self.set_randomness(**self._randomness_cfg)
-        # The loader exists already; its sampler reads the seed when it is asked for the first index.
-        sampler = self.train_dataloader.sampler
-        if hasattr(sampler, 'seed'):
-            sampler.seed = seed
+        # The loader exists already; its sampler, or a stream, reads the seed when it is asked for the first sample.
+        for reader in (self.train_dataloader.sampler, self.train_dataloader.dataset):
+            if 'seed' in vars(reader):
+                reader.seed = seed
 
     def _resume_schedulers(self, saved: Any) -> None:
         self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
