@@ -136,9 +136,10 @@ class CheckpointRunner(_Runner):
         meta = checkpoint['meta']
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
         self._resume_seed(meta.get('seed'), filename)
-        dataset_meta = to_plain(getattr(self.train_dataloader.dataset, 'metainfo', None))
-        if to_plain(meta.get('dataset_meta')) != dataset_meta:
-            self.logger.warning(f'The metainfo of the data set differs from that in {filename}.')
+        dataset = self.train_dataloader.dataset
+        if to_plain(meta.get('dataset_meta')) != to_plain(getattr(dataset, 'metainfo', None)):
+            note = getattr(dataset, 'NOT_EXACT', '')
+            self.logger.warning(f'The metainfo of the data set differs from that in {filename}.{note}')
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         self._report_changes(checkpoint.get('mmmim', {}).get('config'), filename)
         if 'global_batch_size' in meta:
@@ -195,10 +196,10 @@ class CheckpointRunner(_Runner):
             self.logger.warning(f'The seed of {filename}, {seed}, replaces that of the config, {self.seed}.')
         self._randomness_cfg.update(seed=seed)
         self.set_randomness(**self._randomness_cfg)
-        # The loader exists already; its sampler reads the seed when it is asked for the first index.
-        sampler = self.train_dataloader.sampler
-        if hasattr(sampler, 'seed'):
-            sampler.seed = seed
+        # The loader exists already; its sampler, or a stream, reads the seed when it is asked for the first sample.
+        for reader in (self.train_dataloader.sampler, self.train_dataloader.dataset):
+            if 'seed' in vars(reader):
+                reader.seed = seed
 
     def _resume_schedulers(self, saved: Any) -> None:
         self.param_schedulers = self.build_param_scheduler(self.param_schedulers)

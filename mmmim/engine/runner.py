@@ -88,10 +88,25 @@ class Runner(CheckpointRunner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """Build a data loader; settings of workers are dropped where ``num_workers`` is 0 (torch refuses them)."""
+        """Build a data loader.
+
+        Settings of workers are dropped where ``num_workers`` is 0 (torch refuses them). Streams have no sampler; they
+        are told the seed and how to go on.
+
+        Raises:
+            InputError: A sampler is set for a stream.
+        """
+        from mmmim.datasets.image_stream import connect_stream, is_stream
+
         if isinstance(dataloader, MutableMapping) and not dataloader.get('num_workers', 0):
             dataloader = {k: v for k, v in dataloader.items() if k not in ('persistent_workers', 'prefetch_factor')}
-        return CheckpointRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if not isinstance(dataloader, MutableMapping) or not is_stream(dataloader['dataset']):
+            return CheckpointRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if dataloader.get('sampler') is not None:
+            raise InputError('A stream has an order of its own: set train_dataloader.sampler to None.')
+        loader = CheckpointRunner.build_dataloader({**dataloader, 'sampler': None}, seed, diff_rank_seed)
+        connect_stream(loader, None if diff_rank_seed else seed)
+        return loader
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training, by default in ``mmmim.DistributedDataParallel``.
