@@ -50,6 +50,8 @@ def build_folder() -> str:
     return folder
 
 
+EXTRAS = {name: requirements(name) for name in ('fast', 'huggingface', 'webdataset')}
+
 version: dict[str, str] = {}
 exec((ROOT / 'mmmim' / 'version.py').read_text(), version)
 
@@ -65,7 +67,11 @@ setup(
     packages=find_packages(include=['mmmim', 'mmmim.*']),
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
-    extras_require={'tests': requirements('tests')},
     cmdclass={'build_py': BuildWithResources},
     options={'build': {'build_base': build_folder()}},
+    # The tests need all of them, so that none of them is skipped.
+    extras_require={
+        **EXTRAS,
+        'tests': [*requirements('tests'), *(line for lines in EXTRAS.values() for line in lines)],
+    },
 )

@@ -76,9 +76,9 @@ def batch(images=8, seed=0, **mask):
     return {'inputs': torch.randn(images, 3, *size, generator=rng), 'mask': random_mask(images, seed=seed, **mask)}
 
 
-def optim_wrapper(model, lr=1e-3, weight_decay=0.1):
+def optim_wrapper(model, lr=1e-3, weight_decay=0.1, **options):
     """A fused AdamW in the wrapper that skips non-finite steps."""
     from mmmim.engine import OptimWrapper
 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return OptimWrapper(torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True))
+    return OptimWrapper(torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True), **options)

@@ -24,6 +24,10 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 
+# Of several processes. None: data parallelism. 'mmmim.FSDP2Strategy': the model is divided among them, for models that
+# do not fit.
+strategy = dict(type=None)
+
 visualizer = dict(type='mmengine.Visualizer', vis_backends=[dict(type='mmengine.LocalVisBackend')])
 # Means over one logging interval: on a GPU the time of single iterations says little.
 log_processor = dict(type='mmengine.LogProcessor', by_epoch=False, window_size=50)

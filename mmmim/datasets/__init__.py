@@ -2,22 +2,29 @@
 
 from .collate import mask_collate
 from .digit_scenes import DigitScenes
+from .huggingface_stream import HuggingFaceStream
 from .image_folder import ImageFolder
+from .image_stream import ImageStream
 from .masking import BlockMasking, InverseBlockMasking, MaskingStrategy, UniformMasking
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
-from .transforms import LoadImage
+from .transforms import LoadImage, RandomResizedCrop
+from .webdataset_stream import WebDatasetStream
 
 __all__ = [
     'BlockMasking',
     'DigitScenes',
+    'HuggingFaceStream',
     'ImageFolder',
+    'ImageStream',
     'InverseBlockMasking',
     'LoadImage',
     'MaskingStrategy',
     'PositionIndex',
     'PositionSampler',
+    'RandomResizedCrop',
     'SeededDataset',
     'UniformMasking',
+    'WebDatasetStream',
     'mask_collate',
 ]

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from mmmim.registry import DATASETS
+from mmmim.utils import InputError
 
 from .samplers import PositionIndex
 
 
 @contextmanager
-def _global_seeds(seeds: list[int]) -> Iterator[None]:
+def global_seeds(seeds: list[int]) -> Iterator[None]:
     """Seed the global CPU generators of Python, numpy and torch; in the main process only for a while."""
     in_main = get_worker_info() is None
     if in_main:
@@ -46,10 +47,18 @@ class SeededDataset(Dataset):
 
     Args:
         dataset: The data set or its config; its samples are dicts.
+
+    Raises:
+        InputError: The data set is a stream, which has no positions to ask for.
     """
 
     def __init__(self, dataset: dict | Dataset) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if isinstance(self.dataset, IterableDataset):
+            raise InputError(
+                f'{type(self.dataset).__name__} seeds its samples by itself: give it as train_dataloader.dataset, '
+                'without mmmim.SeededDataset'
+            )
 
     def __getattr__(self, name: str) -> Any:
         # Special methods (pickling, torch's __getitems__) must not bypass this class, and `dataset` itself is missing
@@ -66,6 +75,6 @@ class SeededDataset(Dataset):
         """The sample, with its ``mask_seed``."""
         index = index if isinstance(index, PositionIndex) else PositionIndex(index, index % len(self))
         *seeds, mask_seed = np.random.SeedSequence([index.seed, index.position]).generate_state(4).tolist()
-        with _global_seeds(seeds):
+        with global_seeds(seeds):
             sample = self.dataset[int(index)]
         return {**sample, 'mask_seed': mask_seed}

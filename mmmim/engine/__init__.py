@@ -2,6 +2,7 @@
 
 from . import hooks
 from .ddp import DistributedDataParallel
+from .fsdp import FSDP2Strategy, FullyShardedDataParallel
 from .optim_constructor import RuleOptimWrapperConstructor
 from .optim_wrapper import OptimWrapper
 from .runner import Runner
@@ -9,6 +10,8 @@ from .schedules import ScheduleLR
 
 __all__ = [
     'DistributedDataParallel',
+    'FSDP2Strategy',
+    'FullyShardedDataParallel',
     'OptimWrapper',
     'RuleOptimWrapperConstructor',
     'Runner',

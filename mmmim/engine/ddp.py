@@ -1,8 +1,12 @@
 """Data parallelism."""
 
+import datetime
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch.distributed as dist
+from mmengine.dist import is_main_process
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import Tensor, nn
 
@@ -13,6 +17,31 @@ from mmmim.registry import MODEL_WRAPPERS
 def bare_model(runner: Any) -> Any:
     """The model of a runner, without its data-parallel wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def is_sharded(runner: Any) -> bool:
+    """Whether parameters are divided among the processes, so that every forward pass is a collective operation."""
+    return hasattr(runner.model, 'gathered')
+
+
+def gathered(runner: Any) -> AbstractContextManager[None]:
+    """For calling parts of the model without gradients, by the processes that :func:`takes_part` names."""
+    return runner.model.gathered() if is_sharded(runner) else nullcontext()
+
+
+def takes_part(runner: Any) -> bool:
+    """Whether this process takes part in forward passes whose results only the first process uses."""
+    return is_main_process() or is_sharded(runner)
+
+
+def init_process_group_on_cpu(timeout: float | None = None) -> None:
+    """Join the processes of torchrun with gloo; mmengine's function sets a GPU before it looks for one.
+
+    Args:
+        timeout: Seconds that a process waits for the others; None: torch's default.
+    """
+    if not dist.is_initialized():
+        dist.init_process_group('gloo', timeout=None if timeout is None else datetime.timedelta(seconds=timeout))
 
 
 @MODEL_WRAPPERS.register_module()

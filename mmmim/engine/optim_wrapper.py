@@ -61,6 +61,8 @@ class OptimWrapper(_OptimWrapper):
         """Clip, then step unless a gradient is not finite."""
         gradients = [p.grad for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        if hasattr(norm, 'full_tensor'):  # of gradients that are divided among processes
+            norm = norm.full_tensor()
         # Ranks hold the same averaged gradients, but a rank must never step alone.
         skipped = (~torch.isfinite(norm)).float()
         all_reduce(skipped, op='max')

@@ -2,95 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
+import inspect
 import logging
 import os
-import re
-import time
-from collections import OrderedDict
-from collections.abc import Iterator, MutableMapping
-from pathlib import Path
+from collections.abc import MutableMapping
 from typing import Any
 
-import mmengine
 import torch
 import torch.distributed as dist
 from mmengine.device import get_device
-from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner as _Runner
-from mmengine.runner import weights_to_cpu
 from torch import nn
 
-import mmmim
-from mmmim.engine.ddp import bare_model
-from mmmim.registry import RUNNERS
+from mmmim.engine.batch_size import apply_global_batch_size, check_micro_batches
+from mmmim.engine.checkpointing import CheckpointRunner
+from mmmim.engine.ddp import init_process_group_on_cpu
+from mmmim.engine.fsdp import FSDP2Strategy
+from mmmim.registry import RUNNERS, STRATEGIES
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import (
-    find_latest_checkpoint,
-    load_checkpoint_file,
-    load_state_dict,
-    save_checkpoint_file,
-    to_plain,
-)
-
-
-def apply_global_batch_size(cfg: MutableMapping[str, Any], world_size: int, rank: int = 0) -> None:
-    """Set the batch size of a process from ``cfg['global_batch_size']``, images per optimiser step over all processes.
-
-    Where the number of processes does not divide it, the first processes have an image more;
-    :class:`~mmmim.models.MaskedImageModeling` weighs their gradients accordingly.
-
-    Args:
-        cfg: Has ``train_dataloader`` (a dict, changed in place) and maybe ``global_batch_size``.
-        world_size: Number of processes.
-        rank: This process.
-
-    Raises:
-        InputError: There are fewer images than processes, or ``train_dataloader.batch_size`` says something else.
-    """
-    total, loader = cfg.get('global_batch_size'), cfg.get('train_dataloader')
-    if total is None or not isinstance(loader, MutableMapping):
-        return
-    if not isinstance(total, int):
-        raise InputError(f'global_batch_size must be a whole number of images, not {total!r}.')
-    if total < world_size:
-        raise InputError(f'global_batch_size={total} is less than an image for each of {world_size} processes (GPUs).')
-    own = total // world_size + (rank < total % world_size)
-    if loader.get('batch_size') not in (None, own):
-        raise InputError(
-            f'global_batch_size={total} means {own} images on process {rank} of {world_size}, but '
-            f'train_dataloader.batch_size is {loader["batch_size"]}: set one of the two to None.'
-        )
-    loader['batch_size'] = own
-
-
-#: Where the settings are that decide about the weights that come out of a training, and those among them that do not.
-_TRAINING_KEYS = (
-    'model',
-    'train_dataloader',
-    'global_batch_size',
-    'train_cfg',
-    'optim_wrapper',
-    'param_scheduler',
-    'default_hooks',
-)
-_NOT_ABOUT_WEIGHTS = re.compile(
-    r'train_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)$|train_cfg\.val_'
-    r'|default_hooks\.(logger|checkpoint|timer|runtime_info)\.'
-)
-
-
-def _leaves(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested dicts and lists."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else None
-    if items is None:
-        yield prefix.rstrip('.'), node
-    else:
-        for key, value in items:
-            yield from _leaves(value, f'{prefix}{key}.')
 
 
 class _ShortMessages(logging.Filter):
@@ -104,7 +34,7 @@ class _ShortMessages(logging.Filter):
 
 
 @RUNNERS.register_module()
-class Runner(_Runner):
+class Runner(CheckpointRunner):
     """mmengine's runner, with these differences.
 
     - Checkpoints hold tensors and plain data only, are written atomically and read with ``weights_only=True``.
@@ -114,20 +44,17 @@ class Runner(_Runner):
     - ``resume='auto'`` resumes the latest checkpoint of the work folder and uses ``load_from`` where there is none.
     - ``global_batch_size`` in the config sets the batch size of a process, see :func:`apply_global_batch_size`.
     - Distributed training runs on CPUs as well (gloo).
+    - ``strategy=dict(type='mmmim.FSDP2Strategy')`` in the config divides the model among the processes.
     """
 
-    optim_wrapper: Any
-    param_schedulers: Any
-    _left_out_reported = False
+    model: Any
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set up processes, and the batch size of each."""
         if self._launcher == 'pytorch' and not dist.is_initialized():
             self._check_local_rank()
             if get_device() == 'cpu':
-                # mmengine calls torch.cuda.set_device before it looks for a device.
-                timeout = env_cfg.get('dist_cfg', {}).get('timeout')
-                dist.init_process_group('gloo', timeout=timeout and datetime.timedelta(seconds=timeout))
+                init_process_group_on_cpu(env_cfg.get('dist_cfg', {}).get('timeout'))
         super().setup_env(env_cfg)
         total = self.cfg.get('global_batch_size')
         apply_global_batch_size(
@@ -161,13 +88,34 @@ class Runner(_Runner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """Build a data loader; settings of workers are dropped where ``num_workers`` is 0 (torch refuses them)."""
+        """Build a data loader.
+
+        Settings of workers are dropped where ``num_workers`` is 0 (torch refuses them). Streams have no sampler; they
+        are told the seed and how to go on.
+
+        Raises:
+            InputError: A sampler is set for a stream.
+        """
+        from mmmim.datasets.image_stream import connect_stream, is_stream
+
         if isinstance(dataloader, MutableMapping) and not dataloader.get('num_workers', 0):
             dataloader = {k: v for k, v in dataloader.items() if k not in ('persistent_workers', 'prefetch_factor')}
-        return _Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if not isinstance(dataloader, MutableMapping) or not is_stream(dataloader['dataset']):
+            return CheckpointRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if dataloader.get('sampler') is not None:
+            raise InputError('A stream has an order of its own: set train_dataloader.sampler to None.')
+        loader = CheckpointRunner.build_dataloader({**dataloader, 'sampler': None}, seed, diff_rank_seed)
+        connect_stream(loader, None if diff_rank_seed else seed)
+        return loader
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap the model for distributed training, by default in ``mmmim.DistributedDataParallel``."""
+        """Wrap the model for distributed training, by default in ``mmmim.DistributedDataParallel``.
+
+        A strategy wraps it later, when its weights are initialised.
+        """
+        if self.distributed and self._strategy_cfg():
+            self.strategy = self._build_strategy(**self._strategy_cfg())
+            return model
         if self.distributed and not is_model_wrapper(model):
             if model_wrapper_cfg is None:
                 model_wrapper_cfg = {
@@ -178,245 +126,58 @@ class Runner(_Runner):
                 model_wrapper_cfg = {'device_ids': None, **model_wrapper_cfg}
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def train(self) -> nn.Module:
+        """Train.
+
+        Raises:
+            InputError: A strategy is set and there are no processes to divide the model among.
+        """
+        if self._strategy_cfg() and not self.distributed:
+            raise InputError(
+                f'strategy.type={self._strategy_cfg()["type"]!r} divides the model among processes: start them with '
+                'tools/dist_train.sh CONFIG GPUS, or set strategy.type=None.'
+            )
+        return super().train()
+
+    def _strategy_cfg(self) -> dict[str, Any]:
+        """``strategy`` of the config; empty where it has no type."""
+        strategy = self.cfg.get('strategy')
+        return dict(strategy) if strategy and strategy.get('type') else {}
+
+    def _build_strategy(self, type: Any, **options: Any) -> FSDP2Strategy:
+        kind = STRATEGIES.get(type) if isinstance(type, str) else type
+        if kind is None or not issubclass(kind, FSDP2Strategy):
+            raise InputError(
+                f"strategy.type is {type!r}: it must be 'mmmim.FSDP2Strategy', or None for data parallelism."
+            )
+        known = [name for name in inspect.signature(kind).parameters if name != 'kwargs']
+        if unknown := sorted(set(options) - set(known)):
+            raise InputError(f'strategy has {", ".join(unknown)}: options of {type} are {", ".join(known)}.')
+        return kind.of_runner(self, **options)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the optimiser; where a strategy divides the parameters, of the divided ones."""
+        if self.strategy is None:
+            return super().build_optim_wrapper(optim_wrapper)
+        if not is_model_wrapper(self.model):
+            # mmengine's runner makes the optimiser first; here the order is that of the strategies of mmengine.
+            super()._init_model_weights()
+            self._divide()
+        self.strategy.optim_wrapper = self.strategy.build_optim_wrapper(optim_wrapper, self.model)
+        return self.strategy.optim_wrapper
+
+    def _init_model_weights(self) -> None:
+        if self.strategy is None:
+            super()._init_model_weights()
+
+    def _divide(self) -> None:
+        """Let the strategy divide the model, unless it has."""
+        if self.strategy is not None and not is_model_wrapper(self.model):
+            micro_batch_size = getattr(self.model, 'micro_batch_size', None)
+            check_micro_batches(self.cfg.get('global_batch_size'), micro_batch_size, self.world_size)
+            self.model = self.strategy.wrap(self.model)
+
     def load_or_resume(self) -> None:
         """Load weights or resume training, once."""
-        if self._has_loaded:
-            return
-        checkpoint = self._load_from
-        if self._resume == 'auto' or (self._resume and checkpoint is None):
-            latest = find_latest_checkpoint(self.work_dir)
-            if latest is not None:
-                try:
-                    self.resume(latest)
-                except InputError as error:
-                    others = sorted(path.name for path in Path(self.work_dir).glob('*.pth') if str(path) != latest)
-                    if not others:
-                        raise
-                    raise InputError(
-                        f'{error} Other checkpoints in {self.work_dir}: {", ".join(others)} (--resume PATH).'
-                    ) from error
-                return
-            self.logger.info(f'Nothing to resume in {self.work_dir}: training starts fresh.')
-        elif self._resume:
-            self.resume(checkpoint)
-            return
-        elif os.path.isfile(os.path.join(self.work_dir, 'last_checkpoint')):
-            self.logger.warning(
-                f'{self.work_dir} holds checkpoints of an earlier training, and this one starts fresh: use --resume to '
-                'continue it, or another --work-dir to keep the two apart.'
-            )
-        if checkpoint is not None:
-            self.load_checkpoint(checkpoint)
-
-    def load_checkpoint(
-        self,
-        filename: str,
-        map_location: Any = 'cpu',
-        strict: bool = True,
-        revise_keys: list | None = None,
-    ) -> dict:
-        """Load the weights of a local checkpoint file into the model.
-
-        Args:
-            filename: A checkpoint or a bare state dict.
-            map_location: As in ``torch.load``.
-            strict: Every key must match. False ignores missing and unexpected ones.
-            revise_keys: Pairs of a regular expression and its replacement, applied to the keys in the file. By default
-                a leading ``module.`` is removed.
-
-        Returns:
-            The checkpoint.
-        """
-        checkpoint = load_checkpoint_file(filename, map_location, trust=self.cfg.get('trust_checkpoint', False))
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        saved = checkpoint.get('state_dict', checkpoint)
-        metadata = getattr(saved, '_metadata', None)
-        state_dict = OrderedDict(saved)
-        for pattern, replacement in revise_keys or [(r'^module\.', '')]:
-            state_dict = OrderedDict((re.sub(pattern, replacement, key), value) for key, value in state_dict.items())
-        if metadata is not None:
-            state_dict._metadata = metadata  # type: ignore[attr-defined]
-        if strict:
-            load_state_dict(bare_model(self), state_dict, str(filename))
-        else:
-            skipped = bare_model(self).load_state_dict(state_dict, strict=False)
-            self.logger.warning(f'Not strict: {skipped}')
-        self._has_loaded = True
-        self.logger.info(f'Loaded the weights of {filename}.')
-        return checkpoint
-
-    def resume(
-        self,
-        filename: str,
-        resume_optimizer: bool = True,
-        resume_param_scheduler: bool = True,
-        map_location: Any = 'cpu',
-    ) -> None:
-        """Continue the training that a checkpoint was saved in.
-
-        Args:
-            filename: A checkpoint saved during training.
-            resume_optimizer: Restore the optimiser.
-            resume_param_scheduler: Restore the parameter schedulers.
-            map_location: As in ``torch.load``. The optimiser moves its state to the parameters' device by itself.
-        """
-        if map_location == 'default':
-            map_location = 'cpu'
-        checkpoint = self.load_checkpoint(filename, map_location)
-        needed = ['meta', 'message_hub', *['optimizer'] * resume_optimizer]
-        needed += ['param_schedulers'] * (resume_param_scheduler and self.param_schedulers is not None)
-        if missing := [key for key in needed if key not in checkpoint]:
-            raise InputError(
-                f'{filename} cannot be resumed: it holds no {", ".join(missing)}. To start a new training from its '
-                'weights, set load_from instead.'
-            )
-        meta = checkpoint['meta']
-        self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
-        self._resume_seed(meta.get('seed'), filename)
-        dataset_meta = to_plain(getattr(self.train_dataloader.dataset, 'metainfo', None))
-        if to_plain(meta.get('dataset_meta')) != dataset_meta:
-            self.logger.warning(f'The metainfo of the data set differs from that in {filename}.')
-        self.message_hub.load_state_dict(checkpoint['message_hub'])
-        self._report_changes(checkpoint.get('mmmim', {}).get('config'), filename)
-        try:
-            if resume_optimizer:
-                self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-                self._resume_optimizer(checkpoint['optimizer'])
-            if resume_param_scheduler and self.param_schedulers is not None:
-                self._resume_schedulers(checkpoint['param_schedulers'])
-        except (ValueError, KeyError) as error:
-            raise InputError(
-                f'{filename} cannot be resumed: its optimiser or schedulers differ from the config ({error}). '
-                'Restore the config, or start a new training from its weights with load_from.'
-            ) from error
-        self.logger.info(f'Resumed {filename} at epoch {self.epoch}, iteration {self.iter}.')
-        if self.iter >= self.max_iters:
-            self.logger.warning(f'This training is finished: raise train_cfg.max_iters ({self.max_iters}) to go on.')
-
-    def _report_changes(self, saved: dict | None, filename: str) -> None:
-        """Say which training settings differ from those of the run that is resumed."""
-        if saved is None:
-            return
-        before, now = (dict(_leaves(config)) for config in (saved, self._training_cfg()))
-        keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not _NOT_ABOUT_WEIGHTS.match(k)]
-        if keys:
-            changes = [f'{key}: {before.get(key)} -> {now.get(key)}' for key in keys[:10]]
-            more = [f'and {len(keys) - 10} more'] if len(keys) > 10 else []
-            self.logger.warning(
-                f'The config differs from that of {filename}, and decides from here on: {"; ".join(changes + more)}.'
-            )
-
-    def _training_cfg(self) -> dict:
-        config = to_plain(self.cfg.to_dict())
-        return {key: config[key] for key in _TRAINING_KEYS if config.get(key) is not None}
-
-    def _resume_optimizer(self, state: dict) -> None:
-        """Restore moments and steps; weight decay and the like are the config's, rates the schedulers'."""
-        wrappers = self.optim_wrapper
-        if not isinstance(wrappers, OptimWrapper) or not hasattr(wrappers, 'optimizer'):  # several optimisers
-            wrappers.load_state_dict(state)
-            return
-        groups = wrappers.optimizer.param_groups
-        configured = [{k: v for k, v in group.items() if k not in ('params', 'lr')} for group in groups]
-        wrappers.load_state_dict(state)
-        for group, options in zip(wrappers.optimizer.param_groups, configured, strict=True):
-            group.update(options)
-
-    def _resume_seed(self, seed: int | None, filename: str) -> None:
-        if seed is None or seed == self.seed:
-            return
-        if self._randomness_cfg.get('seed') is not None:
-            self.logger.warning(f'The seed of {filename}, {seed}, replaces that of the config, {self.seed}.')
-        self._randomness_cfg.update(seed=seed)
-        self.set_randomness(**self._randomness_cfg)
-        # The loader exists already; its sampler reads the seed when it is asked for the first index.
-        sampler = self.train_dataloader.sampler
-        if hasattr(sampler, 'seed'):
-            sampler.seed = seed
-
-    def _resume_schedulers(self, saved: Any) -> None:
-        self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
-        schedulers = self.param_schedulers
-        groups = schedulers if isinstance(schedulers, dict) else {None: schedulers}
-        saved_groups = saved if isinstance(saved, dict) else {None: saved}
-        for name, group in groups.items():
-            for scheduler, state in zip(group, saved_groups[name], strict=True):
-                scheduler.load_state_dict(state)
-
-    @master_only
-    def save_checkpoint(
-        self,
-        out_dir: str,
-        filename: str,
-        file_client_args: dict | None = None,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        meta: dict | None = None,
-        by_epoch: bool = True,
-        backend_args: dict | None = None,
-    ) -> None:
-        """Save a checkpoint of tensors and plain data, atomically, from the first process only.
-
-        Args:
-            out_dir: A local folder.
-            filename: Name of the file in it.
-            file_client_args: Not supported; here because hooks pass it.
-            save_optimizer: Save the optimiser.
-            save_param_scheduler: Save the parameter schedulers.
-            meta: Entries of ``checkpoint['meta']``.
-            by_epoch: Whether the epoch or the iteration has just been completed.
-            backend_args: Not supported; here because hooks pass it.
-        """
-        if file_client_args is not None or backend_args is not None:
-            raise InputError('Checkpoints are written to local folders: remove file_client_args and backend_args.')
-        dataset_meta = getattr(self.train_dataloader.dataset, 'metainfo', None)
-        meta = {
-            'epoch': self.epoch + 1 if by_epoch else self.epoch,
-            'iter': self.iter if by_epoch else self.iter + 1,
-            'cfg': self.cfg.pretty_text,
-            'seed': self.seed,
-            'experiment_name': self.experiment_name,
-            'time': time.strftime('%Y%m%d_%H%M%S', time.localtime()),
-            'mmengine_version': mmengine.__version__,
-            'mmmim_version': mmmim.__version__,
-            **({} if dataset_meta is None else {'dataset_meta': dataset_meta}),
-            **(meta or {}),
-        }
-        checkpoint: dict[str, Any] = {
-            'meta': meta,
-            'state_dict': weights_to_cpu(bare_model(self).state_dict()),
-            'message_hub': self._message_hub_state(),
-            'mmmim': {'version': 1, 'model': self._model_cfg(), 'config': self._training_cfg()},
-        }
-        if save_optimizer and isinstance(self.optim_wrapper, OptimWrapper):
-            checkpoint['optimizer'] = self.optim_wrapper.state_dict()
-        if save_param_scheduler and self.param_schedulers is not None:
-            schedulers = self.param_schedulers
-            checkpoint['param_schedulers'] = (
-                {name: [s.state_dict() for s in group] for name, group in schedulers.items()}
-                if isinstance(schedulers, dict)
-                else [s.state_dict() for s in schedulers]
-            )
-        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
-        weights = checkpoint.pop('state_dict')  # as it is: it carries torch's version metadata
-        left_out: list[str] = []
-        checkpoint = to_plain(checkpoint, left_out) | {'state_dict': weights}
-        if left_out and not self._left_out_reported:
-            self._left_out_reported = True
-            self.logger.warning(f'Checkpoints hold plain data only, so they leave out {", ".join(left_out)}.')
-        save_checkpoint_file(checkpoint, os.path.join(out_dir, filename))
-
-    def _message_hub_state(self) -> dict:
-        # The histories of logged values stay out: they are objects, grow with the training, and only smooth the first
-        # values that are logged after resuming.
-        hub = self.message_hub
-        info = {key: value for key, value in hub.runtime_info.items() if hub._resumed_keys.get(key, False)}
-        return {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)}
-
-    def _model_cfg(self) -> dict | None:
-        if self.cfg.get('model') is None:
-            return None
-        model = self.cfg.model.to_dict()
-        if self.cfg.get('data_preprocessor') is not None:
-            model.setdefault('data_preprocessor', self.cfg.data_preprocessor.to_dict())
-        return model
+        self._divide()
+        super().load_or_resume()

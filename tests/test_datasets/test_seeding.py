@@ -113,6 +113,27 @@ def test_ranks_share_one_stream(monkeypatch):
         assert [index.position for index in mine] == list(range(rank, 60, 3))
 
 
+def test_ranks_that_do_not_divide_the_batch_share_its_images(monkeypatch):
+    """Every batch of 11 is that of one rank, also after skipping; the data set of 10 wraps around inside of it."""
+    dataset, batch = range(10), 11
+    everything = list(islice(PositionSampler(dataset, seed=7), 5 * batch))
+    for world_size in (2, 3, 11):
+        for start in (0, 3):
+            together = []
+            for rank in range(world_size):
+                monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda r=rank, w=world_size: (r, w))
+                own = batch // world_size + (rank < batch % world_size)
+                sampler = PositionSampler(dataset, seed=7, global_batch_size=batch)
+                sampler.skip(start * own)
+                together += islice(sampler, 2 * own)
+            together.sort(key=lambda index: index.position)
+            expected = everything[start * batch : (start + 2) * batch]
+            assert together == expected
+            assert [index.position for index in together] == [index.position for index in expected]
+    with pytest.raises(InputError, match='less than an image for each of 11 processes'):
+        PositionSampler(dataset, seed=7, global_batch_size=10)
+
+
 @pytest.mark.parametrize('world_size', [1, 3, 16])
 @pytest.mark.parametrize('shuffle', [True, False])
 def test_skip(monkeypatch, world_size, shuffle):

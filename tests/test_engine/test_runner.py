@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from toy_training import toy_config
 
 from mmmim.engine import Runner
-from mmmim.engine.runner import apply_global_batch_size
+from mmmim.engine.batch_size import apply_global_batch_size, check_micro_batches, describe_batch_change
 from mmmim.registry import RUNNERS
 from mmmim.utils import InputError
 
@@ -274,6 +274,56 @@ def test_global_batch_size():
     cfg = {'global_batch_size': None, 'train_dataloader': {'batch_size': 9}}
     apply_global_batch_size(cfg, 2)
     assert cfg['train_dataloader'] == {'batch_size': 9}
+
+
+def test_sampler_learns_of_a_batch_that_does_not_divide():
+    for total, sampler, expected in [
+        (11, 'mmmim.PositionSampler', {'global_batch_size': 11}),
+        (12, 'mmmim.PositionSampler', {}),
+        (11, 'mmengine.InfiniteSampler', {}),
+    ]:
+        cfg = {'global_batch_size': total, 'train_dataloader': {'sampler': {'type': sampler}}}
+        apply_global_batch_size(cfg, 2)
+        assert cfg['train_dataloader']['sampler'] == {'type': sampler, **expected}
+
+
+def test_numbers_of_micro_batches():
+    # 12 = 6 : 6; 11 = 6 : 5, in pieces of 4 two each, in pieces of 5 two and one.
+    for total, micro_batch_size in [(12, 5), (11, 4), (11, 6), (11, None), (None, 5)]:
+        check_micro_batches(total, micro_batch_size, 2)
+    with pytest.raises(InputError, match=r'2 and 1 micro-batches of 5.*micro_batch_size=6'):
+        check_micro_batches(11, 5, 2)
+    for total in range(3, 40):
+        for micro_batch_size in range(1, 15):
+            sizes = [total // 3 + (rank < total % 3) for rank in range(3)]
+            if len({-(-size // micro_batch_size) for size in sizes}) == 1:
+                check_micro_batches(total, micro_batch_size, 3)
+            else:
+                with pytest.raises(InputError):
+                    check_micro_batches(total, micro_batch_size, 3)
+
+
+def test_what_another_number_of_processes_changes():
+    def batch(world_size, images):
+        return {'world_size': world_size, 'global_batch_size': images}
+
+    assert describe_batch_change(batch(2, 16), batch(2, 16), 5) == (False, '')
+    changed, words = describe_batch_change(batch(2, 16), batch(8, 16), 5)
+    assert not changed
+    assert 'Resumed on 8 process(es), saved on 2: the batch stays 16 images' in words
+    changed, words = describe_batch_change(batch(2, 16), batch(8, 64), 5)
+    assert changed
+    assert 'has 64 images on 8 process(es) from here on; it had 16 on 2' in words
+    assert 'at image 320 instead of 80' in words
+    assert 'global_batch_size=16, train_dataloader.batch_size=None' in words
+
+
+def test_resuming_with_another_batch_size_is_reported(trained, tmp_path):
+    work_dir, _ = trained
+    options = dict(resume=True, load_from=str(work_dir / 'iter_10.pth'), train_cfg__max_iters=11)
+    assert 'A step has' not in log_text(train(tmp_path / 'same', **options))
+    text = log_text(train(tmp_path / 'other', train_dataloader__batch_size=4, **options))
+    assert 'A step has 4 images on 1 process(es) from here on; it had 8 on 1.' in text
 
 
 def test_global_batch_size_of_a_runner(tmp_path):

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -6,6 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine import Config
+
+from mmmim.evaluation.probes import LabelledImages, quick_scores
+from mmmim.models.features import encoders
+from mmmim.registry import DATASETS, MODELS
+from tests.shrink import shrink, write_images
 
 REPOSITORY = Path(__file__).parents[2]
 TOY = REPOSITORY / 'tests' / 'test_engine'
@@ -64,6 +71,49 @@ def test_two_processes_train_resume_and_test(toy_file):
         assert torch.equal(resumed[key], value), key
     output = script('dist_test.sh', toy_file.name, work_dir / 'iter_20.pth', 2, cwd=cwd)
     assert output.count('\nerror ') == 1
+
+
+@on_cpu
+def test_two_processes_train_a_sharded_model(tmp_path):
+    """All hooks that call the model, and what they write is true of the checkpoint."""
+    full = Config.fromfile(REPOSITORY / 'configs/capi/digits.py')
+    for name in ('cat', 'dog'):
+        write_images(tmp_path / 'images' / name, number=12)
+    cfg = shrink(full, tmp_path / 'images', tmp_path / 'out')
+    resize = dict(type='mmpretrain.Resize', scale=32)
+    pipeline = [dict(type='mmmim.LoadImage'), resize, dict(type='mmpretrain.PackInputs')]
+    labelled = dict(type='mmmim.ImageFolder', data_root=str(tmp_path / 'images'), with_label=True, pipeline=pipeline)
+    cfg.probe_data = dict(train=labelled, val=labelled)
+    cfg.val_dataloader = dict(
+        batch_size=5,
+        num_workers=0,
+        dataset=dict(type='mmmim.SeededDataset', dataset=labelled),
+        sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+        collate_fn=cfg.train_dataloader.collate_fn,
+    )
+    cfg.val_cfg, cfg.val_evaluator = dict(), full.val_evaluator
+    options = dict(max_iters=2, val_interval=2)
+    cfg.merge_from_dict({'global_batch_size': 8, 'train_cfg': options, 'default_hooks.probe.interval': 2})
+    cfg.default_hooks.checkpoint = dict(type='mmmim.CheckpointHook', by_epoch=False, interval=2, save_best='loss')
+    cfg.default_hooks.checkpoint.rule = 'less'
+    cfg.custom_hooks.append(dict(type='mmmim.PicturesHook', images=2))
+    cfg.dump(tmp_path / 'tiny.py')
+
+    strategy = ('--cfg-options', 'strategy.type=mmmim.FSDP2Strategy')
+    output = script('dist_train.sh', 'tiny.py', 2, *strategy, cwd=tmp_path)
+    assert output.count('Health [') == 2
+    assert 'Traceback' not in output
+    assert {path.name for path in (tmp_path / 'out').glob('*.png')} == {'features.png'}
+    assert {path.name for path in (tmp_path / 'out').glob('*.pth')} == {'iter_2.pth', 'best_loss_iter_2.pth'}
+
+    checkpoint = torch.load(tmp_path / 'out' / 'iter_2.pth', weights_only=True)
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(checkpoint['state_dict'])
+    data = LabelledImages.read(DATASETS.build(labelled))
+    row = json.loads((tmp_path / 'out' / 'probes.json').read_text())[-1]
+    for name, extract in encoders(model).items():
+        for key, value in quick_scores(extract, data, data, ('all', 'pooled')).items():
+            assert row[f'{name}_{key}'] == pytest.approx(value)
 
 
 @on_cpu

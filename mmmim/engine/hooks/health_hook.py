@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from mmmim.engine.ddp import bare_model
+from mmmim.engine.ddp import bare_model, gathered, takes_part
 from mmmim.evaluation.health import (
     mean_pairwise_cosine,
     positional_share,
@@ -220,15 +220,15 @@ class HealthHook(Hook):
         self._last = runner.iter
 
     def _measure(self, runner: Any, data_batch: Any) -> dict[str, Tensor]:
-        """All measures but the gradient norm, on the device; none on processes other than the first."""
+        """All measures but the gradient norm, on the device; none where this process does not take part."""
         model = bare_model(runner)
         data = model.data_preprocessor(data_batch, training=False)
         images, mask = data['inputs'], data['mask']
         measures: dict[str, Tensor] = {}
-        with eval_mode(model):
+        with eval_mode(model), gathered(runner):
             with runner.optim_wrapper.optim_context(runner.model):
                 targets = model.targets(images, mask, differentiable=False)
-            if not is_main_process():
+            if not takes_part(runner):
                 return {}
             for name in list(targets):
                 distribution = getattr(model.branches[name].target_generator, 'distribution', False)

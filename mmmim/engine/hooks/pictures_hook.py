@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mmmim.engine.ddp import bare_model
+from mmmim.engine.ddp import bare_model, gathered, takes_part
 from mmmim.models.features import encoders, eval_mode
 from mmmim.models.target_generators.pixels import PixelTarget
 from mmmim.registry import HOOKS
@@ -37,17 +37,21 @@ class PicturesHook(Hook):
     ) -> None:
         """Draw, after the last iteration."""
         model = bare_model(runner)
-        if not (self.is_last_train_iter(runner) and is_main_process() and self.images and hasattr(model, 'branches')):
+        if not (self.is_last_train_iter(runner) and takes_part(runner) and self.images and hasattr(model, 'branches')):
             return
         try:
-            self._draw(model, data_batch, runner.work_dir)
+            with gathered(runner):
+                features, reconstructions = self._look(model, data_batch)
+            if is_main_process():
+                self._draw(features, reconstructions, runner.work_dir)
         except (OSError, RuntimeError, InputError) as error:  # a picture must not end a training
             runner.logger.warning(f'No pictures in {runner.work_dir}: {error}')
 
-    def _draw(self, model: Any, data_batch: Any, folder: str) -> None:
+    def _look(self, model: Any, data_batch: Any) -> tuple[tuple, tuple | None]:
+        """What to draw; all forward passes come before the first file is written."""
         # They need the data sets of mmpretrain and matplotlib, which take seconds to import.
-        from mmmim.visualization.feature_pictures import PatchFeatures, draw_channels
-        from mmmim.visualization.reconstruction import draw_reconstructions, reconstruct
+        from mmmim.visualization.feature_pictures import PatchFeatures
+        from mmmim.visualization.reconstruction import reconstruct
 
         inputs = data_batch['inputs'][: self.images]
         number, preprocessor = len(inputs), model.data_preprocessor
@@ -60,15 +64,24 @@ class PicturesHook(Hook):
             PatchFeatures(image.permute(1, 2, 0).cpu().numpy(), patches.float().cpu(), features.grid)
             for image, patches in zip(images, features.patches[-1], strict=True)
         ]
+        mask = data_batch['mask'].images(0, number, len(data_batch['inputs']))
+        branch = next((b for b in model.branches.values() if isinstance(b.target_generator, PixelTarget)), None)
+        if branch is None:
+            return (examples, names, weights), None
+        with eval_mode(model):
+            pictures = reconstruct(model.backbone, branch, preprocessor, images, mask)
+        masks = [name for name in names for _ in range(mask.num_masks // number)]
+        return (examples, names, weights), (pictures, masks, branch.target_generator.normalize)
+
+    def _draw(self, features: tuple, reconstructions: tuple | None, folder: str) -> None:
+        from mmmim.visualization.feature_pictures import draw_channels
+        from mmmim.visualization.reconstruction import draw_reconstructions
+
+        examples, names, weights = features
         channels = min(8, examples[0].patches.shape[1], len(examples[0].patches) - 1)
         path = os.path.join(folder, 'features.png')
         draw_channels(examples, names, 'both', channels, path, f'the {weights}')
-
-        mask = data_batch['mask'].images(0, number, len(data_batch['inputs']))
-        masks = [name for name in names for _ in range(mask.num_masks // number)]
-        branch = next((b for b in model.branches.values() if isinstance(b.target_generator, PixelTarget)), None)
-        if branch is not None:
-            with eval_mode(model):
-                pictures = reconstruct(model.backbone, branch, preprocessor, images, mask)
+        if reconstructions is not None:
+            pictures, masks, normalize = reconstructions
             path = os.path.join(folder, 'reconstruction.png')
-            draw_reconstructions(pictures, masks, path, 'the student', branch.target_generator.normalize)
+            draw_reconstructions(pictures, masks, path, 'the student', normalize)

@@ -7,10 +7,10 @@ import os
 import time
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 
-from mmmim.engine.ddp import bare_model
+from mmmim.engine.ddp import bare_model, gathered, is_sharded, takes_part
 from mmmim.evaluation.probes import LabelledImages, quick_scores
 from mmmim.models.features import check_pooling, encoders
 from mmmim.registry import DATASETS, HOOKS
@@ -29,7 +29,8 @@ class ProbeHook(Hook):
     there are label maps. The first row of the table is the model before its first step: what the features are worth
     without training. Scores go to the log, to ``probes.json`` and ``probes.png`` in the work folder and, as
     ``probe/<student|teacher>_<score>``, to the visualizer. The time that probing takes, and its share of the run, is
-    logged with every table. Features are computed by the first process; the others wait.
+    logged with every table. Features are computed by the first process while the others wait; where
+    parameters are sharded, by all.
 
     The images are the data sets of ``probe_data = dict(train=..., val=...)`` in the config: what probes learn on and
     what they are scored on, with pipelines that end in ``mmpretrain.PackInputs``. Without it, or without labels,
@@ -69,7 +70,7 @@ class ProbeHook(Hook):
         """Read the images and score the model as it is."""
         self._start = time.perf_counter()
         self.data: tuple[LabelledImages, LabelledImages] | None = None
-        if not is_main_process():
+        if not takes_part(runner):
             return
         configs = runner.cfg.get('probe_data')
         if configs is not None:
@@ -88,7 +89,10 @@ class ProbeHook(Hook):
         self._path = os.path.join(runner.work_dir, FILE)
         self.rows = [row for row in _read(self._path) if row['iter'] <= runner.iter] if runner.iter else []
         self.seconds = time.perf_counter() - self._start
-        if not self.rows:
+        fresh = [not self.rows]
+        if is_sharded(runner):  # the file may lie on the machine of the first process only
+            broadcast_object_list(fresh)
+        if fresh[0]:
             self._probe(runner, runner.iter)
 
     def _read(self, configs: dict, model: Any) -> tuple[LabelledImages, LabelledImages]:
@@ -113,7 +117,7 @@ class ProbeHook(Hook):
     ) -> None:
         """Score, every ``interval`` iterations and after the last."""
         due = self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
-        if due and self.data is not None and is_main_process():
+        if due and self.data is not None and takes_part(runner):
             self._probe(runner, runner.iter + 1)
 
     def _probe(self, runner: Any, iteration: int) -> None:
@@ -122,12 +126,15 @@ class ProbeHook(Hook):
         model = bare_model(runner)
         copied = iteration == 0 and runner._load_from is None  # the teacher is the student's copy
         row: dict[str, float] = {'iter': iteration}
-        for name, extract in encoders(model).items():
-            if name == 'teacher' and copied:
-                continue
-            scores = quick_scores(extract, *self.data, self.linear, self.k, self.dense_images)
-            row |= {f'{name}_{key}': value for key, value in scores.items()}
+        with gathered(runner):
+            for name, extract in encoders(model).items():
+                if name == 'teacher' and copied:
+                    continue
+                scores = quick_scores(extract, *self.data, self.linear, self.k, self.dense_images)
+                row |= {f'{name}_{key}': value for key, value in scores.items()}
         self.rows.append(row)
+        if not is_main_process():
+            return
         scalars = {f'probe/{key}': value for key, value in row.items() if key != 'iter'}
         if copied and getattr(model, 'teacher', None) is not None:
             scalars |= {key.replace('/student_', '/teacher_'): value for key, value in scalars.items()}

@@ -10,6 +10,10 @@ from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
 
 
+def _local(parameter: Tensor) -> Tensor:
+    return parameter.to_local() if hasattr(parameter, 'to_local') else parameter
+
+
 class EMACopy(nn.Module):
     """Named parts of a model, copied without gradients, always in eval mode.
 
@@ -49,9 +53,9 @@ class EMACopy(nn.Module):
         return super().train(False)
 
     def _pairs(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        """Parameters of the copy and of the model, in the same order."""
-        own = [p for part in self.parts for p in self.get_submodule(part).parameters()]
-        source = [p for part in self.parts for p in model.get_submodule(part).parameters()]
+        """Parameters of the copy and of the model, in the same order; this process's parts of them where divided."""
+        own = [_local(p) for part in self.parts for p in self.get_submodule(part).parameters()]
+        source = [_local(p) for part in self.parts for p in model.get_submodule(part).parameters()]
         return own, source
 
     @torch.no_grad()

@@ -128,7 +128,13 @@ class MaskedImageModeling(BaseModel):
         return '; '.join(parts)
 
     def targets(self, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:
-        """Targets of the branches whose generator is ``differentiable`` or of those where it is not."""
+        """Targets of the branches whose generator is ``differentiable`` or of those where it is not.
+
+        Like ``forward`` it is called from outside of the model, where parameters may be sharded.
+        """
+        return self._targets(images, mask, differentiable)
+
+    def _targets(self, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:
         targets = {
             name: branch.target_generator(images, mask, self.teacher, self.backbone)
             for name, branch in self.branches.items()
@@ -140,7 +146,7 @@ class MaskedImageModeling(BaseModel):
 
     def loss(self, images: Tensor, mask: PatchMask, targets: dict[str, Target]) -> Losses:
         """Losses of the branches on a (micro-)batch; targets' own losses are not among them."""
-        targets = targets | self.targets(images, mask, differentiable=True)
+        targets = targets | self._targets(images, mask, differentiable=True)
         context = self.backbone(images, mask)
         losses = {}
         for name, branch in self.branches.items():
@@ -185,7 +191,7 @@ class MaskedImageModeling(BaseModel):
         if mode == 'loss':
             return self.loss(inputs, mask, targets or {})
         if mode == 'predict':
-            made = self.targets(inputs, mask, differentiable=False)
+            made = self._targets(inputs, mask, differentiable=False)
             losses = self.loss(inputs, mask, made) | self.own_losses(made)
             return [{**losses, 'loss': torch.stack(list(losses.values())).sum(), 'images': len(inputs)}]
         raise InputError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}.")

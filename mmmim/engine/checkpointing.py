@@ -1,0 +1,298 @@
+"""Checkpoints of the runner: plain data, strict, and the same whatever number of processes writes or reads them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import mmengine
+from mmengine.dist import is_main_process
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner as _Runner
+from mmengine.runner import weights_to_cpu
+
+import mmmim
+from mmmim.engine.batch_size import describe_batch_change
+from mmmim.engine.ddp import bare_model
+from mmmim.engine.fsdp import FSDP2Strategy
+from mmmim.engine.training_config import describe_changes, training_config
+from mmmim.utils import InputError
+from mmmim.utils.checkpoint import (
+    find_latest_checkpoint,
+    load_checkpoint_file,
+    load_state_dict,
+    save_checkpoint_file,
+    to_plain,
+)
+
+
+class CheckpointRunner(_Runner):
+    """The part of :class:`mmmim.engine.Runner` that saves, loads and resumes."""
+
+    optim_wrapper: Any
+    param_schedulers: Any
+    strategy: FSDP2Strategy | None = None
+    _left_out_reported = False
+
+    def load_or_resume(self) -> None:
+        """Load weights or resume training, once."""
+        if self._has_loaded:
+            return
+        checkpoint = self._load_from
+        if self._resume == 'auto' or (self._resume and checkpoint is None):
+            latest = find_latest_checkpoint(self.work_dir)
+            if latest is not None:
+                try:
+                    self.resume(latest)
+                except InputError as error:
+                    others = sorted(path.name for path in Path(self.work_dir).glob('*.pth') if str(path) != latest)
+                    if not others:
+                        raise
+                    raise InputError(
+                        f'{error} Other checkpoints in {self.work_dir}: {", ".join(others)} (--resume PATH).'
+                    ) from error
+                return
+            self.logger.info(f'Nothing to resume in {self.work_dir}: training starts fresh.')
+        elif self._resume:
+            self.resume(checkpoint)
+            return
+        elif os.path.isfile(os.path.join(self.work_dir, 'last_checkpoint')):
+            self.logger.warning(
+                f'{self.work_dir} holds checkpoints of an earlier training, and this one starts fresh: use --resume to '
+                'continue it, or another --work-dir to keep the two apart.'
+            )
+        if checkpoint is not None:
+            self.load_checkpoint(checkpoint)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: Any = 'cpu',
+        strict: bool = True,
+        revise_keys: list | None = None,
+    ) -> dict:
+        """Load the weights of a local checkpoint file into the model.
+
+        Args:
+            filename: A checkpoint or a bare state dict.
+            map_location: As in ``torch.load``.
+            strict: Every key must match. False ignores missing and unexpected ones.
+            revise_keys: Pairs of a regular expression and its replacement, applied to the keys in the file. By default
+                a leading ``module.`` is removed.
+
+        Returns:
+            The checkpoint.
+        """
+        checkpoint = load_checkpoint_file(filename, map_location, trust=self.cfg.get('trust_checkpoint', False))
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        saved = checkpoint.get('state_dict', checkpoint)
+        metadata = getattr(saved, '_metadata', None)
+        state_dict = OrderedDict(saved)
+        for pattern, replacement in revise_keys or [(r'^module\.', '')]:
+            state_dict = OrderedDict((re.sub(pattern, replacement, key), value) for key, value in state_dict.items())
+        if metadata is not None:
+            state_dict._metadata = metadata  # type: ignore[attr-defined]
+        if self.strategy is not None:
+            state_dict = self.strategy.divide(state_dict)
+        if strict:
+            load_state_dict(bare_model(self), state_dict, str(filename))
+        else:
+            skipped = bare_model(self).load_state_dict(state_dict, strict=False)
+            self.logger.warning(f'Not strict: {skipped}')
+        self._has_loaded = True
+        self.logger.info(f'Loaded the weights of {filename}.')
+        return checkpoint
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: Any = 'cpu',
+    ) -> None:
+        """Continue the training that a checkpoint was saved in.
+
+        Args:
+            filename: A checkpoint saved during training.
+            resume_optimizer: Restore the optimiser.
+            resume_param_scheduler: Restore the parameter schedulers.
+            map_location: As in ``torch.load``. The optimiser moves its state to the parameters' device by itself.
+        """
+        if map_location == 'default':
+            map_location = 'cpu'
+        checkpoint = self.load_checkpoint(filename, map_location)
+        needed = ['meta', 'message_hub', *['optimizer'] * resume_optimizer]
+        needed += ['param_schedulers'] * (resume_param_scheduler and self.param_schedulers is not None)
+        if missing := [key for key in needed if key not in checkpoint]:
+            raise InputError(
+                f'{filename} cannot be resumed: it holds no {", ".join(missing)}. To start a new training from its '
+                'weights, set load_from instead.'
+            )
+        meta = checkpoint['meta']
+        self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
+        self._resume_seed(meta.get('seed'), filename)
+        dataset = self.train_dataloader.dataset
+        if to_plain(meta.get('dataset_meta')) != to_plain(getattr(dataset, 'metainfo', None)):
+            note = getattr(dataset, 'NOT_EXACT', '')
+            self.logger.warning(f'The metainfo of the data set differs from that in {filename}.{note}')
+        self.message_hub.load_state_dict(checkpoint['message_hub'])
+        self._report_changes(checkpoint.get('mmmim', {}).get('config'), filename)
+        if 'global_batch_size' in meta:
+            changed, words = describe_batch_change(meta, self._batch(), self.iter)
+            if words:
+                self.logger.log(logging.WARNING if changed else logging.INFO, words)
+        try:
+            if resume_optimizer:
+                self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+                self._resume_optimizer(checkpoint['optimizer'])
+            if resume_param_scheduler and self.param_schedulers is not None:
+                self._resume_schedulers(checkpoint['param_schedulers'])
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f'{filename} cannot be resumed: its optimiser or schedulers differ from the config ({error}). '
+                'Restore the config, or start a new training from its weights with load_from.'
+            ) from error
+        self.logger.info(f'Resumed {filename} at epoch {self.epoch}, iteration {self.iter}.')
+        if self.iter >= self.max_iters:
+            self.logger.warning(f'This training is finished: raise train_cfg.max_iters ({self.max_iters}) to go on.')
+
+    def _report_changes(self, saved: dict | None, filename: str) -> None:
+        """Say which training settings differ from those of the run that is resumed."""
+        if saved is None:
+            return
+        if changes := describe_changes(saved, training_config(self.cfg)):
+            self.logger.warning(
+                f'The config differs from that of {filename}, and decides from here on: {"; ".join(changes)}.'
+            )
+
+    def _batch(self) -> dict[str, int]:
+        """Processes, and images of a step over all of them."""
+        own = getattr(self.train_dataloader, 'batch_size', None) or 0
+        images = self.cfg.get('global_batch_size') or own * self.world_size
+        return {'world_size': self.world_size, 'global_batch_size': images}
+
+    def _resume_optimizer(self, state: dict) -> None:
+        """Restore moments and steps; weight decay and the like are the config's, rates the schedulers'."""
+        wrappers = self.optim_wrapper
+        load = wrappers.load_state_dict if self.strategy is None else self.strategy.load_optim_state_dict
+        if not isinstance(wrappers, OptimWrapper) or not hasattr(wrappers, 'optimizer'):  # several optimisers
+            load(state)
+            return
+        groups = wrappers.optimizer.param_groups
+        configured = [{k: v for k, v in group.items() if k not in ('params', 'lr')} for group in groups]
+        load(state)
+        for group, options in zip(wrappers.optimizer.param_groups, configured, strict=True):
+            group.update(options)
+
+    def _resume_seed(self, seed: int | None, filename: str) -> None:
+        if seed is None or seed == self.seed:
+            return
+        if self._randomness_cfg.get('seed') is not None:
+            self.logger.warning(f'The seed of {filename}, {seed}, replaces that of the config, {self.seed}.')
+        self._randomness_cfg.update(seed=seed)
+        self.set_randomness(**self._randomness_cfg)
+        # The loader exists already; its sampler, or a stream, reads the seed when it is asked for the first sample.
+        for reader in (self.train_dataloader.sampler, self.train_dataloader.dataset):
+            if 'seed' in vars(reader):
+                reader.seed = seed
+
+    def _resume_schedulers(self, saved: Any) -> None:
+        self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        schedulers = self.param_schedulers
+        groups = schedulers if isinstance(schedulers, dict) else {None: schedulers}
+        saved_groups = saved if isinstance(saved, dict) else {None: saved}
+        for name, group in groups.items():
+            for scheduler, state in zip(group, saved_groups[name], strict=True):
+                scheduler.load_state_dict(state)
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Save a checkpoint of tensors and plain data, atomically, from the first process; all processes call it.
+
+        Args:
+            out_dir: A local folder.
+            filename: Name of the file in it.
+            file_client_args: Not supported; here because hooks pass it.
+            save_optimizer: Save the optimiser.
+            save_param_scheduler: Save the parameter schedulers.
+            meta: Entries of ``checkpoint['meta']``.
+            by_epoch: Whether the epoch or the iteration has just been completed.
+            backend_args: Not supported; here because hooks pass it.
+        """
+        if file_client_args is not None or backend_args is not None:
+            raise InputError('Checkpoints are written to local folders: remove file_client_args and backend_args.')
+        save_optimizer = save_optimizer and isinstance(self.optim_wrapper, OptimWrapper)
+        if self.strategy is not None:
+            weights = self.strategy.model_state_dict()
+            optimizer = self.strategy.optim_state_dict() if save_optimizer else None
+        if not is_main_process():
+            return
+        if self.strategy is None:
+            weights = weights_to_cpu(bare_model(self).state_dict())
+            optimizer = self.optim_wrapper.state_dict() if save_optimizer else None
+        dataset_meta = getattr(self.train_dataloader.dataset, 'metainfo', None)
+        meta = {
+            'epoch': self.epoch + 1 if by_epoch else self.epoch,
+            'iter': self.iter if by_epoch else self.iter + 1,
+            'cfg': self.cfg.pretty_text,
+            'seed': self.seed,
+            'experiment_name': self.experiment_name,
+            **self._batch(),
+            'time': time.strftime('%Y%m%d_%H%M%S', time.localtime()),
+            'mmengine_version': mmengine.__version__,
+            'mmmim_version': mmmim.__version__,
+            **({} if dataset_meta is None else {'dataset_meta': dataset_meta}),
+            **(meta or {}),
+        }
+        checkpoint: dict[str, Any] = {
+            'meta': meta,
+            'state_dict': weights,
+            'message_hub': self._message_hub_state(),
+            'mmmim': {'version': 1, 'model': self._model_cfg(), 'config': training_config(self.cfg)},
+        }
+        if save_optimizer:
+            checkpoint['optimizer'] = optimizer
+        if save_param_scheduler and self.param_schedulers is not None:
+            schedulers = self.param_schedulers
+            checkpoint['param_schedulers'] = (
+                {name: [s.state_dict() for s in group] for name, group in schedulers.items()}
+                if isinstance(schedulers, dict)
+                else [s.state_dict() for s in schedulers]
+            )
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        weights = checkpoint.pop('state_dict')  # as it is: it carries torch's version metadata
+        left_out: list[str] = []
+        checkpoint = to_plain(checkpoint, left_out) | {'state_dict': weights}
+        if left_out and not self._left_out_reported:
+            self._left_out_reported = True
+            self.logger.warning(f'Checkpoints hold plain data only, so they leave out {", ".join(left_out)}.')
+        save_checkpoint_file(checkpoint, os.path.join(out_dir, filename))
+
+    def _message_hub_state(self) -> dict:
+        # The histories of logged values stay out: they are objects, grow with the training, and only smooth the first
+        # values that are logged after resuming.
+        hub = self.message_hub
+        info = {key: value for key, value in hub.runtime_info.items() if hub._resumed_keys.get(key, False)}
+        return {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)}
+
+    def _model_cfg(self) -> dict | None:
+        if self.cfg.get('model') is None:
+            return None
+        model = self.cfg.model.to_dict()
+        if self.cfg.get('data_preprocessor') is not None:
+            model.setdefault('data_preprocessor', self.cfg.data_preprocessor.to_dict())
+        return model

@@ -1,0 +1,130 @@
+"""Trainings that read streams: resumed ones, by the tools, and by the configs."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+
+from mmmim.engine import Runner
+from tests.paths import ROOT, run_tool
+from tests.shards import batches, flat, hub, png, web, write_parquet, write_tars
+from tests.shrink import shrink
+from tests.test_training import Interrupt, Record, run
+
+
+@pytest.fixture(scope='module')
+def configs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('shards')
+    return {'web': web(write_tars(folder / 'tars')), 'hub': hub(write_parquet(folder / 'parquet'))}
+
+
+@pytest.fixture
+def training(tmp_path):
+    """Configs of CAPI's tiny training that read tar files."""
+    shards = write_tars(tmp_path / 'shards', (6, 6, 6, 6), size=40)
+
+    def make(work_dir, **options):
+        cfg = shrink(Config.fromfile(ROOT / 'configs/capi/digits.py'), tmp_path, tmp_path / work_dir)
+        pipeline = cfg.train_dataloader.dataset.dataset.pipeline
+        dataset = dict(type='mmmim.WebDatasetStream', shards=shards, pipeline=pipeline)
+        cfg.train_dataloader.update(sampler=None, num_workers=2)
+        cfg.train_dataloader.dataset = dataset
+        cfg.train_cfg.max_iters = 5
+        cfg.default_hooks.checkpoint.interval = 3
+        cfg.experiment_name = f'{tmp_path.name}-{work_dir}-{options}'
+        cfg.merge_from_dict(options)
+        return cfg
+
+    return make
+
+
+def log_of(runner):
+    return next(Path(runner.log_dir).glob('*.log')).read_text()
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(training):
+    whole, second = Record(), Record()
+    reference = run(training('whole'), whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(training('cut'), Interrupt(after=4))
+    resumed = run(training('cut', resume=True), second)
+    assert list(second.rows) == [3, 4]
+    for iteration, row in second.rows.items():
+        assert row == whole.rows[iteration]
+    assert len({row[3] for row in whole.rows.values()}) == 5
+    for key, value in reference.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+    assert 'not exactly' not in log_of(resumed)
+
+    finished = run(training('cut', resume=True, **{'train_dataloader.num_workers': 1}))
+    assert 'The stream goes on in the same epoch, but not exactly' in log_of(finished)
+
+
+def make_shards(monkeypatch, *args):
+    """``make_shards.py``, in this process."""
+    monkeypatch.setattr('sys.argv', ['make_shards.py', *map(str, args)])
+    runpy.run_path(str(ROOT / 'tools/dataset_converters/make_shards.py'), run_name='__main__')
+
+
+def test_shards_made_by_the_tool_train_by_the_tool(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'images/nested').mkdir(parents=True)
+    for i in range(20):
+        (tmp_path / f'images/nested/{i}.PNG').write_bytes(png(i, size=40))
+    make_shards(monkeypatch, tmp_path / 'images', tmp_path / 'shards', '--images-per-shard', 6)
+    assert '20 images to 4 shard(s)' in capsys.readouterr().out
+    unshuffled = flat(batches(10, web(str(tmp_path / 'shards'), shuffle=False, shards_at_once=1)))
+    assert sorted(unshuffled) == list(range(20))
+    assert unshuffled != sorted(unshuffled)
+    index = json.loads((tmp_path / 'shards/index.json').read_text())
+    assert [entry['nsamples'] for entry in index['shardlist']] == [6, 6, 6, 2]
+    for images, message in (('images', 'not an empty folder'), ('nowhere', 'no folder')):
+        with pytest.raises(SystemExit):
+            make_shards(monkeypatch, tmp_path / images, tmp_path / 'shards')
+        assert message in capsys.readouterr().err
+
+    cfg = shrink(Config.fromfile(ROOT / 'configs/capi/digits.py'), tmp_path, tmp_path / 'work')
+    dataset = web(str(tmp_path / 'shards'))
+    dataset['pipeline'] = cfg.train_dataloader.dataset.dataset.pipeline
+    cfg.train_dataloader.update(sampler=None, num_workers=1)
+    cfg.train_dataloader.dataset = dataset
+    cfg.dump(tmp_path / 'config.py')
+    trained = run_tool('train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'work')
+    assert trained.returncode == 0, trained.stderr
+    assert (tmp_path / 'work/iter_1.pth').is_file()
+
+
+@pytest.mark.parametrize('name', ['webdataset', 'huggingface'])
+def test_base_configs(configs, name):
+    folder = Config.fromfile(ROOT / 'configs/_base_/datasets/imagenet22k.py').train_dataloader.dataset.dataset
+    cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/imagenet22k_{name}.py')
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.pipeline == folder.pipeline
+    if name == 'webdataset':
+        dataset.shards = configs['web']['shards']
+    else:
+        dataset.update(path=configs['hub']['path'], column='image')
+    assert batches_of(cfg, dataset)['inputs'][0].shape == (3, 224, 224)
+
+
+def batches_of(cfg, dataset):
+    options = {**cfg.train_dataloader, 'dataset': dataset, 'batch_size': 1, 'num_workers': 0, 'pin_memory': False}
+    return next(iter(Runner.build_dataloader(options, seed=0)))
+
+
+def test_the_switch_of_the_documentation(configs, tmp_path):
+    page = (ROOT / 'docs/en/dataset_prepare.md').read_text()
+    text = next(block for block in page.split('```python\n')[1:] if 'WebDatasetStream' in block).split('```')[0]
+    for name, replacement in (
+        ('./vitl14.py', str(ROOT / 'configs/capi/vitl14.py')),
+        ('data/imagenet22k_shards', configs['web']['shards']),
+    ):
+        assert name in text
+        text = text.replace(name, replacement)
+    (tmp_path / 'config.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'config.py')
+    batch = batches_of(cfg, cfg.train_dataloader.dataset)
+    assert batch['inputs'].shape == (1, 3, 224, 224)
+    assert batch['mask'].grid == (16, 16)

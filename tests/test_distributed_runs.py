@@ -1,0 +1,200 @@
+"""Trainings that change the number of processes, the wrapper, or both when they are resumed."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine import Config
+from mmengine.hooks import Hook
+from torch.utils.data import default_collate
+
+from mmmim.datasets.masking import UniformMasking
+from mmmim.engine import FSDP2Strategy, Runner
+from mmmim.registry import FUNCTIONS, HOOKS
+from mmmim.structures import PatchMask
+from mmmim.utils import InputError
+from tests.paths import ROOT
+from tests.shrink import shrink, write_images
+
+ITERATIONS, SAVED, BATCH = 4, 2, 11
+PARTS = [6, 5]
+
+
+@FUNCTIONS.register_module(force=True)
+def collate_masks_of_samples(samples):
+    """A mask from the seed of every sample, so that masks do not depend on how a batch is divided."""
+    masks = []
+    for sample in samples:
+        rng = torch.Generator().manual_seed(sample['mask_seed'])
+        masks.append(UniformMasking(0.65, 0.5)(1, (8, 8), rng))
+    return {
+        'inputs': default_collate([sample['inputs'] for sample in samples]),
+        'mask': PatchMask(
+            visible=torch.cat([mask.visible for mask in masks]),
+            predict=torch.cat([mask.predict for mask in masks]),
+            image_index=torch.arange(len(samples)),
+            grid=(8, 8),
+        ),
+    }
+
+
+@HOOKS.register_module(force=True)
+class KeepLosses(Hook):
+    """Losses of every iteration, of the images of this process."""
+
+    def before_run(self, runner):
+        runner.losses = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        runner.losses[runner.iter] = {key: value.item() for key, value in outputs.items()}
+
+
+def make(folder, name, launcher='none', resume=None, **options):
+    cfg = shrink(Config.fromfile(ROOT / 'configs/capi/digits.py'), folder / 'images', folder / name)
+    cfg.train_cfg.max_iters = ITERATIONS
+    cfg.default_hooks.checkpoint.interval = SAVED
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 2
+    cfg.default_hooks.health.interval = SAVED
+    cfg.train_dataloader.collate_fn = dict(type='mmmim.collate_masks_of_samples')
+    cfg.global_batch_size = BATCH
+    # At rest the gradient of some weights is zero but for rounding, of which Adam makes steps of full size.
+    cfg.optim_wrapper.optimizer.eps = 1e-3
+    cfg.custom_hooks.append(dict(type='mmmim.KeepLosses'))
+    cfg.launcher, cfg.experiment_name = launcher, name
+    if resume is not None:
+        cfg.resume, cfg.load_from = True, str(folder / resume / f'iter_{SAVED}.pth')
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def train(*args, **options):
+    runner = Runner.from_cfg(make(*args, **options))
+    runner.train()
+    return runner
+
+
+def log_of(runner):
+    return Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+
+
+FSDP = {'strategy.type': 'mmmim.FSDP2Strategy'}
+
+
+def worker(rank, folder):
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    folder = Path(folder)
+    losses = {}
+    for name, options in (('ddp', {}), ('fsdp', FSDP)):
+        losses[name] = train(folder, name, 'pytorch', **options).losses
+        runner = train(folder, f'{name}_from_one', 'pytorch', 'one', **options)
+        losses[f'{name}_from_one'] = runner.losses
+    runner = train(
+        folder, 'fsdp_other_batch', 'pytorch', 'one', **FSDP, **{'global_batch_size': 4, 'train_cfg.max_iters': 3}
+    )
+    losses['fsdp_other_batch'] = runner.losses
+    errors = []
+    for options in (
+        {'strategy.type': 'mmengine.DDPStrategy'},
+        {'strategy': {'type': 'mmmim.FSDP2Strategy', 'shards': 3}},
+        {**FSDP, 'model.micro_batch_size': 5},
+        {**FSDP, 'strategy.param_dtype': 'bfloat16'},
+    ):
+        with pytest.raises(InputError) as error:
+            train(folder, f'error{len(errors)}', 'pytorch', **options)
+        errors.append(str(error.value))
+    torch.save((losses, errors), f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('runs')
+    write_images(folder / 'images', number=20)
+    one = train(folder, 'one')
+    mp.spawn(worker, (str(folder),), nprocs=2)
+    ranks = [torch.load(folder / f'{rank}.pth') for rank in range(2)]
+    return folder, one, ranks
+
+
+def same(checkpoint, expected):
+    """Weights of student and teacher, and the state of the optimiser, are those of another checkpoint."""
+    assert list(checkpoint['state_dict']) == list(expected['state_dict'])
+    assert checkpoint['state_dict']._metadata == expected['state_dict']._metadata
+    assert checkpoint['optimizer']['param_groups'] == expected['optimizer']['param_groups']
+    assert list(checkpoint['optimizer']['state']) == list(expected['optimizer']['state'])
+    pairs = [(key, checkpoint['state_dict'][key], value) for key, value in expected['state_dict'].items()]
+    for index, values in expected['optimizer']['state'].items():
+        own = checkpoint['optimizer']['state'][index]
+        assert list(own) == list(values)
+        pairs += [(f'{index}.{name}', own[name], value) for name, value in values.items()]
+    for key, value, other in pairs:
+        assert type(value) is torch.Tensor
+        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f'{k}: {m}')
+
+
+def read(folder, name, iteration=ITERATIONS):
+    return torch.load(folder / name / f'iter_{iteration}.pth', weights_only=True)
+
+
+@pytest.mark.parametrize('name', ['ddp', 'fsdp', 'ddp_from_one', 'fsdp_from_one'])
+def test_two_processes_are_one(runs, name):
+    """They see the same images, have the same losses, and save the same file; from the start and when resumed."""
+    folder, one, ranks = runs
+    losses = [rank[0][name] for rank in ranks]
+    assert list(losses[0]) == list(range(SAVED if name.endswith('one') else 0, ITERATIONS))
+    for iteration in losses[0]:
+        for key, value in one.losses[iteration].items():
+            both = [rank[iteration][key] for rank in losses]
+            mean = sum(value * number for value, number in zip(both, PARTS, strict=True)) / BATCH
+            assert mean == pytest.approx(value, rel=1e-4), (iteration, key)
+    same(read(folder, name), read(folder, 'one'))
+
+
+@pytest.mark.parametrize('name', ['ddp', 'fsdp'])
+def test_one_process_resumes_two(runs, name):
+    folder, one, _ = runs
+    resumed = train(folder, f'one_from_{name}', resume=name)
+    assert resumed.losses.keys() == {2, 3}
+    for iteration, losses in resumed.losses.items():
+        assert losses == pytest.approx(one.losses[iteration], rel=1e-4)
+    same(read(folder, f'one_from_{name}'), read(folder, 'one'))
+    assert f'Resumed on 1 process(es), saved on 2: the batch stays {BATCH} images' in log_of(resumed)
+    meta = read(folder, name)['meta']
+    assert (meta['world_size'], meta['global_batch_size']) == (2, BATCH)
+
+
+def test_what_is_saved_is_one_file_of_the_first_process(runs):
+    folder, _, ranks = runs
+    assert sorted(path.name for path in (folder / 'fsdp').glob('*.pth*')) == ['iter_2.pth', 'iter_4.pth']
+    saved, at_the_end = read(folder, 'fsdp', SAVED), read(folder, 'fsdp')
+    assert any((saved['state_dict'][key] != value).any() for key, value in at_the_end['state_dict'].items())
+    log = next((folder / 'fsdp').glob('*/*.log')).read_text()
+    assert log.count('Health [') == 3
+    assert ranks[0][0]['fsdp'] != ranks[1][0]['fsdp']
+
+
+def test_another_batch_is_a_warning(runs):
+    folder, _, _ = runs
+    log = next((folder / 'fsdp_other_batch').glob('*/*.log')).read_text()
+    line = next(line for line in log.splitlines() if 'WARNING' in line and 'A step has' in line)
+    assert 'A step has 4 images on 2 process(es) from here on; it had 11 on 1.' in line
+    assert 'goes on at image 8 instead of 22' in line
+    assert 'global_batch_size=11' in line
+
+
+def test_errors(runs, tmp_path):
+    folder, _, ranks = runs
+    kind, option, micro_batches, dtype = ranks[0][1]
+    assert "strategy.type is 'mmengine.DDPStrategy': it must be 'mmmim.FSDP2Strategy'" in kind
+    assert 'strategy has shards: options of mmmim.FSDP2Strategy are reduce_every_micro_batch, param_dtype' in option
+    assert 'global_batch_size=11 on 2 processes is 6 images on some and 5 on others' in micro_batches
+    assert 'set model.micro_batch_size=6' in micro_batches
+    assert "strategy.param_dtype='bfloat16' needs optim_wrapper.dtype='bfloat16'" in dtype
+    with pytest.raises(InputError, match=r'start them with tools/dist_train\.sh'):
+        train(folder, 'alone', **FSDP)
+    assert FSDP2Strategy.__mro__[1].__module__.startswith('mmengine')
