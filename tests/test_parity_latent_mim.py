@@ -277,8 +277,8 @@ def warm_up_from_zero(rate):
     return lambda epoch: 2.4e-3 * epoch / 40 if epoch < 40 else rate(epoch)
 
 
-# name of the function or constant in the reference, what to make of it, a quantity that must differ, one that must not
 NORM = 'traj/final_param_norm'
+# name of the function or constant in the reference, what to make of it, a quantity that must differ, one that must not
 MISTAKES = {
     'offset_ignored': ('corner', lambda f: lambda i, offset, *size: f(i, 0, *size), 'patches_all', 'eval/projected'),
     'offset_of_the_gap': (

@@ -1,5 +1,5 @@
 # Latent MIM on DigitScenes: real photographs and scanned digits, made on first use, no download. For a CPU and a few
-# minutes. The recipe of vitb16.py with a tiny ViT: images of 40 px in cells of 5 px with a patch of 4 px in each, 16 of
+# minutes. The recipe of vitb16.py with a tiny ViT: images of 40 px in cells of 5 px with a patch of 4 px in each, 8 of
 # the 64 patches visible, batch 128, fp32, learning rate 4e-3, no flips.
 _base_ = [
     '../_base_/models/latent_mim_vitb16.py',
@@ -25,16 +25,15 @@ mask_collate = dict(
     patch_size=4,
     gap=1,
     inclusive_gap=True,
-    masking=dict(type='mmmim.UniformMasking', num_visible=16),
+    masking=dict(type='mmmim.UniformMasking', num_visible=8),
 )
 pipeline = [
     dict(type='mmmim.LoadImage'),
     dict(
-        type='mmpretrain.RandomResizedCrop',
+        type='mmmim.RandomResizedCrop',
         scale=40,
         crop_ratio_range=(0.6, 1.0),
         interpolation='bicubic',
-        backend='pillow',
     ),
     dict(type='mmpretrain.PackInputs'),
 ]

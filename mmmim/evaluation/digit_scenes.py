@@ -12,6 +12,7 @@ from mmmim.models.features import Features
 from mmmim.models.layers import patch_grid, patchify
 
 from .dense import knn_segment, mean_iou
+from .health import mean_pairwise_cosine
 from .knn import knn_classify, mode
 from .logistic_regression import Standardizer, fit_logistic_regression, predict
 from .probes import LabelledImages, accuracy, dense_features, global_features
@@ -128,7 +129,8 @@ def score(
 
     Returns:
         In [0, 1]: ``linear_all`` (the main score: all patch tokens concatenated), ``linear_<feature>`` and
-        ``knn_<feature>`` for 'pooled', 'cls' and 'predicted' as available, ``knn_all``, ``linear_miou``, ``knn_miou``.
+        ``knn_<feature>`` for 'pooled', 'cls' and 'predicted' as available, ``knn_all``, ``linear_miou``, ``knn_miou``;
+        and ``cosine_pooled``, the mean cosine of pooled features of different images, 1 where they have collapsed.
     """
     train, val = read_split(subset, 'train', data_root), read_split(subset, 'val', data_root)
     test = val if split == 'val' else read_split(subset, split, data_root)
@@ -145,5 +147,6 @@ def score(
             fitted[name], labels, chosen[name], chosen_labels, scored[name], true
         )
         scores[f'knn_{name}'] = accuracy(knn_classify(fitted[name], labels, scored[name], classes, NEIGHBOURS), true)
+    scores['cosine_pooled'] = float(mean_pairwise_cosine(scored['pooled']))
     del fitted, chosen, scored, sets  # gigabytes
     return scores | dense_scores(extract, train, val, test)

@@ -83,12 +83,12 @@ def batch(images=4, gap=GAP, grid=GRID, **mask):
     return {'inputs': pixels, 'mask': masks}
 
 
-def top_left(mask, group, patch, gap):
+def top_left(mask, group, patch, gap, gap_of_columns=None):
     """Pixel of the upper left corner of a patch of a mask, and its image."""
     image = mask.image_index[group].item()
     row, column = divmod(patch, mask.grid[1])
     down, right = (0, 0) if mask.offsets is None else mask.offsets[image, patch].tolist()
-    return image, row * (PATCH + gap) + down, column * (PATCH + gap) + right
+    return image, row * (PATCH + gap) + down, column * (PATCH + (gap_of_columns or gap)) + right
 
 
 # ------------------------------------------------------------------------------------------- non-contiguous patches
@@ -97,23 +97,23 @@ def top_left(mask, group, patch, gap):
 @pytest.mark.parametrize('grid', [(4, 4), (2, 5)])
 @pytest.mark.parametrize(('per_image', 'blocks'), [(1, 1), (3, 1), (2, 2)])
 def test_patches_pixel_by_pixel(grid, per_image, blocks):
-    gap = 3
-    data = batch(3, gap, grid, visible=3, predict=2, blocks=blocks, per_image=per_image)
-    images, mask = data['inputs'], data['mask']
+    gap = 3, 5
+    images = torch.randn(3, 3, grid[0] * (PATCH + gap[0]), grid[1] * (PATCH + gap[1]))
+    mask = jittered(3, min(gap), grid, visible=3, predict=2, blocks=blocks, per_image=per_image)
     patches = pick_patches(images, PATCH, mask.visible, mask)
     pixels = PixelTarget(PATCH, normalize=False)(images, mask, None, None).patches
     assert patches.shape == (3 * per_image, 3, 3 * PATCH**2)
     assert pixels.shape == (3 * per_image, 2 * blocks, 3 * PATCH**2)
     for g in range(3 * per_image):
         for m, index in enumerate(mask.visible[g].tolist()):
-            b, top, left = top_left(mask, g, index, gap)
+            b, top, left = top_left(mask, g, index, *gap)
             for channel in range(3):
                 for y in range(PATCH):
                     for x in range(PATCH):
                         value = images[b, channel, top + y, left + x]
                         assert patches[g, m, channel * PATCH**2 + y * PATCH + x] == value
         for m, index in enumerate(mask.predict[g].flatten().tolist()):
-            b, top, left = top_left(mask, g, index, gap)
+            b, top, left = top_left(mask, g, index, *gap)
             for y in range(PATCH):
                 for x in range(PATCH):
                     expected = images[b, :, top + y, left + x]

@@ -32,11 +32,10 @@ train_dataloader = dict(
             pipeline=[
                 dict(type='mmmim.LoadImage'),
                 dict(
-                    type='mmpretrain.RandomResizedCrop',
+                    type='mmmim.RandomResizedCrop',
                     scale=224,
                     crop_ratio_range=(0.2, 1.0),
                     interpolation='bicubic',
-                    backend='pillow',
                 ),
                 dict(type='mmpretrain.RandomFlip', prob=0.5),
                 dict(type='mmpretrain.PackInputs'),

@@ -55,7 +55,7 @@ class Block(nn.Module):
         self.norm1 = norm(dim)
         self.attn = Attention(dim, num_heads, context_dim, bias, qkv_bias)
         self.norm2 = norm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), bias)
+        self.mlp = Mlp(dim, round(dim * mlp_ratio), bias)
         self.drop_path = drop_path
 
     def _attend(
@@ -97,7 +97,7 @@ class DecoderBlock(nn.Module):
         self.norm2_context = norm(dim)
         self.cross_attn = Attention(dim, num_heads, dim, bias=True, qkv_bias=True)
         self.norm3 = norm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), bias=True)
+        self.mlp = Mlp(dim, round(dim * mlp_ratio), bias=True)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """``[G, L, D]``, given a context ``[G, C, D]``, to ``[G, L, D]``."""
