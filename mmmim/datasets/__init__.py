@@ -6,6 +6,7 @@ from .image_folder import ImageFolder
 from .masking import BlockMasking, InverseBlockMasking, MaskingStrategy, UniformMasking
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
+from .synthetic import SyntheticImages
 from .transforms import LoadImage
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     'PositionIndex',
     'PositionSampler',
     'SeededDataset',
+    'SyntheticImages',
     'UniformMasking',
     'mask_collate',
 ]

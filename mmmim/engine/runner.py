@@ -25,6 +25,7 @@ from mmengine.runner import weights_to_cpu
 from torch import nn
 
 import mmmim
+from mmmim.engine.compile import compile_model
 from mmmim.engine.ddp import bare_model
 from mmmim.registry import RUNNERS
 from mmmim.utils import InputError
@@ -114,6 +115,7 @@ class Runner(_Runner):
     - ``resume='auto'`` resumes the latest checkpoint of the work folder and uses ``load_from`` where there is none.
     - ``global_batch_size`` in the config sets the batch size of a process, see :func:`apply_global_batch_size`.
     - Distributed training runs on CPUs as well (gloo).
+    - ``compile=True``, or a dict of options of ``torch.compile``, compiles the blocks of the model.
     """
 
     optim_wrapper: Any
@@ -177,6 +179,10 @@ class Runner(_Runner):
             if get_device() == 'cpu':
                 model_wrapper_cfg = {'device_ids': None, **model_wrapper_cfg}
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the blocks of the model, not the whole of ``target``."""
+        compile_model(self.model, self.cfg.get('compile'))
 
     def load_or_resume(self) -> None:
         """Load weights or resume training, once."""
