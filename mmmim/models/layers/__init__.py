@@ -1,7 +1,8 @@
 """Building blocks: plain modules and functions, usable without a registry."""
 
 from .attention import Attention, head_width
-from .block import Block, Mlp
+from .block import Block, Mlp, blocks_of, compile_blocks, set_checkpointing
+from .checkpointing import check_mode
 from .drop_path import residual
 from .init import init_linear_layers
 from .norm import RMSNorm, make_norm
@@ -18,7 +19,10 @@ __all__ = [
     'PositionTable',
     'Positions',
     'RMSNorm',
+    'blocks_of',
     'border_coordinates',
+    'check_mode',
+    'compile_blocks',
     'frequency_table',
     'grid_coordinates',
     'head_width',
@@ -30,6 +34,7 @@ __all__ = [
     'residual',
     'rotate',
     'scale_to_bounding_box',
+    'set_checkpointing',
     'sincos_positions',
     'unpatchify',
 ]

@@ -1,10 +1,13 @@
 """Pre-norm Transformer block."""
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .attention import Attention
+from .checkpointing import checkpointed
 from .drop_path import residual
 from .norm import RMSNorm
 from .rope import Rotation
@@ -38,7 +41,12 @@ class Block(nn.Module):
         norm: Makes a norm of a width.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one.
+
+    Attributes:
+        checkpointing: What the backward pass recomputes in training, see :func:`set_checkpointing`; None for nothing.
     """
+
+    checkpointing: str | None = None
 
     def __init__(
         self,
@@ -66,6 +74,13 @@ class Block(nn.Module):
     def _transform(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm2(x))
 
+    def _run(
+        self, x: Tensor, rotation: Rotation | None, context: Tensor | None, context_rotation: Rotation | None
+    ) -> Tensor:
+        drop_prob = self.drop_path if self.training else 0.0
+        x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
+        return residual(self._transform, x, drop_prob=drop_prob)
+
     def forward(
         self,
         x: Tensor,
@@ -74,6 +89,36 @@ class Block(nn.Module):
         context_rotation: Rotation | None = None,
     ) -> Tensor:
         """``[G, L, D]`` to ``[G, L, D]``; the other arguments as in :class:`Attention`."""
-        drop_prob = self.drop_path if self.training else 0.0
-        x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
-        return residual(self._transform, x, drop_prob=drop_prob)
+        if self.checkpointing is not None and self.training and torch.is_grad_enabled():
+            return checkpointed(self._run, self.checkpointing, x, rotation, context, context_rotation)
+        return self._run(x, rotation, context, context_rotation)
+
+
+def blocks_of(model: nn.Module) -> list[Block]:
+    """All blocks below a module, whatever holds them."""
+    return [module for module in model.modules() if isinstance(module, Block)]
+
+
+def set_checkpointing(model: nn.Module, mode: str | None) -> None:
+    """Choose what the backward pass through the blocks of a model recomputes; results do not change.
+
+    Args:
+        model: Its blocks are found by type, whatever holds them.
+        mode: None: nothing. 'selective': all but matrix products and attention. 'full': everything.
+    """
+    for block in blocks_of(model):
+        block.checkpointing = mode
+
+
+def compile_blocks(model: nn.Module, **options: Any) -> None:
+    """Compile the blocks of a model one by one, in place; names of parameters stay as they are.
+
+    Equal blocks share the compiled code, so that a deep model compiles as fast as a shallow one. What is between the
+    blocks (masks, clustering, collectives) runs as it is.
+
+    Args:
+        model: Its blocks are found by type, those of the teacher included.
+        options: Of ``torch.compile``.
+    """
+    for block in blocks_of(model):
+        block.compile(**options)
