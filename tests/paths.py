@@ -1,5 +1,6 @@
 """Where things are, and how to run a tool as a user does."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,3 +17,11 @@ def run_tool(tool, *args, cwd=None, timeout=300):
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def load_tool(name):
+    """The module ``tools/<name>.py``."""
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -20,7 +20,13 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='continue from this checkpoint; without a path, from the latest one in the work folder, if there is one',
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision (bfloat16)')
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='bfloat16',
+        choices=['bfloat16', 'float16'],
+        help='train in mixed precision: bfloat16 (the default), or float16 with loss scaling',
+    )
     parser.add_argument('--no-validate', action='store_true', help='do not validate during training')
     parser.add_argument(
         '--auto-scale-lr',
@@ -41,22 +47,23 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def set_amp(cfg: Any) -> None:
-    """Make the optimiser wrapper of a config train in bfloat16."""
+def set_amp(cfg: Any, dtype: str = 'bfloat16') -> None:
+    """Make the optimiser wrapper of a config train in mixed precision."""
     from mmmim.utils import InputError
 
     wrapper = cfg.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
     if kind == 'mmmim.OptimWrapper':
-        wrapper.dtype = 'bfloat16'
+        wrapper.dtype = dtype
     elif kind in ('OptimWrapper', 'AmpOptimWrapper', 'mmengine.OptimWrapper', 'mmengine.AmpOptimWrapper'):
         import torch
 
         if not torch.cuda.is_available():
             raise InputError('--amp with the AmpOptimWrapper of mmengine needs a GPU: leave --amp out.')
         wrapper.type = 'mmengine.AmpOptimWrapper'
-        wrapper.dtype = 'bfloat16'
-        wrapper.setdefault('loss_scale', 1.0)  # bfloat16 has the range of fp32
+        wrapper.dtype = dtype
+        # bfloat16 has the range of fp32.
+        wrapper.setdefault('loss_scale', 1.0 if dtype == 'bfloat16' else 'dynamic')
     else:
         raise InputError(f'--amp does not know optim_wrapper.type {kind}: set its precision in the config.')
 
@@ -86,7 +93,7 @@ def build_config(args: argparse.Namespace) -> Any:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
-        set_amp(cfg)
+        set_amp(cfg, args.amp)
     if args.resume == 'auto':
         cfg.resume = 'auto'
     elif args.resume is not None:

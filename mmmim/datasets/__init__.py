@@ -8,6 +8,7 @@ from .image_stream import ImageStream
 from .masking import BlockMasking, InverseBlockMasking, MaskingStrategy, UniformMasking
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
+from .synthetic import SyntheticImages
 from .transforms import LoadImage, RandomResizedCrop
 from .webdataset_stream import WebDatasetStream
 
@@ -24,6 +25,7 @@ __all__ = [
     'PositionSampler',
     'RandomResizedCrop',
     'SeededDataset',
+    'SyntheticImages',
     'UniformMasking',
     'WebDatasetStream',
     'mask_collate',

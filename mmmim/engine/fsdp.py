@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from mmmim.engine.ddp import init_process_group_on_cpu
 from mmmim.models.algorithms import MaskedImageModeling, train_step
-from mmmim.models.layers import Block
+from mmmim.models.layers import blocks_of
 from mmmim.registry import MODEL_WRAPPERS, STRATEGIES
 from mmmim.utils import InputError
 
@@ -65,9 +65,8 @@ class FullyShardedDataParallel(nn.Module):
         policy = MixedPrecisionPolicy()
         if self.param_dtype is not None:
             policy = MixedPrecisionPolicy(self.param_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for part in list(module.modules()):
-            if isinstance(part, Block):
-                fully_shard(part, mesh=mesh, mp_policy=policy)
+        for block in blocks_of(module):
+            fully_shard(block, mesh=mesh, mp_policy=policy)
         self.module = fully_shard(module, mesh=mesh)
         self.reduce_every_micro_batch = reduce_every_micro_batch
         # The blocks are on their device already, without the whole model ever having been there; this moves buffers
@@ -173,9 +172,9 @@ class FSDP2Strategy(DDPStrategy):
                 'FSDP2Strategy divides a model among processes and none were started: use tools/dist_train.sh CONFIG '
                 'GPUS, or leave strategy out of the config.'
             )
-        if not any(isinstance(part, Block) for part in model.modules()):
+        if not blocks_of(model):
             self.logger.warning(
-                f'FSDP2Strategy: {type(model).__name__} has no mmmim.models.layers.Block, so it is gathered as a whole '
+                f'FSDP2Strategy: {type(model).__name__} has no mmmim.models.layers.TransformerBlock, so it is gathered as a whole '
                 'in every step: only gradients and optimiser state are divided.'
             )
         mesh = init_device_mesh(get_device().split(':')[0], (get_world_size(),))

@@ -19,34 +19,50 @@ class OptimWrapper(_OptimWrapper):
     """Autocast around the forward pass, and a step that is skipped on the device when a gradient is not finite.
 
     The decision never reaches the host: fused optimisers take a flag ``found_inf`` and leave parameters, moments and
-    step counts as they are when it is set. :class:`TargetEMAHook` reads the same flag.
+    step counts as they are when it is set. :class:`TargetEMAHook` reads the same flag, and so does the loss scale of
+    float16, which is a tensor, too.
 
     Args:
         optimizer: A fused torch optimiser (``fused=True``: AdamW, Adam, SGD).
-        dtype: 'bfloat16' for autocast (no loss scaling needed), None for fp32. Parameters stay fp32.
+        dtype: 'bfloat16' for autocast (no loss scaling needed), 'float16' for autocast with loss scaling, None for
+            fp32. Parameters stay fp32.
         clip_norm: Clip the gradient norm to this value; None for no clipping.
+        loss_scale: Loss scale of the first step with float16; each skipped step halves it.
+        growth_interval: Steps without a skipped one that double it.
 
     Attributes:
         skipped: 1.0 on the device if the last step was skipped, else 0.0.
-        step_info: ``grad_norm`` and ``skipped`` of the last step, for the log.
+        step_info: ``grad_norm`` (of the unscaled gradients, before clipping), ``skipped`` and, with float16,
+            ``loss_scale`` of the last step, for the log.
 
     Raises:
         InputError: The optimiser is not fused, or the type is none to autocast to.
     """
 
-    def __init__(self, optimizer: Optimizer, dtype: str | None = None, clip_norm: float | None = None) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        dtype: str | None = None,
+        clip_norm: float | None = None,
+        loss_scale: float = 2.0**16,
+        growth_interval: int = 2000,
+    ) -> None:
         super().__init__(optimizer)
         if not all(group.get('fused') for group in optimizer.param_groups):
             raise InputError(
                 f'mmmim.OptimWrapper skips steps with non-finite gradients on the device, which {type(optimizer)} '
                 'does only when fused: set optim_wrapper.optimizer.fused=True (AdamW, Adam and SGD have it).'
             )
-        if dtype not in (None, 'bfloat16'):
-            raise InputError(f"optim_wrapper.dtype must be None (fp32) or 'bfloat16', got {dtype!r}.")
+        if dtype not in (None, 'bfloat16', 'float16'):
+            raise InputError(f"optim_wrapper.dtype must be None (fp32), 'bfloat16' or 'float16', got {dtype!r}.")
         # mmengine keeps the base learning rate as a group of its own; the first group has it anyway.
         self.base_param_settings = None
         self.dtype = None if dtype is None else getattr(torch, dtype)
         self.clip_norm = clip_norm
+        self.scaler: torch.amp.GradScaler | None = None
+        if dtype == 'float16':
+            device = optimizer.param_groups[0]['params'][0].device.type
+            self.scaler = torch.amp.GradScaler(device, loss_scale, growth_interval=growth_interval)
         self.skipped: Tensor | None = None
         self.step_info: dict[str, Tensor] = {}
 
@@ -57,8 +73,14 @@ class OptimWrapper(_OptimWrapper):
         with torch.autocast(device, dtype=self.dtype, enabled=self.dtype is not None):
             yield
 
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Back-propagate the (scaled) loss of a micro-batch; gradients add up until the step."""
+        super().backward(loss if self.scaler is None else self.scaler.scale(loss), **kwargs)
+
     def step(self, **kwargs: Any) -> None:
-        """Clip, then step unless a gradient is not finite."""
+        """Unscale and clip, then step unless a gradient is not finite."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if hasattr(norm, 'full_tensor'):  # of gradients that are divided among processes
@@ -71,3 +93,24 @@ class OptimWrapper(_OptimWrapper):
         self.optimizer.found_inf = self.skipped = skipped
         self.optimizer.step(**kwargs)
         self.step_info = {'grad_norm': norm.detach(), 'skipped': skipped}
+        if self.scaler is not None:
+            self.step_info['loss_scale'] = self.scaler.scale(torch.ones_like(skipped))
+            # All ranks move their scale by the same flag. GradScaler.step is not used: it sets found_inf to its own,
+            # which knows nothing of the other ranks.
+            for flag in self.scaler._found_inf_per_device(self.optimizer).values():
+                flag.copy_(skipped)
+            self.scaler.update()
+
+    def state_dict(self) -> dict:
+        """State of the optimiser and, with float16, of the loss scale."""
+        state = super().state_dict()
+        return state if self.scaler is None else {**state, 'loss_scaler': self.scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load the state; where it has no loss scale (saved with another ``dtype``) that of the config stays."""
+        state = dict(state_dict)
+        scaler = state.pop('loss_scaler', None)
+        super().load_state_dict(state)
+        if self.scaler is not None and scaler is not None:
+            # The interval is the config's, like everything that is no state.
+            self.scaler.load_state_dict({**scaler, 'growth_interval': self.scaler.get_growth_interval()})

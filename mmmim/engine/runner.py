@@ -17,6 +17,7 @@ from torch import nn
 
 from mmmim.engine.batch_size import apply_global_batch_size, check_micro_batches
 from mmmim.engine.checkpointing import CheckpointRunner
+from mmmim.engine.compile import compile_model
 from mmmim.engine.ddp import init_process_group_on_cpu
 from mmmim.engine.fsdp import FSDP2Strategy
 from mmmim.registry import RUNNERS, STRATEGIES
@@ -45,6 +46,7 @@ class Runner(CheckpointRunner):
     - ``global_batch_size`` in the config sets the batch size of a process, see :func:`apply_global_batch_size`.
     - Distributed training runs on CPUs as well (gloo).
     - ``strategy=dict(type='mmmim.FSDP2Strategy')`` in the config divides the model among the processes.
+    - ``compile=True``, or a dict of options of ``torch.compile``, compiles the blocks of the model.
     """
 
     model: Any
@@ -125,6 +127,10 @@ class Runner(CheckpointRunner):
             if get_device() == 'cpu':
                 model_wrapper_cfg = {'device_ids': None, **model_wrapper_cfg}
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the blocks of the model, not the whole of ``target``."""
+        compile_model(self.model, self.cfg.get('compile'))
 
     def train(self) -> nn.Module:
         """Train.

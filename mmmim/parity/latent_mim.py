@@ -24,9 +24,7 @@ from mmmim.utils.checkpoint import load_state_dict
 from .report import Fixture
 
 #: Weight decay of the recipe: none of what has one axis, of the patch embedding and of the decoder's.
-RULES: dict[str, dict | None] = {
-    'no_decay': {'match': r'bias$|norm\w*\.|\.embed\.|patch_embed\.', 'decay_mult': 0.0}
-}
+RULES: dict[str, dict | None] = {'no_decay': {'match': r'bias$|norm\w*\.|\.embed\.|patch_embed\.', 'decay_mult': 0.0}}
 
 #: Their keys' part has no gradient: softmax does not see it.
 KEY_BIASES = ('qkv.bias', 'kv_proj.bias')

@@ -18,6 +18,7 @@ from mmmim.models.layers import (
     rotate,
     scale_to_bounding_box,
 )
+from mmmim.models.layers.norm import _RMSNorm
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
 
@@ -137,6 +138,26 @@ def test_rms_norm():
     norm.weight.data.fill_(2.0)
     torch.testing.assert_close(norm(x), 2 * expected)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_the_norm_of_a_cpu_is_torchs_in_values_and_gradients():
+    torch.manual_seed(0)
+    x, weight = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 3, 5), (5,)))
+    for w in (weight, None):
+        torch.testing.assert_close(_RMSNorm.apply(x, w, 1e-5), F.rms_norm(x, (5,), w, 1e-5))
+        assert torch.autograd.gradcheck(lambda x, w: _RMSNorm.apply(x, w, 1e-5), (x, w))
+    norm, tokens = RMSNorm(5), torch.randn(2, 5).bfloat16()
+    torch.testing.assert_close(norm(tokens), F.rms_norm(tokens.float(), (5,), norm.weight, 1e-5).bfloat16())
+
+
+def test_the_gradient_of_the_rotation():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True)
+    # Columns turn by other angles than rows: the rotation is not orthogonal, its transpose not its inverse.
+    cos, sin = (table.double() for table in AxialRoPE(8).rotation(torch.rand(2, 5, 2)))
+    first, second = x.chunk(2, dim=-1)
+    torch.testing.assert_close(rotate(x, (cos, sin)), x * cos + torch.cat([-second, first], dim=-1) * sin)
+    assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin)), x)
 
 
 def test_heads_that_do_not_divide_the_width_of_a_model():

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmmim.utils import InputError
 from mmmim.utils.cli import load_config, merge_cfg_options, user_errors
+from tests.paths import load_tool
 
 REPOSITORY = Path(__file__).parents[2]
 TOY = REPOSITORY / 'tests' / 'test_engine'
@@ -268,15 +269,6 @@ def test_test_errors(toy, monkeypatch, capsys, args, message):
     assert message in capsys.readouterr().err
 
 
-def load_tool(name):
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', REPOSITORY / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_arguments_change_the_config(toy, monkeypatch):
     train = load_tool('train')
     monkeypatch.chdir(toy)
@@ -291,10 +283,14 @@ def test_arguments_change_the_config(toy, monkeypatch):
     assert cfg.auto_scale_lr.enable is True
     cfg = build('--amp', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper')
     assert cfg.optim_wrapper.dtype == 'bfloat16'
+    cfg = build('--amp', 'float16', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper')
+    assert cfg.optim_wrapper.dtype == 'float16'
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     cfg = build('--amp')
     assert cfg.optim_wrapper.type == 'mmengine.AmpOptimWrapper'
     assert (cfg.optim_wrapper.dtype, cfg.optim_wrapper.loss_scale) == ('bfloat16', 1.0)
+    cfg = build('--amp', 'float16')
+    assert (cfg.optim_wrapper.dtype, cfg.optim_wrapper.loss_scale) == ('float16', 'dynamic')
     with pytest.raises(InputError, match='does not know'):
         build('--amp', '--cfg-options', 'optim_wrapper.type=Other')
     cfg = build('--no-validate')

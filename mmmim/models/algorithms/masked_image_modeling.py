@@ -15,6 +15,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
 
+from ..layers import check_mode, set_checkpointing
 from .ema_copy import EMACopy
 
 Losses = dict[str, Tensor]
@@ -93,6 +94,8 @@ class MaskedImageModeling(BaseModel):
             methods without a teacher.
         micro_batch_size: Images of one forward and backward pass of the student (and forward of the teacher); None:
             the whole batch.
+        activation_checkpointing: What the backward pass through the student's blocks recomputes instead of keeping
+            it: None: nothing; 'selective': all but matrix products and attention; 'full': everything.
         data_preprocessor: Config.
         init_cfg: mmengine's.
     """
@@ -103,6 +106,7 @@ class MaskedImageModeling(BaseModel):
         branches: dict[str, dict],
         teacher: Sequence[str] | None = None,
         micro_batch_size: int | None = None,
+        activation_checkpointing: str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -112,6 +116,8 @@ class MaskedImageModeling(BaseModel):
         for name, branch in self.branches.items():
             _check_sizes(self.backbone, branch, f'model.branches.{name}')
         self.micro_batch_size = micro_batch_size
+        check_mode(activation_checkpointing)
+        set_checkpointing(self, activation_checkpointing)
         self.teacher = EMACopy(self, teacher, micro_batch_size) if teacher else None
 
     def init_weights(self) -> None:

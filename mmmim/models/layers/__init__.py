@@ -1,7 +1,8 @@
 """Building blocks: plain modules and functions, usable without a registry."""
 
 from .attention import Attention, head_width
-from .block import Block, DecoderBlock, Mlp
+from .block import Block, DecoderBlock, Mlp, TransformerBlock, blocks_of, compile_blocks, set_checkpointing
+from .checkpointing import check_mode
 from .drop_path import residual
 from .init import init_weights
 from .norm import RMSNorm, make_norm
@@ -21,7 +22,11 @@ __all__ = [
     'Positions',
     'Projector',
     'RMSNorm',
+    'TransformerBlock',
+    'blocks_of',
     'border_coordinates',
+    'check_mode',
+    'compile_blocks',
     'frequency_table',
     'grid_coordinates',
     'head_width',
@@ -34,6 +39,7 @@ __all__ = [
     'residual',
     'rotate',
     'scale_to_bounding_box',
+    'set_checkpointing',
     'sincos_positions',
     'unpatchify',
 ]

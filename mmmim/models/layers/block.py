@@ -1,10 +1,13 @@
 """Pre-norm Transformer block."""
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .attention import Attention
+from .checkpointing import checkpointed
 from .drop_path import residual
 from .norm import RMSNorm
 from .rope import Rotation
@@ -24,7 +27,26 @@ class Mlp(nn.Module):
         return self.fc2(self.act(self.fc1(x)))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
+    """What is compiled, checkpointed and divided among processes as a unit.
+
+    Attributes:
+        checkpointing: What the backward pass recomputes in training, see :func:`set_checkpointing`; None for nothing.
+    """
+
+    checkpointing: str | None = None
+
+    def _run(self, *args: Any) -> Tensor:
+        raise NotImplementedError
+
+    def _kept_or_not(self, *args: Any) -> Tensor:
+        """``_run``, of which the backward pass recomputes what ``checkpointing`` says."""
+        if self.checkpointing is not None and self.training and torch.is_grad_enabled():
+            return checkpointed(self._run, self.checkpointing, *args)
+        return self._run(*args)
+
+
+class Block(TransformerBlock):
     """Attention and MLP, each after a norm and in a residual with efficient stochastic depth.
 
     The defaults are CAPI's: RMSNorm and no bias anywhere.
@@ -66,6 +88,13 @@ class Block(nn.Module):
     def _transform(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm2(x))
 
+    def _run(
+        self, x: Tensor, rotation: Rotation | None, context: Tensor | None, context_rotation: Rotation | None
+    ) -> Tensor:
+        drop_prob = self.drop_path if self.training else 0.0
+        x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
+        return residual(self._transform, x, drop_prob=drop_prob)
+
     def forward(
         self,
         x: Tensor,
@@ -74,12 +103,10 @@ class Block(nn.Module):
         context_rotation: Rotation | None = None,
     ) -> Tensor:
         """``[G, L, D]`` to ``[G, L, D]``; the other arguments as in :class:`Attention`."""
-        drop_prob = self.drop_path if self.training else 0.0
-        x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
-        return residual(self._transform, x, drop_prob=drop_prob)
+        return self._kept_or_not(x, rotation, context, context_rotation)
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(TransformerBlock):
     """Self-attention, cross-attention and MLP, each after a norm and in a residual.
 
     Args:
@@ -101,6 +128,39 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """``[G, L, D]``, given a context ``[G, C, D]``, to ``[G, L, D]``."""
+        return self._kept_or_not(x, context)
+
+    def _run(self, x: Tensor, context: Tensor) -> Tensor:
         x = x + self.self_attn(self.norm1(x))
         x = x + self.cross_attn(self.norm2_query(x), context=self.norm2_context(context))
         return x + self.mlp(self.norm3(x))
+
+
+def blocks_of(model: nn.Module) -> list[TransformerBlock]:
+    """All blocks below a module, whatever holds them."""
+    return [module for module in model.modules() if isinstance(module, TransformerBlock)]
+
+
+def set_checkpointing(model: nn.Module, mode: str | None) -> None:
+    """Choose what the backward pass through the blocks of a model recomputes; results do not change.
+
+    Args:
+        model: Its blocks are found by type, whatever holds them.
+        mode: None: nothing. 'selective': all but matrix products and attention. 'full': everything.
+    """
+    for block in blocks_of(model):
+        block.checkpointing = mode
+
+
+def compile_blocks(model: nn.Module, **options: Any) -> None:
+    """Compile the blocks of a model one by one, in place; names of parameters stay as they are.
+
+    Equal blocks share the compiled code, so that a deep model compiles as fast as a shallow one. What is between the
+    blocks (masks, clustering, collectives) runs as it is.
+
+    Args:
+        model: Its blocks are found by type, those of the teacher included.
+        options: Of ``torch.compile``.
+    """
+    for block in blocks_of(model):
+        block.compile(**options)

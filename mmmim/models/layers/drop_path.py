@@ -13,7 +13,7 @@ def _select(value: Any, index: Tensor, batch: int) -> Any:
         return None
     if isinstance(value, tuple):
         return tuple(_select(item, index, batch) for item in value)
-    return value[index] if value.shape[0] == batch else value
+    return value.index_select(0, index) if value.shape[0] == batch else value
 
 
 def residual(branch: Callable[..., Tensor], x: Tensor, *inputs: Any, drop_prob: float = 0.0) -> Tensor:
@@ -36,5 +36,6 @@ def residual(branch: Callable[..., Tensor], x: Tensor, *inputs: Any, drop_prob: 
     batch = x.shape[0]
     keep = max(int(batch * (1 - drop_prob)), 1)
     index = torch.randperm(batch, device=x.device)[:keep]
-    update = branch(x[index], *(_select(value, index, batch) for value in inputs))
+    # index_select, unlike x[index], knows in its backward that rows are whole: it adds them without sorting indices.
+    update = branch(x.index_select(0, index), *(_select(value, index, batch) for value in inputs))
     return x.index_add(0, index, update.to(x.dtype), alpha=batch / keep)

@@ -1,6 +1,7 @@
 """Axial rotary position embedding and the coordinates it rotates with (CAPI, arXiv 2502.08769)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,18 +112,44 @@ class AxialRoPE(nn.Module):
             return angles.cos(), angles.sin()
 
 
+def _turn(x: Tensor, cos: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """``[x1 cos1 + x2 low, x2 cos2 + x1 high]`` for the halves of the channels, in two passes over the data."""
+    first, second = x.chunk(2, dim=-1)
+    out = x * cos
+    out_first, out_second = out.chunk(2, dim=-1)
+    out_first.addcmul_(second.to(out.dtype), low)
+    out_second.addcmul_(first.to(out.dtype), high)
+    return out.to(x.dtype)
+
+
+class _Rotate(torch.autograd.Function):
+    """Half the passes of what autograd makes of the definition, and nothing saved but the angles."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        low, high = sin.chunk(2, dim=-1)
+        return _turn(x, cos, -low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        low, high = sin.chunk(2, dim=-1)
+        return _turn(grads[0], cos, high, -low), None, None
+
+
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Rotate queries or keys.
 
-    Channel ``i`` is paired with ``i + head_dim / 2`` of the whole head.
+    Channel ``i`` is paired with ``i + head_dim / 2`` of the whole head:
+    ``x * cos + concatenate(-second half of x, first half of x) * sin``.
 
     Args:
         x: ``[G, heads, L, head_dim]``.
-        rotation: From :class:`AxialRoPE`.
+        rotation: From :class:`AxialRoPE`; gets no gradient.
 
     Returns:
         ``[G, heads, L, head_dim]`` of the dtype of ``x``.
     """
     cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+    return _Rotate.apply(x, cos, sin)

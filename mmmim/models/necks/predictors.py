@@ -85,7 +85,8 @@ class CrossAttentionPredictor(BaseModule):
         extra = self.positions.extra_codes(context.extra.shape[1], seen)
         source_rotation = self.positions.rotation(seen if extra is None else torch.cat([extra, seen], dim=1))
         rotation = self.positions.rotation(asked)
-        x = self.positions.add(self.mask_token.expand(len(source), asked.shape[1], -1), asked)
+        # A tensor of its own, not one row seen many times: compiled, the first block would need a graph for itself.
+        x = self.positions.add(self.mask_token.expand(len(source), asked.shape[1], -1), asked).contiguous()
         for block in self.blocks[:depth]:
             x = block(x, rotation, source, source_rotation)
         return self.norm(x)

@@ -1,0 +1,64 @@
+"""Activation checkpointing of blocks: what the backward pass recomputes instead of keeping it."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from mmmim.utils import InputError
+
+#: What 'selective' keeps: the results of the operations that take the time.
+_EXPENSIVE = (
+    'mm',
+    'addmm',
+    'bmm',
+    '_scaled_dot_product_flash_attention_for_cpu',
+    '_scaled_dot_product_flash_attention',
+    '_scaled_dot_product_efficient_attention',
+    '_scaled_dot_product_cudnn_attention',
+    '_scaled_dot_product_attention_math',
+)
+#: Random numbers are kept, not drawn again (they are the few indices of stochastic depth): no generator state is saved
+#: and restored for every block, and compiled blocks, too, recompute with the same subset.
+_RANDOM = ('randperm',)
+_MODES = {'full': _RANDOM, 'selective': _EXPENSIVE + _RANDOM}
+
+
+def check_mode(mode: str | None) -> None:
+    """Refuse an unknown mode.
+
+    Raises:
+        InputError: There is no such mode.
+    """
+    if mode is not None and mode not in _MODES:
+        raise InputError(f"model.activation_checkpointing must be None, 'selective' or 'full', got {mode!r}.")
+
+
+@cache
+def _kept(mode: str) -> frozenset:
+    packets = [getattr(torch.ops.aten, name) for name in _MODES[mode] if hasattr(torch.ops.aten, name)]
+    return frozenset(getattr(packet, overload) for packet in packets for overload in packet.overloads())
+
+
+def _policy(mode: str, ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if op in _kept(mode) else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _contexts(mode: str) -> Any:
+    return create_selective_checkpoint_contexts(partial(_policy, mode))
+
+
+_CONTEXTS = {mode: partial(_contexts, mode) for mode in _MODES}
+
+
+def checkpointed(function: Callable[..., Any], mode: str, *args: Any) -> Any:
+    """``function(*args)``, of which the backward pass recomputes what ``mode`` does not keep.
+
+    Args:
+        function: Made of torch operations.
+        mode: 'full': keep the inputs only. 'selective': keep the results of matrix products and attention, too.
+        args: Tensors, tuples of tensors or None.
+    """
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, context_fn=_CONTEXTS[mode])
