@@ -15,6 +15,7 @@ CAPS = {
     'num_heads': 2,
     'num_registers': 4,
     'num_prototypes': 32,
+    'num_visible': 20,
     'chunk_positions': 16,
 }
 PATCHES_PER_SIDE = 8
@@ -29,8 +30,9 @@ def _cap(node: Any) -> None:
         for key, cap in CAPS.items():
             if isinstance(node.get(key), int):
                 node[key] = min(node[key], cap)
-        if 'mlp_dims' in node:
-            node['mlp_dims'] = tuple(min(width, CAPS['embed_dim']) for width in node['mlp_dims'])
+        for key in ('mlp_dims', 'projector_dims'):
+            if key in node:
+                node[key] = tuple(min(width, CAPS['embed_dim']) for width in node[key])
 
 
 def write_images(folder: Any, number: int = 8, size: int = 40) -> None:
@@ -49,7 +51,11 @@ def shrink(cfg: Config, images: Any, work_dir: Any, pictures: bool = False) -> C
     """
     cfg = cfg.copy()
     _cap(cfg.model)
+    for branch in cfg.model.branches.values():
+        if branch.target_generator.type == 'mmmim.LatentTarget' and branch.neck.get('out_dim'):
+            branch.neck.out_dim = branch.target_generator.in_dim
     loader = cfg.train_dataloader
+    _cap(loader.collate_fn)
     loader.update(batch_size=4, num_workers=0)
     if 'global_batch_size' in cfg:
         cfg.global_batch_size, loader['batch_size'] = 4, None
@@ -60,7 +66,7 @@ def shrink(cfg: Config, images: Any, work_dir: Any, pictures: bool = False) -> C
         dataset = dataset.dataset
     for transform in dataset.pipeline:
         if 'scale' in transform:
-            transform.scale = PATCHES_PER_SIDE * loader.collate_fn.patch_size
+            transform.scale = PATCHES_PER_SIDE * (loader.collate_fn.patch_size + loader.collate_fn.get('gap', 0))
     dataset.update(type='mmmim.ImageFolder', data_root=str(images))
     for key in ('subset', 'split'):
         dataset.pop(key, None)

@@ -1,5 +1,7 @@
 """Every config of the repository builds at full size, and takes a real step at a small one."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -128,33 +130,83 @@ def differing(one, other, prefix=''):
     return set() if one == other else {prefix.rstrip('.')}
 
 
+#: What the rows of an ablation may change, by name of the file or its first word, in the config that they start from.
+CLUSTERING = 'optim_wrapper.paramwise_cfg.rules.clustering'
+CAPI, LATENT, LOADER = 'model.branches.capi.', 'model.branches.latent.', 'train_dataloader.'
+CROP = LOADER + 'dataset.dataset.pipeline'
+ALLOWED = {
+    'capi/ablations': {
+        'vitl16': (
+            'model.backbone.patch_size',
+            LOADER + 'collate_fn.patch_size',
+            'optim_wrapper.optimizer.lr',
+            'train_cfg.max_iters',
+            'default_hooks.target_ema.momentum.base',
+        ),
+        'predictor_fused': ('model.backbone.fused', CAPI + 'neck'),
+        'predictor_self_attention': (CAPI + 'neck',),
+        'masking': (LOADER + 'collate_fn.masking',),
+        'ratio': (LOADER + 'collate_fn.masking.mask_ratio',),
+        'loss_ijepa': (CAPI + 'target_generator', CAPI + 'head', CLUSTERING),
+        'loss_ibot': (CAPI + 'target_generator', CAPI + 'head.mlp_dims', CLUSTERING),
+        'head_mlp': (CAPI + 'head.mlp_dims',),
+        'crop': (CROP,),
+        'predictor_5x1536': (CAPI + 'neck', CAPI + 'head.in_dim'),
+        'predictor_21x768': (CAPI + 'neck', CAPI + 'head.in_dim'),
+        'registers': ('model.backbone.num_registers',),
+        'positions': ('model.backbone.positions', CAPI + 'neck.positions', CAPI + 'neck.grid'),
+        'sinkhorn': (CAPI + 'target_generator.positional',),
+        'prototypes': (CAPI + 'target_generator.num_prototypes', CAPI + 'head.num_prototypes'),
+        'iterations': ('train_cfg.max_iters',),
+        'data': (LOADER + 'dataset.dataset.data_root',),
+    },
+    'latent_mim/ablations': {
+        'naive': (
+            'model.backbone.projector_dims',
+            LATENT,
+            'model.teacher',
+            LOADER + 'collate_fn',
+            CROP,
+            'default_hooks.target_ema',
+            'default_hooks.similarity',
+        ),
+        'no_weight_sharing': (LATENT + 'target_generator.encoder',),
+        'stop_gradient': (LATENT + 'target_generator.stop_gradient',),
+        'momentum': (LATENT + 'target_generator', 'model.teacher', 'default_hooks.target_ema'),
+        'loss_mse': (LATENT + 'target_generator.normalize', LATENT + 'head.heads.discrimination'),
+        'loss': (LATENT + 'head.loss',),
+        'patch_discrimination': (LATENT + 'head',),
+        'ratio_90_contiguous': (LOADER + 'collate_fn.masking.num_visible',),
+        'gap_4_unconstrained': (LOADER + 'collate_fn.gap', LOADER + 'collate_fn.masking.num_visible', CROP),
+        'self_attention_no_projector': (LATENT + 'head', 'default_hooks.similarity'),
+        'self_attention': ('model.backbone.projector_dims',),
+        'no_visual_cues': (LATENT + 'neck.visual_cues',),
+        'decoder_8': (LATENT + 'neck.depth',),
+        'target_depth_0': (
+            LATENT + 'target_generator',
+            LATENT + 'neck.depth',
+            LATENT + 'neck.out_dim',
+            'model.teacher',
+            'default_hooks.target_ema',
+        ),
+        'target': (LATENT + 'target_generator.depth', LATENT + 'neck.depth'),
+        'gap': (LOADER + 'collate_fn.gap', CROP),
+        'ratio': (LOADER + 'collate_fn.masking.num_visible',),
+        'no_similarity': (LATENT + 'head', 'default_hooks.similarity'),
+        'no_projector': ('model.backbone.projector_dims',),
+    },
+}
+
+
 @pytest.mark.parametrize('name', ABLATIONS)
 def test_an_ablation_changes_what_its_name_says(name):
-    changed = differing(load('capi/ablations/vitl16').to_dict(), load(name).to_dict())
-    branch, loader = 'model.branches.capi.', 'train_dataloader.'
-    clustering = 'optim_wrapper.paramwise_cfg.rules.clustering'
-    allowed = {
-        'vitl16': (),
-        'predictor_fused': ('model.backbone.fused', branch + 'neck'),
-        'predictor_self_attention': (branch + 'neck',),
-        'masking': (loader + 'collate_fn.masking',),
-        'ratio': (loader + 'collate_fn.masking.mask_ratio',),
-        'loss_ijepa': (branch + 'target_generator', branch + 'head', clustering),
-        'loss_ibot': (branch + 'target_generator', branch + 'head.mlp_dims', clustering),
-        'head_mlp': (branch + 'head.mlp_dims',),
-        'crop': (loader + 'dataset.dataset.pipeline',),
-        'predictor_5x1536': (branch + 'neck', branch + 'head.in_dim'),
-        'predictor_21x768': (branch + 'neck', branch + 'head.in_dim'),
-        'registers': ('model.backbone.num_registers',),
-        'positions': ('model.backbone.positions', branch + 'neck.positions', branch + 'neck.grid'),
-        'sinkhorn': (branch + 'target_generator.positional',),
-        'prototypes': (branch + 'target_generator.num_prototypes', branch + 'head.num_prototypes'),
-        'iterations': ('train_cfg.max_iters',),
-        'data': (loader + 'dataset.dataset.data_root',),
-    }
-    row = name.rsplit('/', 1)[1]
+    folder, row = name.rsplit('/', 1)
+    (base,) = re.findall(r"^_base_ = '(.*)'$", (ROOT / f'configs/{name}.py').read_text(), re.M)
+    base = Path(os.path.normpath(Path(name).parent / base)).with_suffix('').as_posix()
+    changed = differing(load(base).to_dict(), load(name).to_dict())
+    allowed = ALLOWED[folder]
     prefixes = allowed[row] if row in allowed else allowed[row.split('_')[0]]
-    assert bool(changed) == (row != 'vitl16')
+    assert changed
     assert all(key.startswith(prefixes) for key in changed), changed
 
 
@@ -163,3 +215,30 @@ def test_the_model_of_the_ablations():
     assert (cfg.train_cfg.max_iters, cfg.optim_wrapper.optimizer.lr) == (100_000, 2e-3)
     assert cfg.default_hooks.target_ema.momentum.base == 0.996
     assert cfg.model.backbone.patch_size == cfg.train_dataloader.collate_fn.patch_size == 16
+
+
+def test_recipe_of_latent_mim():
+    cfg = load('latent_mim/vitb16')
+    assert (cfg.global_batch_size, cfg.train_cfg.max_iters) == (4096, 800 * (1_281_167 // 4096))
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 4096 / 256)
+    collate = cfg.train_dataloader.collate_fn
+    assert (collate.patch_size, collate.gap, collate.masking.num_visible) == (16, 4, 20)
+    assert cfg.train_dataloader.dataset.dataset.pipeline[1].scale == 14 * 20
+    smaller = load('latent_mim/vitb16_in100')
+    assert smaller.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 1024 / 256)
+    assert smaller.train_cfg.max_iters == 300 * 123
+    for name in mmmim.list_models('latent_mim/ablations/*'):
+        cfg = load(name)
+        cell = 16 + cfg.train_dataloader.collate_fn.get('gap', 0)
+        assert cfg.train_dataloader.dataset.dataset.pipeline[1].scale == 14 * cell, name
+
+
+@pytest.mark.parametrize('step', ['naive', 'momentum', 'patch_discrimination', 'correlation', 'decoder'])
+def test_steps_of_the_challenges_of_latent_mim(step, images, tmp_path):
+    cfg = Config.fromfile(ROOT / f'projects/latent_mim_challenges/configs/{step}.py')
+    small = shrink(cfg, images, tmp_path)
+    runner = Runner.from_cfg(small)
+    before = runner.model.backbone.patch_embed.weight.clone()
+    runner.train()
+    assert runner.iter == 1
+    assert not torch.equal(runner.model.backbone.patch_embed.weight, before)

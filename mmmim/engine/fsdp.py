@@ -174,8 +174,8 @@ class FSDP2Strategy(DDPStrategy):
             )
         if not blocks_of(model):
             self.logger.warning(
-                f'FSDP2Strategy: {type(model).__name__} has no mmmim.models.layers.TransformerBlock, so it is gathered as a whole '
-                'in every step: only gradients and optimiser state are divided.'
+                f'FSDP2Strategy: {type(model).__name__} has no mmmim.models.layers.TransformerBlock, so it is gathered '
+                'as a whole in every step: only gradients and optimiser state are divided.'
             )
         mesh = init_device_mesh(get_device().split(':')[0], (get_world_size(),))
         return FullyShardedDataParallel(model, mesh, self.reduce_every_micro_batch, self.param_dtype)

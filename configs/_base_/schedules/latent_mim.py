@@ -8,9 +8,7 @@ optim_wrapper = dict(
     constructor='mmmim.RuleOptimWrapperConstructor',
     optimizer=dict(type='mmengine.AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     # No decay of what has one axis, nor of the embeddings of patches and of the decoder.
-    paramwise_cfg=dict(
-        rules=dict(no_decay=dict(match=r'bias$|norm\w*\.|\.embed\.|patch_embed\.', decay_mult=0.0))
-    ),
+    paramwise_cfg=dict(rules=dict(no_decay=dict(match=r'bias$|norm\w*\.|\.embed\.|patch_embed\.', decay_mult=0.0))),
 )
 param_scheduler = dict(
     type='mmmim.ScheduleLR',

@@ -7,5 +7,7 @@ model = dict(
     teacher=['backbone'],
 )
 default_hooks = dict(
-    target_ema=dict(type='mmmim.TargetEMAHook', momentum=dict(type='mmmim.cosine', start=0.99, final=1.0))
+    target_ema=dict(
+        _delete_=True, type='mmmim.TargetEMAHook', momentum=dict(type='mmmim.cosine', start=0.99, final=1.0)
+    )
 )

@@ -7,6 +7,7 @@ model = dict(
         latent=dict(
             target_generator=dict(
                 encoder=dict(
+                    _delete_=True,
                     type='mmmim.ViT',
                     img_size=224,
                     patch_size=16,

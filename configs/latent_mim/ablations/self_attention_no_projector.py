@@ -18,6 +18,7 @@ model = dict(
 )
 default_hooks = dict(
     similarity=dict(
+        _delete_=True,
         type='mmmim.ScheduledValueHook',
         name='branches.latent.head.heads.similarity.target',
         schedule=dict(type='mmmim.cosine', start=0.75, final=0.25),
