@@ -233,10 +233,13 @@ class HealthHook(Hook):
             for name in list(targets):
                 distribution = getattr(model.branches[name].target_generator, 'distribution', False)
                 measures |= _measure_targets(name, targets.pop(name).patches, mask, distribution)
-            images = images[: self.images]
+            # Patches that do not touch each other are those of the mask; others are those of the whole image.
+            number = min(self.images, len(images))
+            whole = None if mask.offsets is None else mask.images(0, number, len(images)).of_all
+            images = images[:number]
             for name, part in (('student', model), ('teacher', model.teacher)):
                 if hasattr(part, 'backbone'):
-                    measures |= _measure_features(name, part.backbone, images, model.micro_batch_size)
+                    measures |= _measure_features(name, part.backbone, images, whole, model.micro_batch_size)
         return measures
 
     def _report(self, runner: Any, values: dict[str, float], images: int) -> None:
@@ -276,9 +279,17 @@ class HealthHook(Hook):
         return recent[np.isfinite(recent)], before[np.isfinite(before)]
 
 
-def _measure_features(name: str, backbone: nn.Module, images: Tensor, step: int | None) -> dict[str, Tensor]:
+def _measure_features(
+    name: str, backbone: nn.Module, images: Tensor, whole: PatchMask | None, step: int | None
+) -> dict[str, Tensor]:
     """RankMe and cosine of pooled and patch features, in fp32: rounding to bf16 adds rank."""
-    tokens = torch.cat([backbone(piece).visible for piece in images.split(step or len(images))])
+    size = len(images)
+    pieces = []
+    for start in range(0, size, step or size):
+        stop = min(start + (step or size), size)
+        mask = None if whole is None else whole.images(start, stop, size)
+        pieces.append(backbone(images[start:stop], mask).visible)
+    tokens = torch.cat(pieces)
     features = {'pooled': tokens.mean(dim=1), 'patches': _evenly(tokens.flatten(0, 1), MAX_TOKENS)}
     rank = {f'{name}_rankme_{key}': rankme(value) for key, value in features.items()}
     return rank | {f'{name}_cosine_{key}': mean_pairwise_cosine(value) for key, value in features.items()}

@@ -59,6 +59,9 @@ class PicturesHook(Hook):
         names = [f'{i + 1}' for i in range(number)]
 
         weights, extract = list(encoders(model).items())[-1]
+        # Images that are cut into patches with gaps need not divide into patches without.
+        height, width = (side // model.backbone.patch_size * model.backbone.patch_size for side in images.shape[-2:])
+        images = images[..., :height, :width]
         features = extract(images)
         examples = [
             PatchFeatures(image.permute(1, 2, 0).cpu().numpy(), patches.float().cpu(), features.grid)
@@ -69,7 +72,8 @@ class PicturesHook(Hook):
         if branch is None:
             return (examples, names, weights), None
         with eval_mode(model):
-            pictures = reconstruct(model.backbone, branch, preprocessor, images, mask)
+            whole = inputs.flip(1) if preprocessor.bgr_to_rgb else inputs
+            pictures = reconstruct(model.backbone, branch, preprocessor, whole, mask)
         masks = [name for name in names for _ in range(mask.num_masks // number)]
         return (examples, names, weights), (pictures, masks, branch.target_generator.normalize)
 
