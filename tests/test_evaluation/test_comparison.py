@@ -112,6 +112,12 @@ def images(n, seed):
     return LabelledImages(pixels, labels, maps, (0,))
 
 
+def pooled_pixels(pictures):
+    """Unit vectors of the average patch of 4 x 4 pixels of every picture."""
+    patches = torch.nn.functional.unfold(pictures.float() / 255, 4, stride=4)
+    return torch.nn.functional.normalize(patches.mean(dim=-1).double(), dim=1)
+
+
 def test_score_of_pixels(monkeypatch):
     splits = {'train': images(60, 0), 'val': images(20, 1), 'test': images(30, 2)}
     asked = []
@@ -123,7 +129,11 @@ def test_score_of_pixels(monkeypatch):
     assert scores['linear_pooled'] < 0.9  # the average of the patches does not tell left from right
     # A single patch tells bright from dark, not left from right: the background is right, the digits half of the time.
     assert 0.4 < scores['linear_miou'] < 0.9
-    assert set(scores) == {'linear_all', 'knn_all', 'linear_pooled', 'knn_pooled', 'linear_miou', 'knn_miou'}
+    names = {'linear_all', 'knn_all', 'linear_pooled', 'knn_pooled', 'linear_miou', 'knn_miou', 'cosine_pooled'}
+    assert set(scores) == names
+    pooled = pooled_pixels(splits['test'].images)
+    cosine = pooled @ pooled.T
+    assert scores['cosine_pooled'] == pytest.approx(float(cosine.fill_diagonal_(0).sum()) / (30 * 29), abs=1e-5)
     asked.clear()
     digit_scenes.score(digit_scenes.pixel_features(4), 'single')
     assert asked == ['train', 'val']  # the test split is not touched
