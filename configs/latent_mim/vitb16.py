@@ -21,19 +21,6 @@ train_dataloader = dict(
         gap=4,
         masking=dict(type='mmmim.UniformMasking', num_visible=20),
     ),
-    dataset=dict(
-        dataset=dict(
-            pipeline=[
-                dict(type='mmmim.LoadImage'),
-                dict(
-                    type='mmmim.RandomResizedCrop',
-                    scale=280,
-                    crop_ratio_range=(0.2, 1.0),
-                    interpolation='bicubic',
-                ),
-                dict(type='mmpretrain.RandomFlip', prob=0.5),
-                dict(type='mmpretrain.PackInputs'),
-            ]
-        )
-    ),
 )
+# A list is replaced as a whole, so the crop in it is changed where it stands.
+_base_.train_dataloader.dataset.dataset.pipeline[1].scale = 280

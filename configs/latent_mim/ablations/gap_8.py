@@ -4,19 +4,5 @@ _base_ = '../vitb16_in100.py'
 
 train_dataloader = dict(
     collate_fn=dict(gap=8),
-    dataset=dict(
-        dataset=dict(
-            pipeline=[
-                dict(type='mmmim.LoadImage'),
-                dict(
-                    type='mmmim.RandomResizedCrop',
-                    scale=336,
-                    crop_ratio_range=(0.2, 1.0),
-                    interpolation='bicubic',
-                ),
-                dict(type='mmpretrain.RandomFlip', prob=0.5),
-                dict(type='mmpretrain.PackInputs'),
-            ]
-        )
-    ),
 )
+_base_.train_dataloader.dataset.dataset.pipeline[1].scale = 336
