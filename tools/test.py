@@ -5,7 +5,7 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import add_cfg_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,14 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint of the model')
     parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<name of the config>)')
     parser.add_argument('--out', metavar='FILE.json', help='also write the metrics to this file')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change keys of the config, e.g. test_dataloader.batch_size=64; +KEY=VALUE adds a key that it lacks',
-    )
+    add_cfg_options(parser, 'test_dataloader.batch_size=64')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()

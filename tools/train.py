@@ -5,7 +5,7 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import add_cfg_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,15 +33,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate with the batch size (needs auto_scale_lr.base_batch_size in the config)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change keys of the config, e.g. train_cfg.max_iters=100 train_dataloader.num_workers=4; '
-        '+KEY=VALUE adds a key that it lacks',
-    )
+    add_cfg_options(parser, 'train_cfg.max_iters=100 train_dataloader.num_workers=4')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()

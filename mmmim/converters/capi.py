@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors
+from .common import checked_checkpoint, count_blocks, flat_tensors, mlp_ratio
 
 #: Prefixes of mmmim's parts, in a model whose only branch is ``capi``.
 NECK, HEAD, CLUSTERING = 'branches.capi.neck', 'branches.capi.head', 'branches.capi.target_generator'
@@ -113,9 +113,8 @@ def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> d
         raise InputError(f'{source} lack {", ".join(missing)}: not a CAPI encoder with predictor.')
 
     def attention(root: str, dim: int) -> dict[str, Any]:
-        fc1 = converted.get(f'{root}.blocks.0.mlp.fc1.weight')
-        ratio = 4.0 if fc1 is None else fc1.shape[0] / dim
-        return {'num_heads': dim // converted[f'{root}.positions.freqs'].shape[1], 'mlp_ratio': ratio}
+        heads = dim // converted[f'{root}.positions.freqs'].shape[1]
+        return {'num_heads': heads, 'mlp_ratio': mlp_ratio(converted, root, dim)}
 
     patch = converted['backbone.patch_embed.weight']
     dim, predictor_dim = patch.shape[0], converted[f'{NECK}.mask_token'].shape[-1]

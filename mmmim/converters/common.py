@@ -1,5 +1,6 @@
 """What converters share."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,24 @@ def count_blocks(weights: Mapping[str, Tensor], root: str) -> int:
     """Number of blocks ``{root}.blocks.{i}``, from the largest index."""
     pattern = re.compile(re.escape(root) + r'\.blocks\.(\d+)\.')
     return max((int(match[1]) for match in map(pattern.match, weights) if match), default=-1) + 1
+
+
+def mlp_ratio(weights: Mapping[str, Tensor], root: str, dim: int) -> float:
+    """Hidden width over width ``dim`` of the MLPs of ``{root}.blocks``; 4 where there are none."""
+    fc1 = weights.get(f'{root}.blocks.0.mlp.fc1.weight')
+    return 4.0 if fc1 is None else fc1.shape[0] / dim
+
+
+def square_side(positions: Tensor, source: str) -> int:
+    """Patches per side of the square image that positions ``[N, D]`` are of.
+
+    Raises:
+        InputError: They form no square.
+    """
+    side = math.isqrt(len(positions))
+    if side**2 != len(positions):
+        raise InputError(f'{source} has positions of {len(positions)} patches, which are no square image.')
+    return side
 
 
 #: Of widths whose heads are not 64 wide: ViT-H.

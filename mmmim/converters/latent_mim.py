@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors, head_count
+from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
 
 #: Prefixes of mmmim's parts, in a model whose only branch is ``latent``.
 BRANCH = 'branches.latent'
@@ -147,13 +147,7 @@ def model_config(
         raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of a Latent MIM.")
     patch, positions = (converted[key] for key in needed[:2])
     dim, patch_size = patch.shape[0], patch.shape[-1]
-    side = math.isqrt(len(positions))
-    if side**2 != len(positions):
-        raise InputError(f'{source} has positions of {len(positions)} patches, which are no square image.')
-
-    def mlp_ratio(root: str, width: int) -> float:
-        fc1 = converted.get(f'{root}.blocks.0.mlp.fc1.weight')
-        return 4.0 if fc1 is None else fc1.shape[0] / width
+    side = square_side(positions, source)
 
     layers = sum(bool(re.fullmatch(r'backbone\.projector\.linears\.\d+\.weight', key)) for key in converted)
     hidden = [converted[f'backbone.projector.linears.{i}.weight'].shape[0] for i in range(layers)][:-1]
@@ -168,7 +162,7 @@ def model_config(
             'embed_dim': dim,
             'depth': count_blocks(converted, 'backbone'),
             'num_heads': head_count(dim, num_heads, '--num-heads', source),
-            'mlp_ratio': mlp_ratio('backbone', dim),
+            'mlp_ratio': mlp_ratio(converted, 'backbone', dim),
             'positions': 'sincos_stretched',
             'projector_dims': hidden,
             'init': 'latent_mim',
@@ -182,7 +176,7 @@ def model_config(
                     'embed_dim': decoder_dim,
                     'depth': count_blocks(converted, NECK) if has_decoder else 3,
                     'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
-                    'mlp_ratio': mlp_ratio(NECK, decoder_dim),
+                    'mlp_ratio': mlp_ratio(converted, NECK, decoder_dim),
                     'grid': (side, side),
                 },
                 'head': {

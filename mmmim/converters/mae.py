@@ -1,6 +1,5 @@
 """MAE's weights (arXiv 2111.06377): the layout of the authors' files and that of mmpretrain."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors, head_count
+from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
 
 #: Prefix of the decoder, in a model whose only branch is ``pixels``.
 NECK = 'branches.pixels.neck'
@@ -165,15 +164,9 @@ def model_config(
     if missing:
         raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of an MAE.")
 
-    def mlp_ratio(root: str, dim: int) -> float:
-        fc1 = converted.get(f'{root}.blocks.0.mlp.fc1.weight')
-        return 4.0 if fc1 is None else fc1.shape[0] / dim
-
     patch, positions = (converted[key] for key in needed[:2])
     dim, channels, patch_size = patch.shape[0], patch.shape[1], patch.shape[-1]
-    side = math.isqrt(len(positions))
-    if side**2 != len(positions):
-        raise InputError(f'{source} has positions of {len(positions)} patches, which are no square image.')
+    side = square_side(positions, source)
     decoder_dim = converted[f'{NECK}.embed.weight'].shape[0] if has_decoder else 512
     return {
         'type': 'mmmim.MaskedImageModeling',
@@ -185,7 +178,7 @@ def model_config(
             'embed_dim': dim,
             'depth': count_blocks(converted, 'backbone'),
             'num_heads': head_count(dim, num_heads, '--num-heads', source),
-            'mlp_ratio': mlp_ratio('backbone', dim),
+            'mlp_ratio': mlp_ratio(converted, 'backbone', dim),
         },
         'branches': {
             'pixels': {
@@ -201,7 +194,7 @@ def model_config(
                     'embed_dim': decoder_dim,
                     'depth': count_blocks(converted, NECK) if has_decoder else 8,
                     'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
-                    'mlp_ratio': mlp_ratio(NECK, decoder_dim),
+                    'mlp_ratio': mlp_ratio(converted, NECK, decoder_dim),
                     'out_dim': channels * patch_size**2,
                     'grid': (side, side),
                 },

@@ -5,6 +5,7 @@ Importing this module is cheap: the tools parse their arguments before they impo
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import re
@@ -67,6 +68,43 @@ def _close_process_group() -> None:
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
+    """Give a tool ``--cfg-options``, for :func:`merge_cfg_options`; ``example`` stands in its help."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help=f'change keys of the config{example and f", e.g. {example}"}; +KEY=VALUE adds a key that it lacks',
+    )
+
+
+def converter_parser(description: str | None, src: str, encoder: str = 'of the encoder') -> argparse.ArgumentParser:
+    """The command line that tools for weights of Vision Transformers share.
+
+    Args:
+        description: Of the tool.
+        src: What the file to convert is.
+        encoder: What ``--num-heads`` is of.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('src', help=src)
+    parser.add_argument('dst', help='file to write')
+    parser.add_argument(
+        '--num-heads',
+        type=int,
+        help=f'{encoder}, which weights do not tell; default: 64 channels each (width 1280, ViT-H: 80)',
+    )
+    parser.add_argument('--decoder-num-heads', type=int, default=16, help='of the decoder; default: 16')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='also read files that hold Python objects, as training checkpoints do; loading them can run any code',
+    )
+    return parser
 
 
 def load_config(path: str) -> Any:

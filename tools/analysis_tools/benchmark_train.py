@@ -10,7 +10,7 @@ import os
 import tempfile
 from typing import Any
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import add_cfg_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,14 +24,7 @@ def parse_args() -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--synthetic', action='store_true', help='noise images in memory (the default)')
     source.add_argument('--data', action='store_true', help="the config's own data loader")
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change keys of the config; +KEY=VALUE adds a key that it lacks',
-    )
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

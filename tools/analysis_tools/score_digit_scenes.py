@@ -3,7 +3,7 @@
 
 import argparse
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import add_cfg_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of a random initialisation')
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument('--out', metavar='FILE.json', help='also write the scores to this file')
-    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], help='changes of a config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -2,24 +2,14 @@
 
 import argparse
 
+from mmmim.utils.cli import converter_parser, user_errors
+
 
 def parse_args() -> argparse.Namespace:
     """Command line options."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('src', help='file with or without target encoder and decoder, e.g. checkpoint_0800.pth')
-    parser.add_argument('dst', help='file to write')
-    parser.add_argument(
-        '--num-heads',
-        type=int,
-        help='of the encoders, which weights do not tell; default: 64 channels each (width 1280: 80)',
-    )
-    parser.add_argument('--decoder-num-heads', type=int, default=16, help='of the decoder; default: 16')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='also read files that hold Python objects, as training checkpoints do; loading them can run any code',
-    )
-    return parser.parse_args()
+    return converter_parser(
+        __doc__, 'file with or without target encoder and decoder, e.g. checkpoint_0800.pth', 'of the encoders'
+    ).parse_args()
 
 
 def main() -> None:
@@ -28,7 +18,6 @@ def main() -> None:
 
     from mmmim.converters.latent_mim import NECK, convert_checkpoint
     from mmmim.utils.checkpoint import load_checkpoint_file, save_checkpoint_file
-    from mmmim.utils.cli import user_errors
 
     with user_errors():
         checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)

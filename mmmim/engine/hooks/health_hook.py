@@ -20,6 +20,7 @@ from mmmim.evaluation.health import (
     rankme,
     target_entropy,
 )
+from mmmim.models.algorithms import encode_in_pieces
 from mmmim.models.features import eval_mode
 from mmmim.registry import HOOKS
 from mmmim.structures import PatchMask
@@ -283,13 +284,7 @@ def _measure_features(
     name: str, backbone: nn.Module, images: Tensor, whole: PatchMask | None, step: int | None
 ) -> dict[str, Tensor]:
     """RankMe and cosine of pooled and patch features, in fp32: rounding to bf16 adds rank."""
-    size = len(images)
-    pieces = []
-    for start in range(0, size, step or size):
-        stop = min(start + (step or size), size)
-        mask = None if whole is None else whole.images(start, stop, size)
-        pieces.append(backbone(images[start:stop], mask).visible)
-    tokens = torch.cat(pieces)
+    tokens = encode_in_pieces(backbone, images, whole, step).visible
     features = {'pooled': tokens.mean(dim=1), 'patches': _evenly(tokens.flatten(0, 1), MAX_TOKENS)}
     rank = {f'{name}_rankme_{key}': rankme(value) for key, value in features.items()}
     return rank | {f'{name}_cosine_{key}': mean_pairwise_cosine(value) for key, value in features.items()}

@@ -61,19 +61,18 @@ class PicturesHook(Hook):
         weights, extract = list(encoders(model).items())[-1]
         # Images that are cut into patches with gaps need not divide into patches without.
         height, width = (side // model.backbone.patch_size * model.backbone.patch_size for side in images.shape[-2:])
-        images = images[..., :height, :width]
-        features = extract(images)
+        shown = images[..., :height, :width]
+        features = extract(shown)
         examples = [
             PatchFeatures(image.permute(1, 2, 0).cpu().numpy(), patches.float().cpu(), features.grid)
-            for image, patches in zip(images, features.patches[-1], strict=True)
+            for image, patches in zip(shown, features.patches[-1], strict=True)
         ]
         mask = data_batch['mask'].images(0, number, len(data_batch['inputs']))
         branch = next((b for b in model.branches.values() if isinstance(b.target_generator, PixelTarget)), None)
         if branch is None:
             return (examples, names, weights), None
         with eval_mode(model):
-            whole = inputs.flip(1) if preprocessor.bgr_to_rgb else inputs
-            pictures = reconstruct(model.backbone, branch, preprocessor, whole, mask)
+            pictures = reconstruct(model.backbone, branch, preprocessor, images, mask)
         masks = [name for name in names for _ in range(mask.num_masks // number)]
         return (examples, names, weights), (pictures, masks, branch.target_generator.normalize)
 

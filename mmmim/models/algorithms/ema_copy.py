@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,31 @@ from mmmim.utils import InputError
 
 def _local(parameter: Tensor) -> Tensor:
     return parameter.to_local() if hasattr(parameter, 'to_local') else parameter
+
+
+def encode_in_pieces(
+    backbone: nn.Module, images: Tensor, mask: PatchMask | None, step: int | None, **options: Any
+) -> Context:
+    """Encode a batch, some images at a time.
+
+    Args:
+        backbone: The encoder.
+        images: ``[B, C, H, W]``.
+        mask: Whose visible patches to see; None for the whole images.
+        step: Images of one forward pass; None: all.
+        options: Of the encoder.
+
+    Returns:
+        The context of the whole batch.
+    """
+    size = len(images)
+    step = step or size
+    pieces = []
+    for start in range(0, size, step):
+        stop = min(start + step, size)
+        part = None if mask is None else mask.images(start, stop, size)
+        pieces.append(backbone(images[start:stop], part, **options))
+    return pieces[0] if len(pieces) == 1 else Context.cat(pieces)
 
 
 class EMACopy(nn.Module):
@@ -95,20 +121,11 @@ class EMACopy(nn.Module):
         """
         key = (id(images), id(mask), depth)
         if key not in self._views:
-            size = len(images)
-            step = self.micro_batch_size or size
             # Encoders of projects need not know of depths.
             options = {} if depth is None else {'depth': depth}
-            pieces = [
-                self.backbone(
-                    images[start : start + step],
-                    None if mask is None else mask.images(start, min(start + step, size), size),
-                    **options,
-                )
-                for start in range(0, size, step)
-            ]
+            context = encode_in_pieces(self.backbone, images, mask, self.micro_batch_size, **options)
             # The inputs are kept so that their identities are not reused while the view lives.
-            self._views[key] = (images, mask, pieces[0] if len(pieces) == 1 else Context.cat(pieces))
+            self._views[key] = (images, mask, context)
         return self._views[key][2]
 
     def forget(self) -> None:
