@@ -160,11 +160,16 @@ def run_jobs(jobs: Sequence[Job], parallel: int) -> None:
 
 
 def write_configs(spec: Mapping[str, Any], folder: Path) -> None:
-    """Write the config of every arm, with its changes, as ``<subset>_<arm>.py``."""
+    """Write the config of every arm, with its changes, as ``<subset>_<arm>.py``.
+
+    An arm that is not trained and has the config of one that is has no file of its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for subset, arms in spec['subsets'].items():
+        trained = [(o.get('config'), o.get('options', {})) for o in arms.values() if o.get('train', True)]
         for arm, options in arms.items():
-            if 'config' in options:
+            twin = not options.get('train', True) and (options.get('config'), options.get('options', {})) in trained
+            if 'config' in options and not twin:
                 cfg = load_config(str(ROOT / options['config']) if repository() else options['config'])
                 merge_cfg_options(cfg, _options(options.get('options', {})))
                 cfg.dump(folder / f'{subset}_{_file_name(arm)}.py')

@@ -110,12 +110,14 @@ optim_wrapper = dict(
         lr=0.004,
         type='mmengine.AdamW',
         weight_decay=0.1),
-    paramwise_cfg=dict(rules=[
-        dict(decay_mult=0.1, lr_mult=0.5, match='target_generator\\.'),
-        dict(decay_mult=0.0, lr_mult=0.2, match='patch_embed\\.bias$'),
-        dict(lr_mult=0.2, match='patch_embed\\.weight$'),
-        dict(decay_mult=0.1, match='norm\\d\\.weight$'),
-    ]),
+    paramwise_cfg=dict(
+        rules=dict(
+            clustering=dict(
+                decay_mult=0.1, lr_mult=0.5, match='target_generator\\.'),
+            norms=dict(decay_mult=0.1, match='norm\\d\\.weight$'),
+            patch_bias=dict(
+                decay_mult=0.0, lr_mult=0.2, match='patch_embed\\.bias$'),
+            patch_weight=dict(lr_mult=0.2, match='patch_embed\\.weight$'))),
     type='mmmim.OptimWrapper')
 param_scheduler = dict(
     by_epoch=False,
@@ -157,6 +159,7 @@ probe_data = dict(
         type='mmmim.DigitScenes'))
 randomness = dict(deterministic=False, seed=0)
 resume = False
+strategy = dict(type=None)
 test_cfg = dict(type='mmengine.TestLoop')
 test_dataloader = dict(
     batch_size=250,

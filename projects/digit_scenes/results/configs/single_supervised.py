@@ -59,9 +59,10 @@ optim_wrapper = dict(
         lr=0.001,
         type='mmengine.AdamW',
         weight_decay=0.05),
-    paramwise_cfg=dict(rules=[
-        dict(decay_mult=0.0, match='\\.bias$|norm\\d?\\.weight$'),
-    ]),
+    paramwise_cfg=dict(
+        rules=dict(
+            no_decay=dict(decay_mult=0.0,
+                          match='\\.bias$|norm\\d?\\.weight$'))),
     type='mmmim.OptimWrapper')
 param_scheduler = dict(
     by_epoch=False,
@@ -103,6 +104,7 @@ probe_data = dict(
         type='mmmim.DigitScenes'))
 randomness = dict(deterministic=False, seed=0)
 resume = False
+strategy = dict(type=None)
 test_cfg = dict(type='mmengine.TestLoop')
 test_dataloader = dict(
     batch_size=250,
