@@ -15,6 +15,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
 
+from ..backbones.vit import layer_index
 from ..layers import check_mode, set_checkpointing
 from .ema_copy import EMACopy
 
@@ -26,7 +27,8 @@ class Branch(nn.Module):
 
     * ``target_generator(images, mask, teacher, backbone) -> Target``. A generator whose targets carry gradients into
       the model says so by an attribute ``differentiable = True``.
-    * ``neck(context, mask) -> Prediction``
+    * ``neck(context, mask) -> Prediction``. A neck that reads states of the encoder's blocks says of which by an
+      attribute ``layers``, and finds them in ``context.hidden`` in that order.
     * ``head.loss(prediction, target, context) -> dict`` of scalar losses.
 
     Args:
@@ -70,6 +72,7 @@ def _check_sizes(backbone: nn.Module, branch: Branch, name: str) -> None:
         (target_name, 'patch_size', backbone_name, 'patch_size'),
         (target_name, 'out_dim', neck_name, 'out_dim'),
         (neck_name, 'grid', backbone_name, 'grid'),
+        (neck_name, 'num_extra_positions', backbone_name, 'num_extra_tokens'),
     ]:
         size, expected = getattr(parts[one], key, None), getattr(parts[other], other_key, None)
         if None not in (size, expected) and size != expected:
@@ -92,6 +95,8 @@ class MaskedImageModeling(BaseModel):
         branches: Configs of :class:`Branch` by name.
         teacher: Names of the parts that the EMA teacher copies, e.g. ``['backbone', 'branches.capi.neck']``; None for
             methods without a teacher.
+        teacher_init: Of the teacher's weights. 'student': those of the student. 'own': drawn on their own, as in the
+            released code of PiLaMIM (unlike its paper).
         micro_batch_size: Images of one forward and backward pass of the student (and forward of the teacher); None:
             the whole batch.
         activation_checkpointing: What the backward pass through the student's blocks recomputes instead of keeping
@@ -105,6 +110,7 @@ class MaskedImageModeling(BaseModel):
         backbone: dict,
         branches: dict[str, dict],
         teacher: Sequence[str] | None = None,
+        teacher_init: str = 'student',
         micro_batch_size: int | None = None,
         activation_checkpointing: str | None = None,
         data_preprocessor: dict | None = None,
@@ -118,13 +124,23 @@ class MaskedImageModeling(BaseModel):
         self.micro_batch_size = micro_batch_size
         check_mode(activation_checkpointing)
         set_checkpointing(self, activation_checkpointing)
-        self.teacher = EMACopy(self, teacher, micro_batch_size) if teacher else None
+        if teacher_init not in ('student', 'own'):
+            raise InputError(f"model.teacher_init must be 'student' or 'own', got {teacher_init!r}.")
+        self.teacher_init = teacher_init
+        source = self if teacher_init == 'student' or not teacher else MaskedImageModeling(backbone, branches)
+        self.teacher = EMACopy(source, teacher, micro_batch_size) if teacher else None
+        #: Blocks of the encoder whose states necks read.
+        self.layers = sorted({i for branch in self.branches.values() for i in self._layers(branch)})
 
     def init_weights(self) -> None:
         """Initialise the student (modules do so when built; ``init_cfg`` may load weights), then copy the teacher."""
         super().init_weights()
-        if self.teacher is not None:
+        if self.teacher is not None and self.teacher_init == 'student':
             self.teacher.copy_from(self)
+
+    def _layers(self, branch: Branch) -> list[int]:
+        """Blocks whose states the neck of a branch reads, counted from 0."""
+        return [layer_index(layer, self.backbone.depth) for layer in getattr(branch.neck, 'layers', ())]
 
     def describe_batch(self, per_gpu_batch: int, images: int) -> str:
         """How a step divides the batch of a GPU, and ``images`` over all GPUs, in words for the log."""
@@ -153,10 +169,12 @@ class MaskedImageModeling(BaseModel):
     def loss(self, images: Tensor, mask: PatchMask, targets: dict[str, Target]) -> Losses:
         """Losses of the branches on a (micro-)batch; targets' own losses are not among them."""
         targets = targets | self._targets(images, mask, differentiable=True)
-        context = self.backbone(images, mask)
+        # Encoders of projects need not keep states.
+        context = self.backbone(images, mask, **({'layers': self.layers} if self.layers else {}))
+        hidden = dict(zip(self.layers, context.hidden, strict=True))
         losses = {}
         for name, branch in self.branches.items():
-            prediction = branch.neck(context, mask)
+            prediction = branch.neck(replace(context, hidden=tuple(hidden[i] for i in self._layers(branch))), mask)
             for key, value in branch.head.loss(prediction, targets[name], context).items():
                 losses[_loss_name(name, key)] = branch.weight * value
         return losses

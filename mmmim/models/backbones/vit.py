@@ -15,6 +15,7 @@ from ..layers import (
     PatchEmbed,
     Projector,
     border_coordinates,
+    drop_path_rates,
     init_weights,
     make_norm,
     make_positions,
@@ -57,17 +58,20 @@ class ViT(BaseModule):
         num_registers: Learned tokens after those that stand for nothing; with rotary positions, all learned tokens
             together must be a multiple of 4.
         positions: 'rope', 'sincos', 'sincos_stretched' or 'learnable', see :func:`mmmim.models.layers.make_positions`.
+        extra_positions: Whether learned tokens have a learned position vector each too (BEiT).
         fused: Whether a learned mask token stands in the place of every patch that is not visible (BEiT, data2vec),
             instead of leaving these out.
         norm: 'layer' or 'rms'.
         norm_eps: Of the norms.
-        final_affine: Whether the final norm has weights.
+        final_norm: Whether there is a norm after the last block.
+        final_affine: Whether it has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
-        qkv_bias: Whether those have one.
+        qkv_bias: Whether those have one; 'qv': those of queries and values.
+        layer_scale: First value of learned factors of residual branches (BEiT); None for no factors.
         projector_dims: Hidden widths of a projector after the final norm, which tokens pass through in pre-training
             (Latent MIM); none by default. Features are those before it.
         init: Of the weights, see :func:`mmmim.models.layers.init_weights`.
-        drop_path_rate: Stochastic depth, the same in every block.
+        drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
         in_channels: Channels of the images.
         init_cfg: mmengine's, e.g. to load weights.
     """
@@ -83,15 +87,18 @@ class ViT(BaseModule):
         num_cls_tokens: int = 1,
         num_registers: int = 0,
         positions: str = 'sincos',
+        extra_positions: bool = False,
         fused: bool = False,
         norm: str = 'layer',
         norm_eps: float = 1e-6,
+        final_norm: bool = True,
         final_affine: bool = True,
         bias: bool = True,
-        qkv_bias: bool = True,
+        qkv_bias: bool | str = True,
+        layer_scale: float | None = None,
         projector_dims: Sequence[int] = (),
         init: str = 'mae',
-        drop_path_rate: float = 0.0,
+        drop_path_rate: float | Sequence[float] = 0.0,
         in_channels: int = 3,
         init_cfg: dict | None = None,
     ) -> None:
@@ -103,7 +110,9 @@ class ViT(BaseModule):
         if positions == 'rope':
             border_coordinates(self.num_extra_tokens)  # refuses a number that four sides cannot share
         self.patch_embed = PatchEmbed(patch_size, embed_dim, in_channels)
-        self.positions = make_positions(positions, embed_dim, num_heads, self.grid)
+        self.positions = make_positions(
+            positions, embed_dim, num_heads, self.grid, self.num_extra_tokens if extra_positions else 0
+        )
         shape = (1, self.num_extra_tokens, embed_dim)
         self.extra_tokens = nn.Parameter(torch.empty(shape)) if self.num_extra_tokens else None
         self.mask_token = nn.Parameter(torch.empty(1, embed_dim)) if fused else None
@@ -113,14 +122,15 @@ class ViT(BaseModule):
                 embed_dim,
                 num_heads,
                 mlp_ratio=mlp_ratio,
-                drop_path=drop_path_rate,
+                drop_path=rate,
                 norm=make,
                 bias=bias,
                 qkv_bias=qkv_bias,
+                layer_scale=layer_scale,
             )
-            for _ in range(depth)
+            for rate in drop_path_rates(drop_path_rate, depth)
         )
-        self.norm = make(embed_dim, affine=final_affine)
+        self.norm = make(embed_dim, affine=final_affine) if final_norm else nn.Identity()
         self.projector = Projector(embed_dim, projector_dims) if projector_dims else nn.Identity()
         init_weights(self, init)
         for token in (self.extra_tokens, self.mask_token):
@@ -163,7 +173,8 @@ class ViT(BaseModule):
         x = self.positions.add(self._embed(images, mask), seen)
         number = self.num_extra_tokens
         if self.extra_tokens is not None:
-            x = torch.cat([self.extra_tokens.expand(x.shape[0], -1, -1), x], dim=1)
+            extra = self.positions.add_extra(self.extra_tokens)
+            x = torch.cat([extra.expand(x.shape[0], -1, -1), x], dim=1)
         extra_seen = self.positions.extra_codes(number, seen)
         rotation = self.positions.rotation(seen if extra_seen is None else torch.cat([extra_seen, seen], dim=1))
 

@@ -17,32 +17,62 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {'mse': F.mse_loss, 'l1': F.l1_loss,
 class RegressionHead(BaseModule):
     """A regression loss, averaged over predicted patches and channels, in fp32.
 
-    Without parameters: necks end in the width of the targets.
+    Without parameters: necks end in the width of the targets. For patches and the global token, two heads in a
+    :class:`CombinedHead` (PiLaMIM).
 
     Args:
         loss: 'mse' (MAE, arXiv 2111.06377), 'l1', or 'huber' with a threshold of 1, which is also called smooth L1
             (I-JEPA, arXiv 2301.08243).
+        of: 'patches', or 'cls' for the global token; its loss is called ``loss_cls``.
+        weight: Of the loss.
+        nominal_ratio: Divide the sum over predicted patches by this share of all patches instead of their number, as
+            in the released code of PiLaMIM; the two are the same where the share is a whole number of patches.
         init_cfg: mmengine's.
 
     Raises:
-        InputError: There is no such loss.
+        InputError: There is no such loss, or nothing of this name to compare.
     """
 
-    def __init__(self, loss: str = 'mse', init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        loss: str = 'mse',
+        of: str = 'patches',
+        weight: float = 1.0,
+        nominal_ratio: float | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         if loss not in _LOSSES:
             raise InputError(f'The loss of a RegressionHead must be one of {", ".join(_LOSSES)}, got {loss!r}.')
-        self.compare = _LOSSES[loss]
+        if of not in ('patches', 'cls'):
+            raise InputError(f"RegressionHead.of must be 'patches' or 'cls', got {of!r}.")
+        if nominal_ratio is not None and (of == 'cls' or not 0 < nominal_ratio <= 1):
+            raise InputError(f'RegressionHead.nominal_ratio={nominal_ratio}: a share of the patches, for patches only.')
+        self.compare, self.of, self.weight, self.nominal_ratio = _LOSSES[loss], of, weight, nominal_ratio
 
     def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
         """Compare.
 
         Args:
-            prediction: ``patches [G, T*M, D]``.
-            target: ``patches [G, T*M, D]``.
-            context: Not used.
+            prediction: ``patches [G, T*M, D]`` or ``cls [G, D]``.
+            target: The same.
+            context: Its ``grid``, with a nominal ratio.
 
         Returns:
-            ``dict(loss=scalar)``.
+            ``dict(loss=scalar)`` or ``dict(loss_cls=scalar)``.
+
+        Raises:
+            InputError: Neck or target generator have no global token.
         """
-        return {'loss': self.compare(prediction.patches.float(), target.patches.float())}
+        predicted, wanted = getattr(prediction, self.of), getattr(target, self.of)
+        if predicted is None or wanted is None:
+            lacking = 'the neck predicts' if predicted is None else 'the target generator gives'
+            raise InputError(
+                f"RegressionHead(of='cls'): {lacking} no CLS: set neck.predict_cls=True, and a backbone with "
+                'num_cls_tokens whose targets are latents of all patches.'
+            )
+        loss = self.weight * self.compare(predicted.float(), wanted.float())
+        if self.nominal_ratio is not None:
+            total = context.grid[0] * context.grid[1]
+            loss = loss * (predicted.shape[1] / (total * self.nominal_ratio))
+        return {'loss' if self.of == 'patches' else 'loss_cls': loss}

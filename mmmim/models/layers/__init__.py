@@ -1,9 +1,9 @@
 """Building blocks: plain modules and functions, usable without a registry."""
 
 from .attention import Attention, head_width
-from .block import Block, DecoderBlock, Mlp, TransformerBlock, blocks_of, compile_blocks, set_checkpointing
+from .block import Block, DecoderBlock, LayerScale, Mlp, TransformerBlock, blocks_of, compile_blocks, set_checkpointing
 from .checkpointing import check_mode
-from .drop_path import residual
+from .drop_path import drop_path_rates, residual
 from .init import init_weights
 from .norm import RMSNorm, make_norm
 from .patch_embed import PatchEmbed, patch_grid, patchify, pick_patches, unpatchify
@@ -16,6 +16,7 @@ __all__ = [
     'AxialRoPE',
     'Block',
     'DecoderBlock',
+    'LayerScale',
     'Mlp',
     'PatchEmbed',
     'PositionTable',
@@ -27,6 +28,7 @@ __all__ = [
     'border_coordinates',
     'check_mode',
     'compile_blocks',
+    'drop_path_rates',
     'frequency_table',
     'grid_coordinates',
     'head_width',

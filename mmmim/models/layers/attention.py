@@ -27,7 +27,8 @@ class Attention(nn.Module):
         num_heads: Number of heads; must divide ``dim``.
         context_dim: Width of the context that keys and values come from; None for ``dim``.
         bias: Whether the output layer has a bias.
-        qkv_bias: Whether the layers of queries, keys and values have one.
+        qkv_bias: Whether the layers of queries, keys and values have one; 'qv': those of queries and values, as softmax
+            does not see that of keys.
     """
 
     def __init__(
@@ -36,16 +37,18 @@ class Attention(nn.Module):
         num_heads: int,
         context_dim: int | None = None,
         bias: bool = False,
-        qkv_bias: bool = False,
+        qkv_bias: bool | str = False,
     ) -> None:
         super().__init__()
         head_width(dim, num_heads)
+        if qkv_bias not in (True, False, 'qv'):
+            raise InputError(f"qkv_bias must be True, False or 'qv', got {qkv_bias!r}.")
         self.is_cross = context_dim is not None
         context_dim = context_dim or dim
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim, bias=qkv_bias)
-        self.k_proj = nn.Linear(context_dim, dim, bias=qkv_bias)
-        self.v_proj = nn.Linear(context_dim, dim, bias=qkv_bias)
+        self.q_proj = nn.Linear(dim, dim, bias=bool(qkv_bias))
+        self.k_proj = nn.Linear(context_dim, dim, bias=qkv_bias is True)
+        self.v_proj = nn.Linear(context_dim, dim, bias=bool(qkv_bias))
         self.proj = nn.Linear(dim, dim, bias=bias)
 
     def forward(

@@ -27,6 +27,23 @@ class Mlp(nn.Module):
         return self.fc2(self.act(self.fc1(x)))
 
 
+class LayerScale(nn.Module):
+    """Learned factors of the channels of a residual branch (CaiT, arXiv 2103.17239; BEiT).
+
+    Args:
+        dim: Width D.
+        start: Their first value.
+    """
+
+    def __init__(self, dim: int, start: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((dim,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., D]`` to ``[..., D]``."""
+        return x * self.weight
+
+
 class TransformerBlock(nn.Module):
     """What is compiled, checkpointed and divided among processes as a unit.
 
@@ -59,7 +76,8 @@ class Block(TransformerBlock):
         drop_path: Share of samples that skip each residual branch in training; a fresh subset for each.
         norm: Makes a norm of a width.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
-        qkv_bias: Whether those have one.
+        qkv_bias: Whether those have one, see :class:`Attention`.
+        layer_scale: First value of learned factors of both residual branches; None for no factors.
     """
 
     def __init__(
@@ -71,7 +89,8 @@ class Block(TransformerBlock):
         drop_path: float = 0.0,
         norm: Callable[[int], nn.Module] = RMSNorm,
         bias: bool = False,
-        qkv_bias: bool = False,
+        qkv_bias: bool | str = False,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = norm(dim)
@@ -79,14 +98,16 @@ class Block(TransformerBlock):
         self.norm2 = norm(dim)
         self.mlp = Mlp(dim, round(dim * mlp_ratio), bias)
         self.drop_path = drop_path
+        scales = [nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2)]
+        self.scale1, self.scale2 = scales
 
     def _attend(
         self, x: Tensor, rotation: Rotation | None, context: Tensor | None, context_rotation: Rotation | None
     ) -> Tensor:
-        return self.attn(self.norm1(x), rotation, context, context_rotation)
+        return self.scale1(self.attn(self.norm1(x), rotation, context, context_rotation))
 
     def _transform(self, x: Tensor) -> Tensor:
-        return self.mlp(self.norm2(x))
+        return self.scale2(self.mlp(self.norm2(x)))
 
     def _run(
         self, x: Tensor, rotation: Rotation | None, context: Tensor | None, context_rotation: Rotation | None

@@ -1,10 +1,12 @@
 """Stochastic depth that saves the work it drops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from mmmim.utils import InputError
 
 
 def _select(value: Any, index: Tensor, batch: int) -> Any:
@@ -14,6 +16,19 @@ def _select(value: Any, index: Tensor, batch: int) -> Any:
     if isinstance(value, tuple):
         return tuple(_select(item, index, batch) for item in value)
     return value.index_select(0, index) if value.shape[0] == batch else value
+
+
+def drop_path_rates(rate: float | Sequence[float], depth: int) -> list[float]:
+    """The rate of every block: the same, or from the first to the last of two rates in equal steps (BEiT).
+
+    Raises:
+        InputError: Not a share, nor two of them.
+    """
+    ends = (rate, rate) if isinstance(rate, int | float) else tuple(rate)
+    if len(ends) != 2 or not all(0 <= end < 1 for end in ends):
+        raise InputError(f'drop_path_rate must be a share below 1, or those of the first and last block, got {rate!r}.')
+    first, last = ends
+    return [first + (last - first) * i / max(depth - 1, 1) for i in range(depth)]
 
 
 def residual(branch: Callable[..., Tensor], x: Tensor, *inputs: Any, drop_prob: float = 0.0) -> Tensor:

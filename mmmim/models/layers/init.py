@@ -7,26 +7,58 @@ from torch import nn
 from mmmim.utils import InputError
 
 from .attention import Attention
+from .block import Block
 from .patch_embed import PatchEmbed
 
-SCHEMES = ('capi', 'mae', 'latent_mim')
+SCHEMES = ('capi', 'mae', 'latent_mim', 'torch', 'trunc_normal', 'trunc_normal_rescaled')
 
 
 def init_weights(module: nn.Module, scheme: str) -> None:
-    """Initialise every linear layer below ``module`` as a method does: Xavier-uniform weights, zero biases.
+    """Initialise every linear layer and patch embedding below ``module`` as a method does.
 
     Args:
         module: Changed in place.
-        scheme: 'capi': as said. 'mae': the layers that read the same tokens in an attention (queries, keys and values;
-            in cross-attention keys and values) count as one layer, as in implementations that hold them in one
-            matrix, so their weights are smaller. 'latent_mim': like 'mae', and the bias of the patch embedding is zero
-            too.
+        scheme: 'capi': Xavier-uniform weights and zero biases, but for the bias of the patch embedding. 'mae': the
+            layers that read the same tokens in an attention (queries, keys and values; in cross-attention keys and
+            values) count as one layer, as in implementations that hold them in one matrix, so their weights are
+            smaller. 'latent_mim': like 'mae', and the bias of the patch embedding is zero too. 'torch': PyTorch's
+            default (PiLaMIM). 'trunc_normal': weights of std 0.02, zero biases (I-JEPA, MaskFeat).
+            'trunc_normal_rescaled': then the last weight of both branches of the i-th block, from 1, is divided by
+            ``sqrt(2 i)`` (BEiT, arXiv 2106.08254).
 
     Raises:
         InputError: There is no such scheme.
     """
     if scheme not in SCHEMES:
         raise InputError(f'init must be one of {", ".join(SCHEMES)}, got {scheme!r}.')
+    if scheme == 'torch':
+        _torch_default(module)
+    elif scheme in ('capi', 'mae', 'latent_mim'):
+        _xavier(module, scheme)
+    else:
+        _trunc_normal(module, rescaled=scheme.endswith('rescaled'))
+
+
+def _torch_default(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, PatchEmbed):  # the layers of torch are so already
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            nn.init.uniform_(layer.weight, -bound, bound)
+
+
+def _trunc_normal(module: nn.Module, rescaled: bool) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | PatchEmbed):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    blocks = [layer for layer in module.modules() if isinstance(layer, Block)] if rescaled else []
+    for i, block in enumerate(blocks, start=1):
+        for last in (block.attn.proj, block.mlp.fc2):
+            last.weight.data /= math.sqrt(2 * i)
+
+
+def _xavier(module: nn.Module, scheme: str) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

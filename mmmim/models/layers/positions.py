@@ -48,11 +48,19 @@ class PositionTable(nn.Module):
         dim: Width D.
         learnable: Learned vectors, drawn from a normal distribution of std 0.02, instead of sines and cosines.
         stretched: Of the sines and cosines, see :func:`sincos_positions`.
+        num_extra: Number of extra tokens that have a learned vector of their own too.
     """
 
     weight: Tensor
 
-    def __init__(self, grid: tuple[int, int], dim: int, learnable: bool = False, stretched: bool = False) -> None:
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        dim: int,
+        learnable: bool = False,
+        stretched: bool = False,
+        num_extra: int = 0,
+    ) -> None:
         super().__init__()
         self.grid = grid
         if learnable:
@@ -60,6 +68,9 @@ class PositionTable(nn.Module):
             nn.init.trunc_normal_(self.weight, std=0.02)
         else:
             self.register_buffer('weight', sincos_positions(grid, dim, stretched))
+        self.extra = nn.Parameter(torch.empty(num_extra, dim)) if num_extra else None
+        if self.extra is not None:
+            nn.init.trunc_normal_(self.extra, std=0.02)
 
     def codes(self, grid: tuple[int, int]) -> Tensor:
         """Vectors of the patches of ``grid``: ``[N, D]``, row-major."""
@@ -71,21 +82,25 @@ class PositionTable(nn.Module):
         return table[0].flatten(1).t().to(self.weight.dtype)
 
     def extra_codes(self, number: int, seen: Tensor) -> None:
-        """Extra tokens have no vector."""
+        """Extra tokens have no place on the grid."""
 
     def add(self, tokens: Tensor, codes: Tensor) -> Tensor:
         """Tokens with vectors of the same shape added, in the vectors' precision under autocast too."""
         return tokens.to(codes.dtype) + codes
 
+    def add_extra(self, tokens: Tensor) -> Tensor:
+        """Extra tokens ``[G or 1, E, D]``, with their vectors where they have any."""
+        return tokens if self.extra is None else self.add(tokens, self.extra)
+
     def rotation(self, codes: Tensor) -> None:
         """Nothing is rotated."""
 
 
-#: How tokens know where they are: both have ``codes`` (of a grid), ``extra_codes``, ``add`` and ``rotation``.
+#: How tokens know where they are: ``codes`` (of a grid), ``extra_codes``, ``add``, ``add_extra`` and ``rotation``.
 Positions = AxialRoPE | PositionTable
 
 
-def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int]) -> Positions:
+def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int], num_extra: int = 0) -> Positions:
     """Positions by name.
 
     Args:
@@ -94,12 +109,16 @@ def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int]) -
         dim: Width D of the tokens.
         num_heads: Attention heads.
         grid: ``(h, w)`` of training; rotary positions do not depend on it.
+        num_extra: Number of extra tokens with a learned vector of their own, as in BEiT.
 
     Raises:
-        InputError: There is no such kind.
+        InputError: There is no such kind, or it has no vectors.
     """
     if kind == 'rope':
+        if num_extra:
+            raise InputError('Rotary positions have no vectors for extra tokens: choose other positions.')
         return AxialRoPE(head_width(dim, num_heads))
     if kind in ('sincos', 'sincos_stretched', 'learnable'):
-        return PositionTable(grid, dim, learnable=kind == 'learnable', stretched=kind == 'sincos_stretched')
+        learnable, stretched = kind == 'learnable', kind == 'sincos_stretched'
+        return PositionTable(grid, dim, learnable, stretched, num_extra)
     raise InputError(f"positions must be 'rope', 'sincos', 'sincos_stretched' or 'learnable', got {kind!r}.")

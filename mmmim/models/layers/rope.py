@@ -104,6 +104,10 @@ class AxialRoPE(nn.Module):
         """Nothing is added: the tokens, in the parameters' precision under autocast too."""
         return tokens.to(self.freqs.dtype)
 
+    def add_extra(self, tokens: Tensor) -> Tensor:
+        """Nothing is added to extra tokens."""
+        return tokens
+
     def rotation(self, coordinates: Tensor) -> Rotation:
         """From ``[G or 1, L, 2]`` to cosines and sines ``[G or 1, 1, L, head_dim]``."""
         with torch.autocast(coordinates.device.type, enabled=False):

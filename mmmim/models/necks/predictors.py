@@ -1,5 +1,7 @@
 """Predictors: Transformers that turn encoded patches into predictions of the others."""
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -7,8 +9,9 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 from mmmim.structures.patch_mask import gather_patches
+from mmmim.utils import InputError
 
-from ..layers import Block, init_weights, make_norm, make_positions
+from ..layers import Block, drop_path_rates, init_weights, make_norm, make_positions
 
 
 @MODELS.register_module()
@@ -33,7 +36,7 @@ class CrossAttentionPredictor(BaseModule):
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one.
         init: Of the linear layers, see :func:`mmmim.models.layers.init_weights`.
-        drop_path_rate: Stochastic depth, the same in every block.
+        drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
         init_cfg: mmengine's.
     """
 
@@ -52,7 +55,7 @@ class CrossAttentionPredictor(BaseModule):
         bias: bool = False,
         qkv_bias: bool = False,
         init: str = 'capi',
-        drop_path_rate: float = 0.0,
+        drop_path_rate: float | Sequence[float] = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -62,8 +65,8 @@ class CrossAttentionPredictor(BaseModule):
         self.positions = make_positions(positions, embed_dim, num_heads, (grid[0], grid[1]))
         make = make_norm(norm, norm_eps)
         self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, context_dim, mlp_ratio, drop_path_rate, make, bias, qkv_bias)
-            for _ in range(depth)
+            Block(embed_dim, num_heads, context_dim, mlp_ratio, rate, make, bias, qkv_bias)
+            for rate in drop_path_rates(drop_path_rate, depth)
         )
         self.norm = make(embed_dim, affine=final_affine)
         init_weights(self.blocks, init)
@@ -125,13 +128,16 @@ class SelfAttentionPredictor(BaseModule):
         mlp_ratio: Hidden width of the MLPs over Dp.
         positions: 'rope', 'sincos' or 'learnable'.
         grid: ``(h, w)`` in patches of training, for positions that are added.
+        num_extra_positions: Number of the encoder's extra tokens, where these have a learned position vector each.
+        predict_cls: Whether to predict the first extra token too; for one target block.
         norm: 'layer' or 'rms'.
         norm_eps: Of the norms.
-        final_affine: Whether the final norm has weights.
+        final_norm: Whether there is a norm after the last block.
+        final_affine: Whether it has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one.
         init: Of the linear layers, see :func:`mmmim.models.layers.init_weights`.
-        drop_path_rate: Stochastic depth, the same in every block.
+        drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
         init_cfg: mmengine's.
     """
 
@@ -145,13 +151,16 @@ class SelfAttentionPredictor(BaseModule):
         mlp_ratio: float = 4.0,
         positions: str = 'sincos',
         grid: tuple[int, int] = (14, 14),
+        num_extra_positions: int = 0,
+        predict_cls: bool = False,
         norm: str = 'layer',
         norm_eps: float = 1e-6,
+        final_norm: bool = True,
         final_affine: bool = True,
         bias: bool = True,
         qkv_bias: bool = True,
         init: str = 'mae',
-        drop_path_rate: float = 0.0,
+        drop_path_rate: float | Sequence[float] = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -159,25 +168,41 @@ class SelfAttentionPredictor(BaseModule):
         self.grid = None if positions == 'rope' else tuple(grid)
         self.embed = nn.Linear(context_dim, embed_dim, bias=bias)
         self.mask_token = nn.Parameter(torch.empty(1, embed_dim))
-        self.positions = make_positions(positions, embed_dim, num_heads, (grid[0], grid[1]))
+        self.positions = make_positions(positions, embed_dim, num_heads, (grid[0], grid[1]), num_extra_positions)
+        self.num_extra_positions, self.predict_cls = num_extra_positions or None, predict_cls
         make = make_norm(norm, norm_eps)
         self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, None, mlp_ratio, drop_path_rate, make, bias, qkv_bias) for _ in range(depth)
+            Block(embed_dim, num_heads, None, mlp_ratio, rate, make, bias, qkv_bias)
+            for rate in drop_path_rates(drop_path_rate, depth)
         )
-        self.norm = make(embed_dim, affine=final_affine)
+        self.norm = make(embed_dim, affine=final_affine) if final_norm else nn.Identity()
         self.proj = nn.Identity() if out_dim is None else nn.Linear(embed_dim, out_dim, bias=bias)
         init_weights(self, init)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
-        """Predict the patches of ``mask.predict``: ``patches [G, T*M, out_dim or Dp]``."""
+        """Predict the patches of ``mask.predict``.
+
+        Returns:
+            ``patches [G, T*M, out_dim or Dp]`` and, with ``predict_cls``, ``cls [G, out_dim or Dp]``.
+
+        Raises:
+            InputError: CLS is to be predicted, and the encoder has none or masks have several target blocks.
+        """
         positions = self.positions
         table = positions.codes(mask.grid)
         masks, blocks, predicted = mask.predict.shape
+        number = context.extra.shape[1]
+        if self.predict_cls and (blocks > 1 or number == 0):
+            raise InputError(
+                'SelfAttentionPredictor.predict_cls needs an encoder with a CLS token (num_cls_tokens) and one target '
+                f'block per mask, there are {number} tokens and {blocks} blocks.'
+            )
         seen, asked = table[mask.visible], table[mask.predict.flatten(0, 1)]
-        extra = positions.extra_codes(context.extra.shape[1], seen)
+        extra = positions.extra_codes(number, seen)
         known = positions.add(self.embed(context.visible), seen)
-        known = torch.cat([self.embed(context.extra).to(known.dtype), known], dim=1).repeat_interleave(blocks, dim=0)
+        whole = positions.add_extra(self.embed(context.extra)).to(known.dtype)
+        known = torch.cat([whole, known], dim=1).repeat_interleave(blocks, dim=0)
         queries = positions.add(self.mask_token.expand(len(asked), predicted, -1), asked)
         x = torch.cat([known, queries], dim=1)
         codes = (seen if extra is None else torch.cat([extra, seen], dim=1)).repeat_interleave(blocks, dim=0)
@@ -185,7 +210,10 @@ class SelfAttentionPredictor(BaseModule):
         for block in self.blocks:
             x = block(x, rotation)
         patches = self.proj(self.norm(x[:, known.shape[1] :]))
-        return Prediction(patches=patches.reshape(masks, blocks * predicted, patches.shape[-1]))
+        return Prediction(
+            patches=patches.reshape(masks, blocks * predicted, patches.shape[-1]),
+            cls=self.proj(self.norm(x[:, 0])) if self.predict_cls else None,
+        )
 
 
 @MODELS.register_module()

@@ -18,7 +18,9 @@ from .pixels import patch_statistics
 
 @MODELS.register_module()
 class LatentTarget(BaseModule):
-    """What an encoder makes of the predicted patches: I-JEPA, Latent MIM and every variant of the latter's table 1.
+    """What an encoder makes of the predicted patches: I-JEPA, PiLaMIM, Latent MIM and the variants of its table 1.
+
+    Where the encoder has CLS tokens and sees all patches, the first of them is the target of the global token.
 
     Args:
         in_dim: Width D of the encoder's output.
@@ -32,6 +34,9 @@ class LatentTarget(BaseModule):
         normalize: 'layer': every target is layer-normed without weights (I-JEPA). 'standard': its mean is subtracted
             and it is divided by the root of its unbiased variance plus 1e-6 (normalised pixels, of latents). None: as
             it is.
+        aligned: Whether the target of a patch is the latent of that patch. False, the released code of PiLaMIM: that
+            of the patch in its place in a random order of the image's patches (its targets are never put back in order;
+            the paper's equation 4 has no such thing).
         init_cfg: mmengine's.
 
     Raises:
@@ -46,6 +51,7 @@ class LatentTarget(BaseModule):
         sees: str = 'all',
         depth: int | None = None,
         normalize: str | None = None,
+        aligned: bool = True,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -63,7 +69,22 @@ class LatentTarget(BaseModule):
         self.encoder = None if isinstance(encoder, str) else MODELS.build(encoder)
         #: Targets with gradients are made with every micro-batch.
         self.differentiable = not stop_gradient
-        self.sees, self.depth, self.normalize = sees, depth, normalize
+        if not aligned and sees != 'all':
+            raise InputError("LatentTarget: aligned=False draws from all patches: set sees='all'.")
+        self.sees, self.depth, self.normalize, self.aligned = sees, depth, normalize, aligned
+
+    @staticmethod
+    def draw_order(num_masks: int, num_patches: int, device: torch.device) -> Tensor:
+        """Random orders of the patches, ``[G, N]``, for targets that are not aligned."""
+        return torch.rand(num_masks, num_patches, device=device).argsort(dim=1)
+
+    def _normalized(self, latents: Tensor) -> Tensor:
+        if self.normalize == 'layer':
+            return F.layer_norm(latents.float(), latents.shape[-1:])
+        if self.normalize == 'standard':
+            mean, std = patch_statistics(latents.float())
+            return (latents.float() - mean) / std
+        return latents
 
     def _encode(self, images: Tensor, mask: PatchMask | None, teacher: EMACopy | None, backbone: nn.Module) -> Context:
         if self.source != 'teacher':
@@ -84,22 +105,22 @@ class LatentTarget(BaseModule):
             backbone: The student, where it is the encoder.
 
         Returns:
-            ``patches [G, T*M, D]``.
+            ``patches [G, T*M, D]`` and, if there is one, ``cls [G, D]``.
 
         Raises:
             InputError: There is no teacher.
         """
+        index = mask.flat_predict()
         if self.sees == 'predicted':
             patches = self._encode(images, mask.of_predicted, teacher, backbone).visible
-        elif mask.offsets is None:
-            tokens = self._encode(images, None, teacher, backbone).visible
-            patches = gather_patches(tokens, mask.flat_predict(), mask.image_index)
-        else:
-            tokens = self._encode(images, mask.of_all, teacher, backbone).visible
-            patches = gather_patches(tokens, mask.flat_predict())
-        if self.normalize == 'layer':
-            patches = F.layer_norm(patches.float(), patches.shape[-1:])
-        elif self.normalize == 'standard':
-            mean, std = patch_statistics(patches.float())
-            patches = (patches.float() - mean) / std
-        return Target(patches=patches)
+            return Target(patches=self._normalized(patches))
+        if not self.aligned:
+            index = self.draw_order(mask.num_masks, mask.grid[0] * mask.grid[1], images.device).gather(1, index)
+        # Without offsets an image is encoded once however many masks it has.
+        context = self._encode(images, None if mask.offsets is None else mask.of_all, teacher, backbone)
+        rows = mask.image_index if mask.offsets is None else None
+        patches = self._normalized(gather_patches(context.visible, index, rows))
+        if not getattr(backbone, 'num_cls_tokens', 0):
+            return Target(patches=patches)
+        cls = context.extra[:, 0] if rows is None else context.extra[rows, 0]
+        return Target(patches=patches, cls=self._normalized(cls))
