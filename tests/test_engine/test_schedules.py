@@ -1,11 +1,15 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
+from toy_training import toy_config
 
-from mmmim.engine.schedules import ScheduleLR, build_schedule
+from mmmim.engine import Runner
+from mmmim.engine.schedules import ScheduleLR, ScheduleWeightDecay, build_schedule
 from mmmim.utils import InputError
+from tests.paths import ROOT
 
 
 def test_truncated_cosine_is_the_recipe():
@@ -54,6 +58,49 @@ def test_unknown_schedule():
         build_schedule({'type': 'mmmim.cosin'})
 
 
+def test_first_step():
+    one = {'type': 'mmmim.linear', 'start': 0.0, 'final': 1.0}
+    values = [build_schedule({**one, 'first': 1})(step, 4) for step in range(4)]
+    assert values == [build_schedule(one)(step, 4) for step in range(1, 5)] == [0.25, 0.5, 0.75, 1.0]
+
+
+def recorded(name, *keys):
+    with np.load(ROOT / f'tests/data/{name}_tiny.npz') as file:
+        return [file[key] for key in keys]
+
+
+def test_recorded_schedules_of_ijepa():
+    """50 iterations of schedules of 62, the first 20 of them warm-up; the optimiser's rate is 1e-3, its decay 0.4."""
+    lr, decay, momentum = recorded('ijepa', 'sched.lr', 'sched.wd', 'sched.ema')
+    warmup = {'type': 'mmmim.warmup_cosine', 'start': 0.2, 'final': 1e-3, 'warmup_ratio': 20 / 62, 'first': 1}
+    cosine = {'type': 'mmmim.cosine', 'start': 0.1, 'final': 1.0, 'first': 1}
+    linear = {'type': 'mmmim.linear', 'start': 0.996, 'final': 1.0}
+    # The momentum's length is not rounded down.
+    for values, config, base, total in (
+        (lr, warmup, 1e-3, 62),
+        (decay, cosine, 0.4, 62),
+        (momentum, linear, 1.0, 62.5),
+    ):
+        assert len(values) == 50
+        schedule = build_schedule(config)
+        assert [base * schedule(step, total) for step in range(50)] == pytest.approx(values, rel=1e-6)
+
+
+def test_recorded_schedules_of_pilamim():
+    epochs, lr, probe, momentum = recorded('pilamim', 'sched/epoch', 'sched/lr', 'sched/probe_lr', 'traj/momentum')
+    for known, values, base, options in (
+        (epochs.tolist(), lr, 1.2e-3, {'epochs': 800, 'warmup_epochs': 40}),
+        (range(100), probe, 3.0, {'epochs': 100, 'warmup_epochs': 10}),
+    ):
+        schedule = build_schedule({'type': 'mmmim.epochwise_min_cosine', **options})
+        # Seven iterations per epoch, all of which have the value of their epoch.
+        for iteration in range(7):
+            steps = [7 * epoch + iteration for epoch in known]
+            assert [base * schedule(step, 7 * options['epochs']) for step in steps] == pytest.approx(values, rel=1e-12)
+    linear = build_schedule({'type': 'mmmim.linear', 'start': 0.996, 'final': 1.0})
+    assert [linear(step, 3) for step in range(3)] == pytest.approx(momentum, rel=1e-12)
+
+
 def test_learning_rates_of_groups_follow_the_schedule():
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = torch.optim.SGD([{'params': parameters[:1]}, {'params': parameters[1:], 'lr': 0.02}], lr=0.1)
@@ -67,5 +114,62 @@ def test_learning_rates_of_groups_follow_the_schedule():
         )
         wrapper.step()
         scheduler.step()
-    with pytest.raises(InputError, match='by_epoch=False'):
-        ScheduleLR(wrapper, schedule, end=10, by_epoch=True)
+
+
+def test_weight_decay_of_groups_follows_the_schedule():
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    decays = [0.4, 0.0, 0.1]
+    groups = [{'params': [p], 'weight_decay': decay} for p, decay in zip(parameters, decays, strict=True)]
+    optimizer = torch.optim.AdamW(groups, lr=0.1)
+    wrapper = OptimWrapper(optimizer)
+    schedule = {'type': 'mmmim.cosine', 'start': 0.1, 'final': 1.0, 'first': 1}
+    rates = ScheduleLR(wrapper, {'type': 'mmmim.linear', 'start': 1.0, 'final': 0.0}, end=10)
+    scheduler = ScheduleWeightDecay(wrapper, schedule, end=10)
+    function = build_schedule(schedule)
+    for step in range(10):
+        factor = function(step, 10)
+        assert [group['weight_decay'] for group in optimizer.param_groups] == [0.4 * factor, 0.0, 0.1 * factor]
+        assert [group['lr'] for group in optimizer.param_groups] == pytest.approx([0.1 * (1 - step / 10)] * 3)
+        wrapper.step()
+        rates.step()
+        scheduler.step()
+    assert factor == 1.0
+
+
+@pytest.mark.parametrize('kind', [ScheduleLR, ScheduleWeightDecay])
+def test_schedules_count_iterations(kind):
+    wrapper = OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1))
+    with pytest.raises(InputError, match=f'mmmim.{kind.__name__} counts iterations: set by_epoch=False'):
+        kind(wrapper, {'type': 'mmmim.constant', 'value': 1.0}, end=10, by_epoch=True)
+
+
+def test_resuming_goes_on_with_the_schedules_of_the_config(tmp_path):
+    def train(name, final, **changes):
+        decay = {'type': 'mmmim.cosine', 'start': 0.1, 'final': final, 'first': 1}
+        changes = {
+            'param_scheduler': [
+                {'type': 'mmmim.ScheduleLR', 'by_epoch': False, 'schedule': {'type': 'mmmim.warmup_cosine'}},
+                {'type': 'mmmim.ScheduleWeightDecay', 'by_epoch': False, 'schedule': decay},
+            ],
+            'optim_wrapper__optimizer__weight_decay': 0.5,
+            'train_cfg': {'type': 'mmengine.IterBasedTrainLoop', 'max_iters': 4, 'val_interval': 100},
+            'default_hooks__checkpoint__interval': 2,
+            'custom_hooks': [{'type': 'mmmim.StepSeedHook'}],
+            **changes,
+        }
+        runner = Runner.from_cfg(toy_config(tmp_path / name, **changes))
+        runner.train()
+        (group,) = runner.optim_wrapper.param_groups
+        return runner.model.state_dict(), group['weight_decay']
+
+    weights, decay = train('full', 1.0)
+    assert decay == 0.5
+    checkpoint = {'resume': True, 'load_from': str(tmp_path / 'full/iter_2.pth')}
+    resumed, decay = train('resumed', 1.0, **checkpoint)
+    assert decay == 0.5
+    for key, value in weights.items():
+        assert resumed[key].equal(value), key
+    # Another weight decay and another schedule than the checkpoint's.
+    changed, decay = train('changed', 2.0, optim_wrapper__optimizer__weight_decay=0.25, **checkpoint)
+    assert decay == 0.25 * 2.0
+    assert not changed['body.weight'].equal(weights['body.weight'])

@@ -1,0 +1,299 @@
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from mmmim import datasets
+from mmmim.datasets.masking import MultiBlockMasking
+from mmmim.datasets.masking.multi_block import block_sizes, cut_to_shortest, place_context
+from mmmim.registry import MASKINGS
+from mmmim.structures import PatchMask
+from mmmim.utils import InputError
+from tests.paths import ROOT
+
+WIDE = dict(num_targets=2, target_scale=(0.05, 0.3), target_aspect=(0.3, 3.0), num_contexts=2, context_scale=(0.3, 0.9))
+# Options, grid, images, and the seed of the places of the first of three batches; the seed of sizes is their number.
+DRAWS = {
+    'g14': (dict(), 14, 6, 511),
+    'g16': (dict(), 16, 6, 511),
+    'relax': (dict(min_keep=33), 14, 16, 611),
+    'overlap': (dict(allow_overlap=True), 14, 16, 611),
+    'wide': (WIDE | dict(min_keep=5), 14, 6, 711),
+}
+GRIDS = [(14, 14), (16, 16), (9, 16), (20, 11)]
+OPTIONS = {
+    'default': dict(),
+    'contexts': dict(num_contexts=3, context_scale=(0.3, 0.9)),
+    'independent': dict(independent_aspect=True, num_targets=2),
+    'full_grid': dict(full_grid=True),
+    'random_cut': dict(cut='random'),
+    'overlap': dict(allow_overlap=True, num_targets=1),
+    'everything': dict(
+        WIDE, min_keep=3, independent_aspect=True, full_grid=True, cut='random', context_aspect=(0.5, 2)
+    ),
+}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@cache
+def recorded() -> dict[str, torch.Tensor]:
+    with np.load(ROOT / 'tests/data/ijepa_tiny.npz') as file:
+        return {key: torch.from_numpy(file[key]) for key in file if key.startswith(('draw.', 'masks_', 'traj.'))}
+
+
+def as_sets(indices: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Indices ``[..., M]`` as sets ``[..., h, w]``."""
+    sets = torch.zeros(*indices.shape[:-1], math.prod(grid), dtype=torch.bool)
+    return sets.scatter_(-1, indices, True).unflatten(-1, grid)
+
+
+@pytest.mark.parametrize('call', [0, 1, 2])
+@pytest.mark.parametrize('name', DRAWS)
+def test_recorded_draws(name, call):
+    options, side, images, seed = DRAWS[name]
+    masking = MultiBlockMasking(**options)
+    mask = masking.draw(images, (side, side), generator(call), generator(seed + call))
+    context, target = recorded()[f'draw.{name}.{call}.enc'], recorded()[f'draw.{name}.{call}.pred']
+    if masking.num_contexts == 1:
+        context = context.unsqueeze(0)
+    contexts = masking.num_contexts
+    # Recorded with contexts and targets outermost.
+    assert mask.visible.equal(context.transpose(0, 1).flatten(0, 1))
+    assert mask.predict.equal(target.transpose(0, 1).repeat_interleave(contexts, 0))
+    assert mask.image_index.tolist() == [image for image in range(images) for _ in range(contexts)]
+    assert mask.grid == (side, side)
+
+
+@pytest.mark.parametrize(
+    ('call', 'prefix', 'images', 'seed'),
+    [(0, '', 4, 118), (1, 'traj.0.', 3, 218), (2, 'traj.1.', 3, 228), (3, 'traj.2.', 3, 238)],
+)
+def test_recorded_training(call, prefix, images, seed):
+    mask = MultiBlockMasking(min_keep=4).draw(images, (8, 8), generator(call), generator(seed))
+    assert mask.visible.equal(recorded()[f'{prefix}masks_enc.0'])
+    targets = [recorded()[f'{prefix}masks_pred.{target}'] for target in range(4)]
+    assert mask.predict.equal(torch.stack(targets, dim=1))
+
+
+@pytest.mark.parametrize('name', ['g14', 'g16', 'wide'])
+def test_recorded_sizes(name):
+    options, side, *_ = DRAWS[name]
+    masking = MultiBlockMasking(**options)
+    draws = torch.stack([torch.rand(2, generator=generator(call)) for call in range(64)]).double()
+    sizes = [
+        block_sizes((side, side), (side - 1, side - 1), *masking.ranges[kind], draws[:, i].expand(2, -1))
+        for i, kind in enumerate(('target', 'context'))
+    ]
+    assert torch.cat(sizes).T.equal(recorded()[f'draw.{name}.sizes'])
+
+
+def shape(mask):
+    """Rows and columns of the first target block of a batch."""
+    block = as_sets(mask.predict[0, 0], mask.grid)
+    return float(block.any(1).sum()), float(block.any(0).sum())
+
+
+@pytest.mark.parametrize(
+    ('side', 'shapes'),
+    [
+        (14, {(5, 6), (6, 5), (6, 6), (7, 5), (8, 5)}),
+        (16, {(5, 7), (6, 6), (6, 7), (7, 6), (8, 6), (9, 6)}),
+    ],
+)
+def test_target_shapes_of_the_released_settings(side, shapes):
+    masking, rng = MultiBlockMasking(), generator()
+    assert {shape(masking(1, (side, side), rng)) for _ in range(60)} == shapes
+
+
+@pytest.mark.parametrize('grid', GRIDS, ids=str)
+@pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
+def test_properties(options, grid):
+    masking = MASKINGS.build(dict(type='mmmim.MultiBlockMasking', **options))
+    rng = generator()
+    for images in (1, 7):
+        mask = masking(images, grid, rng)
+        rows = images * masking.num_contexts
+        assert len(mask.visible) == rows
+        assert mask.visible.shape[1] > masking.min_keep
+        assert mask.predict.shape[:2] == (rows, masking.num_targets)
+        assert mask.image_index.tolist() == [image for image in range(images) for _ in range(masking.num_contexts)]
+        for indices in (mask.visible, mask.predict):
+            assert indices.dtype == torch.int64
+            assert indices.min() >= 0
+            assert indices.max() < math.prod(grid)
+            assert (indices.diff(dim=-1) > 0).all()
+        blocks = as_sets(mask.predict, grid)
+        # Every target is a full rectangle, and they are those of the image.
+        assert blocks.sum((2, 3)).equal(blocks.any(3).sum(2) * blocks.any(2).sum(2))
+        assert blocks.equal(blocks[:: masking.num_contexts].repeat_interleave(masking.num_contexts, 0))
+        assert blocks.sum((2, 3)).unique().numel() == 1
+        seen = as_sets(mask.visible, grid)
+        # With so few patches to keep, no context has to give up on avoiding targets.
+        assert bool((seen & blocks.any(1)).any()) == masking.allow_overlap
+        if not masking.full_grid:
+            for sets in (seen.unsqueeze(1), blocks):
+                assert not sets[..., -1, :].any()
+                assert not sets[..., -1].any()
+
+
+def test_only_the_generator_decides():
+    masking = MultiBlockMasking(**OPTIONS['everything'])
+    first, again, other = (masking(8, (14, 14), generator(seed)) for seed in (1, 1, 2))
+    assert first.visible.equal(again.visible)
+    assert first.predict.equal(again.predict)
+    assert not (first.predict.shape == other.predict.shape and first.predict.equal(other.predict))
+    # Images are drawn independently of each other.
+    assert len({tuple(row) for row in first.predict.flatten(1).tolist()}) == 8
+
+
+@pytest.mark.parametrize('full_grid', [False, True])
+def test_every_place_in_the_field_is_as_likely(full_grid):
+    targets = dict(num_targets=2, target_scale=(0.15, 0.15), target_aspect=(1.0, 1.0))
+    masking = MultiBlockMasking(
+        **targets, context_scale=(1.0, 1.0), min_keep=8, allow_overlap=True, full_grid=full_grid
+    )
+    mask = masking(1000, (8, 8), generator())
+    assert mask.predict.shape[2] == 9
+    counts = torch.bincount(mask.predict[:, :, 0].flatten(), minlength=64).view(8, 8)
+    # Squares of 3 patches in a field of 7 or 8: 5 x 5 or 6 x 6 places.
+    side = 6 if full_grid else 5
+    inside = counts[:side, :side].float()
+    assert inside.sum() == 2000
+    assert (inside - 2000 / side**2).abs().max() < 5 * math.sqrt(2000 / side**2)
+    # And the greatest context is the field.
+    field = 8 if full_grid else 7
+    assert mask.visible.shape == (1000, field**2)
+    assert as_sets(mask.visible, (8, 8))[:, :field, :field].all()
+
+
+@pytest.mark.parametrize(('independent', 'least', 'most'), [(False, 0.9, 1.0), (True, -0.2, 0.2)])
+def test_scale_and_aspect_are_drawn_together_or_each(independent, least, most):
+    masking = MultiBlockMasking(num_targets=1, independent_aspect=independent)
+    rng = generator()
+    shapes = torch.tensor([shape(masking(1, (32, 32), rng)) for _ in range(200)]).T
+    patches, ratio = shapes.prod(0), shapes[0] / shapes[1]
+    assert least < torch.corrcoef(torch.stack([patches, ratio]))[0, 1] < most
+    # Both fill their ranges, but for the rounding of the sides.
+    assert 0.135 * 1024 < patches.min() < 0.16 * 1024
+    assert 0.19 * 1024 < patches.max() < 0.215 * 1024
+    assert 0.7 < ratio.min() < 0.8
+    assert 1.4 < ratio.max() < 1.6
+
+
+def test_cut_keeps_the_first_or_a_random_subset():
+    options = dict(num_targets=3, target_scale=(0.15, 0.15), context_scale=(1.0, 1.0))
+    # The generator is at the same point until contexts are cut, so both have the same blocks.
+    first, random = (MultiBlockMasking(cut=cut, **options)(200, (14, 14), generator()) for cut in ('first', 'random'))
+    assert first.predict.equal(random.predict)
+    uncut = ~as_sets(first.predict, (14, 14)).any(1)
+    uncut[:, -1] = uncut[:, :, -1] = False
+    smallest = int(uncut.sum((1, 2)).min())
+    assert first.visible.shape == random.visible.shape == (200, smallest)
+    for row, whole in zip(first.visible, uncut.flatten(1), strict=True):
+        assert row.equal(whole.nonzero()[:smallest, 0])
+    kept = as_sets(random.visible, (14, 14))
+    assert (kept <= uncut).all()
+    # A random subset has no preference for the top.
+    assert kept[:, :4].sum().item() == pytest.approx(kept[:, 9:13].sum().item(), rel=0.1)
+
+
+def test_random_subsets_are_uniform():
+    sets = torch.zeros(4001, 2, 5, dtype=torch.bool)
+    sets[:, 0, 1:] = True
+    sets[:, 1, 0] = True
+    sets[-1, 0, :3] = False
+    counts = torch.bincount(cut_to_shortest(sets, generator())[:-1].flatten(), minlength=10)
+    # Three of the five patches 1 .. 5.
+    assert counts[[0, 6, 7, 8, 9]].eq(0).all()
+    assert (counts[1:6] - 2400).abs().max() < 5 * math.sqrt(4000 * 0.6 * 0.4)
+
+
+@pytest.mark.parametrize(('given_up', 'min_keep'), [(0, 1), (1, 2), (1, 9), (2, 10), (2, 24)])
+def test_a_context_gives_up_targets_from_the_last(given_up, min_keep):
+    # The first target leaves two columns of the context, the last one the first row.
+    targets = torch.zeros(2, 6, 6, dtype=torch.bool)
+    targets[0, :, :3] = True
+    targets[1, 1:] = True
+    rng = generator()
+    context = place_context((6, 6), (5, 5), (5, 5), targets, min_keep, rng)
+    expected = torch.zeros(6, 6, dtype=torch.bool)
+    expected[:5, :5] = ~targets[: 2 - given_up, :5, :5].any(0)
+    assert context.equal(expected)
+    assert context.sum() == {0: 2, 1: 10, 2: 25}[given_up]
+    # A row and a column for each of the failed draws and the last one.
+    reference = generator()
+    for _ in range(2 * (20 * given_up + 1)):
+        torch.randint(1, (), generator=reference)
+    assert rng.get_state().equal(reference.get_state())
+
+
+@pytest.mark.parametrize(('aspect', 'columns'), [(0.5, 15), (1.0, 11)])
+def test_grids_that_are_not_square(aspect, columns):
+    masking = MultiBlockMasking(context_scale=(1.0, 1.0), context_aspect=(aspect, aspect), allow_overlap=True)
+    # A context that is not as flat as the grid is as high as the field, and no wider than it should be.
+    mask = masking(5, (8, 16), generator())
+    context = as_sets(mask.visible, (8, 16))
+    assert mask.visible.shape == (5, 7 * columns)
+    assert context[:, :7].all(1).sum(1).tolist() == [columns] * 5
+
+
+def test_collate_and_slices_with_two_contexts():
+    masking = dict(type='mmmim.MultiBlockMasking', num_contexts=2, context_scale=(0.4, 0.8))
+    samples = [dict(inputs=torch.zeros(3, 112, 112, dtype=torch.uint8), data_samples=i, mask_seed=5) for i in range(6)]
+    mask = datasets.mask_collate(samples, masking=masking, patch_size=8)['mask']
+    assert isinstance(mask, PatchMask)
+    assert (mask.num_masks, mask.grid) == (12, (14, 14))
+    part = mask.images(2, 5, 6)
+    assert part.image_index.tolist() == [0, 0, 1, 1, 2, 2]
+    assert part.visible.equal(mask.visible[4:10])
+    assert part.predict.equal(mask.predict[4:10])
+    assert not part.visible[0].equal(part.visible[1])
+
+
+@pytest.mark.parametrize(
+    ('options', 'named'),
+    [
+        (dict(num_targets=0), 'num_targets=0: must be at least 1'),
+        (dict(num_contexts=0), 'num_contexts=0: must be at least 1'),
+        (dict(min_keep=-1), 'min_keep=-1: must not be negative'),
+        (dict(target_scale=(0.2, 0.1)), r'target_scale=\(0.2, 0.1\): must be two numbers above 0 and at most 1'),
+        (dict(context_scale=(0.5, 1.1)), r'context_scale=\(0.5, 1.1\)'),
+        (dict(target_aspect=(0.0, 1.0)), r'target_aspect=\(0.0, 1.0\): must be two positive numbers'),
+        (dict(context_aspect=(1.0,)), r'context_aspect=\(1.0,\)'),
+        (dict(cut='last'), "cut='last': must be 'first' or 'random'"),
+    ],
+)
+def test_options_out_of_range(options, named):
+    with pytest.raises(InputError, match=named):
+        MultiBlockMasking(**options)
+
+
+@pytest.mark.parametrize(
+    ('options', 'grid', 'named'),
+    [
+        (dict(), (8, 8), r'target_scale=.*target block can have 3 x 3 .* 8 x 8 grid.*min_keep=10; use a smaller'),
+        (dict(min_keep=9), (8, 8), 'target block can have 3 x 3 .*more than min_keep=9;'),
+        (dict(context_scale=(0.01, 1.0)), (14, 14), 'context block can have 1 x 1 .*greater context_scale'),
+        (dict(min_keep=0), (1, 8), 'target block can have 0 x'),
+        # Only draws next to the lower limits give so few patches.
+        (dict(target_scale=(0.05, 0.9), independent_aspect=True), (14, 14), 'target block can have 4 x 2 '),
+    ],
+)
+def test_options_that_do_not_suit_the_grid_fail_at_once(options, grid, named):
+    masking = MultiBlockMasking(**options)
+    for seed in range(3):
+        with pytest.raises(InputError, match=named):
+            masking(2, grid, generator(seed))
+
+
+def test_no_endless_loop_with_unlucky_sizes():
+    masking = MultiBlockMasking()
+    # The first draw gives more than ten patches on this grid, a later one does not.
+    masking.draw(2, (8, 8), generator(0), generator())
+    with pytest.raises(InputError, match='3 x 3 patches on the 8 x 8 grid'):
+        masking.draw(2, (8, 8), generator(3), generator())
