@@ -90,7 +90,7 @@ def warmup_cosine(
 
 @SCHEDULES.register_module()
 def epochwise_min_cosine(step: int, total: int, epochs: int, warmup_epochs: int) -> float:
-    """The lower one of a linear warm-up and half a cosine, constant within an epoch (PiLaMIM, arXiv 2501.03005).
+    """The lower one of a linear warm-up and half a cosine, constant within an epoch (PiLaMIM, Lee et al., 2025).
 
     ``min((e + 1) / (W + 1e-8), (cos(pi e / E) + 1) / 2)`` in epoch e = 0 .. E - 1. The cosine starts in epoch 0 and not
     after the warm-up, so that the peak is a little below 1.
