@@ -63,6 +63,11 @@ class FeatureExtractor(nn.Module):
         """Side of a patch in pixels: images need sides divisible by it."""
         return self.backbone.patch_size
 
+    @property
+    def image_size(self) -> int:
+        """Shorter side of the images that it was trained on, in pixels."""
+        return min(self.backbone.grid) * self.patch_size
+
     def preprocess(self, images: Tensor) -> Tensor:
         """RGB images ``[B, 3, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
 

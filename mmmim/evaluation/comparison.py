@@ -86,7 +86,9 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
     Args:
         spec: ``subsets``: by subset and arm a dict of ``config`` (from the repository's root), ``options`` (changes of
             it), ``train=False`` for a random initialisation, ``own_test=True`` for a model that is scored by its own
-            test loop instead of probes; or ``pixels=PATCH_SIZE``.
+            test loop instead of probes; or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
+            what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.models.features.Features.pool`),
+            ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.digit_scenes.score`.
         seeds: Of the runs.
         work_dir: Where everything is written; another folder for another specification.
         split: 'val' or 'test'.
@@ -95,8 +97,9 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
         Jobs, shortest kind first.
 
     Raises:
-        InputError: An arm has neither a config nor pixels.
+        InputError: An arm has neither a config nor pixels, or there is no such score.
     """
+    measured = _score_options(spec.get('scores', {}))
     jobs = []
     for subset, arms in spec['subsets'].items():
         for arm, options in arms.items():
@@ -105,16 +108,37 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
             for seed in seeds if 'config' in options else seeds[:1]:
                 job = Job(subset, arm, seed, work_dir / split / subset / _file_name(arm) / f'seed_{seed}')
                 trained = work_dir / 'runs' / subset / _file_name(arm) / f'seed_{seed}'
-                job.commands = _commands(options, subset, seed, split, trained, job.scores)
+                job.commands = _commands(options, measured, subset, seed, split, trained, job.scores)
                 jobs.append(job)
     return sorted(jobs, key=lambda job: len(job.commands))
 
 
+def _score_options(scores: Mapping[str, Any]) -> list[str]:
+    """Options of the tool that scores."""
+    switches = ('leave_one_out', 'rankme')
+    if unknown := {*scores} - {'poolings', *switches}:
+        raise InputError(f'scores: there is no {", ".join(sorted(unknown))}: use poolings, {", ".join(switches)}.')
+    chosen = []
+    if poolings := scores.get('poolings'):
+        from mmmim.models.features import check_pooling  # imports models, for seconds
+
+        for name in poolings:
+            check_pooling(name)
+        chosen = ['--pool', *poolings]
+    return chosen + [f'--{name.replace("_", "-")}' for name in switches if scores.get(name)]
+
+
 def _commands(
-    options: Mapping[str, Any], subset: str, seed: int, split: str, trained: Path, scores: Path
+    options: Mapping[str, Any],
+    measured: Sequence[str],
+    subset: str,
+    seed: int,
+    split: str,
+    trained: Path,
+    scores: Path,
 ) -> list[list[str]]:
     score = _tool('tools/analysis_tools/score_digit_scenes.py')
-    where = ['--subset', subset, '--split', split, '--out', str(scores)]
+    where = [*measured, '--subset', subset, '--split', split, '--out', str(scores)]
     if 'pixels' in options:
         return [[*score, '--pixels', str(options['pixels']), *where]]
     config, changes = str(options['config']), _options(options.get('options', {}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,10 +13,13 @@ from mmmim.models.layers import patch_grid, patchify
 
 from .dense import knn_segment, mean_iou
 from .health import mean_pairwise_cosine
-from .knn import knn_classify, mode
+from .knn import knn_classify, leave_one_out_accuracy, mode
 from .logistic_regression import Standardizer, fit_logistic_regression, predict
 from .probes import LabelledImages, accuracy, dense_features, global_features
+from .rankme import rankme as effective_rank
 
+#: Features of whole images that are scored, as far as a model has them.
+POOLINGS = ('all', 'pooled', 'cls', 'predicted')
 #: Inverse penalties that are tried, from strong to weak; the validation split decides.
 PENALTIES = (1e-4, 1e-3)
 #: Training images of the dense probes.
@@ -115,7 +118,13 @@ def dense_scores(
 
 
 def score(
-    extract: Callable[[Tensor], Features], subset: str, split: str = 'val', data_root: str = 'data/digit_scenes'
+    extract: Callable[[Tensor], Features],
+    subset: str,
+    split: str = 'val',
+    data_root: str = 'data/digit_scenes',
+    poolings: Sequence[str] = POOLINGS,
+    leave_one_out: bool = False,
+    rankme: bool = False,
 ) -> dict[str, Any]:
     """All scores of frozen features on a subset.
 
@@ -126,16 +135,20 @@ def score(
         subset: ``single`` (class of the digit, segmentation) or ``multi`` (number of digits, segmentation).
         split: Where to score: ``val`` while choosing, ``test`` once.
         data_root: Where the data are.
+        poolings: Features of whole images, see :meth:`mmmim.models.features.Features.pool`. What the model does not
+            have is left out.
+        leave_one_out: Also look for the nearest neighbour inside the split that is scored.
+        rankme: Also measure RankMe on that split.
 
     Returns:
-        In [0, 1]: ``linear_all`` (the main score: all patch tokens concatenated), ``linear_<feature>`` and
-        ``knn_<feature>`` for 'pooled', 'cls' and 'predicted' as available, ``knn_all``, ``linear_miou``, ``knn_miou``;
-        and ``cosine_pooled``, the mean cosine of pooled features of different images, 1 where they have collapsed.
+        In [0, 1]: ``linear_<feature>`` and ``knn_<feature>`` for the poolings (``linear_all`` is the main score: all
+        patch tokens concatenated), ``leave_one_out_<feature>`` if asked for, ``linear_miou``, ``knn_miou``; with
+        'pooled' ``cosine_pooled``, the mean cosine of pooled features of different images, 1 where they have
+        collapsed; and ``rankme_<feature>``, in dimensions, if asked for.
     """
     train, val = read_split(subset, 'train', data_root), read_split(subset, 'val', data_root)
     test = val if split == 'val' else read_split(subset, split, data_root)
-    names = ('all', 'pooled', 'cls', 'predicted')
-    sets = [(global_features(data.encode(extract), names), data.labels) for data in (train, val, test)]
+    sets = [(global_features(data.encode(extract), tuple(poolings)), data.labels) for data in (train, val, test)]
     (fitted, labels), (chosen, chosen_labels), (scored, true) = sets
     assert labels is not None
     assert chosen_labels is not None
@@ -147,6 +160,11 @@ def score(
             fitted[name], labels, chosen[name], chosen_labels, scored[name], true
         )
         scores[f'knn_{name}'] = accuracy(knn_classify(fitted[name], labels, scored[name], classes, NEIGHBOURS), true)
-    scores['cosine_pooled'] = float(mean_pairwise_cosine(scored['pooled']))
+        if leave_one_out:
+            scores[f'leave_one_out_{name}'] = leave_one_out_accuracy(scored[name], true)
+        if rankme:
+            scores[f'rankme_{name}'] = float(effective_rank(scored[name]))
+    if 'pooled' in scored:
+        scores['cosine_pooled'] = float(mean_pairwise_cosine(scored['pooled']))
     del fitted, chosen, scored, sets  # gigabytes
     return scores | dense_scores(extract, train, val, test)

@@ -1,4 +1,4 @@
-"""Whether representations are healthy or collapsing: measures of features and targets.
+"""Whether representations are healthy or collapsing: measures of features and targets, beside RankMe.
 
 All are pure functions of tensors, computed in fp64 on their device, and return a scalar tensor; nothing waits for the
 device.
@@ -11,31 +11,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def rankme(features: Tensor, eps: float = 1e-7) -> Tensor:
-    """Effective rank, equations 1 and 2 of RankMe (Garrido et al. 2023, arXiv 2210.02885).
-
-    ``exp(- sum_k p_k log p_k)`` with ``p_k = s_k / sum(s) + eps`` and s the singular values of the features, which are
-    not centred, as in the paper.
-
-    Args:
-        features: ``[n, D]``.
-        eps: As in the paper.
-
-    Returns:
-        Number of dimensions, from 1 (all features on a line) to ``min(n, D)``; 1 where all features are 0, NaN where
-        one is not finite.
-    """
-    finite = features.isfinite().all()
-    x = torch.where(finite, features.double(), 0.0)  # eigenvalues of others are an error
-    # Roots of the eigenvalues of the smaller Gram matrix: faster than singular values, and off by 1e-8 of the largest
-    # at most, below eps.
-    gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
-    s = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    p = s / s.sum() + eps
-    rank = torch.where(s.sum() > 0, (-(p * p.log()).sum()).exp(), 1.0)
-    return torch.where(finite, rank, torch.nan)
 
 
 def mean_pairwise_cosine(features: Tensor) -> Tensor:

@@ -82,6 +82,21 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
     )
 
 
+def add_feature_options(parser: argparse.ArgumentParser) -> None:
+    """Give a tool checkpoint and images, for :func:`mmmim.evaluation.image_files.encode_files`."""
+    parser.add_argument(
+        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
+    )
+    parser.add_argument('data', metavar='DATA', help='folder of images, flat or in class folders as ImageNet')
+    parser.add_argument(
+        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
+    )
+    parser.add_argument('--size', type=int, help='side of the square images (default: as in training)')
+    parser.add_argument('--batch-size', type=int, default=64, help='images encoded at a time (default: %(default)s)')
+    parser.add_argument('--workers', type=int, default=2, help='processes that read images (default: %(default)s)')
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
+
+
 def converter_parser(description: str | None, src: str, encoder: str = 'of the encoder') -> argparse.ArgumentParser:
     """The command line that tools for weights of Vision Transformers share.
 

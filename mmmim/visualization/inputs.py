@@ -1,7 +1,8 @@
-"""What a user names on a command line: images, their size, a device."""
+"""What a user names on a command line: images, their size, a picture, a device."""
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 
@@ -27,47 +28,115 @@ def find_images(sources: Sequence[str], limit: int) -> list[str]:
     Raises:
         InputError: Something does not exist, or a folder holds no images.
     """
-    if limit < 1:
-        raise InputError(f'At most {limit} images: give a number of 1 or more.')
+    _check_limit(limit)
     paths: list[str] = []
     for source in sources:
         if os.path.isfile(source):
             paths.append(source)
-            continue
-        if not os.path.isdir(source):
+        elif os.path.isdir(source):
+            paths += [os.path.join(source, name) for name in _names(source)]
+        else:
             raise InputError(f'There is no image file or folder {source}.')
-        names, _ = list_images(source, IMAGE_EXTENSIONS)
-        if not names:
-            raise InputError(f'No images in {source}: looked for {", ".join(sorted(IMAGE_EXTENSIONS))}.')
-        paths += [os.path.join(source, name) for name in names]
+    return _thin_out(paths, limit)
+
+
+def find_classes(folder: str, classes: Sequence[str] | None, limit: int) -> dict[str, list[str]]:
+    """Paths of the images of every class of a folder in ImageNet's layout: the topmost sub-folder is the class.
+
+    Args:
+        folder: Images beside the sub-folders are left out; without sub-folders all images are one class, of the
+            folder's name.
+        classes: Only these; None for all.
+        limit: More images of a class are thinned out evenly.
+
+    Returns:
+        At most ``limit`` paths by class, in the order of ``classes`` or sorted.
+
+    Raises:
+        InputError: The folder does not exist or holds no images, or there is no such class.
+    """
+    _check_limit(limit)
+    if not os.path.isdir(folder):
+        raise InputError(f'There is no folder {folder}.')
+    found: dict[str, list[str]] = {}
+    names = _names(folder)
+    for name in names:
+        top, slash, _ = name.partition(os.sep)
+        if slash:
+            found.setdefault(top, []).append(os.path.join(folder, name))
+    if not found and classes is None:
+        found = {os.path.basename(os.path.abspath(folder)): [os.path.join(folder, name) for name in names]}
+    for name in classes or ():
+        if name not in found:
+            known = ', '.join([*found][:10]) + (', ...' if len(found) > 10 else '')
+            close = difflib.get_close_matches(name, found, n=1)
+            raise InputError(
+                f'There is no class folder {name} with images in {folder}. '
+                + (f'Did you mean {close[0]}? ' if close else '')
+                + (f'There are {known}.' if found else 'It has none: its images have no classes.')
+            )
+    return {name: _thin_out(found[name], limit) for name in classes or sorted(found)}
+
+
+def _check_limit(limit: int) -> None:
+    if limit < 1:
+        raise InputError(f'At most {limit} images: give a number of 1 or more.')
+
+
+def _names(folder: str) -> list[str]:
+    """Of the images below a folder."""
+    names, _ = list_images(folder, IMAGE_EXTENSIONS)
+    if not names:
+        raise InputError(f'No images in {folder}: looked for {", ".join(sorted(IMAGE_EXTENSIONS))}.')
+    return names
+
+
+def _thin_out(paths: list[str], limit: int) -> list[str]:
+    """At most ``limit`` of the paths, spread evenly."""
     if len(paths) <= limit:
         return paths
     return [paths[(2 * i + 1) * len(paths) // (2 * limit)] for i in range(limit)]
 
 
 def read_square(path: str, size: int) -> np.ndarray:
-    """Read an image, resize its shorter side (bicubic, antialiased), and crop the centre.
-
-    Args:
-        path: The file.
-        size: Side in pixels.
-
-    Returns:
-        RGB ``[size, size, 3]`` uint8.
+    """Read an image file as :func:`centre_square`.
 
     Raises:
         InputError: The file cannot be read.
     """
     try:
-        image = Image.fromarray(read_image(path))
+        return centre_square(read_image(path), size)
     except UnreadableImageError as error:
         raise InputError(f'{error}.') from None
+
+
+def centre_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize the shorter side of an image (bicubic, antialiased), and crop the centre.
+
+    Args:
+        pixels: RGB ``[H, W, 3]`` uint8.
+        size: Side in pixels.
+
+    Returns:
+        RGB ``[size, size, 3]`` uint8.
+    """
+    image = Image.fromarray(pixels)
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
     # Pillow's bicubic filter widens with the scale: it is antialiased.
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def check_picture(path: str) -> None:
+    """Refuse a file that is not named like a picture that can be drawn.
+
+    Raises:
+        InputError: Its extension is another.
+    """
+    if os.path.splitext(path)[1].lower() not in ('.png', '.pdf', '.svg', '.jpg'):
+        raise InputError(f'--out {path}: give a file that ends in .png, .pdf, .svg or .jpg.')
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -17,7 +17,8 @@ from torch import nn
 from mmmim.engine import DistributedDataParallel, Runner
 from mmmim.engine.hooks import HealthHook
 from mmmim.engine.hooks.health_hook import _evenly, diagnose, diagnose_gradients
-from mmmim.evaluation.health import mean_pairwise_cosine, positional_share, rankme, target_entropy
+from mmmim.evaluation.health import mean_pairwise_cosine, positional_share, target_entropy
+from mmmim.evaluation.rankme import rankme
 from mmmim.registry import MODELS
 from mmmim.structures import Target
 from mmmim.structures.patch_mask import gather_patches

@@ -12,10 +12,11 @@ from mmmim.evaluation import comparison, digit_scenes
 from mmmim.evaluation.comparison import Job, collect, make_jobs, mean_and_deviation, run_jobs, tables
 from mmmim.evaluation.logistic_regression import Standardizer, fit_logistic_regression, predict
 from mmmim.evaluation.probes import LabelledImages
+from mmmim.evaluation.rankme import rankme
 from mmmim.utils import InputError
 from mmmim.utils.tables import markdown_table
 from mmmim.visualization.bars import draw_bars
-from tests.paths import ROOT
+from tests.paths import ROOT, load_tool
 
 SPEC = {
     'subsets': {
@@ -52,6 +53,30 @@ def test_jobs_of_a_specification(tmp_path):
     assert test[1] == 'tools/test.py'
     assert 'test_dataloader.dataset.dataset.split=val' in test
     assert test[3].endswith('iter_800.pth')
+
+
+def test_scores_of_a_specification(tmp_path):
+    asked = {'poolings': ('cls', 'top10'), 'rankme': True, 'leave_one_out': True}
+    for scores, options in (
+        (asked, ['--pool', 'cls', 'top10', '--leave-one-out', '--rankme']),
+        ({'rankme': True, 'leave_one_out': False}, ['--rankme']),
+        ({}, []),
+    ):
+        jobs = make_jobs({**SPEC, 'scores': scores}, [3], tmp_path, 'val')
+        plain = make_jobs(SPEC, [3], tmp_path, 'val')
+        for job, other in zip(jobs, plain, strict=True):
+            (*before, last), (*plain_before, plain_last) = job.commands, other.commands
+            assert before == plain_before
+            place = 0 if job.arm == 'own' else len(options)
+            start = last.index('--subset') - place if place else 0
+            assert last[start : start + place] == options[:place]
+            assert last[:start] + last[start + place :] == plain_last
+    for scores, message in (
+        ({'pooling': ['cls']}, 'scores: there is no pooling: use poolings, leave_one_out, rankme'),
+        ({'poolings': ['mean']}, "There is no feature 'mean'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_jobs({**SPEC, 'scores': scores}, [3], tmp_path, 'val')
 
 
 def write_job(folder, value, seed=0, arm='a', code=0):
@@ -139,6 +164,43 @@ def test_score_of_pixels(monkeypatch):
     assert asked == ['train', 'val']  # the test split is not touched
 
 
+def test_chosen_scores(monkeypatch):
+    splits = {'train': images(60, 0), 'val': images(20, 1)}
+    monkeypatch.setattr(digit_scenes, 'read_split', lambda subset, split, root: splits[split])
+    monkeypatch.setattr(digit_scenes, 'KNN_DENSE_IMAGES', 20)
+    extract = digit_scenes.pixel_features(4)
+    plain = digit_scenes.score(extract, 'single')
+    scores = digit_scenes.score(extract, 'single', poolings=['max', 'all', 'cls'], leave_one_out=True, rankme=True)
+    assert list(scores) == [
+        *('linear_max', 'knn_max', 'leave_one_out_max', 'rankme_max'),
+        *('linear_all', 'knn_all', 'leave_one_out_all', 'rankme_all'),  # pixels have no CLS
+        *('linear_miou', 'knn_miou'),
+    ]
+    assert all(scores[name] == plain[name] for name in ('linear_all', 'knn_all', 'linear_miou', 'knn_miou'))
+    every = extract(splits['val'].images)
+    for name in ('max', 'all'):
+        features = every.pool(name)
+        cosine = torch.nn.functional.cosine_similarity(features.unsqueeze(0), features.unsqueeze(1), dim=-1)
+        nearest = splits['val'].labels[cosine.fill_diagonal_(-2).argmax(dim=1)]
+        assert scores[f'leave_one_out_{name}'] == float((nearest == splits['val'].labels).double().mean())
+        assert scores[f'rankme_{name}'] == pytest.approx(float(rankme(features)), rel=1e-6)
+    assert 1 < scores['rankme_max'] < scores['rankme_all'] <= 20.001
+
+
+def test_the_score_tool_passes_its_options_on(tmp_path, monkeypatch, capsys):
+    splits = {'train': images(60, 0), 'val': images(20, 1)}
+    monkeypatch.setattr(digit_scenes, 'read_split', lambda subset, split, root: splits[split])
+    monkeypatch.setattr(digit_scenes, 'KNN_DENSE_IMAGES', 20)
+    args = ['--pixels', '4', '--pool', 'cls', 'pooled', '--rankme', '--leave-one-out']
+    monkeypatch.setattr(sys, 'argv', ['score_digit_scenes.py', *args, '--out', str(tmp_path / 'a.json')])
+    load_tool('analysis_tools/score_digit_scenes').main()
+    assert 'There are no features cls of this model.' in capsys.readouterr().out
+    extract = digit_scenes.pixel_features(4)
+    expected = digit_scenes.score(extract, 'single', poolings=['pooled'], leave_one_out=True, rankme=True)
+    assert json.loads((tmp_path / 'a.json').read_text()) == expected
+    assert 'rankme_pooled' in expected
+
+
 def test_the_validation_split_chooses_the_penalty(monkeypatch):
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(40, 30, generator=rng), torch.randint(3, (40,), generator=rng)
@@ -203,6 +265,7 @@ def test_the_specification_reads_without_an_environment(tmp_path):
         ([], 'Give a model or --pixels'),
         (['--pixels', '4', '--cfg-options', 'a=1'], '--cfg-options changes a config'),
         (['--pixels', '4', '--device', 'nowhere'], '--device nowhere cannot be used'),
+        (['--pixels', '4', '--pool', 'pooled', 'mean'], "There is no feature 'mean'"),
     ],
 )
 def test_wrong_use_of_the_score_tool(args, message):

@@ -118,6 +118,77 @@ def test_errors_of_pca(images, tmp_path, monkeypatch, capsys, args, message):
     assert message in run(monkeypatch, capsys, 'vis_pca', *args, code=2)
 
 
+@pytest.fixture
+def classes(tmp_path):
+    """Class folders 'blue', 'green' and 'red' of eight images each, told by their colours; one more is broken."""
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(('red', 'green', 'blue')):
+        folder = tmp_path / 'classes' / name
+        folder.mkdir(parents=True)
+        for i in range(8):
+            image = rng.integers(0, 60, (20, 24, 3), dtype=np.uint8)
+            image[..., channel] += 180
+            Image.fromarray(image).save(folder / f'{i}.png')
+    (tmp_path / 'classes/green/00.png').write_text('no image')
+    return tmp_path / 'classes'
+
+
+def test_tsne(classes, tmp_path, monkeypatch, capsys):
+    checkpoint, out = save(capi_config(), tmp_path / 'a.pth'), tmp_path / 'new' / 'a.png'
+    args = (checkpoint, classes, '--perplexity', 4, '--workers', 0, '--device', 'cpu', '--out', out)
+    output = run(monkeypatch, capsys, 'vis_tsne', *args)
+    assert '1 of 25 images left out' in output
+    assert 't-SNE of 24 features' in output
+    assert out.read_bytes()[:4] == b'\x89PNG'
+    with np.load(out.with_suffix('.npz')) as data:
+        first = {name: data[name] for name in data.files}
+    assert [*first['classes']] == ['blue', 'green', 'red']
+    assert first['coordinates'].shape == (24, 2)
+    assert [Path(path).parent.name for path in first['paths']] == [*first['classes'][first['labels']]]
+    nearest = np.linalg.norm(first['coordinates'][:, None] - first['coordinates'], axis=-1)
+    np.fill_diagonal(nearest, np.inf)
+    assert (first['labels'][nearest.argmin(axis=1)] == first['labels']).mean() > 0.9
+    picture = out.read_bytes()
+    run(monkeypatch, capsys, 'vis_tsne', *args)
+    assert out.read_bytes() == picture
+
+    run(monkeypatch, capsys, 'vis_tsne', *args, '--classes', 'red', 'blue', '--max-per-class', 6, '--pool', 'max')
+    with np.load(out.with_suffix('.npz')) as data:
+        assert [*data['classes']] == ['red', 'blue']
+        assert np.bincount(data['labels']).tolist() == [6, 6]
+
+
+def test_tsne_of_a_folder_without_classes(classes, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'a.png'
+    args = (save(capi_config(), tmp_path / 'a.pth'), classes / 'red', '--perplexity', 3, '--workers', 0, '--out', out)
+    run(monkeypatch, capsys, 'vis_tsne', *args)
+    with np.load(out.with_suffix('.npz')) as data:
+        assert [*data['classes']] == ['red']
+        assert not data['labels'].any()
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['none'], 'error: There is no folder none'),
+        (
+            ['classes', '--classes', 'rid'],
+            'error: There is no class folder rid with images in classes. Did you mean red',
+        ),
+        (['classes', '--pool', 'cls'], 'error: The model has no feature cls: choose from pooled, predicted'),
+        (['classes', '--pool', 'mean'], "error: There is no feature 'mean'"),
+        (['classes', '--perplexity', '24'], 'error: --perplexity 24 does not fit 24 images'),
+        (['classes', '--max-per-class', '0'], 'error: At most 0 images'),
+        (['classes', '--out', 'a.npz'], 'error: --out a.npz: give a file that ends in .png'),
+    ],
+)
+def test_errors_of_tsne(classes, tmp_path, monkeypatch, capsys, args, message):
+    monkeypatch.chdir(tmp_path)
+    save(capi_config(), 'a.pth')
+    assert message in run(monkeypatch, capsys, 'vis_tsne', 'a.pth', *args, '--workers', 0, code=2)
+    assert not Path('work_dirs').exists()
+
+
 def test_reconstruction(images, tmp_path, monkeypatch, capsys):
     checkpoint, out = save(mae_config(), tmp_path / 'a.pth'), tmp_path / 'out'
     args = (images, checkpoint, '--mask-ratio', 0.5, '--out', out)

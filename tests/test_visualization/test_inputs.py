@@ -3,7 +3,14 @@ import pytest
 from PIL import Image
 
 from mmmim.utils import InputError
-from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device, read_square
+from mmmim.visualization.inputs import (
+    check_picture,
+    find_classes,
+    find_images,
+    nearest_multiple,
+    pick_device,
+    read_square,
+)
 
 
 def test_images_of_files_and_folders_evenly(tmp_path):
@@ -27,6 +34,38 @@ def test_no_images(tmp_path):
         find_images([str(tmp_path)], 0)
 
 
+def test_images_of_class_folders(tmp_path):
+    for name in ('b/1.png', 'b/x/2.png', 'a/1.png', 'a/2.png', 'a/3.png', 'beside.png', 'c/text.txt'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def names(folder, classes=None, limit=9):
+        return {
+            name: [path.removeprefix(f'{folder}/') for path in paths]
+            for name, paths in find_classes(str(folder), classes, limit).items()
+        }
+
+    assert names(tmp_path) == {'a': ['a/1.png', 'a/2.png', 'a/3.png'], 'b': ['b/1.png', 'b/x/2.png']}
+    assert [*names(tmp_path)] == ['a', 'b']
+    assert [*names(tmp_path, ['b', 'a', 'b']).items()] == [
+        ('b', ['b/1.png', 'b/x/2.png']),
+        ('a', ['a/1.png', 'a/2.png', 'a/3.png']),
+    ]
+    assert names(tmp_path, limit=1) == {'a': ['a/2.png'], 'b': ['b/x/2.png']}
+    assert names(tmp_path / 'a') == {'a': ['1.png', '2.png', '3.png']}
+    for folder, classes, message in (
+        ('none', None, 'There is no folder'),
+        ('c', None, 'No images in'),
+        ('', ['bb'], 'no class folder bb with images.*Did you mean b.*There are a, b'),
+        ('', ['c'], 'no class folder c with images'),
+        ('a', ['a'], 'its images have no classes'),
+    ):
+        with pytest.raises(InputError, match=message):
+            find_classes(str(tmp_path / folder), classes, 9)
+    with pytest.raises(InputError, match='1 or more'):
+        find_classes(str(tmp_path), None, 0)
+
+
 @pytest.mark.parametrize('size', [(30, 20), (20, 30), (20, 20), (7, 301)])
 def test_centre_square(tmp_path, size):
     width, height = size
@@ -44,6 +83,13 @@ def test_unreadable_image_is_named(tmp_path):
     (tmp_path / 'bad.png').write_text('no image')
     with pytest.raises(InputError, match=r'bad\.png'):
         read_square(str(tmp_path / 'bad.png'), 8)
+
+
+def test_names_of_pictures():
+    for name in ('a.png', 'b/a.PDF', 'a.svg', 'a.jpg'):
+        check_picture(name)
+    with pytest.raises(InputError, match=r'--out a\.npz: give a file that ends in \.png'):
+        check_picture('a.npz')
 
 
 def test_sizes_and_devices():

@@ -28,6 +28,7 @@ def main() -> None:
 
     from mmmim.utils import InputError
     from mmmim.visualization.curves import draw_pictures, read_scalars
+    from mmmim.visualization.inputs import check_picture
 
     folders = [os.path.abspath(folder) for folder in args.work_dirs]
     names = [os.path.basename(folder) for folder in folders]
@@ -41,8 +42,7 @@ def main() -> None:
     parent = os.path.dirname(os.path.abspath(args.out))
     if not os.path.isdir(parent):
         raise InputError(f'The folder {parent} for --out does not exist.')
-    if os.path.splitext(args.out)[1].lower() not in ('.png', '.pdf', '.svg', '.jpg'):
-        raise InputError(f'--out {args.out}: give a file that ends in .png, .pdf, .svg or .jpg.')
+    check_picture(args.out)
     for path in draw_pictures(runs, args.out, title=names[0] if len(runs) == 1 else None):
         print(f'Wrote {path}.')
 

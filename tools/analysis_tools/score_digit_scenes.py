@@ -14,6 +14,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--weights', default='auto', help='of a checkpoint: ema, student or auto (default)')
     parser.add_argument('--subset', choices=['single', 'multi'], default='single')
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
+    parser.add_argument(
+        '--pool',
+        nargs='+',
+        metavar='NAME',
+        help='features of whole images to score, also pooled_raw, max, topK (default: all pooled cls predicted)',
+    )
+    parser.add_argument(
+        '--leave-one-out',
+        action='store_true',
+        help='also score by the nearest neighbour inside the split itself, as Latent MIM does',
+    )
+    parser.add_argument('--rankme', action='store_true', help='also measure RankMe of the features')
     parser.add_argument('--data-root', default='data/digit_scenes')
     parser.add_argument('--seed', type=int, default=0, help='of a random initialisation')
     parser.add_argument('--device', help='default: cuda if there is a GPU')
@@ -33,8 +45,9 @@ def main() -> None:
     from mmengine.registry import init_default_scope
 
     import mmmim
-    from mmmim.evaluation.digit_scenes import pixel_features, score
+    from mmmim.evaluation.digit_scenes import POOLINGS, pixel_features, score
     from mmmim.evaluation.probes import extractor
+    from mmmim.models.features import check_pooling
     from mmmim.utils import InputError
     from mmmim.utils.checkpoint import write_text_atomically
     from mmmim.utils.cli import load_config, merge_cfg_options
@@ -45,6 +58,8 @@ def main() -> None:
         raise InputError('Give a model or --pixels, one of the two.')
     if args.cfg_options and not (args.model or '').endswith('.py'):
         raise InputError('--cfg-options changes a config: give one as the model.')
+    for name in args.pool or ():
+        check_pooling(name)
     init_default_scope('mmmim')
     torch.manual_seed(args.seed)
     device = pick_device(args.device)
@@ -56,7 +71,10 @@ def main() -> None:
         extract = extractor(mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.model).to(device))
     else:
         extract = extractor(mmmim.get_model(args.model, args.weights, str(device)))
-    scores = score(extract, args.subset, args.split, args.data_root)
+    poolings = args.pool or POOLINGS
+    scores = score(extract, args.subset, args.split, args.data_root, poolings, args.leave_one_out, args.rankme)
+    if absent := [name for name in args.pool or () if f'linear_{name}' not in scores]:
+        print(f'There are no features {", ".join(absent)} of this model.')
     print(markdown_table(['score', args.split], [[name, f'{value:.4f}'] for name, value in scores.items()]))
     if args.out is not None:
         write_text_atomically(json.dumps(scores, indent=2) + '\n', args.out)

@@ -17,9 +17,9 @@ from mmmim.evaluation.health import (
     mean_pairwise_cosine,
     positional_share,
     prototypes_in_use,
-    rankme,
     target_entropy,
 )
+from mmmim.evaluation.rankme import rankme
 from mmmim.models.algorithms import encode_in_pieces
 from mmmim.models.features import eval_mode
 from mmmim.registry import HOOKS
