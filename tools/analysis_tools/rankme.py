@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         '--max-images',
         type=int,
         default=25_600,
-        help='of more images, so many spread evenly are used (default: %(default)s, as in the paper)',
+        help='of more images, so many spread evenly are used (default: %(default)s)',
     )
     parser.add_argument('--out-dir', default='work_dirs/rankme', help='folder of rankme.json and rankme.md')
     return parser.parse_args()
