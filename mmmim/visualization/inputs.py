@@ -58,16 +58,36 @@ def read_square(path: str, size: int) -> np.ndarray:
     Raises:
         InputError: The file cannot be read.
     """
-    try:
-        image = Image.fromarray(read_image(path))
-    except UnreadableImageError as error:
-        raise InputError(f'{error}.') from None
+    image = _read(path)
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
     # Pillow's bicubic filter widens with the scale: it is antialiased.
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def read_stretched(path: str, size: int) -> np.ndarray:
+    """Read an image and resize it (bicubic, antialiased) to a square, whatever its aspect ratio is.
+
+    Args:
+        path: The file.
+        size: Side in pixels.
+
+    Returns:
+        RGB ``[size, size, 3]`` uint8.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    return np.asarray(_read(path).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _read(path: str) -> Image.Image:
+    try:
+        return Image.fromarray(read_image(path))
+    except UnreadableImageError as error:
+        raise InputError(f'{error}.') from None
 
 
 def pick_device(name: str | None) -> torch.device:
