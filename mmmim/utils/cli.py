@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,17 @@ def _close_process_group() -> None:
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def progress(items: Sequence[Any], unit: str, seconds: float = 5.0) -> Iterator[Any]:
+    """The items, one by one, with a line about the time left every few seconds and after the last."""
+    start = shown = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - shown >= seconds or done == len(items):
+            shown, left = now, (now - start) / done * (len(items) - done)
+            print(f'[{done}/{len(items)}] {unit}, {now - start:.0f} s, {left:.0f} s left', flush=True)
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:

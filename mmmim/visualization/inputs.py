@@ -104,10 +104,7 @@ def read_square(path: str, size: int) -> np.ndarray:
     Raises:
         InputError: The file cannot be read.
     """
-    try:
-        return centre_square(read_image(path), size)
-    except UnreadableImageError as error:
-        raise InputError(f'{error}.') from None
+    return centre_square(np.asarray(_read(path)), size)
 
 
 def centre_square(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -127,6 +124,29 @@ def centre_square(pixels: np.ndarray, size: int) -> np.ndarray:
     # Pillow's bicubic filter widens with the scale: it is antialiased.
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def read_stretched(path: str, size: int) -> np.ndarray:
+    """Read an image and resize it (bicubic, antialiased) to a square, whatever its aspect ratio is.
+
+    Args:
+        path: The file.
+        size: Side in pixels.
+
+    Returns:
+        RGB ``[size, size, 3]`` uint8.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    return np.asarray(_read(path).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _read(path: str) -> Image.Image:
+    try:
+        return Image.fromarray(read_image(path))
+    except UnreadableImageError as error:
+        raise InputError(f'{error}.') from None
 
 
 def check_picture(path: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from mmmim.utils import InputError
-from mmmim.utils.cli import load_config, merge_cfg_options, user_errors
+from mmmim.utils.cli import load_config, merge_cfg_options, progress, user_errors
 from tests.paths import load_tool
 
 REPOSITORY = Path(__file__).parents[2]
@@ -117,6 +117,14 @@ def test_wrong_configs(tmp_path):
         (tmp_path / 'bad.py').write_text(text)
         with pytest.raises(InputError, match=message):
             load_config(str(tmp_path / 'bad.py'))
+
+
+def test_progress(capsys, monkeypatch):
+    now = iter([0.0, 2.0, 6.0, 8.0, 12.0])
+    monkeypatch.setattr('time.monotonic', lambda: next(now))
+    assert list(progress('abcd', 'images')) == list('abcd')
+    # Not after 2 s; after 6 s of 12; not 2 s later; at the end.
+    assert capsys.readouterr().out.splitlines() == ['[2/4] images, 6 s, 6 s left', '[4/4] images, 12 s, 0 s left']
 
 
 def test_user_errors(capsys, monkeypatch):

@@ -10,6 +10,7 @@ from mmmim.visualization.inputs import (
     nearest_multiple,
     pick_device,
     read_square,
+    read_stretched,
 )
 
 
@@ -77,6 +78,17 @@ def test_centre_square(tmp_path, size):
     bright = np.argwhere(square[..., 0] > 128).mean(axis=0)
     # Of an odd width, the bright spot is half a pixel, here up to 3, beside the middle.
     np.testing.assert_allclose(bright, 19.5, atol=3)
+
+
+def test_the_whole_image_is_stretched(tmp_path):
+    image = np.zeros((10, 40, 3), np.uint8)
+    image[:, :10] = image[9] = 255
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    square = read_stretched(str(tmp_path / 'a.png'), 40)
+    bright = np.zeros((40, 40), bool)
+    bright[:, :10] = bright[36:] = True
+    assert square.shape == (40, 40, 3)
+    assert np.mean((square[..., 0] > 128) == bright) > 0.99
 
 
 def test_unreadable_image_is_named(tmp_path):

@@ -33,6 +33,7 @@ def build_config(args: argparse.Namespace, work_dir: str) -> Any:
     import torch
 
     from mmmim.utils import InputError
+    from mmmim.utils.benchmark import training_image_size
     from mmmim.utils.cli import load_config, merge_cfg_options
 
     cfg = load_config(args.config)
@@ -55,7 +56,7 @@ def build_config(args: argparse.Namespace, work_dir: str) -> Any:
             sampler=dict(type='mmmim.PositionSampler', shuffle=False),
             dataset=dict(
                 type='mmmim.SeededDataset',
-                dataset=dict(type='mmmim.SyntheticImages', size=_image_size(cfg)),
+                dataset=dict(type='mmmim.SyntheticImages', size=training_image_size(cfg)),
             ),
         )
     cfg.work_dir, cfg.resume, cfg.load_from = work_dir, False, None
@@ -69,14 +70,6 @@ def build_config(args: argparse.Namespace, work_dir: str) -> Any:
     cfg.visualizer = dict(type='mmengine.Visualizer')
     cfg.log_level = 'WARNING'
     return cfg
-
-
-def _image_size(cfg: Any) -> Any:
-    """Of the encoder, with room for the gaps between patches that do not touch each other."""
-    size, collate = cfg.model.get('backbone', {}).get('img_size', 224), cfg.train_dataloader.get('collate_fn') or {}
-    patch, gap = collate.get('patch_size', 1), collate.get('gap', 0)
-    sides = [side // patch * (patch + gap) if gap else side for side in ([size] if isinstance(size, int) else size)]
-    return sides[0] if len(sides) == 1 else tuple(sides)
 
 
 def report(args: argparse.Namespace, result: dict[str, Any]) -> str:

@@ -1,0 +1,189 @@
+import sys
+
+import pytest
+import torch
+from mmengine import Config
+from torch import nn
+
+from mmmim.models import PrototypeHead, ViT
+from mmmim.models.layers import Block
+from mmmim.registry import MODELS
+from mmmim.utils import InputError, flops
+from mmmim.utils.flops import ModuleCounter, count_config
+from tests.paths import ROOT, load_tool
+from tests.toys import capi_config
+
+#: Multiply-accumulates of a block of ViT-B on 196 patches and CLS.
+VIT_B_BLOCK = 1_453_954_560
+
+
+def block_macs(tokens, width):
+    return 12 * tokens * width**2 + 2 * tokens**2 * width
+
+
+@pytest.mark.parametrize(('cls', 'images', 'over'), [(1, 1, 1.0), (1, 3, 1.0), (8, 2, 1.0370)])
+def test_blocks_are_the_closed_form(cls, images, over):
+    with torch.device('meta'):
+        backbone = ViT(depth=2, num_cls_tokens=cls)
+        counter = ModuleCounter({'backbone': backbone})
+        counter.count(lambda: backbone(torch.zeros(images, 3, 224, 224)))
+    rows = {row.name: row for row in counter.rows(2)}
+    blocks = rows['backbone.blocks.*']
+    assert blocks.calls == 2
+    assert blocks.macs / 2 / images == block_macs(196 + cls, 768)
+    assert blocks.macs / 2 / images / VIT_B_BLOCK == pytest.approx(over, abs=5e-5)
+    assert rows['backbone.patch_embed'].macs == images * 196 * 768**2
+    assert counter.total == rows['backbone'].macs == blocks.macs + rows['backbone.patch_embed'].macs
+    assert rows['backbone'].parameters == sum(p.numel() for p in backbone.parameters())
+    assert rows['backbone.blocks.*.attn'].macs + rows['backbone.blocks.*.mlp'].macs == blocks.macs
+    assert rows['backbone.blocks.*.attn'].depth == 2
+
+
+def test_attention_of_any_kind_is_counted():
+    """A block of 8 proxies and 78 visible patches; 118 masked ones attend to proxies and themselves (SemanticMIM)."""
+
+    class Neck(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own, self.cross = Block(768, 12), Block(768, 12, context_dim=768)
+
+        def forward(self, seen, masked):
+            seen = self.own(seen)
+            return self.cross(masked, context=torch.cat([seen[:, :8], masked], dim=1))
+
+    with torch.device('meta'):
+        neck = Neck()
+        counter = ModuleCounter({'neck': neck})
+        counter.count(lambda: neck(torch.zeros(1, 86, 768), torch.zeros(1, 118, 768)))
+    assert counter.total == 1_487_523_840
+    assert counter.total / VIT_B_BLOCK == pytest.approx(1.0231, abs=5e-5)
+
+
+def toy_config():
+    cfg = {
+        'model': capi_config(),
+        'train_dataloader': {
+            'collate_fn': {
+                'type': 'mmmim.MaskCollate',
+                'masking': {'type': 'mmmim.UniformMasking', 'mask_ratio': 0.5},
+                'patch_size': 4,
+            }
+        },
+    }
+    return Config(cfg)
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """Devices of the models that are built."""
+    devices, build = [], flops._build
+
+    def noted(cfg):
+        model = build(cfg)
+        devices.append(next(model.parameters()).device.type)
+        return model
+
+    monkeypatch.setattr(flops, '_build', noted)
+    return devices
+
+
+def test_every_part_of_a_step_by_the_formula(builds):
+    costs = count_config(toy_config(), images=2)
+    assert builds == ['meta']
+    rows = {(row.name, row.caller): row for row in costs.training if not row.depth}
+    tokens, visible, predicted = 16, 8, 8
+    teacher = 2 * block_macs(tokens + 4, 16) + tokens * 48 * 16
+    student = 2 * block_macs(visible + 4, 16) + visible * 48 * 16
+    generator = 'branches.capi.target_generator'
+    # CAPI's predictor: queries, keys and values of the encoder's width, output and MLP, attention.
+    neck = 2 * (predicted * 10 * 8 * 8 + 2 * 12 * 16 * 8 + 2 * predicted * 12 * 8)
+    expected = {
+        ('teacher.backbone', generator): teacher,
+        (generator, ''): tokens * 24 * (16 + 1 + 6),  # logits, their product with assignments, Sinkhorn-Knopp
+        ('backbone', ''): student,
+        ('branches.capi.neck', ''): neck,
+        ('branches.capi.head', ''): predicted * 8 * 24,
+    }
+    assert {key: row.macs / 2 for key, row in rows.items()} == expected
+    assert costs.training_macs == 2 * sum(expected.values())
+    assert costs.inference_macs / 2 == teacher
+    assert costs.inference_size == costs.size == (16, 16)
+
+
+def test_counts_per_image_do_not_depend_on_the_batch():
+    two, five = (count_config(toy_config(), images, depth=2) for images in (2, 5))
+    assert two.training_macs / 2 == five.training_macs / 5
+    assert two.inference_macs / 2 == five.inference_macs / 5
+    for one, other in zip(two.training, five.training, strict=True):
+        assert (one.name, one.calls, one.parameters) == (other.name, other.calls, other.parameters)
+        assert one.macs / 2 == other.macs / 5
+
+
+def test_what_is_kept_after_training():
+    cfg = toy_config()
+    cfg.model.backbone.projector_dims = (8,)
+    costs = count_config(cfg)
+    model = MODELS.build(cfg.model)
+    encoder, projector = (sum(p.numel() for p in m.parameters()) for m in (model.backbone, model.backbone.projector))
+    assert costs.kept == encoder - projector < encoder
+    assert costs.trained == encoder + sum(p.numel() for p in model.branches.parameters())
+    assert costs.teacher == sum(p.numel() for p in model.teacher.parameters())
+    assert 'backbone.projector' in {row.name for row in costs.training}
+    assert 'backbone.projector' not in {row.name for row in costs.inference}
+
+
+def test_what_depends_on_values_is_counted_on_real_tensors(monkeypatch, builds):
+    expected = count_config(toy_config())
+    loss, values = PrototypeHead.loss, []
+
+    def reads_a_value(self, prediction, target, context):
+        values.append(prediction.patches.sum().item())
+        return loss(self, prediction, target, context)
+
+    monkeypatch.setattr(PrototypeHead, 'loss', reads_a_value)
+    costs = count_config(toy_config())
+    assert builds == ['meta', 'meta', 'cpu']
+    assert len(values) == 1
+    assert costs.training == expected.training
+    assert costs.inference == expected.inference
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    tool = load_tool('analysis_tools/get_flops')
+
+    def run(*args, code=0):
+        monkeypatch.setattr(sys, 'argv', ['get_flops.py', *args])
+        if not code:
+            tool.main()
+            return capsys.readouterr().out
+        with pytest.raises(SystemExit) as exit_info:
+            tool.main()
+        assert exit_info.value.code == code
+        return capsys.readouterr().err
+
+    return run
+
+
+def test_tool(run):
+    config = str(ROOT / 'configs/capi/digits.py')
+    output = run(config, '--batch', '3', '--cfg-options', 'model.backbone.depth=3')
+    assert f'{config} model.backbone.depth=3' in output
+    assert 'teacher.backbone, for branches.capi.target_generator' in output
+    assert '|   blocks.*' in output
+    assert 'Inference: encoder, whole image of 32 x 32 pixels' in output
+    assert 'discarded after pre-training' in output
+
+
+def test_errors(run, tmp_path):
+    assert '--batch must be at least 1, got 0' in run('mae/digits', '--batch', '0', code=2)
+    assert '--depth must be at least 0' in run('mae/digits', '--depth', '-1', code=2)
+    config = tmp_path / 'a.py'
+    config.write_text('train_dataloader = dict()')
+    assert 'The config has no model' in run(str(config), code=2)
+    config.write_text("model = dict(type='mmmim.ViT')\ntrain_dataloader = dict()")
+    assert 'The config draws no masks' in run(str(config), code=2)
+    cfg = toy_config()
+    cfg.model = cfg.model.backbone
+    with pytest.raises(InputError, match=r'model.type must be mmmim.MaskedImageModeling, not mmmim.ViT'):
+        count_config(cfg)

@@ -1,0 +1,106 @@
+#!/usr/bin/env python
+"""Measure how far the patches of an encoder look: averaged attention distance per block and head.
+
+The distance between centres of patches, in pixels of the input, weighted by the softmax attention from patch to patch
+(what goes to CLS, proxies and registers is left out, and rows are normalised again), averaged over patches and images.
+Images are resized at the shorter side (bicubic, antialiased) and cropped to the central square. Prints a table and
+writes attention_distance.json and attention_distance.png.
+"""
+
+import argparse
+import json
+import os
+
+from mmmim.utils.cli import progress, user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
+    )
+    parser.add_argument('folder', metavar='FOLDER', help='folder of images')
+    parser.add_argument(
+        '--max-images', type=int, default=128, help='of more images, so many spread evenly are used (default: 128)'
+    )
+    parser.add_argument('--size', type=int, help="side of the square images (default: the training's)")
+    parser.add_argument('--batch', type=int, default=8, help='images at a time (default: 8)')
+    parser.add_argument(
+        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
+    )
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
+    parser.add_argument('--out', default='work_dirs/attention_distance', help='folder for results')
+    return parser.parse_args()
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+
+    import numpy as np
+    import torch
+
+    import mmmim
+    from mmmim.models.attention_maps import attention_distance, visit_attention
+    from mmmim.models.layers import patch_grid
+    from mmmim.utils import InputError
+    from mmmim.utils.tables import markdown_table
+    from mmmim.visualization.attention import draw_attention_distance
+    from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device, read_square
+
+    if args.batch < 1:
+        raise InputError(f'--batch must be at least 1, got {args.batch}.')
+    paths = find_images([args.folder], args.max_images)
+    torch.manual_seed(0)  # random weights are the same every time
+    extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
+    device = pick_device(args.device)
+    extractor.to(device)
+    patch_size = extractor.patch_size
+    size = nearest_multiple(args.size or extractor.backbone.grid[0] * patch_size, patch_size)
+    if args.size not in (None, size):
+        print(f'The patch size {patch_size} does not divide {args.size}: {size} pixels instead.')
+    grid = patch_grid((size, size), patch_size)
+    sums: dict[int, torch.Tensor] = {}
+
+    def add(layer: int, attention: torch.Tensor) -> None:
+        extra = attention.shape[-1] - grid[0] * grid[1]
+        distance = attention_distance(attention, grid, patch_size, extra).sum(dim=0).double().cpu()
+        sums[layer] = sums.get(layer, 0) + distance
+
+    batches = [paths[i : i + args.batch] for i in range(0, len(paths), args.batch)]
+    for batch in progress(batches, 'batches'):
+        images = torch.from_numpy(np.stack([read_square(path, size) for path in batch])).permute(0, 3, 1, 2)
+        visit_attention(extractor.backbone, extractor.preprocess(images), add)
+    distances = torch.stack([sums[layer] for layer in sorted(sums)]).numpy() / len(paths)
+
+    header = ['block', 'mean', *(f'head {head}' for head in range(distances.shape[1]))]
+    rows = [
+        [str(layer), f'{row.mean():.1f}', *(f'{value:.1f}' for value in row)] for layer, row in enumerate(distances)
+    ]
+    weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
+    title = f'{args.checkpoint}{weights}, {len(paths)} images of {size} px'
+    print(f'Attention distance in pixels: {title}\n\n{markdown_table(header, rows)}\n')
+    os.makedirs(args.out, exist_ok=True)
+    files = [os.path.join(args.out, f'attention_distance.{kind}') for kind in ('json', 'png')]
+    result = {
+        'checkpoint': args.checkpoint,
+        'weights': args.weights,
+        'images': len(paths),
+        'size': size,
+        'patch_size': patch_size,
+        'mean': distances.mean(axis=1).tolist(),
+        'distance': distances.tolist(),
+    }
+    with open(files[0], 'w') as file:
+        json.dump(result, file, indent=2)
+    draw_attention_distance(distances, files[1], title)
+    for name in files:
+        print(f'Wrote {name}.')
+
+
+if __name__ == '__main__':
+    main()

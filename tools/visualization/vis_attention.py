@@ -1,0 +1,175 @@
+#!/usr/bin/env python
+"""Show what tokens of an encoder attend to (SemanticMIM, arXiv 2406.10673, figures 1, 7, 9 and 14).
+
+Images are resized to a square, whatever their aspect ratio is. Written are queries.png (patches named by --query),
+extra_tokens.png (with --extra-tokens: CLS, proxies, registers) and averaged.png (with --averaged: extra tokens, their
+maps averaged over a folder).
+"""
+
+import argparse
+import os
+from typing import Any
+
+from mmmim.utils.cli import progress, user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
+    )
+    parser.add_argument('images', nargs='*', metavar='IMAGES', help='image files, or folders of images')
+    parser.add_argument(
+        '--layers',
+        nargs='+',
+        default=['-1'],
+        metavar='BLOCK',
+        help="blocks, from 0, negative from the end, or 'all' (default: -1)",
+    )
+    parser.add_argument(
+        '--query',
+        type=int,
+        nargs=2,
+        action='append',
+        metavar=('ROW', 'COLUMN'),
+        help='a patch, from 0; may be given several times (default: the middle, unless --extra-tokens)',
+    )
+    parser.add_argument('--heads', default='mean', choices=['mean', 'each'], help='mean over the heads (default)')
+    parser.add_argument('--extra-tokens', action='store_true', help='also what CLS, proxies and registers attend to')
+    parser.add_argument(
+        '--subtract-extra', action='store_true', help='subtract the mean map of the extra tokens from those of patches'
+    )
+    parser.add_argument('--averaged', metavar='FOLDER', help='maps of the extra tokens, averaged over its images')
+    parser.add_argument('--size', type=int, default=480, help='side of the square images (default: 480)')
+    parser.add_argument(
+        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
+    )
+    parser.add_argument(
+        '--max-images', type=int, default=8, help='of more IMAGES, so many spread evenly are shown (default: 8)'
+    )
+    parser.add_argument(
+        '--max-averaged', type=int, default=500, help='of more in FOLDER, so many are averaged (default: 500)'
+    )
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
+    parser.add_argument('--out', default='work_dirs/vis_attention', help='folder (default: work_dirs/vis_attention)')
+    return parser.parse_intermixed_args()  # IMAGES may stand after options
+
+
+def chosen_layers(texts: list[str], depth: int) -> list[int]:
+    """Blocks of ``--layers``, from the first to the last, each once.
+
+    Raises:
+        InputError: Not a number, or no such block.
+    """
+    from mmmim.models.backbones.vit import layer_index
+    from mmmim.utils import InputError
+
+    if texts == ['all']:
+        return list(range(depth))
+    try:
+        numbers = [int(text) for text in texts]
+    except ValueError:
+        raise InputError(f"--layers {' '.join(texts)}: give numbers of blocks, or 'all' alone.") from None
+    return sorted({layer_index(number, depth) for number in numbers})
+
+
+class Drawing:
+    """What the pictures of a command line share."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        import torch
+
+        import mmmim
+        from mmmim.models.attention_maps import self_attentions
+        from mmmim.visualization.inputs import nearest_multiple, pick_device
+
+        self.args = args
+        torch.manual_seed(0)  # random weights are the same every time
+        self.extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
+        self.extractor.to(pick_device(args.device))
+        self.layers = chosen_layers(args.layers, len(self_attentions(self.extractor.backbone)))
+        self.size = nearest_multiple(args.size, self.extractor.patch_size)
+        if self.size != args.size:
+            print(
+                f'The patch size {self.extractor.patch_size} does not divide {args.size}: {self.size} pixels instead.'
+            )
+        self.grid = (self.size // self.extractor.patch_size,) * 2
+        weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
+        self.model = f'{args.checkpoint}{weights}'
+
+    def extra(self) -> list[Any]:
+        """The extra tokens."""
+        from mmmim.visualization.attention import extra_queries
+
+        backbone = self.extractor.backbone
+        return extra_queries(backbone.num_cls_tokens, backbone.num_extra_tokens)
+
+    def maps(self, path: str, queries: list[Any], subtract: bool = False) -> tuple[Any, Any]:
+        """An image and the maps of its tokens."""
+        from mmmim.visualization.attention import image_maps
+        from mmmim.visualization.inputs import read_stretched
+
+        image = read_stretched(path, self.size)
+        return image, image_maps(self.extractor, image, queries, self.layers, self.args.heads, subtract)
+
+    def draw(self, file: str, examples: list[Any], queries: list[Any], what: str, signed: bool = False) -> None:
+        """Write a picture."""
+        from mmmim.visualization.attention import draw_attention
+
+        path = os.path.join(self.args.out, file)
+        draw_attention(examples, queries, self.layers, path, f'{what}: {self.model}, {self.size} px', signed)
+        print(f'Wrote {path}.')
+
+    def images(self, paths: list[str]) -> None:
+        """``queries.png`` and ``extra_tokens.png``."""
+        from mmmim.visualization.attention import patch_queries
+
+        args, middle = self.args, [side // 2 for side in self.grid]
+        places = args.query or ([] if args.extra_tokens else [middle])
+        patches = patch_queries(places, self.grid)
+        extra = self.extra() if args.extra_tokens or args.subtract_extra else []
+        parts = [('queries.png', patches, args.subtract_extra, 'Attention of patches')]
+        if args.extra_tokens:
+            parts.append(('extra_tokens.png', extra, False, 'Attention of extra tokens'))
+        for file, queries, signed, what in parts:
+            if queries:
+                examples = [(os.path.basename(p), *self.maps(p, queries, signed)) for p in progress(paths, 'images')]
+                self.draw(file, examples, queries, what, signed)
+
+    def averaged(self, paths: list[str]) -> None:
+        """``averaged.png``."""
+        import numpy as np
+
+        queries, image, maps = self.extra(), 0, 0
+        for path in progress(paths, 'images'):
+            one_image, one = self.maps(path, queries)
+            image, maps = image + one_image.astype(np.float64) / len(paths), maps + one / len(paths)
+        example = (f'mean of {len(paths)}', image.round().astype(np.uint8), maps)
+        self.draw('averaged.png', [example], queries, f'Attention of extra tokens, mean over {len(paths)} images')
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+
+    from mmmim.utils import InputError
+    from mmmim.visualization.inputs import find_images
+
+    if not args.images and args.averaged is None:
+        raise InputError('Nothing to look at: give IMAGES, or --averaged FOLDER.')
+    images = find_images(args.images, args.max_images)
+    averaged = [] if args.averaged is None else find_images([args.averaged], args.max_averaged)
+    drawing = Drawing(args)
+    os.makedirs(args.out, exist_ok=True)
+    if images:
+        drawing.images(images)
+    if averaged:
+        drawing.averaged(averaged)
+
+
+if __name__ == '__main__':
+    main()
