@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import numpy as np
 import torch
@@ -16,14 +14,13 @@ from mmmim.apis import FeatureExtractor
 from mmmim.datasets.transforms.loading import UnreadableImageError, read_image
 from mmmim.models.features import Features, check_pooling
 from mmmim.utils import InputError
+from mmmim.utils.cli import progress
 from mmmim.visualization.inputs import centre_square, nearest_multiple
 
 from .probes import extractor, global_features
 
 #: Poolings that are meant where none is named, as far as a model has them.
 DEFAULT_POOLINGS = ('cls', 'pooled')
-#: Seconds between two reports of progress.
-_REPORT = 5.0
 
 
 @dataclass
@@ -108,9 +105,8 @@ def _encode(
     model: FeatureExtractor, loader: DataLoader, encoded: EncodedFiles, poolings: Sequence[str] | None
 ) -> Iterator[Features]:
     """Features batch by batch; notes which files were read and which could not."""
-    extract, total = extractor(model), len(loader.dataset)
-    start = reported = time.perf_counter()
-    for samples in loader:
+    extract = extractor(model)
+    for samples in progress(loader, 'batches'):
         images = [(index, image) for index, image in samples if not isinstance(image, str)]
         encoded.unreadable += [image for _, image in samples if isinstance(image, str)]
         if images:
@@ -120,12 +116,6 @@ def _encode(
                 _check_poolings(features, poolings or ())
             encoded.index += [index for index, _ in images]
             yield features
-        now, done = time.perf_counter(), len(encoded.index) + len(encoded.unreadable)
-        if now - reported > _REPORT or done == total:
-            speed = done / (now - start)
-            eta = timedelta(seconds=round((total - done) / speed))
-            print(f'[{done}/{total}] {speed:.0f} images/s, eta: {eta}', flush=True)
-            reported = now
 
 
 def _check_poolings(features: Features, poolings: Sequence[str]) -> None:

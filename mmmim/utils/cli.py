@@ -71,8 +71,8 @@ def _close_process_group() -> None:
         distributed.destroy_process_group()
 
 
-def progress(items: Sequence[Any], unit: str, seconds: float = 5.0) -> Iterator[Any]:
-    """The items, one by one, with a line about the time left every few seconds and after the last."""
+def progress(items: Any, unit: str, seconds: float = 5.0) -> Iterator[Any]:
+    """Items whose number is known, one by one, with a line about the time left every few seconds and after the last."""
     start = shown = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item

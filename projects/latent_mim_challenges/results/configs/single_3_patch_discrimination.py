@@ -1,0 +1,257 @@
+custom_hooks = [
+    dict(type='mmmim.StepSeedHook'),
+    dict(type='mmmim.TrainingInfoHook'),
+    dict(type='mmmim.CurvesHook'),
+    dict(type='mmmim.PicturesHook'),
+]
+default_hooks = dict(
+    checkpoint=dict(
+        by_epoch=False,
+        interval=300,
+        max_keep_ckpts=1,
+        type='mmmim.CheckpointHook'),
+    health=dict(interval=100, type='mmmim.HealthHook'),
+    logger=dict(
+        interval=25, log_metric_by_epoch=False, type='mmengine.LoggerHook'),
+    param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
+    probe=dict(
+        interval=400, linear=(
+            'all',
+            'pooled',
+        ), type='mmmim.ProbeHook'),
+    runtime_info=dict(type='mmmim.RuntimeInfoHook'),
+    sampler_seed=dict(type='mmengine.DistSamplerSeedHook'),
+    similarity=None,
+    target_ema=dict(
+        momentum=dict(final=1.0, start=0.99, type='mmmim.cosine'),
+        type='mmmim.TargetEMAHook'),
+    timer=dict(type='mmengine.IterTimerHook'))
+default_scope = 'mmmim'
+env_cfg = dict(
+    cudnn_benchmark=False,
+    dist_cfg=dict(backend='nccl'),
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+global_batch_size = 128
+load_from = None
+log_level = 'INFO'
+log_processor = dict(
+    by_epoch=False, type='mmengine.LogProcessor', window_size=25)
+mask_collate = dict(
+    gap=0,
+    inclusive_gap=True,
+    masking=dict(num_visible=16, type='mmmim.UniformMasking'),
+    patch_size=4,
+    type='mmmim.MaskCollate')
+model = dict(
+    backbone=dict(
+        depth=4,
+        embed_dim=96,
+        img_size=32,
+        init='latent_mim',
+        num_heads=3,
+        patch_size=4,
+        positions='sincos_stretched',
+        projector_dims=(),
+        type='mmmim.ViT'),
+    branches=dict(
+        latent=dict(
+            head=dict(temperature=0.2, type='mmmim.PatchDiscriminationHead'),
+            neck=dict(
+                context_dim=96,
+                depth=3,
+                embed_dim=64,
+                grid=(
+                    8,
+                    8,
+                ),
+                init='latent_mim',
+                num_heads=4,
+                out_dim=96,
+                positions='sincos_stretched',
+                type='mmmim.SelfAttentionPredictor'),
+            target_generator=dict(
+                in_dim=96, sees='predicted', type='mmmim.LatentTarget'))),
+    data_preprocessor=dict(type='mmmim.MIMDataPreprocessor'),
+    micro_batch_size=None,
+    teacher=[
+        'backbone',
+    ],
+    type='mmmim.MaskedImageModeling')
+optim_wrapper = dict(
+    constructor='mmmim.RuleOptimWrapperConstructor',
+    dtype=None,
+    optimizer=dict(
+        betas=(
+            0.9,
+            0.95,
+        ),
+        fused=True,
+        lr=0.004,
+        type='mmengine.AdamW',
+        weight_decay=0.05),
+    paramwise_cfg=dict(
+        rules=dict(
+            no_decay=dict(
+                decay_mult=0.0,
+                match='bias$|norm\\w*\\.|\\.embed\\.|patch_embed\\.'))),
+    type='mmmim.OptimWrapper')
+param_scheduler = dict(
+    by_epoch=False,
+    schedule=dict(
+        base=1.0,
+        final=0.25,
+        start=0.25,
+        type='mmmim.warmup_cosine',
+        warmup_ratio=0.1),
+    type='mmmim.ScheduleLR')
+pipeline = [
+    dict(type='mmmim.LoadImage'),
+    dict(
+        crop_ratio_range=(
+            0.6,
+            1.0,
+        ),
+        interpolation='bicubic',
+        scale=32,
+        type='mmmim.RandomResizedCrop'),
+    dict(type='mmpretrain.PackInputs'),
+]
+probe_data = dict(
+    train=dict(
+        data_root='data/digit_scenes',
+        pipeline=[
+            dict(type='mmmim.LoadImage'),
+            dict(
+                imdecode_backend='pillow',
+                type='mmcv.LoadAnnotations',
+                with_bbox=False,
+                with_label=False,
+                with_seg=True),
+            dict(
+                algorithm_keys=('gt_seg_map', ), type='mmpretrain.PackInputs'),
+        ],
+        split='train',
+        subset='single',
+        type='mmmim.DigitScenes'),
+    val=dict(
+        data_root='data/digit_scenes',
+        pipeline=[
+            dict(type='mmmim.LoadImage'),
+            dict(
+                imdecode_backend='pillow',
+                type='mmcv.LoadAnnotations',
+                with_bbox=False,
+                with_label=False,
+                with_seg=True),
+            dict(
+                algorithm_keys=('gt_seg_map', ), type='mmpretrain.PackInputs'),
+        ],
+        split='val',
+        subset='single',
+        type='mmmim.DigitScenes'))
+randomness = dict(deterministic=False, seed=0)
+resume = False
+strategy = dict(type=None)
+test_cfg = dict(type='mmengine.TestLoop')
+test_dataloader = dict(
+    batch_size=250,
+    collate_fn=dict(
+        gap=1,
+        inclusive_gap=True,
+        masking=dict(num_visible=8, type='mmmim.UniformMasking'),
+        patch_size=4,
+        type='mmmim.MaskCollate'),
+    dataset=dict(
+        dataset=dict(
+            data_root='data/digit_scenes',
+            pipeline=[
+                dict(type='mmmim.LoadImage'),
+                dict(
+                    backend='pillow',
+                    interpolation='bicubic',
+                    scale=40,
+                    type='mmpretrain.Resize'),
+                dict(type='mmpretrain.PackInputs'),
+            ],
+            split='test',
+            subset='single',
+            type='mmmim.DigitScenes'),
+        type='mmmim.SeededDataset'),
+    num_workers=0,
+    sampler=dict(shuffle=False, type='mmengine.DefaultSampler'))
+test_evaluator = dict(type='mmmim.MeanLosses')
+train_cfg = dict(
+    max_iters=300, type='mmengine.IterBasedTrainLoop', val_interval=400)
+train_dataloader = dict(
+    collate_fn=dict(
+        gap=0,
+        inclusive_gap=True,
+        masking=dict(num_visible=16, type='mmmim.UniformMasking'),
+        patch_size=4,
+        type='mmmim.MaskCollate'),
+    dataset=dict(
+        dataset=dict(
+            data_root='data/digit_scenes',
+            pipeline=[
+                dict(type='mmmim.LoadImage'),
+                dict(
+                    crop_ratio_range=(
+                        0.6,
+                        1.0,
+                    ),
+                    interpolation='bicubic',
+                    scale=32,
+                    type='mmmim.RandomResizedCrop'),
+                dict(type='mmpretrain.PackInputs'),
+            ],
+            split='train',
+            subset='single',
+            type='mmmim.DigitScenes'),
+        type='mmmim.SeededDataset'),
+    drop_last=True,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(shuffle=True, type='mmmim.PositionSampler'))
+trust_checkpoint = False
+val_cfg = dict(type='mmengine.ValLoop')
+val_dataloader = dict(
+    batch_size=250,
+    collate_fn=dict(
+        gap=1,
+        inclusive_gap=True,
+        masking=dict(num_visible=8, type='mmmim.UniformMasking'),
+        patch_size=4,
+        type='mmmim.MaskCollate'),
+    dataset=dict(
+        dataset=dict(
+            data_root='data/digit_scenes',
+            pipeline=[
+                dict(type='mmmim.LoadImage'),
+                dict(
+                    backend='pillow',
+                    interpolation='bicubic',
+                    scale=40,
+                    type='mmpretrain.Resize'),
+                dict(type='mmpretrain.PackInputs'),
+            ],
+            split='val',
+            subset='single',
+            type='mmmim.DigitScenes'),
+        type='mmmim.SeededDataset'),
+    num_workers=0,
+    sampler=dict(shuffle=False, type='mmengine.DefaultSampler'))
+val_evaluator = dict(type='mmmim.MeanLosses')
+visualizer = dict(
+    type='mmengine.Visualizer',
+    vis_backends=[
+        dict(type='mmengine.LocalVisBackend'),
+    ])
+whole = [
+    dict(type='mmmim.LoadImage'),
+    dict(
+        backend='pillow',
+        interpolation='bicubic',
+        scale=40,
+        type='mmpretrain.Resize'),
+    dict(type='mmpretrain.PackInputs'),
+]
