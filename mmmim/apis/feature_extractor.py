@@ -36,11 +36,12 @@ class FeatureExtractor(nn.Module):
         self.predictor: nn.Module | None = None
         parts = {'backbone.': self.backbone}
         for name, branch in config['branches'].items():
-            neck = MODELS.build(branch['neck'])
+            # Other necks are not needed, so those of projects need not be imported.
+            pools = hasattr(MODELS.get(branch['neck']['type']), 'global_feature')
             prefix = f'branches.{name}.neck.'
             known = state is None or any(key.startswith(prefix) for key in state)
-            if self.predictor is None and known and hasattr(neck, 'global_feature'):
-                self.predictor = parts[prefix] = neck
+            if self.predictor is None and known and pools:
+                self.predictor = parts[prefix] = MODELS.build(branch['neck'])
         if state is not None:
             for prefix, module in parts.items():
                 part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

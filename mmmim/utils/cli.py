@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .errors import InputError
-from .resources import find_config
+from .resources import find_config, resources
 
 
 @contextmanager
@@ -137,7 +137,8 @@ def converter_parser(description: str | None, src: str, encoder: str = 'of the e
 def load_config(path: str) -> Any:
     """Read a config file.
 
-    Modules that it imports (``custom_imports``) may lie in the current folder, as projects do.
+    Modules that it imports (``custom_imports``) may lie in the current folder, as projects do. Configs that lie
+    elsewhere find those of mmmim by the environment variable ``MMMIM_CONFIGS``, which is set here.
 
     Args:
         path: The file. What is not in the current folder may be a config that comes with mmmim, by its path in the
@@ -153,6 +154,7 @@ def load_config(path: str) -> Any:
 
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    os.environ.setdefault('MMMIM_CONFIGS', str(resources() / 'configs'))
 
     if os.path.isdir(path) and find_config(path) is None:
         raise InputError(f'{path} is a folder: give a config file inside it.')

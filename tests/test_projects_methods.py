@@ -1,0 +1,258 @@
+"""Methods of projects: their parts, and trainings of copies that lie outside the repository."""
+
+import copy
+import math
+import os
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from mmengine import Config
+
+import mmmim
+from mmmim.registry import MODELS
+from mmmim.structures import Prediction, Target
+from mmmim.utils import InputError
+from mmmim.visualization.reconstruction import reconstruct
+from projects.bootmae.decoder import FeatureInjectionDecoder
+from projects.example_project.head import CosineHead
+from projects.example_project.masking import RowMasking
+from tests.paths import ROOT, run_tool
+from tests.shrink import write_images
+from tests.toys import random_mask
+
+# ------------------------------------------------------------------------------------------------- example_project
+
+
+def test_rows_are_whole_and_drawn_uniformly():
+    grid, rng = (5, 3), torch.Generator().manual_seed(0)
+    mask = RowMasking(visible_rows=2)(2000, grid, rng)
+    assert (mask.visible.shape, mask.predict.shape, mask.grid) == ((2000, 6), (2000, 1, 9), grid)
+    assert torch.equal(mask.image_index, torch.arange(2000))
+    everything = torch.cat([mask.visible, mask.flat_predict()], dim=1)
+    assert torch.equal(everything.sort(dim=1).values, torch.arange(15).expand(2000, -1))
+    rows = mask.visible.view(2000, 2, 3) // 3
+    assert (rows == rows[..., :1]).all()
+    assert (rows[:, 0] < rows[:, 1]).all()
+    # Five standard deviations of a share of 0.4.
+    shares = rows[..., 0].flatten().bincount(minlength=5) / 2000
+    assert (shares - 0.4).abs().max() < 5 * math.sqrt(0.4 * 0.6 / 2000)
+    again = RowMasking(visible_rows=2)(2000, grid, torch.Generator().manual_seed(0))
+    assert torch.equal(mask.visible, again.visible)
+
+
+@pytest.mark.parametrize('rows', [0, 5])
+def test_rows_that_leave_nothing_are_refused(rows):
+    with pytest.raises(InputError, match=f'visible_rows={rows}: must be from 1 to 4'):
+        RowMasking(rows)(1, (5, 3), torch.Generator())
+
+
+def test_cosine_distance():
+    target = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]])
+    predicted = torch.tensor([[[5.0, 0.0], [1.0, 1.0], [-1.0, 0.0]]], dtype=torch.bfloat16, requires_grad=True)
+    (loss,) = CosineHead(weight=0.5).loss(Prediction(predicted), Target(target), None).values()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(0.5 * (0 + (1 - math.sqrt(0.5)) + 2) / 3)
+    loss.backward()
+    assert predicted.grad[0, 1].abs().sum() > 0
+
+
+# --------------------------------------------------------------------------------------------------------- bootmae
+
+
+@pytest.fixture(scope='module')
+def bootmae():
+    """The model of digits.py, smaller."""
+    cfg = Config.fromfile(ROOT / 'projects/bootmae/configs/digits.py')
+    cfg.model.backbone.update(depth=3)
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model)
+
+
+def images_and_mask(blocks=1):
+    return torch.randn(4, 3, 32, 32), random_mask(4, visible=16, predict=12, blocks=blocks, grid=(8, 8))
+
+
+def test_gradients_reach_every_parameter(bootmae):
+    images, mask = images_and_mask()
+    losses = bootmae.loss(images, mask, bootmae.targets(images, mask, differentiable=False))
+    assert set(losses) == {'loss_pixels', 'loss_features'}
+    for name, other in (('pixels', 'features'), ('features', 'pixels')):
+        bootmae.zero_grad()
+        losses[f'loss_{name}'].backward(retain_graph=True)
+        own = dict(bootmae.branches[name].named_parameters())
+        assert len(own) > 50
+        # The key's bias moves all logits of a query alike.
+        still = {key for key, value in own.items() if not value.grad.abs().max() > 1e-7}
+        assert all(key.endswith('k_proj.bias') for key in still), still
+        assert all(value.grad is None for value in bootmae.branches[other].parameters())
+        encoder = {key for key, value in bootmae.backbone.named_parameters() if value.grad.abs().max() <= 1e-7}
+        assert all(key.endswith('k_proj.bias') for key in encoder), encoder
+    assert all(value.grad is None for value in bootmae.teacher.parameters())
+
+
+def test_each_decoder_reads_the_state_of_its_block(bootmae):
+    images, mask = images_and_mask()
+    assert bootmae.layers == [0, 2]
+    context = bootmae.backbone(images, mask, layers=(0, 1, 2))
+    targets = bootmae.targets(images, mask, differentiable=False)
+    losses = bootmae.loss(images, mask, targets)
+    for name, right in (('pixels', 0), ('features', 2)):
+        branch = bootmae.branches[name]
+        for i, state in enumerate(context.hidden):
+            seen = replace(context, hidden=(state,))
+            (loss,) = branch.head.loss(branch.neck(seen, mask), targets[name], seen).values()
+            assert torch.isclose(loss, losses[f'loss_{name}'], rtol=1e-6) == (i == right), (name, i)
+
+
+def test_tokens_of_the_decoder(bootmae):
+    images, mask = images_and_mask(blocks=2)
+    neck = bootmae.branches['pixels'].neck
+    context = bootmae.backbone(images, mask, layers=(0,))
+    x, injected = neck.inputs(context, mask)
+    assert (x.shape, injected.shape) == ((8, 1 + 16 + 12, 64), (8, 1 + 16, 64))
+    image, block = 2, 1  # in row 2 * 2 + 1
+    torch.testing.assert_close(x[5, 0], neck.embed(context.extra[image, 0]))
+    place = neck.positions.weight[mask.visible[image, 3]]
+    torch.testing.assert_close(x[5, 4], neck.embed(context.visible[image, 3]) + place)
+    place = neck.positions.weight[mask.predict[image, block, 7]]
+    torch.testing.assert_close(x[5, 17 + 7], neck.mask_token[0] + place)
+    torch.testing.assert_close(injected[5], neck.inject(context.hidden[0][image]))
+
+
+def test_target_blocks_are_predicted_apart(bootmae):
+    images, mask = images_and_mask(blocks=2)
+    neck = bootmae.branches['features'].neck
+    context = bootmae.backbone(images, mask, layers=(-1,))
+    both = neck(context, mask).patches
+    assert both.shape == (4, 24, 96)
+    for block in range(2):
+        one = neck(context, replace(mask, predict=mask.predict[:, block : block + 1])).patches
+        torch.testing.assert_close(both[:, 12 * block : 12 * block + 12], one)
+    joined = neck(context, replace(mask, predict=mask.predict.flatten(1).unsqueeze(1))).patches
+    assert not torch.allclose(both, joined, atol=1e-4)
+
+
+def test_targets_are_normalised_features_of_the_teacher(bootmae):
+    images, mask = images_and_mask()
+    with torch.no_grad():
+        for parameter in bootmae.teacher.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    features = bootmae.teacher.backbone(images).visible
+    picked = torch.stack([tokens[index] for tokens, index in zip(features, mask.flat_predict(), strict=True)])
+    deviation = picked - picked.mean(-1, keepdim=True)
+    expected = deviation / (deviation.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    targets = bootmae.targets(images, mask, differentiable=False)
+    torch.testing.assert_close(targets['features'].patches, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_of_a_decoder_that_reads_the_encoder(bootmae, monkeypatch):
+    images, mask = torch.randint(0, 256, (4, 3, 32, 32)), images_and_mask()[1]
+    branch, preprocessor = bootmae.branches['pixels'], bootmae.data_preprocessor
+    monkeypatch.setattr(branch.target_generator, 'normalize', False)
+    with torch.no_grad():
+        pictures = reconstruct(bootmae.backbone, branch, preprocessor, images, mask)
+        context = bootmae.backbone(preprocessor.normalize(images), mask, layers=(0,))
+        predicted = branch.neck(context, mask).patches.unflatten(-1, (-1, 3))
+    expected = ((predicted * preprocessor.std.flatten() + preprocessor.mean.flatten()) / 255).clamp(0, 1).flatten(-2)
+    drawn = branch.target_generator.patches(pictures['predicted'].permute(0, 3, 1, 2))
+    drawn = torch.stack([patches[index] for patches, index in zip(drawn, mask.flat_predict(), strict=True)])
+    torch.testing.assert_close(drawn, expected)
+
+
+def test_sizes_are_checked():
+    cfg = Config.fromfile(ROOT / 'projects/bootmae/configs/digits.py').model
+    for options, message in (
+        ({'context_dim': 48}, 'neck.context_dim is 48 and model.backbone.embed_dim is 96'),
+        ({'out_dim': 95}, 'target_generator.out_dim is 96 and model.branches.features.neck.out_dim is 95'),
+        ({'grid': (4, 8)}, r'neck.grid is \(4, 8\) and model.backbone.grid is \(8, 8\)'),
+        ({'layer': 4}, 'no block 4 in an encoder of 4'),
+    ):
+        wrong = copy.deepcopy(cfg)
+        wrong.branches.features.neck.update(options)
+        with pytest.raises(InputError, match=message):
+            MODELS.build(wrong)
+
+
+def test_recipe_of_bootmae():
+    cfg = Config.fromfile(ROOT / 'projects/bootmae/configs/vitb16.py')
+    assert (cfg.global_batch_size, cfg.train_cfg.max_iters) == (4096, 800 * (1_281_167 // 4096))
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 4096 / 256)
+    assert cfg.param_scheduler.schedule.warmup_ratio == 40 / 800
+    assert cfg.default_hooks.target_ema.momentum.warmup_ratio == 100 / 800
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    decayed = re.compile(cfg.optim_wrapper.paramwise_cfg.rules.no_decay.match)
+    norms = [name for name, _ in model.named_parameters() if 'norm' in name]
+    assert any('norm2_context' in name for name in norms)
+    assert all(decayed.search(name) for name in norms)
+    necks = [branch.neck for branch in model.branches.values()]
+    assert all(isinstance(neck, FeatureInjectionDecoder) for neck in necks)
+    assert [(neck.layers, len(neck.blocks)) for neck in necks] == [((0,), 2), ((-1,), 2)]
+
+
+# ------------------------------------------------------------------------------------- copies outside the repository
+
+
+@pytest.mark.parametrize(
+    ('project', 'classes', 'losses', 'by_path'),
+    [
+        ('example_project', ('CosineHead', 'RowMasking'), {'pixels'}, False),
+        ('bootmae', ('FeatureInjectionDecoder',), {'pixels', 'features'}, True),
+    ],
+)
+def test_a_copy_outside_the_repository_trains(project, classes, losses, by_path, tmp_path, monkeypatch):
+    mine, elsewhere = tmp_path / 'study/mine', tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    shutil.copytree(ROOT / 'projects' / project, mine, ignore=shutil.ignore_patterns('__pycache__'))
+    # A name of its own, as its page says, and classes that are not registered in this process.
+    for file in mine.rglob('*.py'):
+        text = file.read_text().replace(f'projects.{project}', 'mine')
+        for name in classes:
+            text = text.replace(name, f'My{name}')
+        file.write_text(text)
+    write_images(tmp_path / 'images', number=16, size=32)
+    config = mine / 'configs/short.py'
+    config.write_text(
+        f"""_base_ = './digits.py'
+global_batch_size = 8
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        dataset=dict(
+            _delete_=True,
+            type='mmmim.ImageFolder',
+            data_root={str(tmp_path / 'images')!r},
+            pipeline=[dict(type='mmmim.LoadImage'), dict(type='mmpretrain.PackInputs')],
+        )
+    ),
+)
+probe_data = None
+custom_hooks = [dict(type='mmmim.StepSeedHook')]
+train_cfg = dict(max_iters=2)
+default_hooks = dict(logger=dict(interval=1), health=None)
+"""
+    )
+    monkeypatch.delenv('MMMIM_CONFIGS', raising=False)
+    paths = [str(ROOT), str(mine.parent)] if by_path else [str(ROOT)]
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(paths))
+    cwd = elsewhere if by_path else mine.parent
+    done = run_tool('train.py', config, '--work-dir', tmp_path / 'work', '--no-validate', cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    for name in losses:
+        assert len(re.findall(rf'loss_{name}: \d+\.\d+', done.stdout + done.stderr)) == 2
+
+    # Features need the encoder only.
+    checkpoint = tmp_path / 'work/iter_2.pth'
+    state = torch.load(checkpoint, weights_only=True)
+    assert f'My{classes[0]}' in str(state['mmmim']['model'])
+    assert MODELS.get(f'mmmim.My{classes[0]}') is None
+    extractor = mmmim.get_model(checkpoint)
+    features = extractor(extractor.preprocess(torch.randint(0, 256, (2, 3, 32, 32))))
+    assert features.patches[0].shape == (2, 64, 96)
+    prefix = 'teacher.' if project == 'bootmae' else ''
+    for key, value in extractor.backbone.state_dict().items():
+        assert torch.equal(value, state['state_dict'][f'{prefix}backbone.{key}']), key
