@@ -11,9 +11,12 @@ from mmengine.optim import build_optim_wrapper
 
 import mmmim
 from mmmim.engine import Runner
+from mmmim.engine.schedules import build_schedule
 from mmmim.registry import MODELS
+from mmmim.utils.cli import merge_cfg_options
 from tests.paths import ROOT
 from tests.shrink import shrink, write_images
+from tests.toys import random_mask
 
 # Rows of ablation tables differ from a method's config in the model and the masks only.
 ABLATIONS = mmmim.list_models('*/ablations/*')
@@ -60,7 +63,7 @@ def test_config(name, images, tmp_path):
     assert runner.iter == 1
     log = {key: buffer.data[0][-1] for key, buffer in runner.message_hub.log_scalars.items()}
     assert log['train/skipped'] == 0
-    losses = [value for key, value in log.items() if key.startswith('train/loss')]
+    losses = [value for key, value in log.items() if key.startswith('train/loss') and key != 'train/loss_scale']
     assert losses
     assert all(0 < value < 1e3 for value in losses)
     assert log['train/grad_norm'] > 0
@@ -238,3 +241,81 @@ def test_recipe_of_latent_mim():
         cfg = load(name)
         cell = 16 + cfg.train_dataloader.collate_fn.get('gap', 0)
         assert cfg.train_dataloader.dataset.dataset.pipeline[1].scale == 14 * cell, name
+
+
+def test_recipe_of_pilamim():
+    cfg = load('pilamim/vitb16')
+    epoch = 1_281_167 // 2048
+    assert (cfg.global_batch_size, cfg.train_cfg.max_iters) == (2048, 800 * epoch)
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 2048 / 256)
+    assert (cfg.optim_wrapper.dtype, cfg.optim_wrapper.optimizer.weight_decay) == ('float16', 0.05)
+    assert 'paramwise_cfg' not in cfg.optim_wrapper  # everything decays
+    crop, flip = cfg.train_dataloader.dataset.dataset.pipeline[1:3]
+    assert (crop.scale, crop.crop_ratio_range, crop.interpolation, flip.prob) == (224, (0.2, 1.0), 'bicubic', 0.5)
+    schedule = build_schedule(cfg.param_scheduler.schedule)
+    # Constant within an epoch; the first, the peak and half of the cosine.
+    rates = [1.2e-3 * schedule(e * epoch + step, cfg.train_cfg.max_iters) for e in (0, 39, 400) for step in (0, 624)]
+    assert rates == pytest.approx([3e-5] * 2 + [1.1929770e-3] * 2 + [6e-4] * 2)
+    momentum = build_schedule(cfg.default_hooks.target_ema.momentum)
+    assert [momentum(step, 500_000) for step in (0, 250_000)] == pytest.approx([0.996, 0.998])
+    shorter, baseline = load('pilamim/vitb16_600e'), load('mae/vitb16_800e')
+    assert (shorter.train_cfg.max_iters, shorter.param_scheduler.schedule.epochs) == (600 * epoch, 600)
+    assert (baseline.train_cfg.max_iters, baseline.global_batch_size) == (800 * epoch, 2048)
+    assert baseline.optim_wrapper.optimizer.lr == cfg.optim_wrapper.optimizer.lr
+    assert baseline.param_scheduler.schedule.warmup_ratio == 40 / 800
+
+
+def test_sizes_of_pilamim():
+    with torch.device('meta'):
+        model = MODELS.build(load('pilamim/vitb16').model)
+    sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model, model.backbone)]
+    assert sizes == [pytest.approx(194.15, abs=0.01), pytest.approx(85.77, abs=0.01)]
+
+
+def test_variants_of_pilamim():
+    base = load('pilamim/vitb16').to_dict()
+    pixels, latent = 'model.branches.pixels.', 'model.branches.latent.'
+    assert differing(base, load('pilamim/vitb16_released').to_dict()) == {
+        'model.teacher_init',
+        f'{latent}target_generator.aligned',
+        f'{latent}head.heads.patches.nominal_ratio',
+        f'{pixels}head.nominal_ratio',
+    }
+    without = load('pilamim/vitb16_no-cls')
+    changed = {f'{latent}neck.predict_cls', f'{latent}head.type', f'{latent}head.heads'}
+    assert differing(base, without.to_dict()) == changed
+    assert without.model.branches.latent.head == {'type': 'mmmim.RegressionHead'}
+    assert without.model.backbone == base['model']['backbone']
+
+
+def test_step_of_the_comparison_of_pilamim(images, tmp_path):
+    cfg = Config.fromfile(ROOT / 'projects/pilamim_comparison/configs/no_cls.py')
+    runner = Runner.from_cfg(shrink(cfg, images, tmp_path))
+    before = runner.model.backbone.patch_embed.weight.clone()
+    runner.train()
+    assert not torch.equal(runner.model.backbone.patch_embed.weight, before)
+    log = {key for key in runner.message_hub.log_scalars if key.startswith('train/loss_')}
+    assert log == {'train/loss_pixels', 'train/loss_latent'}
+
+
+SPECIFICATION = Config.fromfile(ROOT / 'projects/pilamim_comparison/spec.py')
+
+
+@pytest.mark.parametrize(
+    ('subset', 'arm'), [(subset, arm) for subset, arms in SPECIFICATION.subsets.items() for arm in arms]
+)
+def test_arms_of_the_comparison_of_pilamim(subset, arm):
+    """The changes of every arm fit its config, and give images, masks and model the same sizes."""
+    options = SPECIFICATION.subsets[subset][arm]
+    cfg = Config.fromfile(ROOT / options.config)
+    merge_cfg_options(cfg, [f'{key}={value}' for key, value in options.options.items()])
+    assert (cfg.train_cfg.max_iters, cfg.train_dataloader.dataset.dataset.subset) == (300, subset)
+    patch, size = (4, 32) if subset == 'single' else (8, 64)
+    backbone, loader = cfg.model.backbone, cfg.train_dataloader
+    assert (backbone.patch_size, loader.collate_fn.patch_size) == (patch, patch)
+    assert (backbone.img_size, loader.dataset.dataset.pipeline[1].scale) == (size, size)
+    model = MODELS.build(cfg.model)
+    mask = random_mask(2, visible=16, predict=48, grid=(8, 8))
+    inputs = torch.randn(2, 3, size, size)
+    losses = model.loss(inputs, mask, model.targets(inputs, mask, differentiable=False))
+    assert ('loss_latent_cls' in losses) == (arm in ('random init', 'PiLaMIM'))

@@ -3,12 +3,14 @@
 from . import hooks
 from .ddp import DistributedDataParallel
 from .fsdp import FSDP2Strategy, FullyShardedDataParallel
+from .lars import LARS
 from .optim_constructor import RuleOptimWrapperConstructor
 from .optim_wrapper import OptimWrapper
 from .runner import Runner
 from .schedules import ScheduleLR, ScheduleWeightDecay
 
 __all__ = [
+    'LARS',
     'DistributedDataParallel',
     'FSDP2Strategy',
     'FullyShardedDataParallel',

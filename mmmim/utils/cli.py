@@ -109,13 +109,16 @@ def add_feature_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', help='default: cuda if there is a GPU')
 
 
-def converter_parser(description: str | None, src: str, encoder: str = 'of the encoder') -> argparse.ArgumentParser:
+def converter_parser(
+    description: str | None, src: str, encoder: str = 'of the encoder', decoder_heads: int = 16
+) -> argparse.ArgumentParser:
     """The command line that tools for weights of Vision Transformers share.
 
     Args:
         description: Of the tool.
         src: What the file to convert is.
         encoder: What ``--num-heads`` is of.
+        decoder_heads: Default of ``--decoder-num-heads``.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('src', help=src)
@@ -125,7 +128,9 @@ def converter_parser(description: str | None, src: str, encoder: str = 'of the e
         type=int,
         help=f'{encoder}, which weights do not tell; default: 64 channels each (width 1280, ViT-H: 80)',
     )
-    parser.add_argument('--decoder-num-heads', type=int, default=16, help='of the decoder; default: 16')
+    parser.add_argument(
+        '--decoder-num-heads', type=int, default=decoder_heads, help=f'of the decoder; default: {decoder_heads}'
+    )
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',

@@ -23,7 +23,8 @@ _DATA = {
     'digit_scenes': 'DigitScenes',
 }
 _LINK = re.compile(r'\]\(([^)\s]+\.py)\)')
-_MARK = ' (reported)'
+#: A column of a paper's numbers: data set, protocol, and the paper if it is another one than the page's.
+_REPORTED = re.compile(r'(\S+) (.+) \(reported(?: in ([^)]+))?\)')
 _MEASURED = {'linear_all': ('Image Classification', 'Top 1 Accuracy', 'linear probe on all patch tokens')}
 _MEASURED['linear_miou'] = ('Semantic Segmentation', 'mIoU', 'linear probe on single patch tokens')
 
@@ -92,19 +93,19 @@ def read_tables(text: str) -> Iterator[dict[str, str]]:
 def read_reported(readme: Path) -> dict[str, list[dict[str, Any]]]:
     """A paper's numbers in a page, by the config that a row links to.
 
-    A column of such numbers is named ``<data set> <protocol> (reported)``; a protocol that ends in mIoU is one of
-    segmentation, any other of classification.
+    A column of such numbers is named ``<data set> <protocol> (reported)``, or ``(reported in <paper>)`` where it is not
+    the page's own paper; a protocol that ends in mIoU is one of segmentation, any other of classification.
     """
     reported: dict[str, list[dict[str, Any]]] = {}
     text = readme.read_text(encoding='utf-8')
     paper = re.search(r'arxiv\.org/abs/([\d.]+)', text)
-    source = f'reported in arXiv {paper.group(1)}, not run here' if paper else 'reported, not run here'
+    own = f'reported in arXiv {paper.group(1)}' if paper else 'reported'
     for row in read_tables(text):
         link = _LINK.search(' '.join(row.values()))
         results = []
         for name, cell in row.items():
-            if name.endswith(_MARK) and cell:
-                data, _, protocol = name.removesuffix(_MARK).partition(' ')
+            if (column := _REPORTED.fullmatch(name)) and cell:
+                data, protocol, other = column.groups()
                 dense = protocol.endswith('mIoU')
                 results.append(
                     {
@@ -112,7 +113,7 @@ def read_reported(readme: Path) -> dict[str, list[dict[str, Any]]]:
                         'Dataset': data,
                         'Metrics': {'mIoU' if dense else 'Top 1 Accuracy': float(cell)},
                         'Protocol': protocol.removesuffix('mIoU').strip(),
-                        'Source': source,
+                        'Source': f'{f"reported in {other}" if other else own}, not run here',
                     }
                 )
         if link and results and reported.setdefault(link.group(1), results) != results:

@@ -1,0 +1,510 @@
+"""A second, naive implementation of PiLaMIM's training step, independent of mmmim's.
+
+It exists to make recordings of other sizes than the one in ``tests/data``, for mmmim to replay: nothing here is
+imported from mmmim, and every detail is written the slow and literal way, on tables of weights in the layout of the
+recording (patches cut out and put back pixel by pixel, permutations applied one image at a time, attention as a
+softmax, AdamW and LARS as their formulas). It computes in float64 by default, so that what a comparison shows is the
+rounding of the other side only.
+
+Everything a wrong implementation would get wrong is a function or a constant of its own: the tests replace one of them
+and expect the recording to be refused.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+EPS, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 1e-6, 0.1
+WEIGHT_DECAY, BETAS, ADAM_EPS = 0.05, (0.9, 0.95), 1e-8
+LARS = dict(lr=3.0, momentum=0.9, eta=1e-3)
+SCHEDULE_EPOCHS = (0, 1, 20, 38, 39, 40, 400, 799)
+VARIANTS = ('aligned', 'released')
+FULL_GRADIENTS = (
+    'encoder.cls_token',
+    'encoder.pos_embedding',
+    'decoder.mask_token',
+    'target_decoder.mask_token',
+    'target_decoder.pos_embedding',
+    'decoder.head.bias',
+    'encoder.layer_norm.weight',
+)
+TOY = dict(
+    img=32,
+    patch=8,
+    dim=48,
+    heads=4,
+    depth=2,
+    pdim=32,
+    ldim=40,
+    ddepth=2,
+    dheads=4,
+    mask_ratio=0.75,
+    batch=3,
+    classes=6,
+    steps=3,
+    lr=0.001,
+)
+
+
+# ------------------------------------------------------------------------------------------------ patches and masks
+
+
+def pixels_of(patch):
+    """Colour, row and column of every number of a patch vector."""
+    return [(channel, y, x) for channel in range(3) for y in range(patch) for x in range(patch)]
+
+
+def corners(side, patch):
+    """First row and column of every patch, raster order."""
+    return [(i, j) for i in range(0, side, patch) for j in range(0, side, patch)]
+
+
+def cut(images, patch):
+    """Patch squares, raster order: ``[B, T, 3, patch, patch]``."""
+    return torch.stack([images[:, :, i : i + patch, j : j + patch] for i, j in corners(images.shape[-1], patch)], 1)
+
+
+def fold(vectors, side, patch):
+    """Images of patch vectors."""
+    number_of = {}  # place in an image: number in the patch vectors, one after another
+    for t, (i, j) in enumerate(corners(side, patch)):
+        for n, (channel, y, x) in enumerate(pixels_of(patch)):
+            number_of[channel, i + y, j + x] = t * 3 * patch**2 + n
+    order = [number_of[channel, y, x] for channel in range(3) for y in range(side) for x in range(side)]
+    return vectors.flatten(1)[:, order].reshape(len(vectors), 3, side, side)
+
+
+def number_kept(total, ratio):
+    return int(total * (1 - ratio))
+
+
+def inverse(order):
+    back = torch.zeros_like(order)
+    for b in range(len(order)):
+        for place, patch in enumerate(order[b].tolist()):
+            back[b, patch] = place
+    return back
+
+
+def take(x, index):
+    """``[B, L, D]`` at ``[B, M]``."""
+    return torch.stack([x[b][index[b]] for b in range(len(x))])
+
+
+def hidden(back, kept):
+    """1 where a patch is masked."""
+    return (back >= kept).double()
+
+
+# ------------------------------------------------------------------------------------------------------- network
+
+
+def linear(w, name, x):
+    out = x @ w[f'{name}.weight'].T
+    return out + w[f'{name}.bias'] if f'{name}.bias' in w else out
+
+
+def layer_norm(w, name, x):
+    centred = x - x.mean(-1, keepdim=True)
+    scaled = centred / (centred.square().mean(-1, keepdim=True) + EPS).sqrt()
+    return scaled * w[f'{name}.weight'] + w[f'{name}.bias']
+
+
+def gelu(x):
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def attention(w, name, x, heads):
+    q, k, v = (y.reshape(*y.shape[:2], heads, -1).transpose(1, 2) for y in linear(w, f'{name}.qkv', x).chunk(3, -1))
+    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+    return linear(w, f'{name}.proj', (weights @ v).transpose(1, 2).flatten(2))
+
+
+def transformer(w, name, x, heads):
+    depth = len({key.split('.')[2] for key in w if key.startswith(f'{name}.transformer.')})
+    for i in range(depth):
+        block = f'{name}.transformer.{i}'
+        x = x + attention(w, f'{block}.attn', layer_norm(w, f'{block}.norm1', x), heads)
+        inner = gelu(linear(w, f'{block}.mlp.fc1', layer_norm(w, f'{block}.norm2', x)))
+        x = x + linear(w, f'{block}.mlp.fc2', inner)
+    return x
+
+
+def embed(w, side, images, patch):
+    """All patches with their positions."""
+    kernel, bias = w[f'{side}.patchify.weight'], w[f'{side}.patchify.bias']
+    tokens = torch.einsum('btchw,dchw->btd', cut(images, patch), kernel) + bias
+    return tokens + w[f'{side}.pos_embedding'][:, 0]
+
+
+def encode(w, side, c, images, order, kept):
+    """Tokens before and after the final norm: CLS, then the first ``kept`` patches of ``order``."""
+    x = take(embed(w, side, images, c['patch']), order[:, :kept])
+    x = torch.cat([w[f'{side}.cls_token'].expand(len(x), -1, -1), x], 1)
+    x = transformer(w, side, x, c['heads'])
+    return x, layer_norm(w, f'{side}.layer_norm', x)
+
+
+def decoder_input(w, name, embedding, z, back):
+    e = linear(w, embedding, z)
+    missing = back.shape[1] + 1 - e.shape[1]
+    tokens = torch.cat([e[:, 1:], w[f'{name}.mask_token'].expand(len(e), missing, -1)], 1)
+    return torch.cat([e[:, :1], take(tokens, back)], 1) + w[f'{name}.pos_embedding'][:, 0]
+
+
+def decode(w, name, x, heads):
+    return transformer(w, name, x, heads)
+
+
+# --------------------------------------------------------------------------------------------------------- losses
+
+
+def divisor(mask, ratio):
+    """The nominal ratio, not the share of the patches that are masked."""
+    return ratio
+
+
+def masked_loss(pred, target, mask, ratio):
+    return ((pred - target).square() * mask).mean() / ratio
+
+
+def cls_loss(pred, target):
+    return (pred - target).square().mean()
+
+
+def variant_targets(variant, shuffled, back):
+    """Targets of the patches in raster order: as the paper has them, or never put back in order."""
+    return take(shuffled, back) if variant == 'aligned' else shuffled
+
+
+def targets_of(w, c, images, order):
+    """The target encoder's normed tokens, in the order of its permutation, CLS first."""
+    with torch.no_grad():
+        return encode(w, 'target_encoder', c, images, order, order.shape[1])[1]
+
+
+def forward(w, c, images, order, target_order, variant):
+    """Every quantity of one forward pass, by its name in a recording."""
+    kept = number_kept(order.shape[1], c['mask_ratio'])
+    back, target_back = inverse(order), inverse(target_order)
+    pre, z = encode(w, 'encoder', c, images, order, kept)
+    target = targets_of(w, c, images, target_order)
+    pixel_input = decoder_input(w, 'decoder', 'decoder_embed', z, back)
+    latent_input = decoder_input(w, 'target_decoder', 'decoder_latent_embed', z, back)
+    vectors = linear(w, 'decoder.head', decode(w, 'decoder', pixel_input, c['dheads']))[:, 1:]
+    latents = linear(w, 'target_decoder.head_latent', decode(w, 'target_decoder', latent_input, c['dheads']))
+    image = fold(vectors, c['img'], c['patch'])
+    mask = hidden(back, kept).to(z.dtype)
+    mask_image = fold(mask[..., None].expand_as(vectors), c['img'], c['patch'])
+    ratio = divisor(mask, c['mask_ratio'])
+    wanted = variant_targets(variant, target[:, 1:], target_back)
+    losses = {
+        'loss_pixel': masked_loss(image, images, mask_image, ratio),
+        'loss_latent': masked_loss(latents[:, 1:], wanted, mask[..., None], ratio),
+        'loss_cls': cls_loss(latents[:, 0], target[:, 0]),
+    }
+    losses['loss_total'] = losses['loss_pixel'] + losses['loss_latent'] + losses['loss_cls']
+    return {
+        'draw/enc_backward': back,
+        'draw/tgt_backward': target_back,
+        'z_vis': z,
+        'enc_pre_norm': pre,
+        'target_full_shuffled': target,
+        'pixdec_in': pixel_input,
+        'latdec_in': latent_input,
+        'pred_img': image,
+        'mask_img': mask_image,
+        'pred_latent': latents[:, 1:],
+        'mask_latent': mask,
+        'pred_cls': latents[:, 0],
+        'target_cls': target[:, 0],
+        f'{variant}/target_latent': wanted,
+        **{f'{variant}/{name}': loss for name, loss in losses.items()},
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- steps
+
+
+def average(w, momentum):
+    """Move the target encoder."""
+    for name in w:
+        if name.startswith('target_encoder.'):
+            w[name] = momentum * w[name] + (1 - momentum) * w[name.removeprefix('target_')].detach()
+
+
+def is_trained(name):
+    return not name.startswith('target_encoder.')
+
+
+def is_decayed(name):
+    return True
+
+
+def adamw(w, gradients, state, step, lr, weight_decay):
+    """One step, of ``step`` counted from 1."""
+    for name, gradient in gradients.items():
+        first, second = state.get(name, (torch.zeros_like(gradient),) * 2)
+        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
+        second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
+        state[name] = first, second
+        value = w[name].detach()
+        if is_decayed(name):
+            value = value * (1 - lr * weight_decay)
+        mean, square = first / (1 - BETAS[0] ** step), second / (1 - BETAS[1] ** step)
+        w[name] = value - lr * mean / (square.sqrt() + ADAM_EPS)
+
+
+def gradients_of(w, loss_function):
+    """Loss and gradients of the trained weights."""
+    for name in w:
+        w[name] = w[name].detach().requires_grad_(is_trained(name))
+    trained = {name: value for name, value in w.items() if value.requires_grad}
+    loss = loss_function(w)
+    return loss.detach(), dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
+
+
+def train(w, c, images, orders, target_orders, momenta, variant):
+    """Several steps; the weights are changed. Losses."""
+    losses, state = [], {}
+    for t, momentum in enumerate(momenta):
+
+        def total(w, t=t):
+            return forward(w, c, images, orders[t], target_orders[t], variant)[f'{variant}/loss_total']
+
+        loss, gradients = gradients_of(w, total)
+        losses.append(float(loss))
+        adamw(w, gradients, state, t + 1, c['lr'], c.get('wd', WEIGHT_DECAY))
+        average(w, float(momentum))
+    return losses
+
+
+def trust_ratio(value, gradient):
+    """Without weight decay."""
+    norms = value.norm(), gradient.norm()
+    return LARS['eta'] * norms[0] / norms[1] if norms[0] * norms[1] > 0 else 1.0
+
+
+def first_buffer(gradient):
+    return gradient.clone()
+
+
+def lars(value, gradients):
+    """The values after every step."""
+    values, buffer = [], None
+    for gradient in gradients:
+        buffer = first_buffer(gradient) if buffer is None else buffer
+        buffer = LARS['momentum'] * buffer + gradient
+        value = value - LARS['lr'] * trust_ratio(value, gradient) * buffer
+        values.append(value)
+    return torch.stack(values)
+
+
+def probe(w, c, images, weight, bias):
+    """The linear probe: batch norm of CLS, and a linear layer."""
+    every = torch.arange((c['img'] // c['patch']) ** 2).expand(len(images), -1)
+    features = encode(w, 'encoder', c, images, every, every.shape[1])[1]
+    cls = features[:, 0]
+    mean, variance = cls.mean(0), (cls - cls.mean(0)).square().mean(0)
+    unbiased = variance * len(cls) / (len(cls) - 1)
+    running_mean = BATCH_NORM_MOMENTUM * mean
+    running_var = (1 - BATCH_NORM_MOMENTUM) + BATCH_NORM_MOMENTUM * unbiased
+
+    def logits(mean, variance):
+        return (cls - mean) / (variance + BATCH_NORM_EPS).sqrt() @ weight.T + bias
+
+    return {
+        'probe/init_weight_std': weight.std(),
+        'probe/logits_train': logits(mean, variance),
+        'probe/bn_running_mean': running_mean,
+        'probe/bn_running_var': running_var,
+        'probe/logits_eval': logits(running_mean, running_var),
+        'probe/features': features,
+    }
+
+
+def factor(epoch, epochs, warmup):
+    return min((epoch + 1) / (warmup + 1e-8), 0.5 * (math.cos(math.pi * epoch / epochs) + 1))
+
+
+def momentum_at(step, steps):
+    return 0.996 + step * (1 - 0.996) / steps
+
+
+# ----------------------------------------------------------------------------------------------------- recording
+
+
+def table(arrays, dtype):
+    """Recorded weights."""
+    return {key.removeprefix('sd/'): torch.tensor(a).to(dtype) for key, a in arrays.items() if key.startswith('sd/')}
+
+
+def norm(x):
+    return x.double().square().sum().sqrt().item()
+
+
+def replay(arrays, settings, dtype=torch.float64):
+    """Everything a recording holds beside its inputs, computed from its inputs (but ``init/``)."""
+    c, names = settings['config'], settings['param_names']
+    out = {}
+
+    def of(name):
+        value = torch.tensor(arrays[name])
+        return value.to(dtype) if value.is_floating_point() else value.long()
+
+    images = of('images')
+    for variant in VARIANTS:
+        made = {}
+
+        def whole(w, variant=variant, made=made):
+            made |= forward(w, c, images, of('draw/enc_forward'), of('draw/tgt_forward'), variant)
+            return made[f'{variant}/loss_total']
+
+        _, gradients = gradients_of(table(arrays, dtype), whole)
+        out |= {name: value.detach() for name, value in made.items()}
+        out |= {f'{variant}/grad/{name}': gradients[name] for name in FULL_GRADIENTS}
+        norms = [norm(gradients[name]) if name in gradients else -1.0 for name in names]
+        out[f'{variant}/grad_norm'] = np.array(norms)
+    numbers = torch.arange(c['img'] ** 2 * 3).to(dtype).reshape(1, -1, 3 * c['patch'] ** 2)
+    out['patch_pixels_order_check'] = fold(numbers, c['img'], c['patch'])
+    with torch.no_grad():
+        out |= probe(table(arrays, dtype), c, images, of('probe/linear_weight'), of('probe/linear_bias'))
+    for name in 'wb':
+        out[f'lars/{name}'] = lars(of(f'lars/{name}0'), of(f'lars/grad_{name}'))
+
+    for variant in VARIANTS:
+        w = table(arrays, dtype)
+        orders = of('traj/enc_forward'), of('traj/tgt_forward')
+        out[f'traj/{variant}/loss'] = np.array(train(w, c, images, *orders, arrays['traj/momentum'], variant))
+        out[f'traj/{variant}/final_param_norm'] = np.array([norm(w[name]) for name in names])
+        out[f'traj/{variant}/final_target_cls'] = w['target_encoder.cls_token'].detach()
+
+    rates = [1.5e-4 * 2048 / 256 * factor(int(epoch), 800, 40) for epoch in arrays['sched/epoch']]
+    out['sched/lr'] = np.array(rates)
+    out['sched/probe_lr'] = np.array([3 * factor(epoch, 100, 10) for epoch in range(100)])
+    return {name: _array(value) for name, value in out.items()}
+
+
+def _array(value):
+    """As recorded: tensors in single precision."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.numpy().astype(np.float32 if value.is_floating_point() else np.int32)
+
+
+def new_weights(c, generator):
+    """Weights of a model that is not trained yet, in the order of a recording."""
+
+    def uniform(*shape, inputs):
+        return (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1) / math.sqrt(inputs)
+
+    def full(name, rows, columns):
+        return {
+            f'{name}.weight': uniform(rows, columns, inputs=columns),
+            f'{name}.bias': uniform(rows, inputs=columns),
+        }
+
+    def normed(name, dim):
+        ones = torch.ones(dim, dtype=torch.float64)
+        return {f'{name}.weight': ones, f'{name}.bias': torch.zeros_like(ones)}
+
+    def normal(*shape):
+        return 0.02 * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def blocks(name, dim, depth):
+        w = {}
+        for i in range(depth):
+            block = f'{name}.transformer.{i}'
+            w |= normed(f'{block}.norm1', dim)
+            w[f'{block}.attn.qkv.weight'] = uniform(3 * dim, dim, inputs=dim)
+            w |= full(f'{block}.attn.proj', dim, dim) | normed(f'{block}.norm2', dim)
+            w |= full(f'{block}.mlp.fc1', 4 * dim, dim) | full(f'{block}.mlp.fc2', dim, 4 * dim)
+        return w
+
+    dim, number, pixels = c['dim'], (c['img'] // c['patch']) ** 2, 3 * c['patch'] ** 2
+
+    def encoder(name):
+        kernel = full(f'{name}.patchify', dim, pixels)
+        kernel[f'{name}.patchify.weight'] = kernel[f'{name}.patchify.weight'].reshape(dim, 3, c['patch'], c['patch'])
+        w = {f'{name}.cls_token': normal(1, 1, dim), f'{name}.pos_embedding': normal(number, 1, dim)} | kernel
+        return w | blocks(name, dim, c['depth']) | normed(f'{name}.layer_norm', dim)
+
+    def decoder(name, embedding, width, depth, head, out):
+        w = full(embedding, width, dim)
+        w |= {f'{name}.mask_token': normal(1, 1, width), f'{name}.pos_embedding': normal(number + 1, 1, width)}
+        return w | blocks(name, width, depth) | full(f'{name}.{head}', out, width)
+
+    w = encoder('encoder') | encoder('target_encoder')
+    w |= decoder('decoder', 'decoder_embed', c['pdim'], c.get('pdepth', c['ddepth']), 'head', pixels)
+    depth = c.get('ldepth', c['ddepth'])
+    return w | decoder('target_decoder', 'decoder_latent_embed', c['ldim'], depth, 'head_latent', dim)
+
+
+def random_orders(c, generator, *steps):
+    """Permutations, first those of the context encoder, then those of the target encoder."""
+    total = (c['img'] // c['patch']) ** 2
+    orders = torch.rand(2, *steps, c['batch'], total, generator=generator).argsort(-1).numpy().astype(np.int32)
+    return dict(zip(('enc_forward', 'tgt_forward'), orders, strict=True))
+
+
+def random_images(batch, side, generator):
+    """Noise and something smooth, so that the patches of an image resemble each other as they do in photographs."""
+    smooth = torch.randn(batch, 3, 3, 3, generator=generator)
+    smooth = torch.nn.functional.interpolate(smooth, (side, side), mode='bilinear')
+    return (0.5 * torch.randn(batch, 3, side, side, generator=generator) + smooth).numpy()
+
+
+def record(path, *, seed=1, momenta=None, noise_std=0.05, dtype=torch.float64, **changes):
+    """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
+
+    Args:
+        path: Of the .npz.
+        seed: Of weights, images and draws.
+        momenta: Of every step of the trajectory.
+        noise_std: Of what is added to weights, so that none starts at a constant.
+        dtype: What to compute in; the recording is float32.
+        changes: To :data:`TOY`; also ``wd``, the weight decay, and ``pdepth`` and ``ldepth``, those of the decoders.
+
+    Returns:
+        ``path``.
+    """
+    path = Path(path)
+    c = {**TOY, **changes}
+    generator = torch.Generator().manual_seed(seed)
+    w = new_weights(c, generator)
+    same = all(torch.equal(v, w[n.removeprefix('target_')]) for n, v in w.items() if n.startswith('target_encoder.'))
+    arrays = {
+        'init/target_equals_encoder': np.int32(same),
+        'images': random_images(c['batch'], c['img'], generator),
+    }
+    for name, value in w.items():
+        value = value + noise_std * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        arrays[f'sd/{name}'] = value.numpy().astype(np.float32)
+    arrays |= {f'draw/{name}': order for name, order in random_orders(c, generator).items()}
+    normal = {
+        'probe/linear_weight': 0.01 * torch.randn(c['classes'], c['dim'], generator=generator),
+        'probe/linear_bias': (2 * torch.rand(c['classes'], generator=generator) - 1) / math.sqrt(c['dim']),
+        'lars/w0': torch.randn(5, 7, generator=generator),
+        'lars/b0': torch.zeros(5),
+        'lars/grad_w': torch.randn(4, 5, 7, generator=generator),
+        'lars/grad_b': torch.randn(4, 5, generator=generator),
+    }
+    arrays |= {name: value.numpy() for name, value in normal.items()}
+    arrays |= {f'traj/{name}': order for name, order in random_orders(c, generator, c['steps']).items()}
+    arrays['traj/momentum'] = np.array(momenta or [momentum_at(t, c['steps']) for t in range(c['steps'])])
+    arrays['sched/epoch'] = np.array(SCHEDULE_EPOCHS, dtype=np.int32)
+    settings = {
+        'source': 'tests/reference_pilamim.py',
+        'seed': seed,
+        'config': c,
+        'device': 'cpu',
+        'dtype': str(dtype).removeprefix('torch.'),
+        'param_names': list(w),
+    }
+    arrays.update(replay(arrays, settings, dtype))
+    np.savez(path, **arrays)
+    path.with_suffix('.json').write_text(json.dumps(settings, indent=1))
+    return path

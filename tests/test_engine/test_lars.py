@@ -1,0 +1,134 @@
+"""LARS against its formula, and as part of mmengine."""
+
+import pytest
+import torch
+from mmengine.registry import OPTIMIZERS
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from mmmim.engine import LARS
+from mmmim.utils import InputError
+
+ETA, LR = 1e-3, 3.0
+
+
+def tensors(*shapes, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=rng) for shape in shapes]
+
+
+def run(optimizer, parameters, gradients):
+    """The parameters after a step with each of the gradients."""
+    for step in gradients:
+        for parameter, gradient in zip(parameters, step, strict=True):
+            parameter.grad = None if gradient is None else gradient.clone()
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+def by_hand(value, gradients, momentum=0.9, decay=0.0, repeat_first=False):
+    buffer = gradients[0].clone() if repeat_first else torch.zeros_like(value)
+    for gradient in gradients:
+        norm, other = value.norm(), gradient.norm()
+        ratio = ETA * norm / (other + decay * norm) if norm > 0 and other > 0 else 1.0
+        buffer = momentum * buffer + gradient + decay * value
+        value = value - LR * ratio * buffer
+    return value
+
+
+@pytest.mark.parametrize('options', [{}, {'repeat_first': True}, {'momentum': 0.0}, {'weight_decay': 0.1}])
+def test_steps_are_the_formula(options):
+    shapes = [(5, 7), (5,), (2, 3, 4)]
+    start, steps = tensors(*shapes), [tensors(*shapes, seed=seed) for seed in (1, 2, 3)]
+    parameters = [nn.Parameter(value.clone()) for value in start]
+    moved = run(LARS(parameters, lr=LR, eta=ETA, **options), parameters, steps)
+    names = {'weight_decay': 'decay'}
+    expected = {names.get(key, key): value for key, value in options.items()}
+    for value, before, gradients in zip(moved, start, zip(*steps, strict=True), strict=True):
+        torch.testing.assert_close(value, by_hand(before, gradients, **expected), rtol=1e-5, atol=1e-7)
+        assert not torch.equal(value, before)
+
+
+def test_tensors_of_zeros_move_by_the_learning_rate():
+    (gradient,) = tensors((4,), seed=1)
+    parameter = nn.Parameter(torch.zeros(4))
+    (moved,) = run(LARS([parameter], lr=0.5), [parameter], [[gradient]])
+    torch.testing.assert_close(moved, -0.5 * gradient)
+    still = nn.Parameter(torch.ones(4))
+    (moved,) = run(LARS([still], lr=0.5), [still], [[torch.zeros(4)]])
+    assert torch.equal(moved, torch.ones(4))
+
+
+def test_the_scale_of_a_gradient_does_not_matter_without_momentum():
+    (start,), (gradient,) = tensors((6,)), tensors((6,), seed=1)
+    ends = []
+    for scale in (1.0, 1000.0):
+        parameter = nn.Parameter(start.clone())
+        ends += run(LARS([parameter], lr=LR, momentum=0.0), [parameter], [[scale * gradient]])
+    torch.testing.assert_close(*ends)
+
+
+def test_groups_and_parameters_without_a_gradient():
+    one, other = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = LARS([{'params': [one]}, {'params': [other], 'lr': 0.0}], lr=1.0)
+    gradient = torch.ones(3)
+    moved = run(optimizer, [one, other], [[gradient, gradient]])
+    assert not torch.equal(moved[0], torch.ones(3))
+    assert torch.equal(moved[1], torch.ones(3))
+    before = one.detach().clone()
+    run(optimizer, [one, other], [[None, None]])
+    assert torch.equal(one, before)
+
+
+def test_a_resumed_run_goes_on():
+    start, steps = tensors((3, 4)), [tensors((3, 4), seed=seed) for seed in range(1, 5)]
+    whole = nn.Parameter(start[0].clone())
+    optimizer = LARS([whole], lr=LR, repeat_first=True)
+    (expected,) = run(optimizer, [whole], steps)
+    parts = nn.Parameter(start[0].clone())
+    first = LARS([parts], lr=LR, repeat_first=True)
+    run(first, [parts], steps[:2])
+    second = LARS([parts], lr=1.0)
+    second.load_state_dict(first.state_dict())
+    (moved,) = run(second, [parts], steps[2:])
+    assert torch.equal(moved, expected)
+
+
+def test_closure():
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = LARS([parameter], lr=1.0)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 3.0
+    assert (parameter < 1).all()
+
+
+def test_a_step_never_waits_for_the_device():
+    """Tensors without values have none that a step could read."""
+    with FakeTensorMode():
+        parameters = [nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (3,))]
+        optimizer = LARS(parameters, lr=LR, weight_decay=0.1, repeat_first=True)
+        for _ in range(2):
+            for parameter in parameters:
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+        with pytest.raises(DataDependentOutputException):
+            parameters[0].sum().item()
+
+
+def test_it_is_registered():
+    layer = nn.Linear(3, 2)
+    built = OPTIMIZERS.build({'type': 'mmmim.LARS', 'params': layer.parameters(), 'lr': 3.0})
+    assert type(built) is LARS
+    assert built.defaults == {'lr': 3.0, 'momentum': 0.9, 'weight_decay': 0.0, 'eta': 1e-3, 'repeat_first': False}
+
+
+def test_negative_numbers_are_refused():
+    for name in ('lr', 'momentum', 'weight_decay', 'eta'):
+        with pytest.raises(InputError, match=rf'LARS\.{name} must not be negative, got -1'):
+            LARS([nn.Parameter(torch.ones(1))], **{'lr': 1.0, name: -1})
