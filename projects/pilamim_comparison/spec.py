@@ -2,8 +2,8 @@
 # high level is the class of a digit ('single'), that of low level how many digits there are ('multi').
 title = 'Pixels, latents, and both'
 seeds = [0, 1, 2]
-scores = dict(poolings=['cls', 'pooled'], rankme=True)
-figure_scores = ['linear_cls', 'linear_pooled']
+scores = dict(poolings=['all', 'cls', 'pooled'], rankme=True)
+figure_scores = ['linear_all', 'linear_cls', 'linear_pooled', 'rankme_cls']
 
 _iterations = {'train_cfg.max_iters': 300}
 _multi = {
