@@ -5,7 +5,7 @@ from .digit_scenes import DigitScenes
 from .huggingface_stream import HuggingFaceStream
 from .image_folder import ImageFolder
 from .image_stream import ImageStream
-from .masking import BlockMasking, InverseBlockMasking, MaskingStrategy, UniformMasking
+from .masking import BlockMasking, InverseBlockMasking, MaskingStrategy, MultiBlockMasking, UniformMasking
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
 from .synthetic import SyntheticImages
@@ -21,6 +21,7 @@ __all__ = [
     'InverseBlockMasking',
     'LoadImage',
     'MaskingStrategy',
+    'MultiBlockMasking',
     'PositionIndex',
     'PositionSampler',
     'RandomResizedCrop',

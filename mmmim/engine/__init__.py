@@ -6,7 +6,7 @@ from .fsdp import FSDP2Strategy, FullyShardedDataParallel
 from .optim_constructor import RuleOptimWrapperConstructor
 from .optim_wrapper import OptimWrapper
 from .runner import Runner
-from .schedules import ScheduleLR
+from .schedules import ScheduleLR, ScheduleWeightDecay
 
 __all__ = [
     'DistributedDataParallel',
@@ -16,5 +16,6 @@ __all__ = [
     'RuleOptimWrapperConstructor',
     'Runner',
     'ScheduleLR',
+    'ScheduleWeightDecay',
     'hooks',
 ]

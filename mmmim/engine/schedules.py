@@ -1,4 +1,4 @@
-"""Schedules of learning rates and EMA momenta: pure functions of the step."""
+"""Schedules of learning rates, weight decay and EMA momenta: pure functions of the step."""
 
 import math
 from collections.abc import Callable
@@ -88,24 +88,46 @@ def warmup_cosine(
     return final + 0.5 * (base - final) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
+@SCHEDULES.register_module()
+def epochwise_min_cosine(step: int, total: int, epochs: int, warmup_epochs: int) -> float:
+    """The lower one of a linear warm-up and half a cosine, constant within an epoch (PiLaMIM, arXiv 2501.03005).
+
+    ``min((e + 1) / (W + 1e-8), (cos(pi e / E) + 1) / 2)`` in epoch e = 0 .. E - 1. The cosine starts in epoch 0 and not
+    after the warm-up, so that the peak is a little below 1.
+
+    Args:
+        step: In [0, total).
+        total: Number of steps.
+        epochs: E, of ``total / E`` steps each.
+        warmup_epochs: W.
+
+    Returns:
+        The value at ``step``.
+    """
+    epoch = step * epochs // total
+    return min((epoch + 1) / (warmup_epochs + 1e-8), 0.5 * (math.cos(math.pi * epoch / epochs) + 1))
+
+
 def build_schedule(cfg: dict) -> Callable[[int, int], float]:
     """A schedule ``(step, total) -> value`` from ``dict(type='mmmim.truncated_cosine', ...)``.
+
+    Every schedule takes ``first``, the step that it starts at instead of 0. With ``first=1`` it is at step ``total`` in
+    the last of ``total`` iterations, as in recipes that advance their schedules before they use them (I-JEPA).
 
     Raises:
         InputError: No schedule has this name.
     """
     options = dict(cfg)
-    name = options.pop('type')
+    name, first = options.pop('type'), options.pop('first', 0)
     function = SCHEDULES.get(name)
     if function is None:
         known = ', '.join(f'mmmim.{key}' for key in sorted(SCHEDULES.module_dict))
         raise InputError(f'There is no schedule {name!r}: use one of {known}, or register yours in SCHEDULES.')
-    return lambda step, total: function(step, total, **options)
+    return lambda step, total: function(step + first, total, **options)
 
 
-@PARAM_SCHEDULERS.register_module()
-class ScheduleLR(_ParamScheduler):
-    """Learning rates from a schedule: each group's own rate times ``schedule(iteration, end)``.
+class ScheduleParam(_ParamScheduler):
+    """An option of parameter groups from a schedule: each group's own value times ``schedule(iteration, end)``.
 
     Args:
         optimizer: Given by the runner.
@@ -118,6 +140,8 @@ class ScheduleLR(_ParamScheduler):
         verbose: Whether to print every update.
     """
 
+    param_name: str
+
     def __init__(
         self,
         optimizer: object,
@@ -129,20 +153,39 @@ class ScheduleLR(_ParamScheduler):
         verbose: bool = False,
     ) -> None:
         if by_epoch:
-            raise InputError('mmmim.ScheduleLR counts iterations: set by_epoch=False in param_scheduler.')
+            name = type(self).__name__
+            raise InputError(f'mmmim.{name} counts iterations: set by_epoch=False in param_scheduler.')
         self._schedule = build_schedule(schedule)
-        super().__init__(optimizer, 'lr', begin, end, last_step, by_epoch, verbose)
+        super().__init__(optimizer, self.param_name, begin, end, last_step, by_epoch, verbose)
 
     def state_dict(self) -> dict:
-        """The step; rates, schedule and length come from the config, as momentum schedules do."""
+        """The step; values, schedule and length come from the config, as momentum schedules do."""
         return {'last_step': self.last_step, '_global_step': self._global_step}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Go to a step and set the learning rates of it."""
+        """Go to a step and set the values of it."""
         super().load_state_dict(state_dict)
         for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
-            group['lr'] = value
+            group[self.param_name] = value
 
     def _get_value(self) -> list[float]:
         factor = self._schedule(self.last_step, self.end - self.begin)
         return [value * factor for value in self.base_values]
+
+
+@PARAM_SCHEDULERS.register_module()
+class ScheduleLR(ScheduleParam):
+    """Learning rates from a schedule, see :class:`ScheduleParam`."""
+
+    param_name = 'lr'
+
+
+@PARAM_SCHEDULERS.register_module()
+class ScheduleWeightDecay(ScheduleParam):
+    """Weight decay from a schedule, see :class:`ScheduleParam`; groups without weight decay stay without.
+
+    From 0.04 to 0.4 (I-JEPA): ``weight_decay=0.4`` of the optimiser and
+    ``schedule=dict(type='mmmim.cosine', start=0.1, final=1.0, first=1)``.
+    """
+
+    param_name = 'weight_decay'

@@ -82,13 +82,16 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
     )
 
 
-def converter_parser(description: str | None, src: str, encoder: str = 'of the encoder') -> argparse.ArgumentParser:
+def converter_parser(
+    description: str | None, src: str, encoder: str = 'of the encoder', decoder_heads: int | None = 16
+) -> argparse.ArgumentParser:
     """The command line that tools for weights of Vision Transformers share.
 
     Args:
         description: Of the tool.
         src: What the file to convert is.
         encoder: What ``--num-heads`` is of.
+        decoder_heads: Default of ``--decoder-num-heads``; None for no such option.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('src', help=src)
@@ -96,9 +99,12 @@ def converter_parser(description: str | None, src: str, encoder: str = 'of the e
     parser.add_argument(
         '--num-heads',
         type=int,
-        help=f'{encoder}, which weights do not tell; default: 64 channels each (width 1280, ViT-H: 80)',
+        help=f'{encoder}, which weights do not tell; default: 64 channels each (ViT-H: 80, ViT-g: 88)',
     )
-    parser.add_argument('--decoder-num-heads', type=int, default=16, help='of the decoder; default: 16')
+    if decoder_heads is not None:
+        parser.add_argument(
+            '--decoder-num-heads', type=int, default=decoder_heads, help=f'of the decoder; default: {decoder_heads}'
+        )
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
