@@ -16,6 +16,7 @@ CAPS = {
     'num_registers': 4,
     'num_prototypes': 32,
     'num_visible': 20,
+    'min_keep': 8,
     'chunk_positions': 16,
 }
 PATCHES_PER_SIDE = 8

@@ -243,6 +243,39 @@ def test_recipe_of_latent_mim():
         assert cfg.train_dataloader.dataset.dataset.pipeline[1].scale == 14 * cell, name
 
 
+def test_recipe_of_ijepa():
+    names = ('vitb16', 'vitl16', 'vith14', 'vith16_448')
+    recipes = {name: load(f'ijepa/{name}') for name in names}
+    epoch = 1_281_167 // 2048
+    released = dict(target_scale=(0.15, 0.2), target_aspect=(0.75, 1.5), context_scale=(0.85, 1.0), min_keep=10)
+    for name, cfg in recipes.items():
+        epochs, warmup, start = (300, 40, 2e-4) if 'vith' in name else (600, 15, 1e-4)
+        total = cfg.train_cfg.max_iters
+        assert (cfg.global_batch_size, total) == (2048, epochs * epoch)
+        rate, decay = (build_schedule(scheduler.schedule) for scheduler in cfg.param_scheduler)
+        optimizer = cfg.optim_wrapper.optimizer
+        rates = [optimizer.lr * rate(i, total) for i in (0, warmup * epoch - 1, total - 1)]
+        assert rates == pytest.approx([start + (1e-3 - start) / (warmup * epoch), 1e-3, 1e-6])
+        decays = [optimizer.weight_decay * decay(i, total) for i in (0, total // 2 - 1, total - 1)]
+        assert decays == pytest.approx([0.04, 0.22, 0.4])
+        assert build_schedule(cfg.default_hooks.target_ema.momentum)(0, total) == 0.996
+        crop, pack = cfg.train_dataloader.dataset.dataset.pipeline[1:]
+        assert (crop.crop_ratio_range, crop.interpolation) == ((0.3, 1.0), 'bilinear')
+        assert pack.type == 'mmpretrain.PackInputs'
+        collate = cfg.train_dataloader.collate_fn
+        assert collate.patch_size == cfg.model.backbone.patch_size
+        assert crop.scale == cfg.model.backbone.img_size
+        assert collate.masking == dict(type='mmmim.MultiBlockMasking', num_targets=4, num_contexts=1, **released)
+    trained = {}
+    for name, cfg in recipes.items():
+        with torch.device('meta'):
+            model = MODELS.build(cfg.model)
+        parts = model.backbone, model.branches.latent.neck
+        trained[name] = [sum(p.numel() for p in part.parameters() if p.requires_grad) for part in parts]
+    assert trained['vitb16'] == [85_646_592, 11_238_912]
+    assert trained['vith14'][1] == 22_279_424
+
+
 def test_recipe_of_pilamim():
     cfg = load('pilamim/vitb16')
     epoch = 1_281_167 // 2048

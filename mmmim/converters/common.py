@@ -49,8 +49,8 @@ def square_side(positions: Tensor, source: str) -> int:
     return side
 
 
-#: Of widths whose heads are not 64 wide: ViT-H.
-_NUM_HEADS = {1280: 16}
+#: Of widths whose heads are not 64 wide: ViT-H and ViT-g.
+_NUM_HEADS = {1280: 16, 1408: 16}
 
 
 def head_count(dim: int, given: int | None, option: str, source: str) -> int:
@@ -58,7 +58,7 @@ def head_count(dim: int, given: int | None, option: str, source: str) -> int:
 
     Args:
         dim: The width.
-        given: What the user says; None for heads of 64 channels (ViT-H: 80).
+        given: What the user says; None for heads of 64 channels (ViT-H: 80, ViT-g: 88).
         option: How the user says it, for error messages.
         source: Name of the converted file, for error messages.
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from . import capi, latent_mim, pilamim
+from . import capi, ijepa, latent_mim, pilamim
 from .report import Fixture, Row, compare, format_rows
 
 #: Modules by method name.
-METHODS: dict[str, Any] = {'capi': capi, 'latent_mim': latent_mim, 'pilamim': pilamim}
+METHODS: dict[str, Any] = {'capi': capi, 'ijepa': ijepa, 'latent_mim': latent_mim, 'pilamim': pilamim}
 
 
 def check(method: Any, fixture: Fixture) -> tuple[list[Row], dict[str, np.ndarray]]:

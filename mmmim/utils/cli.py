@@ -110,7 +110,7 @@ def add_feature_options(parser: argparse.ArgumentParser) -> None:
 
 
 def converter_parser(
-    description: str | None, src: str, encoder: str = 'of the encoder', decoder_heads: int = 16
+    description: str | None, src: str, encoder: str = 'of the encoder', decoder_heads: int | None = 16
 ) -> argparse.ArgumentParser:
     """The command line that tools for weights of Vision Transformers share.
 
@@ -118,7 +118,7 @@ def converter_parser(
         description: Of the tool.
         src: What the file to convert is.
         encoder: What ``--num-heads`` is of.
-        decoder_heads: Default of ``--decoder-num-heads``.
+        decoder_heads: Default of ``--decoder-num-heads``; None for no such option.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('src', help=src)
@@ -126,11 +126,12 @@ def converter_parser(
     parser.add_argument(
         '--num-heads',
         type=int,
-        help=f'{encoder}, which weights do not tell; default: 64 channels each (width 1280, ViT-H: 80)',
+        help=f'{encoder}, which weights do not tell; default: 64 channels each (ViT-H: 80, ViT-g: 88)',
     )
-    parser.add_argument(
-        '--decoder-num-heads', type=int, default=decoder_heads, help=f'of the decoder; default: {decoder_heads}'
-    )
+    if decoder_heads is not None:
+        parser.add_argument(
+            '--decoder-num-heads', type=int, default=decoder_heads, help=f'of the decoder; default: {decoder_heads}'
+        )
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',

@@ -78,7 +78,8 @@ class LatentTarget(BaseModule):
         """Random orders of the patches, ``[G, N]``, for targets that are not aligned."""
         return torch.rand(num_masks, num_patches, device=device).argsort(dim=1)
 
-    def _normalized(self, latents: Tensor) -> Tensor:
+    def normalized(self, latents: Tensor) -> Tensor:
+        """Latents ``[..., D]`` as ``normalize`` says, in fp32 where it says something."""
         if self.normalize == 'layer':
             return F.layer_norm(latents.float(), latents.shape[-1:])
         if self.normalize == 'standard':
@@ -113,14 +114,14 @@ class LatentTarget(BaseModule):
         index = mask.flat_predict()
         if self.sees == 'predicted':
             patches = self._encode(images, mask.of_predicted, teacher, backbone).visible
-            return Target(patches=self._normalized(patches))
+            return Target(patches=self.normalized(patches))
         if not self.aligned:
             index = self.draw_order(mask.num_masks, mask.grid[0] * mask.grid[1], images.device).gather(1, index)
         # Without offsets an image is encoded once however many masks it has.
         context = self._encode(images, None if mask.offsets is None else mask.of_all, teacher, backbone)
         rows = mask.image_index if mask.offsets is None else None
-        patches = self._normalized(gather_patches(context.visible, index, rows))
+        patches = self.normalized(gather_patches(context.visible, index, rows))
         if not getattr(backbone, 'num_cls_tokens', 0):
             return Target(patches=patches)
         cls = context.extra[:, 0] if rows is None else context.extra[rows, 0]
-        return Target(patches=patches, cls=self._normalized(cls))
+        return Target(patches=patches, cls=self.normalized(cls))
