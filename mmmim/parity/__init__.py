@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from . import capi, latent_mim
+from . import capi, latent_mim, semantic_mim
 from .report import Fixture, Row, compare, format_rows
 
 #: Modules by method name.
-METHODS: dict[str, Any] = {'capi': capi, 'latent_mim': latent_mim}
+METHODS: dict[str, Any] = {'capi': capi, 'latent_mim': latent_mim, 'semantic_mim': semantic_mim}
 
 
 def check(method: Any, fixture: Fixture) -> tuple[list[Row], dict[str, np.ndarray]]:

@@ -82,13 +82,16 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
     )
 
 
-def converter_parser(description: str | None, src: str, encoder: str = 'of the encoder') -> argparse.ArgumentParser:
+def converter_parser(
+    description: str | None, src: str, encoder: str = 'of the encoder', decoder: bool = True
+) -> argparse.ArgumentParser:
     """The command line that tools for weights of Vision Transformers share.
 
     Args:
         description: Of the tool.
         src: What the file to convert is.
         encoder: What ``--num-heads`` is of.
+        decoder: Whether there is a decoder with heads of its own.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('src', help=src)
@@ -98,7 +101,8 @@ def converter_parser(description: str | None, src: str, encoder: str = 'of the e
         type=int,
         help=f'{encoder}, which weights do not tell; default: 64 channels each (width 1280, ViT-H: 80)',
     )
-    parser.add_argument('--decoder-num-heads', type=int, default=16, help='of the decoder; default: 16')
+    if decoder:
+        parser.add_argument('--decoder-num-heads', type=int, default=16, help='of the decoder; default: 16')
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',

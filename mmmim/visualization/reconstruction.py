@@ -50,7 +50,9 @@ def reconstruct(
     images = preprocessor.normalize(images.to(preprocessor.mean.device))
     mask = mask.to(images.device)
     generator, index = branch.target_generator, mask.flat_predict()
-    predicted = branch.neck(backbone(images, mask), mask).patches.float()
+    layers = getattr(branch.neck, 'layers', ())
+    context = backbone(images, mask, **({'layers': layers} if layers else {}))
+    predicted = branch.neck(context, mask).patches.float()
     patches = generator.patches(images)[mask.image_index]
     if generator.normalize:
         mean, std = patch_statistics(gather_patches(patches, index))
