@@ -5,7 +5,14 @@ from .digit_scenes import DigitScenes
 from .huggingface_stream import HuggingFaceStream
 from .image_folder import ImageFolder
 from .image_stream import ImageStream
-from .masking import BlockMasking, InverseBlockMasking, MaskingStrategy, MultiBlockMasking, UniformMasking
+from .masking import (
+    BEiTMasking,
+    BlockMasking,
+    InverseBlockMasking,
+    MaskingStrategy,
+    MultiBlockMasking,
+    UniformMasking,
+)
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
 from .synthetic import SyntheticImages
@@ -13,6 +20,7 @@ from .transforms import LoadImage, RandomResizedCrop
 from .webdataset_stream import WebDatasetStream
 
 __all__ = [
+    'BEiTMasking',
     'BlockMasking',
     'DigitScenes',
     'HuggingFaceStream',

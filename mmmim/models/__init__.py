@@ -5,20 +5,39 @@ from .backbones import PretrainedBackbone, ViT
 from .data_preprocessors import MIMDataPreprocessor
 from .heads import (
     CombinedHead,
+    CrossEntropyHead,
     PatchDiscriminationHead,
     PrototypeHead,
     RegressionHead,
     SimilarityConstraint,
 )
-from .necks import CrossAttentionDecoder, CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
-from .target_generators import LatentTarget, OnlineClustering, PixelTarget, TeacherAssignments
+from .necks import (
+    CrossAttentionDecoder,
+    CrossAttentionPredictor,
+    PickPredicted,
+    ProxyReconstruction,
+    SelfAttentionPredictor,
+)
+from .target_generators import (
+    HOGTarget,
+    LatentTarget,
+    OnlineClustering,
+    PixelTarget,
+    TeacherAssignments,
+    TokenizerTarget,
+)
+from .tokenizers import DalleTokenizer, KMeansTokenizer, VQKDTokenizer
 
 __all__ = [
     'Branch',
     'CombinedHead',
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
+    'CrossEntropyHead',
+    'DalleTokenizer',
     'EMACopy',
+    'HOGTarget',
+    'KMeansTokenizer',
     'LatentTarget',
     'MIMDataPreprocessor',
     'MaskedImageModeling',
@@ -28,9 +47,12 @@ __all__ = [
     'PixelTarget',
     'PretrainedBackbone',
     'PrototypeHead',
+    'ProxyReconstruction',
     'RegressionHead',
     'SelfAttentionPredictor',
     'SimilarityConstraint',
     'TeacherAssignments',
+    'TokenizerTarget',
+    'VQKDTokenizer',
     'ViT',
 ]

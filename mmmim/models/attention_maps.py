@@ -1,39 +1,21 @@
 """What the tokens of an encoder attend to.
 
-Maps are made beside the attention that runs, of the queries and keys that it runs on; encoders stay as they are.
+Maps are made beside the attention that runs, of the tokens that it runs on; encoders stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mmmim.structures import Context
 
 from .backbones.vit import layer_index
 from .features import eval_mode
 from .layers import Attention
-
-
-class _Spy(TorchFunctionMode):
-    """Hands queries and keys of the attention of ``layer``, if there is one, to a visitor as a map."""
-
-    def __init__(self, visit: Callable[[int, Tensor], None]) -> None:
-        super().__init__()
-        self.visit = visit
-        self.layer: int | None = None
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.scaled_dot_product_attention and self.layer is not None:
-            query, key = (value.float() for value in args[:2])
-            self.visit(self.layer, (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1))
-        return func(*args, **kwargs or {})
 
 
 def self_attentions(backbone: nn.Module) -> list[Attention]:
@@ -63,17 +45,14 @@ def visit_attention(
     """
     modules = self_attentions(backbone)
     wanted = range(len(modules)) if layers is None else {layer_index(layer, len(modules)) for layer in layers}
-    spy = _Spy(visit)
 
-    def enter(layer: int | None) -> Callable[..., None]:
-        return lambda *_: setattr(spy, 'layer', layer)
+    def look(layer: int) -> Callable[[nn.Module, tuple], None]:
+        return lambda module, args: visit(layer, modules[layer].weights(*args).float())
 
     with ExitStack() as stack:
         stack.enter_context(eval_mode(backbone))
         for layer in wanted:
-            stack.callback(modules[layer].register_forward_pre_hook(enter(layer)).remove)
-            stack.callback(modules[layer].register_forward_hook(enter(None)).remove)
-        stack.enter_context(spy)
+            stack.callback(modules[layer].register_forward_pre_hook(look(layer)).remove)
         return backbone(images)
 
 

@@ -8,11 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from . import capi, ijepa, latent_mim, pilamim
+from . import capi, ijepa, latent_mim, pilamim, semantic_mim
 from .report import Fixture, Row, compare, format_rows
 
 #: Modules by method name.
-METHODS: dict[str, Any] = {'capi': capi, 'ijepa': ijepa, 'latent_mim': latent_mim, 'pilamim': pilamim}
+METHODS: dict[str, Any] = {
+    'capi': capi,
+    'ijepa': ijepa,
+    'latent_mim': latent_mim,
+    'pilamim': pilamim,
+    'semantic_mim': semantic_mim,
+}
 
 
 def check(method: Any, fixture: Fixture) -> tuple[list[Row], dict[str, np.ndarray]]:

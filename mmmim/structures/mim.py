@@ -54,7 +54,7 @@ class Target:
     """What a target generator returns.
 
     Attributes:
-        patches: Targets of the predicted patches, ``[G, T*M, K or D]``.
+        patches: Targets of the predicted patches, ``[G, T*M, K or D]``, or tokens ``[G, T*M]``, int64.
         cls: Target of the global token, ``[G, D]``, or None.
         losses: The generator's own losses (CAPI's clustering loss), by name.
     """

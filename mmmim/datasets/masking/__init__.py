@@ -1,6 +1,14 @@
 """Masking strategies, called once per batch by the collate function."""
 
+from .blockwise import BEiTMasking
 from .multi_block import MultiBlockMasking
 from .strategies import BlockMasking, InverseBlockMasking, MaskingStrategy, UniformMasking
 
-__all__ = ['BlockMasking', 'InverseBlockMasking', 'MaskingStrategy', 'MultiBlockMasking', 'UniformMasking']
+__all__ = [
+    'BEiTMasking',
+    'BlockMasking',
+    'InverseBlockMasking',
+    'MaskingStrategy',
+    'MultiBlockMasking',
+    'UniformMasking',
+]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch import Tensor, nn
@@ -175,8 +176,9 @@ class HealthHook(Hook):
     After the first and the last iteration and every ``interval`` iterations, on the images of the iteration, logs
     ``health/{student,teacher}_{rankme,cosine}_{pooled,patches}`` of whole images in eval mode,
     ``health/<branch>_positional_share`` of the targets, ``health/<branch>_{target_entropy,prototypes_in_use}`` where
-    targets are distributions (a target generator says so by an attribute ``distribution = True``), and
-    ``health/grad_norm``, the mean since the last report. docs/en/health.md says what they mean.
+    targets are distributions (a target generator says so by an attribute ``distribution = True``), the second also
+    where they are tokens (then it has an attribute ``num_tokens``), and ``health/grad_norm``, the mean since the last
+    report. docs/en/health.md says what they mean.
 
     A threshold that is crossed is a warning, once until it is no longer crossed. The first report is of nearly random
     weights: it is what later ones are compared with, and travels in the checkpoint.
@@ -232,8 +234,8 @@ class HealthHook(Hook):
             if not takes_part(runner):
                 return {}
             for name in list(targets):
-                distribution = getattr(model.branches[name].target_generator, 'distribution', False)
-                measures |= _measure_targets(name, targets.pop(name).patches, mask, distribution)
+                generator = model.branches[name].target_generator
+                measures |= _measure_targets(name, targets.pop(name).patches, mask, generator)
             # Patches that do not touch each other are those of the mask; others are those of the whole image.
             number = min(self.images, len(images))
             whole = None if mask.offsets is None else mask.images(0, number, len(images)).of_all
@@ -290,13 +292,17 @@ def _measure_features(
     return rank | {f'{name}_cosine_{key}': mean_pairwise_cosine(value) for key, value in features.items()}
 
 
-def _measure_targets(name: str, patches: Tensor, mask: PatchMask, distribution: bool) -> dict[str, Tensor]:
-    """Measures of the targets ``[G, T*M, K]`` of a branch."""
+def _measure_targets(name: str, patches: Tensor, mask: PatchMask, generator: nn.Module) -> dict[str, Tensor]:
+    """Measures of the targets of a branch, ``[G, T*M, K]``, or ``[G, T*M]`` where they are tokens."""
     rows, position = patches.flatten(0, 1), mask.flat_predict().flatten()
-    number = MAX_TARGET_VALUES // rows.shape[1]
+    tokens = getattr(generator, 'num_tokens', None)
+    number = MAX_TARGET_VALUES // (tokens or rows.shape[1])
     some, where = _evenly(rows, number), _evenly(position, number)
+    if tokens is not None:
+        rows = some = F.one_hot(some, tokens)
     measures = {f'{name}_positional_share': positional_share(some, where, math.prod(mask.grid))}
-    if distribution:
+    if getattr(generator, 'distribution', False):
         measures[f'{name}_target_entropy'] = target_entropy(some)
+    if tokens is not None or getattr(generator, 'distribution', False):
         measures[f'{name}_prototypes_in_use'] = prototypes_in_use(rows)
     return measures

@@ -51,19 +51,25 @@ class Branch(nn.Module):
         return getattr(self.target_generator, 'differentiable', False)
 
 
-def _check_sizes(backbone: nn.Module, branch: Branch, name: str) -> None:
+def _size(part: nn.Module, key: str) -> Any:
+    value = getattr(part, key, None)
+    return value.flatten().tolist() if isinstance(value, Tensor) else value
+
+
+def _check_sizes(model: 'MaskedImageModeling', branch: Branch, name: str) -> None:
     """Refuse parts whose sizes contradict each other, where they tell them by an attribute.
 
     Raises:
         InputError: Naming both config keys.
     """
     parts = {
-        'model.backbone': backbone,
+        'model.backbone': model.backbone,
+        'model.data_preprocessor': model.data_preprocessor,
         f'{name}.neck': branch.neck,
         f'{name}.head': branch.head,
         f'{name}.target_generator': branch.target_generator,
     }
-    backbone_name, neck_name, head_name, target_name = parts
+    backbone_name, preprocessor_name, neck_name, head_name, target_name = parts
     for one, key, other, other_key in [
         (neck_name, 'context_dim', backbone_name, 'embed_dim'),
         (head_name, 'in_dim', neck_name, 'out_dim'),
@@ -73,8 +79,11 @@ def _check_sizes(backbone: nn.Module, branch: Branch, name: str) -> None:
         (target_name, 'out_dim', neck_name, 'out_dim'),
         (neck_name, 'grid', backbone_name, 'grid'),
         (neck_name, 'num_extra_positions', backbone_name, 'num_extra_tokens'),
+        (neck_name, 'depth', backbone_name, 'depth'),  # of necks with a block for each of the encoder's
+        (target_name, 'mean', preprocessor_name, 'mean'),
+        (target_name, 'std', preprocessor_name, 'std'),
     ]:
-        size, expected = getattr(parts[one], key, None), getattr(parts[other], other_key, None)
+        size, expected = _size(parts[one], key), _size(parts[other], other_key)
         if None not in (size, expected) and size != expected:
             raise InputError(f'{one}.{key} is {size} and {other}.{other_key} is {expected}: they must be equal.')
 
@@ -120,7 +129,7 @@ class MaskedImageModeling(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.branches = nn.ModuleDict({name: Branch(**cfg) for name, cfg in branches.items()})
         for name, branch in self.branches.items():
-            _check_sizes(self.backbone, branch, f'model.branches.{name}')
+            _check_sizes(self, branch, f'model.branches.{name}')
         self.micro_batch_size = micro_batch_size
         check_mode(activation_checkpointing)
         set_checkpointing(self, activation_checkpointing)

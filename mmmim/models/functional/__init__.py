@@ -1,6 +1,8 @@
 """Pure functions on tensors."""
 
 from .cross_entropy import soft_cross_entropy
+from .hog import hog
+from .nearest import nearest
 from .online_clustering import Balancing, assign_tokens, online_clustering
 from .patch_discrimination import mean_similarity, patch_discrimination
 from .sinkhorn import sinkhorn_knopp_
@@ -8,7 +10,9 @@ from .sinkhorn import sinkhorn_knopp_
 __all__ = [
     'Balancing',
     'assign_tokens',
+    'hog',
     'mean_similarity',
+    'nearest',
     'online_clustering',
     'patch_discrimination',
     'sinkhorn_knopp_',

@@ -70,12 +70,29 @@ class Attention(nn.Module):
             ``[G, L, D]``.
         """
         source = x if context is None else context
-        q, k, v = (
-            layer(value).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for layer, value in ((self.q_proj, x), (self.k_proj, source), (self.v_proj, source))
-        )
-        if rotation is not None:
-            q = rotate(q, rotation)
-            k = rotate(k, rotation if context_rotation is None else context_rotation)
-        out = F.scaled_dot_product_attention(q, k, v)
+        q, k = self._compared(x, source, rotation, context_rotation)
+        out = F.scaled_dot_product_attention(q, k, self._heads(self.v_proj(source)))
         return self.proj(out.transpose(1, 2).flatten(2))
+
+    def weights(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        context: Tensor | None = None,
+        context_rotation: Rotation | None = None,
+    ) -> Tensor:
+        """How much each query attends to each key, ``[G, heads, L, L or C]``; arguments of :meth:`forward`."""
+        q, k = self._compared(x, x if context is None else context, rotation, context_rotation)
+        return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
+
+    def _heads(self, values: Tensor) -> Tensor:
+        return values.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def _compared(
+        self, x: Tensor, source: Tensor, rotation: Rotation | None, context_rotation: Rotation | None
+    ) -> tuple[Tensor, Tensor]:
+        """Queries ``[G, heads, L, head_dim]`` and keys ``[G, heads, L or C, head_dim]``."""
+        q, k = self._heads(self.q_proj(x)), self._heads(self.k_proj(source))
+        if rotation is None:
+            return q, k
+        return rotate(q, rotation), rotate(k, rotation if context_rotation is None else context_rotation)

@@ -2,5 +2,12 @@
 
 from .cross_attention_decoder import CrossAttentionDecoder
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
+from .proxy_reconstruction import ProxyReconstruction
 
-__all__ = ['CrossAttentionDecoder', 'CrossAttentionPredictor', 'PickPredicted', 'SelfAttentionPredictor']
+__all__ = [
+    'CrossAttentionDecoder',
+    'CrossAttentionPredictor',
+    'PickPredicted',
+    'ProxyReconstruction',
+    'SelfAttentionPredictor',
+]

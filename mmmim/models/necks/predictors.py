@@ -223,14 +223,17 @@ class PickPredicted(BaseModule):
     Args:
         context_dim: Width D of the encoder.
         out_dim: Width of a last linear layer; None: D, without one.
+        init: Of that layer, see :func:`mmmim.models.layers.init_weights`.
         init_cfg: mmengine's.
     """
 
-    def __init__(self, context_dim: int = 768, out_dim: int | None = None, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, context_dim: int = 768, out_dim: int | None = None, init: str = 'mae', init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg)
         self.context_dim, self.out_dim = context_dim, out_dim or context_dim
         self.proj = nn.Identity() if out_dim is None else nn.Linear(context_dim, out_dim)
-        init_weights(self, 'mae')
+        init_weights(self, init)
 
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Pick the patches of ``mask.predict``: ``patches [G, T*M, out_dim or D]``."""

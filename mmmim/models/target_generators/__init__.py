@@ -1,8 +1,10 @@
 """Target generators: what the masked patches are compared with."""
 
+from .hog import HOGTarget
 from .latents import LatentTarget
 from .online_clustering import OnlineClustering
 from .pixels import PixelTarget
 from .teacher_assignments import TeacherAssignments
+from .tokens import TokenizerTarget
 
-__all__ = ['LatentTarget', 'OnlineClustering', 'PixelTarget', 'TeacherAssignments']
+__all__ = ['HOGTarget', 'LatentTarget', 'OnlineClustering', 'PixelTarget', 'TeacherAssignments', 'TokenizerTarget']

@@ -1,0 +1,239 @@
+"""SemanticMIM's weights (arXiv 2406.10673): the layout of its plug-in for mmpretrain's BEiT and MaskFeat."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmmim.utils import InputError
+
+from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
+
+#: Prefixes of mmmim's parts, in a model whose only branch is ``semantic``.
+BRANCH = 'branches.semantic'
+NECK = f'{BRANCH}.neck'
+
+#: Weights outside of blocks.
+_SINGLE = {
+    'backbone.cls_token': ('backbone.extra_tokens',),
+    'backbone.pos_embed': ('backbone.positions.extra', 'backbone.positions.weight'),
+    'backbone.mask_token': (f'{NECK}.mask_token',),
+    **{
+        f'{theirs}.{kind}': (f'{ours}.{kind}',)
+        for kind in ('weight', 'bias')
+        for theirs, ours in (
+            ('backbone.patch_embed.projection', 'backbone.patch_embed'),
+            ('backbone.ln1', f'{NECK}.norm'),
+            ('head.cls_head', f'{NECK}.proj'),
+            ('neck.fc', f'{NECK}.proj'),
+        )
+    },
+}
+_ROOTS = {'layers': 'backbone', 'extra_layers': NECK}
+_KV = ('attn.k_proj', 'attn.v_proj')
+#: Weights of a block.
+_BLOCK = {
+    'gamma_1': ('scale1.weight',),
+    'gamma_2': ('scale2.weight',),
+    'attn.q_bias': ('attn.q_proj.bias',),
+    'attn.v_bias': ('attn.v_proj.bias',),
+    **{
+        f'{theirs}.{kind}': tuple(f'{part}.{kind}' for part in ours)
+        for kind in ('weight', 'bias')
+        for theirs, ours in {
+            'ln1': ('norm1',),
+            'ln2': ('norm2',),
+            'attn.q_proj': ('attn.q_proj',),
+            'attn.kv_proj': _KV,
+            'attn.q': ('attn.q_proj',),
+            'attn.kv': _KV,
+            'attn.proj': ('attn.proj',),
+            'ffn.layers.0.0': ('mlp.fc1',),
+            'ffn.layers.1': ('mlp.fc2',),
+        }.items()
+    },
+}
+#: How queries' weights are called in the two flavours.
+_FLAVOURS = {'beit': '.attn.q_proj.weight', 'maskfeat': '.attn.q.weight'}
+
+
+def mmmim_names(key: str) -> tuple[str, ...] | None:
+    """Mmmim's names of a key of the layout: several for a fused one, whose rows they share; None for others."""
+    if key in _SINGLE:
+        return _SINGLE[key]
+    match = re.fullmatch(r'backbone\.(layers|extra_layers)\.(\d+)\.(.+)', key)
+    if match is None or match[3] not in _BLOCK:
+        return None
+    return tuple(f'{_ROOTS[match[1]]}.blocks.{match[2]}.{name}' for name in _BLOCK[match[3]])
+
+
+def flavour(weights: Mapping[str, Tensor], source: str = 'The weights') -> str:
+    """Which method the proxies were added to: 'beit' or 'maskfeat'.
+
+    Raises:
+        InputError: Neither, or a mixture.
+    """
+    found = [name for name, end in _FLAVOURS.items() if any(key.endswith(end) for key in weights)]
+    if len(found) != 1:
+        raise InputError(
+            f'{source} has {"both" if found else "neither"} *.attn.q_proj.weight (BEiT) {"and" if found else "nor"} '
+            '*.attn.q.weight (MaskFeat): not a SemanticMIM.'
+        )
+    return found[0]
+
+
+def _is_stacked(key: str) -> bool:
+    """Whether the layout has an axis of size 1 in front."""
+    return key in ('backbone.pos_embed', 'backbone.mask_token')
+
+
+def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') -> dict[str, Tensor]:
+    """Rename and reshape weights.
+
+    Args:
+        weights: ``backbone.*``, and ``head.*`` (BEiT) or ``neck.*`` (MaskFeat).
+        source: Their name, for error messages.
+
+    Returns:
+        Under mmmim's names.
+
+    Raises:
+        InputError: Keys or shapes that the layout does not have.
+    """
+    if unknown := [key for key in weights if mmmim_names(key) is None]:
+        raise InputError(
+            f'{source}: {len(unknown)} keys are not in the layout of SemanticMIM (backbone.*, head.cls_head, neck.fc), '
+            f'e.g. {", ".join(unknown[:5])}.'
+        )
+    for key in ('backbone.cls_token', 'backbone.pos_embed', 'backbone.mask_token'):
+        if key in weights and (weights[key].ndim != 3 or len(weights[key]) != 1):
+            raise InputError(f'{key} has the shape {list(weights[key].shape)}, not [1, tokens, D].')
+    proxies = weights['backbone.cls_token'].shape[1] if 'backbone.cls_token' in weights else 0
+    converted: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        names = mmmim_names(key) or ()
+        value = value[0] if _is_stacked(key) else value
+        sections = [proxies] if key == 'backbone.pos_embed' else len(names)
+        pieces = value.tensor_split(sections)
+        if twice := converted.keys() & names:
+            raise InputError(f'{source} has {twice.pop()} twice, once as {key}.')
+        converted |= {name: piece.clone() for name, piece in zip(names, pieces, strict=True)}
+    return converted
+
+
+def collect(key: str, values: Mapping[str, Tensor]) -> Tensor | None:
+    """The tensor of the layout that mmmim's tensors make up; None where there is one that ``values`` lacks."""
+    names = mmmim_names(key)
+    if names is None or any(name not in values for name in names):
+        return None
+    joined = torch.cat([values[name] for name in names])
+    return joined.unsqueeze(0) if _is_stacked(key) else joined
+
+
+def target_config(method: str, patch_size: int, num_tokens: int) -> dict[str, Any]:
+    """Config of the targets of a flavour, and of their head.
+
+    Args:
+        method: From :func:`flavour`.
+        patch_size: Side of a patch in pixels.
+        num_tokens: Of the BEiT flavour.
+    """
+    if method == 'maskfeat':
+        return {
+            'target_generator': {'type': 'mmmim.HOGTarget', 'patch_size': patch_size},
+            'head': {'type': 'mmmim.RegressionHead'},
+        }
+    tokenizer = {'type': 'mmmim.DalleTokenizer', 'num_tokens': num_tokens}
+    return {
+        'target_generator': {'type': 'mmmim.TokenizerTarget', 'tokenizer': tokenizer, 'patch_size': patch_size},
+        'head': {'type': 'mmmim.CrossEntropyHead'},
+    }
+
+
+def model_config(
+    converted: Mapping[str, Tensor], method: str, source: str = 'The weights', num_heads: int | None = None
+) -> dict[str, Any]:
+    """The config of the model that converted weights belong to, read off their shapes.
+
+    Args:
+        converted: From :func:`convert_weights`.
+        method: From :func:`flavour`.
+        source: Their name, for error messages.
+        num_heads: Which shapes do not tell; None for heads of 64 channels.
+
+    Returns:
+        ``dict(type='mmmim.MaskedImageModeling', ...)``.
+
+    Raises:
+        InputError: Weights that every SemanticMIM has are missing, heads do not divide the width, or the patches form
+            no square.
+    """
+    needed = [name for key in ('patch_embed.projection.weight', 'pos_embed') for name in _SINGLE[f'backbone.{key}']]
+    needed += ['backbone.extra_tokens', f'{NECK}.mask_token', f'{NECK}.proj.weight']
+    if missing := [key for key in needed if key not in converted]:
+        raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of a SemanticMIM.")
+    patch, side = converted['backbone.patch_embed.weight'], square_side(converted[needed[2]], source)
+    dim, patch_size = patch.shape[0], patch.shape[-1]
+    outputs, beit = len(converted[f'{NECK}.proj.weight']), method == 'beit'
+    block = {
+        'num_heads': head_count(dim, num_heads, '--num-heads', source),
+        'mlp_ratio': mlp_ratio(converted, 'backbone', dim),
+        'qkv_bias': 'qv' if beit else True,
+        'layer_scale': 0.1 if beit else None,
+        'drop_path_rate': (0.0, 0.1) if beit else 0.0,
+        'init': 'trunc_normal_rescaled' if beit else 'trunc_normal',
+    }
+    return {
+        'type': 'mmmim.MaskedImageModeling',
+        'backbone': {
+            'type': 'mmmim.ViT',
+            'img_size': side * patch_size,
+            'patch_size': patch_size,
+            'in_channels': patch.shape[1],
+            'embed_dim': dim,
+            'depth': count_blocks(converted, 'backbone'),
+            'num_cls_tokens': converted['backbone.extra_tokens'].shape[1],
+            'positions': 'learnable',
+            'extra_positions': True,
+            'final_norm': False,
+            **block,
+        },
+        'branches': {
+            'semantic': {
+                'neck': {
+                    'type': 'mmmim.ProxyReconstruction',
+                    'context_dim': dim,
+                    'depth': count_blocks(converted, NECK),
+                    'out_dim': outputs,
+                    **block,
+                },
+                **target_config(method, patch_size, outputs),
+            }
+        },
+    }
+
+
+def convert_checkpoint(checkpoint: Mapping[str, Any], source: str, num_heads: int | None = None) -> dict[str, Any]:
+    """Convert a training checkpoint of the plug-in: encoder, and the blocks beside it.
+
+    Args:
+        checkpoint: What the file holds: weights under ``state_dict``, or weights only, maybe prefixed ``module.``.
+            Those of the target generator, which are no part of the model, are left out.
+        source: Its name, for error messages.
+        num_heads: As in :func:`model_config`.
+
+    Returns:
+        A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`.
+
+    Raises:
+        InputError: Keys that are unknown, missing or of a wrong shape.
+    """
+    table = checkpoint.get('state_dict', checkpoint)
+    weights = {key.removeprefix('module.'): value for key, value in flat_tensors(table, source).items()}
+    weights = {key: value for key, value in weights.items() if not key.startswith('target_generator.')}
+    converted = convert_weights(weights, source)
+    config = model_config(converted, flavour(weights, source), source, num_heads)
+    parts = {'backbone': config['backbone'], NECK: config['branches']['semantic']['neck']}
+    return checked_checkpoint(converted, config, parts, 'student', source)

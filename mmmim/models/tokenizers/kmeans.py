@@ -1,0 +1,104 @@
+"""A tokenizer made of nothing but the training images: k-means of patches."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.utils import InputError
+from mmmim.utils.checkpoint import load_checkpoint_file
+
+from ..functional import nearest
+from ..layers import patchify
+from ..target_generators.pixels import patch_statistics
+
+
+def standardised_patches(pixels: Tensor, patch_size: int) -> Tensor:
+    """Patches without their mean and standard deviation over pixels and colours.
+
+    Args:
+        pixels: RGB ``[B, 3, H, W]`` in [0, 1].
+        patch_size: Side of a patch in pixels.
+
+    Returns:
+        ``[B, N, 3 * patch_size**2]``.
+    """
+    patches = patchify(pixels, patch_size)
+    mean, std = patch_statistics(patches)
+    return (patches - mean) / std
+
+
+def fit_codebook(patches: Tensor, num_tokens: int, seed: int) -> Tensor:
+    """Centres of clusters, by k-means on small batches (scikit-learn).
+
+    Args:
+        patches: ``[n, D]`` of :func:`standardised_patches`.
+        num_tokens: K.
+        seed: Of the start and of the batches.
+
+    Returns:
+        ``[K, D]``.
+
+    Raises:
+        InputError: There are fewer patches than tokens.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    if len(patches) < num_tokens:
+        raise InputError(f'{len(patches)} patches are too few for {num_tokens} tokens: use more images.')
+    batch = max(1024, 4 * num_tokens)
+    means = MiniBatchKMeans(num_tokens, random_state=seed, batch_size=batch, n_init=1).fit(patches.numpy())
+    return torch.from_numpy(means.cluster_centers_).float()
+
+
+@MODELS.register_module()
+class KMeansTokenizer(nn.Module):
+    """The nearest of K patterns, found by k-means in the patches of a training set.
+
+    A stand-in for learned tokenizers that needs no download: it knows brightness patterns of single patches, not what
+    they show. ``tools/misc/fit_patch_codebook.py`` fits one.
+
+    Args:
+        codebook: File that the tool has written.
+        num_tokens: K, that of the file.
+        patch_size: Side of a patch in pixels, that of the file.
+        untrained: Random patterns, which mean nothing: for tests.
+
+    Raises:
+        InputError: There is no file, or it is another codebook.
+    """
+
+    centres: Tensor
+
+    def __init__(
+        self, codebook: str | None = None, num_tokens: int = 512, patch_size: int = 16, untrained: bool = False
+    ) -> None:
+        super().__init__()
+        self.num_tokens, self.patch_size = num_tokens, patch_size
+        size = (num_tokens, 3 * patch_size**2)
+        self.register_buffer('centres', torch.randn(size) if untrained else _read(codebook, size))
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens ``[B, N]`` of ``pixels [B, 3, H, W]`` in [0, 1], for a grid of patches of the codebook's size."""
+        return nearest(standardised_patches(pixels, self.patch_size), self.centres)
+
+
+def _read(codebook: str | None, size: tuple[int, int]) -> Tensor:
+    tool = f'python tools/misc/fit_patch_codebook.py CONFIG FILE --codes {size[0]}'
+    if codebook is None:
+        raise InputError(f'KMeansTokenizer.codebook is not set: {tool} writes such a file.')
+    try:
+        file: dict[str, Any] = load_checkpoint_file(codebook)
+    except InputError as error:
+        raise InputError(f'KMeansTokenizer.codebook: {error} {tool} writes it.') from error
+    centres = file.get('centres')
+    if not isinstance(centres, Tensor) or centres.ndim != 2:
+        raise InputError(f'KMeansTokenizer: {codebook} is no codebook: {tool} writes one.')
+    if centres.shape != size:
+        raise InputError(
+            f'KMeansTokenizer: {codebook} has {centres.shape[0]} patterns of {centres.shape[1]} values, and num_tokens '
+            f'and patch_size ask for {size[0]} of {size[1]}: change them, or fit another codebook.'
+        )
+    return centres.float()

@@ -1,0 +1,410 @@
+"""A second, naive implementation of SemanticMIM's forward and backward pass, independent of mmmim's.
+
+It exists to make recordings of other sizes than those in ``tests/data``, for mmmim to replay: nothing here is imported
+from mmmim, and every detail is written the slow and literal way, on tables of weights in the layout of the recording
+(patches cut out one at a time, tokens joined and split by index, attention as a softmax, histograms one pixel column at
+a time). It computes in float64 by default, so that what a comparison shows is the rounding of the other side only.
+
+Everything a wrong implementation would get wrong is a function or a constant of its own: the tests replace one of them
+and expect the recording to be refused.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+EPS = 1e-6
+BINS, CELL, WINDOW = 9, 8, 16
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+FULL_GRADIENTS = ('cls_token', 'mask_token', 'pos_embed')
+TOY = {
+    'beit': dict(img=32, patch=8, dim=32, depth=2, heads=4, proxy=3, mask_ratio=0.6, batch=2, vocab=24),
+    'maskfeat': dict(img=224, patch=16, dim=32, depth=2, heads=4, proxy=8, mask_ratio=0.6, batch=2),
+}
+
+
+# ------------------------------------------------------------------------------------------------ patches and masks
+
+
+def cut(images, patch):
+    """Raster order, each flattened as the convolution kernel is: ``[B, L, 3 * patch * patch]``."""
+    side = images.shape[-1] // patch
+    rows = []
+    for i in range(side):
+        for j in range(side):
+            square = images[:, :, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
+            rows.append(square.flatten(1))
+    return torch.stack(rows, dim=1)
+
+
+def number_masked(c):
+    return math.ceil((c['img'] // c['patch']) ** 2 * c['mask_ratio'])
+
+
+def divide(permutation, number):
+    """Visible and masked patches of every image, each in raster order."""
+    masked = [sorted(row[:number].tolist()) for row in permutation]
+    visible = [sorted(row[number:].tolist()) for row in permutation]
+    return torch.tensor(visible), torch.tensor(masked)
+
+
+def take(x, index):
+    """``[B, L, D]`` at ``[B, M]``."""
+    return torch.stack([x[b][index[b]] for b in range(len(x))])
+
+
+# ------------------------------------------------------------------------------------------------------- network
+
+
+def layer_norm(w, name, x):
+    centred = x - x.mean(-1, keepdim=True)
+    scaled = centred / (centred.square().mean(-1, keepdim=True) + EPS).sqrt()
+    return scaled * w[f'{name}.weight'] + w[f'{name}.bias']
+
+
+def gelu(x):
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def projections(w, name, q, kv):
+    """Queries, keys and values of either flavour."""
+    if f'{name}.q_bias' in w:
+        zero = torch.zeros_like(w[f'{name}.v_bias'])
+        q_layer = w[f'{name}.q_proj.weight'], w[f'{name}.q_bias']
+        kv_layer = w[f'{name}.kv_proj.weight'], torch.cat([zero, w[f'{name}.v_bias']])
+    else:
+        q_layer = w[f'{name}.q.weight'], w[f'{name}.q.bias']
+        kv_layer = w[f'{name}.kv.weight'], w[f'{name}.kv.bias']
+    both = kv @ kv_layer[0].T + kv_layer[1]
+    dim = q.shape[-1]
+    return q @ q_layer[0].T + q_layer[1], both[..., :dim], both[..., dim:]
+
+
+def attention_weights(q, k, heads):
+    width = q.shape[-1] // heads
+    maps = []
+    for h in range(heads):
+        part = slice(h * width, (h + 1) * width)
+        maps.append((q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(width)).softmax(-1))
+    return torch.stack(maps, dim=1)
+
+
+def attend(w, name, q, kv, heads):
+    q, k, v = projections(w, name, q, kv)
+    maps, width = attention_weights(q, k, heads), q.shape[-1] // heads
+    out = torch.cat([maps[:, h] @ v[..., h * width : (h + 1) * width] for h in range(heads)], dim=-1)
+    return out @ w[f'{name}.proj.weight'].T + w[f'{name}.proj.bias']
+
+
+def mlp(w, name, x):
+    hidden = gelu(x @ w[f'{name}.layers.0.0.weight'].T + w[f'{name}.layers.0.0.bias'])
+    return hidden @ w[f'{name}.layers.1.weight'].T + w[f'{name}.layers.1.bias']
+
+
+def scaled(w, name, x):
+    return x * w[name] if name in w else x
+
+
+def norm_source(w, name, kv):
+    """Keys and values share the norm of queries."""
+    return layer_norm(w, f'{name}.ln1', kv)
+
+
+def block(w, name, q, kv, heads):
+    out = attend(w, f'{name}.attn', layer_norm(w, f'{name}.ln1', q), norm_source(w, name, kv), heads)
+    q = q + scaled(w, f'{name}.gamma_1', out)
+    return q + scaled(w, f'{name}.gamma_2', mlp(w, f'{name}.ffn', layer_norm(w, f'{name}.ln2', q)))
+
+
+def embed(w, patches):
+    kernel = w['backbone.patch_embed.projection.weight'].flatten(1)
+    return patches @ kernel.T + w['backbone.patch_embed.projection.bias']
+
+
+def proxies(w, batch):
+    """Learned vectors with rows of the table of their own."""
+    token = w['backbone.cls_token']
+    return (token + w['backbone.pos_embed'][:, : token.shape[1]]).expand(batch, -1, -1)
+
+
+def cell_positions(w):
+    return w['backbone.pos_embed'][0, w['backbone.cls_token'].shape[1] :]
+
+
+def queries(w, masked):
+    table = cell_positions(w)
+    return torch.stack([w['backbone.mask_token'][0, 0] + table[row] for row in masked])
+
+
+def source_of(before, after, masks, number):
+    """What mask tokens attend to, given image and proxy tokens before and after the block of the encoder."""
+    return torch.cat([after[:, :number], masks], dim=1)
+
+
+def encode(w, c, patches):
+    """All tokens of whole images before the blocks."""
+    tokens = embed(w, patches) + cell_positions(w)
+    return torch.cat([proxies(w, len(patches)), tokens], dim=1)
+
+
+def run(w, c, tokens):
+    """The encoder's blocks: states after each."""
+    states = []
+    for i in range(c['depth']):
+        tokens = block(w, f'backbone.layers.{i}', tokens, tokens, c['heads'])
+        states.append(tokens)
+    return states
+
+
+# --------------------------------------------------------------------------------------------------------- targets
+
+
+def gradients_of_image(images):
+    """Across and down, in float32 by the same convolution as the recorded run.
+
+    Where one of them is zero, the direction is on the border of two bins, and rounding decides: so rounding is part of
+    what is recorded.
+    """
+    kernel = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
+    padded = F.pad(images.float(), (1, 1, 1, 1), mode='reflect')
+    return tuple(
+        F.conv2d(padded, k.view(1, 1, 3, 3).repeat(3, 1, 1, 1).contiguous(), groups=3) for k in (kernel, kernel.T)
+    )
+
+
+def direction(gx, gy):
+    return torch.floor(torch.atan2(gx, gy) / math.pi * BINS).long() % BINS
+
+
+def gaussian(side):
+    """Repeated over the image."""
+    x = torch.arange(side, dtype=torch.float64) % WINDOW - (WINDOW - 1) / 2
+    bell = torch.exp(-0.5 * (x / (WINDOW // 2)) ** 2)
+    return bell[:, None] * bell[None, :] / bell[:WINDOW].sum() ** 2
+
+
+def unit(histogram):
+    """Over the bins of one colour."""
+    return histogram / histogram.norm(dim=2, keepdim=True).clamp(min=1e-12)
+
+
+def hog(images, patch):
+    """``[B, L, 3 * bins * cells]``, in the order (colour, bin, row, column)."""
+    gx, gy = gradients_of_image(images)
+    bins = direction(gx, gy)
+    length = (gx.double() ** 2 + gy.double() ** 2).sqrt() * gaussian(images.shape[-1])
+    batch, side = len(images), images.shape[-1] // CELL
+    cells = torch.zeros(batch, 3, BINS, side, side, dtype=torch.float64)
+    for i in range(side):
+        for j in range(side):
+            square = (..., slice(i * CELL, (i + 1) * CELL), slice(j * CELL, (j + 1) * CELL))
+            for k in range(BINS):
+                cells[:, :, k, i, j] = (length[square] * (bins[square] == k)).sum((-1, -2))
+    cells = unit(cells)
+    n, per = side * CELL // patch, patch // CELL
+    rows = [cells[..., i * per : (i + 1) * per, j * per : (j + 1) * per].flatten(1) for i in range(n) for j in range(n)]
+    return torch.stack(rows, dim=1)
+
+
+def cross_entropy(logits, tokens):
+    log_prob = logits - logits.logsumexp(-1, keepdim=True)
+    return -torch.stack([log_prob[b, m, tokens[b, m]] for b, m in np.ndindex(*tokens.shape)]).mean()
+
+
+def squared_error(pred, target):
+    return ((pred - target) ** 2).mean(-1).mean()
+
+
+# ------------------------------------------------------------------------------------------------------ quantities
+
+
+def normalised(arrays):
+    if 'images' in arrays:
+        return torch.tensor(arrays['images'])
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (MEAN, STD))
+    return (torch.tensor(arrays['images_uint8']).float() - mean) / std
+
+
+def forward(w, c, arrays, kind):
+    images = normalised(arrays)
+    dtype = w['backbone.cls_token'].dtype
+    patches = cut(images.to(dtype), c['patch'])
+    visible, masked = divide(torch.tensor(arrays['draw/permutation']), number_masked(c))
+    n, side = c['proxy'], c['img'] // c['patch']
+    everything = encode(w, c, patches)
+    tokens = torch.cat([everything[:, :n], take(everything[:, n:], visible)], dim=1)
+    masks = queries(w, masked)
+    grid = torch.zeros(len(images), side * side, dtype=torch.int32)
+    for b, row in enumerate(masked):
+        grid[b, row] = 1
+    out = {'mask': grid.view(-1, side, side), 'tokens_in': tokens, 'mask_in': masks}
+    for i in range(c['depth']):
+        before, tokens = tokens, block(w, f'backbone.layers.{i}', tokens, tokens, c['heads'])
+        source = source_of(before, tokens, masks, n)
+        masks = block(w, f'backbone.extra_layers.{i}', masks, source, c['heads'])
+        out |= {f'self_out/{i}': tokens, f'cross_kv/{i}': source, f'cross_out/{i}': masks}
+    features = out['feat_mask'] = layer_norm(w, 'backbone.ln1', masks)
+    if kind == 'beit':
+        out['logits'] = features @ w['head.cls_head.weight'].T + w['head.cls_head.bias']
+        tokens = torch.tensor(arrays['target_logits']).argmax(1).flatten(1)
+        out['loss'] = cross_entropy(out['logits'], take(tokens, masked))
+    else:
+        out['hog'] = hog(images, c['patch'])
+        out['pred'] = features @ w['neck.fc.weight'].T + w['neck.fc.bias']
+        out['loss'] = squared_error(out['pred'], take(out['hog'], masked).to(dtype))
+    return out
+
+
+def vanilla(w, c, arrays):
+    """Mask tokens in the same sequence, and nothing but the encoder's blocks."""
+    images = normalised(arrays).to(w['backbone.cls_token'].dtype)
+    visible, masked = divide(torch.tensor(arrays['draw/permutation']), number_masked(c))
+    everything = encode(w, c, cut(images, c['patch']))
+    seen = take(everything[:, c['proxy'] :], visible)
+    tokens = torch.cat([everything[:, : c['proxy']], seen, queries(w, masked)], dim=1)
+    last = run(w, c, tokens)[-1]
+    return layer_norm(w, 'backbone.ln1', last[:, c['proxy'] + seen.shape[1] :])
+
+
+def evaluate(w, c, arrays):
+    images = normalised(arrays).to(w['backbone.cls_token'].dtype)
+    tokens = encode(w, c, cut(images, c['patch']))
+    states = run(w, c, tokens)
+    name = f'backbone.layers.{c["depth"] - 1}'
+    normed = layer_norm(w, f'{name}.ln1', [tokens, *states][-2])
+    q, k, _ = projections(w, f'{name}.attn', normed, normed)
+    return {f'eval/layer{i}': state for i, state in enumerate(states)} | {
+        'eval/final_normed': layer_norm(w, 'backbone.ln1', states[-1]),
+        'eval/attn_last': attention_weights(q, k, c['heads']),
+    }
+
+
+def replay(arrays, settings, dtype=torch.float64):
+    """Every recorded quantity but the initialisation."""
+    c, kind = settings['config'], settings['kind']
+    w = {n.removeprefix('sd/'): torch.tensor(v).to(dtype) for n, v in arrays.items() if n.startswith('sd/')}
+    leaves = {name: value.requires_grad_() for name, value in w.items()}
+    out = forward(leaves, c, arrays, kind)
+    names = list(leaves)
+    found = dict(zip(names, torch.autograd.grad(out['loss'], leaves.values(), allow_unused=True), strict=True))
+    norms = [found[f'backbone.{name}'] for name in settings['param_names']]
+    out['grad_norm'] = np.array([-1.0 if g is None else float(g.double().norm()) for g in norms])
+    out |= {f'grad/{name}': found[f'backbone.{name}'] for name in FULL_GRADIENTS}
+    with torch.no_grad():
+        out['baseline/feat_mask'] = vanilla(w, c, arrays)
+        out |= evaluate(w, c, arrays)
+    return {name: value if isinstance(value, np.ndarray) else value.detach().numpy() for name, value in out.items()}
+
+
+# ------------------------------------------------------------------------------------------------------- recordings
+
+
+def rescale(kind, index):
+    """What the last weights of both branches of a block, from 0, are divided by."""
+    return math.sqrt(2 * (index + 1)) if kind == 'beit' else 1.0
+
+
+def new_weights(c, kind, generator):
+    """As initialised."""
+    dim, patch = c['dim'], c['patch']
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64) * 0.02
+
+    def linear(rows, columns):
+        return {'weight': random(rows, columns), 'bias': torch.zeros(rows, dtype=torch.float64)}
+
+    def norm():
+        one = torch.ones(dim, dtype=torch.float64)
+        return {'weight': one, 'bias': torch.zeros_like(one)}
+
+    w = {
+        'backbone.cls_token': random(1, c['proxy'], dim),
+        'backbone.pos_embed': random(1, c['proxy'] + (c['img'] // patch) ** 2, dim),
+        'backbone.mask_token': random(1, 1, dim),
+    }
+
+    def add(name, table):
+        w.update({f'{name}.{key}': value for key, value in table.items()})
+
+    add('backbone.patch_embed.projection', {'weight': random(dim, 3, patch, patch), 'bias': random(dim)})
+    for root in ('layers', 'extra_layers'):
+        for i in range(c['depth']):
+            name = f'backbone.{root}.{i}'
+            if kind == 'beit':
+                ones = torch.full((dim,), 0.1, dtype=torch.float64)
+                w |= {f'{name}.gamma_1': ones, f'{name}.gamma_2': ones}
+                w |= {f'{name}.attn.q_bias': 0 * ones, f'{name}.attn.v_bias': 0 * ones}
+                w |= {f'{name}.attn.q_proj.weight': random(dim, dim)}
+                w |= {f'{name}.attn.kv_proj.weight': random(2 * dim, dim)}
+            else:
+                add(f'{name}.attn.q', linear(dim, dim))
+                add(f'{name}.attn.kv', linear(2 * dim, dim))
+            add(f'{name}.ln1', norm())
+            add(f'{name}.ln2', norm())
+            add(f'{name}.attn.proj', linear(dim, dim))
+            add(f'{name}.ffn.layers.0.0', linear(4 * dim, dim))
+            add(f'{name}.ffn.layers.1', linear(dim, 4 * dim))
+            for last in ('attn.proj', 'ffn.layers.1'):
+                w[f'{name}.{last}.weight'] = w[f'{name}.{last}.weight'] / rescale(kind, i)
+    add('backbone.ln1', norm())
+    if kind == 'beit':
+        add('head.cls_head', linear(c['vocab'], dim))
+    else:
+        add('neck.fc', linear(3 * BINS * (patch // CELL) ** 2, dim))
+    return w
+
+
+def deviations(c, w, root, weight):
+    return np.array([float(w[f'backbone.{root}.{i}.{weight}.weight'].std()) for i in range(c['depth'])])
+
+
+def record(path, kind, *, seed=1, noise_std=0.1, dtype=torch.float64, **changes):
+    """Write ``path`` (.npz) and the .json beside it, in the layout of the recordings in ``tests/data``.
+
+    Args:
+        path: Of the .npz.
+        kind: 'beit' or 'maskfeat'.
+        seed: Of weights, images and draws.
+        noise_std: Of what is added to weights, so that none starts at a constant.
+        dtype: What to compute in; the recording is float32.
+        changes: To :data:`TOY`.
+
+    Returns:
+        ``path``.
+    """
+    path, c = Path(path), {**TOY[kind], **changes}
+    generator = torch.Generator().manual_seed(seed)
+    w = new_weights(c, kind, generator)
+    if kind == 'beit':
+        roots = ('layers', 'extra_layers')
+        arrays = {f'init/{root}_proj_std': deviations(c, w, root, 'attn.proj') for root in roots}
+    else:
+        arrays = {'init/fc1_std': deviations(c, w, 'layers', 'ffn.layers.0.0')}
+    for name, value in w.items():
+        value = value + noise_std * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        arrays[f'sd/{name}'] = value.numpy().astype(np.float32)
+    shape = (c['batch'], 3, c['img'], c['img'])
+    if kind == 'beit':
+        arrays['images'] = torch.randn(shape, generator=generator).numpy()
+    else:
+        arrays['images_uint8'] = torch.randint(256, shape, generator=generator, dtype=torch.uint8).numpy()
+    side = c['img'] // c['patch']
+    draws = [torch.randperm(side * side, generator=generator) for _ in range(c['batch'])]
+    arrays['draw/permutation'] = torch.stack(draws).numpy().astype(np.int32)
+    if kind == 'beit':
+        logits = torch.randn(c['batch'], c['vocab'], side, side, generator=generator)
+        arrays['target_logits'] = logits.numpy()
+    names = [n.removeprefix('backbone.') for n in w if n.startswith('backbone.')]
+    settings = {'source': 'tests/reference_semantic_mim.py', 'kind': kind, 'seed': seed, 'config': c}
+    settings['param_names'] = names
+    for name, value in replay(arrays, settings, dtype).items():
+        whole = name in ('grad_norm', 'mask')
+        arrays[name] = value if whole else np.asarray(value).astype(np.float32)
+    np.savez(path, **arrays)
+    path.with_suffix('.json').write_text(json.dumps(settings, indent=1))
+    return path
