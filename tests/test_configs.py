@@ -321,16 +321,6 @@ def test_variants_of_pilamim():
     assert without.model.backbone == base['model']['backbone']
 
 
-def test_step_of_the_comparison_of_pilamim(images, tmp_path):
-    cfg = Config.fromfile(ROOT / 'projects/pilamim_comparison/configs/no_cls.py')
-    runner = Runner.from_cfg(shrink(cfg, images, tmp_path))
-    before = runner.model.backbone.patch_embed.weight.clone()
-    runner.train()
-    assert not torch.equal(runner.model.backbone.patch_embed.weight, before)
-    log = {key for key in runner.message_hub.log_scalars if key.startswith('train/loss_')}
-    assert log == {'train/loss_pixels', 'train/loss_latent'}
-
-
 SPECIFICATION = Config.fromfile(ROOT / 'projects/pilamim_comparison/spec.py')
 
 
