@@ -1,8 +1,11 @@
 """One function that makes any pre-training config of the repository small enough for a test."""
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine import Config
 from PIL import Image
 
@@ -15,6 +18,7 @@ CAPS = {
     'num_heads': 2,
     'num_registers': 4,
     'num_prototypes': 32,
+    'num_tokens': 32,
     'num_visible': 20,
     'min_keep': 8,
     'chunk_positions': 16,
@@ -44,17 +48,42 @@ def write_images(folder: Any, number: int = 8, size: int = 40) -> None:
         Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f'{i}.png')
 
 
+def without_files(model: Any) -> Any:
+    """A copy of a model's config whose tokenizers have random weights instead of those of a file."""
+    model = copy.deepcopy(model)
+    for branch in model.branches.values():
+        if 'tokenizer' in branch.target_generator:
+            branch.target_generator.tokenizer.untrained = True
+    return model
+
+
+def _shrink_tokenizer(branch: Any, folder: Path) -> None:
+    """A tokenizer of few tokens, with a codebook that is written or with random weights."""
+    tokenizer = branch.target_generator.tokenizer
+    if tokenizer.type == 'mmmim.KMeansTokenizer':
+        tokenizer.codebook = str(folder / 'codebook.pth')
+        size = (tokenizer.num_tokens, 3 * tokenizer.patch_size**2)
+        centres = torch.randn(size, generator=torch.Generator().manual_seed(0))
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({'centres': centres, 'patch_size': tokenizer.patch_size}, tokenizer.codebook)
+    else:
+        tokenizer.update(untrained=True, hidden_dim=8)
+    branch.neck.out_dim = tokenizer.num_tokens
+
+
 def shrink(cfg: Config, images: Any, work_dir: Any, pictures: bool = False) -> Config:
     """A config of the same parts that takes one step on a CPU in a second.
 
     Widths, depths and the batch are capped; images of ``images`` (a folder) replace the data set's, at 8 x 8 patches
-    of the config's own patch size.
+    of the config's own patch size, and tokenizers need no file of the user's.
     """
     cfg = cfg.copy()
     _cap(cfg.model)
     for branch in cfg.model.branches.values():
         if branch.target_generator.type == 'mmmim.LatentTarget' and branch.neck.get('out_dim'):
             branch.neck.out_dim = branch.target_generator.in_dim
+        if 'tokenizer' in branch.target_generator:
+            _shrink_tokenizer(branch, Path(work_dir))
     loader = cfg.train_dataloader
     _cap(loader.collate_fn)
     loader.update(batch_size=4, num_workers=0)

@@ -155,7 +155,8 @@ def test_measured_numbers_are_the_recorded_ones(path):
         if 'subset' not in row:
             assert not any('±' in cell for cell in row.values())
             continue
-        recorded = [record[row['subset']][row['model']] for record in records if row['subset'] in record]
+        arms = [record.get(row['subset'], {}) for record in records]
+        recorded = [by_name[row['model']] for by_name in arms if row['model'] in by_name]
         for name in scores.keys() & row.keys():
             assert row[name] in [percent(arm[scores[name]]) for arm in recorded], (row, name)
         page[config_of(row), row['subset'], row['model']] = row

@@ -71,6 +71,24 @@ class Job:
         return time.perf_counter() - start
 
 
+def prepare(files: Mapping[str, Sequence[str]]) -> None:
+    """Write what the arms of a specification need (its ``prepare``), where it is missing.
+
+    Args:
+        files: By a path from the repository's root, the words of the command that writes it, a tool first.
+
+    Raises:
+        InputError: A command failed or wrote something else.
+    """
+    for file, command in files.items():
+        if (ROOT / file).exists():
+            continue
+        print(f'{file} is written by {" ".join(command)}', flush=True)
+        done = subprocess.run([*_tool(command[0]), *command[1:]], cwd=ROOT, check=False)
+        if done.returncode or not (ROOT / file).exists():
+            raise InputError(f'{" ".join(command)} did not write {file}, which arms of the specification need.')
+
+
 def _tool(name: str) -> list[str]:
     # A short path in the repository, since commands stand in logs.
     return [sys.executable, name if repository() else str(resources() / name)]

@@ -9,7 +9,7 @@ import torch
 from mmengine import Config
 
 from mmmim.evaluation import comparison, digit_scenes
-from mmmim.evaluation.comparison import Job, collect, make_jobs, mean_and_deviation, run_jobs, tables
+from mmmim.evaluation.comparison import Job, collect, make_jobs, mean_and_deviation, prepare, run_jobs, tables
 from mmmim.evaluation.logistic_regression import Standardizer, fit_logistic_regression, predict
 from mmmim.evaluation.probes import LabelledImages
 from mmmim.evaluation.rankme import rankme
@@ -103,6 +103,23 @@ def test_a_failed_job_names_its_log(tmp_path):
     with pytest.raises(InputError, match=r'(?s)single, a, seed 0 failed; its log .*log\.txt ends in.*the reason'):
         run_jobs([job], parallel=1)
     assert not job.scores.exists()
+
+
+def test_what_is_missing_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, 'ROOT', tmp_path)
+    monkeypatch.setattr(comparison, 'repository', lambda: tmp_path)
+    (tmp_path / 'tools').mkdir()
+    script = 'import sys; file = open(sys.argv[1], "a"); file.write(sys.argv[2]); file.close()'
+    (tmp_path / 'tools/write.py').write_text(script)
+    command = ['tools/write.py', 'a.txt']
+    for word in ('one', 'two'):
+        prepare({'a.txt': [*command, word]})
+    assert (tmp_path / 'a.txt').read_text() == 'one'
+    with pytest.raises(InputError, match=r'tools/write\.py a\.txt three did not write b\.txt'):
+        prepare({'b.txt': [*command, 'three']})
+    (tmp_path / 'tools/write.py').write_text('open("c.txt", "w"); raise SystemExit(1)')
+    with pytest.raises(InputError, match=r'did not write c\.txt'):
+        prepare({'c.txt': command})
 
 
 def test_table_and_figure(tmp_path):

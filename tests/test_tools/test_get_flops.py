@@ -11,6 +11,7 @@ from mmmim.registry import MODELS
 from mmmim.utils import InputError, flops
 from mmmim.utils.flops import ModuleCounter, count_config
 from tests.paths import ROOT, load_tool
+from tests.shrink import without_files
 from tests.toys import capi_config
 
 #: Multiply-accumulates of a block of ViT-B on 196 patches and CLS.
@@ -187,3 +188,24 @@ def test_errors(run, tmp_path):
     cfg.model = cfg.model.backbone
     with pytest.raises(InputError, match=r'model.type must be mmmim.MaskedImageModeling, not mmmim.ViT'):
         count_config(cfg)
+
+
+@pytest.mark.parametrize('method', ['beit', 'maskfeat'])
+def test_costs_of_semantic_mim(method):
+    """8 proxies, 78 visible and 118 masked patches, against CLS and 196 patches (SemanticMIM, appendix C)."""
+
+    def macs(name):
+        cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+        cfg.model = without_files(cfg.model)
+        costs = count_config(cfg)
+        # Of a block and the one beside it, per image.
+        return [
+            sum(row.macs for row in rows if row.name.endswith('.blocks.*')) / 12 / costs.images
+            for rows in (costs.training, costs.inference)
+        ]
+
+    training, inference = macs(f'semantic_mim/{method}_vitb16')
+    assert macs(f'{method}/vitb16') == [VIT_B_BLOCK] * 2
+    assert training == 1_487_523_840
+    assert training / VIT_B_BLOCK == pytest.approx(1.0231, abs=5e-5)
+    assert inference / VIT_B_BLOCK == block_macs(204, 768) / block_macs(197, 768) == pytest.approx(1.0370, abs=5e-5)

@@ -34,7 +34,7 @@ def main() -> None:
 
     import torch
 
-    from mmmim.evaluation.comparison import collect, make_jobs, run_jobs, tables, write_configs
+    from mmmim.evaluation.comparison import collect, make_jobs, prepare, run_jobs, tables, write_configs
     from mmmim.utils import InputError
     from mmmim.utils.checkpoint import write_text_atomically
     from mmmim.utils.cli import load_config
@@ -50,6 +50,7 @@ def main() -> None:
     names = {name for job in jobs for name in (job.subset, job.arm)}
     if unknown := {*args.only} - names:
         raise InputError(f'--only {", ".join(sorted(unknown))}: there are {", ".join(sorted(names))}.')
+    prepare(spec.get('prepare', {}))
     run_jobs([job for job in jobs if not args.only or {job.subset, job.arm} & {*args.only}], args.jobs)
 
     results = collect(jobs)

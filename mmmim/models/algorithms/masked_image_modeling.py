@@ -53,7 +53,9 @@ class Branch(nn.Module):
 
 def _size(part: nn.Module, key: str) -> Any:
     value = getattr(part, key, None)
-    return value.flatten().tolist() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):  # which has no values on the meta device
+        return None if value.is_meta else value.flatten().tolist()
+    return value
 
 
 def _check_sizes(model: 'MaskedImageModeling', branch: Branch, name: str) -> None:

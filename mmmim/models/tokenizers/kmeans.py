@@ -77,7 +77,9 @@ class KMeansTokenizer(nn.Module):
         super().__init__()
         self.num_tokens, self.patch_size = num_tokens, patch_size
         size = (num_tokens, 3 * patch_size**2)
-        self.register_buffer('centres', torch.randn(size) if untrained else _read(codebook, size))
+        # On the meta device there are sizes only, and the file is not read.
+        sizes_only = torch.get_default_device().type == 'meta'
+        self.register_buffer('centres', torch.randn(size) if untrained or sizes_only else _read(codebook, size))
 
     @torch.no_grad()
     def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -1,0 +1,48 @@
+# BEiT on DigitScenes: real photographs and scanned digits, made on first use, no download. For a CPU and a few minutes.
+# The recipe of vitb16.py at 32 px with a tiny ViT, batch 128, fp32, learning rate 4e-3, no flips and no jitter; 38 of
+# the 64 patches are visible. The tokenizer is no network but k-means of patches; this writes its file in half a
+# minute:
+#
+# python tools/misc/fit_patch_codebook.py configs/beit/digits.py data/digit_scenes_codebook.pth
+_base_ = [
+    '../_base_/models/beit_vitb16.py',
+    '../_base_/datasets/digit_scenes.py',
+    '../_base_/schedules/beit.py',
+]
+
+global_batch_size = 128
+
+model = dict(
+    backbone=dict(img_size=32, patch_size=4, embed_dim=96, depth=4, num_heads=3),
+    branches=dict(
+        tokens=dict(
+            target_generator=dict(
+                tokenizer=dict(
+                    _delete_=True,
+                    type='mmmim.KMeansTokenizer',
+                    codebook='data/digit_scenes_codebook.pth',
+                    num_tokens=512,
+                    patch_size=4,
+                ),
+                patch_size=4,
+            ),
+            neck=dict(context_dim=96, out_dim=512),
+        )
+    ),
+)
+
+mask_collate = dict(type='mmmim.MaskCollate', patch_size=4, masking=dict(type='mmmim.UniformMasking', num_visible=38))
+train_dataloader = dict(collate_fn=mask_collate)
+val_dataloader = dict(collate_fn=mask_collate)
+test_dataloader = dict(collate_fn=mask_collate)
+
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=4e-3))
+param_scheduler = dict(schedule=dict(warmup_ratio=0.1))
+train_cfg = dict(max_iters=800, val_interval=400)
+default_hooks = dict(
+    logger=dict(interval=25),
+    checkpoint=dict(interval=400, max_keep_ckpts=1),
+    health=dict(interval=100),
+    probe=dict(interval=400, linear=('all', 'pooled', 'cls')),
+)
+log_processor = dict(window_size=25)

@@ -1,0 +1,23 @@
+# What tools/misc/compare.py trains and scores: table 1 of SemanticMIM (arXiv 2406.10673) on DigitScenes.
+title = 'With and without proxies'
+seeds = [0, 1, 2]
+scores = dict(poolings=['all', 'cls', 'pooled'])
+figure_scores = ['linear_all', 'linear_cls', 'linear_pooled', 'linear_miou']
+
+# What the arms of BEiT need.
+_codebook = 'data/digit_scenes_codebook.pth'
+prepare = {_codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/digits.py', _codebook]}
+
+_iterations = {'train_cfg.max_iters': 300}
+subsets = {
+    'single': {
+        'random init': dict(config='configs/maskfeat/digits.py', train=False, options=_iterations),
+        'random init, proxies': dict(
+            config='configs/semantic_mim/maskfeat_digits.py', train=False, options=_iterations
+        ),
+        'BEiT': dict(config='configs/beit/digits.py', options=_iterations),
+        'BEiT with proxies': dict(config='configs/semantic_mim/beit_digits.py', options=_iterations),
+        'MaskFeat': dict(config='configs/maskfeat/digits.py', options=_iterations),
+        'MaskFeat with proxies': dict(config='configs/semantic_mim/maskfeat_digits.py', options=_iterations),
+    },
+}
