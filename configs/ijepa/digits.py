@@ -29,7 +29,7 @@ test_dataloader = dict(collate_fn=mask_collate)
 _base_.train_dataloader.dataset.dataset.pipeline[1].update(crop_ratio_range=(0.3, 1.0), interpolation='bilinear')
 
 optim_wrapper = dict(dtype=None)
-_base_.param_scheduler[0].schedule.warmup_ratio = 0.1
+param_scheduler = dict(lr=dict(schedule=dict(warmup_ratio=0.1)))
 train_cfg = dict(max_iters=800, val_interval=400)
 default_hooks = dict(
     logger=dict(interval=25),

@@ -17,4 +17,4 @@ model = dict(
 )
 train_dataloader = dict(collate_fn=dict(patch_size=14))
 train_cfg = dict(max_iters=187_500)
-_base_.param_scheduler[0].schedule.update(start=0.2, warmup_ratio=40 / 300)
+param_scheduler = dict(lr=dict(schedule=dict(start=0.2, warmup_ratio=40 / 300)))

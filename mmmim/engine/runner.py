@@ -172,6 +172,12 @@ class Runner(CheckpointRunner):
         self.strategy.optim_wrapper = self.strategy.build_optim_wrapper(optim_wrapper, self.model)
         return self.strategy.optim_wrapper
 
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build parameter schedulers: one, a list, or a dict of them by name, which configs can change one by one."""
+        if isinstance(scheduler, dict) and 'type' not in scheduler:
+            scheduler = list(scheduler.values())
+        return super().build_param_scheduler(scheduler)
+
     def _init_model_weights(self) -> None:
         if self.strategy is None:
             super()._init_model_weights()

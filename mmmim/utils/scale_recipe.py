@@ -34,7 +34,7 @@ from .errors import InputError
 EMA_WINDOW = 0.05
 #: Arguments of schedules that are values of it; all others are shares of the run.
 _VALUES = ('start', 'base', 'final', 'value')
-_SCHEDULE, _MOMENTUM = 'param_scheduler.schedule', 'default_hooks.target_ema.momentum'
+_MOMENTUM = 'default_hooks.target_ema.momentum'
 _WIDTH = 120
 
 
@@ -176,19 +176,12 @@ def _scale_warmup(
     find_schedule: Callable[[str], Callable[..., float] | None],
     iters: int,
 ) -> None:
-    scheduler = _get(cfg, 'param_scheduler')
-    kind = _get(cfg, 'param_scheduler.type') if isinstance(scheduler, Mapping) else scheduler
-    if kind not in ('mmmim.ScheduleLR', 'ScheduleLR'):
-        raise InputError(
-            f'The config has param_scheduler={kind!r}, which cannot be scaled: write it as one '
-            "dict(type='mmmim.ScheduleLR', by_epoch=False, schedule=...)."
-        )
+    scheduler = _scheduler_key(cfg)
     for end in ('begin', 'end'):
-        if _get(cfg, f'param_scheduler.{end}'):
-            raise InputError(
-                f'param_scheduler.{end} ties the schedule to iterations: remove it, to span the whole run.'
-            )
-    options = {_SCHEDULE: _options(cfg, _SCHEDULE, find_schedule)}
+        if _get(cfg, f'{scheduler}.{end}'):
+            raise InputError(f'{scheduler}.{end} ties the schedule to iterations: remove it, to span the whole run.')
+    schedule = f'{scheduler}.schedule'
+    options = {schedule: _options(cfg, schedule, find_schedule)}
     if _get(cfg, _MOMENTUM) is not None:
         options[_MOMENTUM] = _options(cfg, _MOMENTUM, find_schedule)
     beta2 = _beta2(cfg)
@@ -208,8 +201,24 @@ def _scale_warmup(
             reason = f'A warm-up of at least {asked}'
             reason += '; the momentum warms up as long (our reading).' if key == _MOMENTUM else '.'
             recipe.change(name, old, _share(least, iters), reason)
-    if not options[_SCHEDULE].get('warmup_ratio'):
+    if not options[schedule].get('warmup_ratio'):
         recipe.notes.append(f'The learning rate has no warm-up, and none is added. Advised for Adam: {asked}.')
+
+
+def _scheduler_key(cfg: Mapping[str, Any]) -> str:
+    """Where the scheduler of the learning rate is: alone, or by name among others."""
+    scheduler = _get(cfg, 'param_scheduler')
+    named = {'param_scheduler': scheduler}
+    if isinstance(scheduler, Mapping) and 'type' not in scheduler:
+        named = {f'param_scheduler.{name}': one for name, one in scheduler.items()}
+    for key in named:
+        if _get(cfg, f'{key}.type') in ('mmmim.ScheduleLR', 'ScheduleLR'):
+            return key
+    kind = _get(cfg, 'param_scheduler.type') or scheduler
+    raise InputError(
+        f'The config has param_scheduler={kind!r}, which cannot be scaled: write it as one '
+        "dict(type='mmmim.ScheduleLR', by_epoch=False, schedule=...), or as a dict of such by name."
+    )
 
 
 def _scale_momentum(

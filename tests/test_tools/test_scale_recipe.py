@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -236,6 +237,16 @@ def test_other_schedulers(scheduler):
         scale({**toy(), 'param_scheduler': scheduler}, iters=300)
 
 
+def test_the_learning_rate_among_named_schedulers():
+    cfg = toy(param_scheduler__schedule__warmup_ratio=1e-6)
+    decay = {'type': 'mmmim.ScheduleWeightDecay', 'by_epoch': False, 'schedule': {'type': 'mmmim.constant', 'value': 1}}
+    named = {**cfg, 'param_scheduler': {'weight_decay': decay, 'lr': cfg['param_scheduler']}}
+    one, other = (scale(config, iters=9000).changes for config in (cfg, named))
+    renamed = [replace(change, key=change.key.replace('param_scheduler.lr.', 'param_scheduler.')) for change in other]
+    assert renamed == one
+    assert WARMUPS[0] in [change.key for change in one]
+
+
 @pytest.mark.parametrize(
     ('iters', 'batch', 'message'),
     [
@@ -253,7 +264,7 @@ def test_sizes_that_make_no_run(iters, batch, message):
 @pytest.mark.parametrize('name', [n for n in mmmim.list_models() if 'global_batch_size' in load(n)])
 def test_the_text_is_the_config_with_the_changes(name, tmp_path):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
-    recipe = scale(cfg.to_dict(), 200, cfg.global_batch_size // 2)
+    recipe = scale(cfg.to_dict(), 5000, cfg.global_batch_size // 2)  # Adam's warm-up is up to 2000
     text = render(recipe, str(ROOT / f'configs/{name}.py'), 'A title.')
     assert max(len(line) for line in text.splitlines() if '_base_' not in line) <= 120
     (tmp_path / 'scaled.py').write_text(text)

@@ -11,19 +11,18 @@ optim_wrapper = dict(
     # No decay of biases and of what has one axis.
     paramwise_cfg=dict(rules=dict(no_decay=dict(match=r'bias$|norm\w*\.weight$', decay_mult=0.0))),
 )
-# A list is replaced as a whole: configs change entries by `_base_.param_scheduler[0].schedule...`.
-param_scheduler = [
-    dict(
+param_scheduler = dict(
+    lr=dict(
         type='mmmim.ScheduleLR',
         by_epoch=False,
         schedule=dict(type='mmmim.warmup_cosine', start=0.1, base=1.0, final=1e-3, warmup_ratio=0.025, first=1),
     ),
-    dict(
+    weight_decay=dict(
         type='mmmim.ScheduleWeightDecay',
         by_epoch=False,
         schedule=dict(type='mmmim.cosine', start=0.1, final=1.0, first=1),
     ),
-]
+)
 train_cfg = dict(type='mmengine.IterBasedTrainLoop', max_iters=375_000)
 
 default_hooks = dict(
