@@ -1,4 +1,7 @@
-"""Recordings of SemanticMIM, the given ones and others by an independent implementation, replayed by mmmim."""
+"""Recordings of SemanticMIM, the given ones and others by an independent implementation, replayed by mmmim.
+
+The file of MaskFeat is kept without the attention of the last block, half of its size; that of BEiT has it.
+"""
 
 import copy
 import json

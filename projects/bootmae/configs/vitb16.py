@@ -1,6 +1,6 @@
 # BootMAE ViT-B/16 on ImageNet-1k (arXiv 2207.07116): 800 epochs of 312 iterations, batch 4096, 224 px.
 #
-# Linear probing as measured by PiLaMIM (arXiv 2501.03005, table 1): ImageNet-1k 67.6 (not run here).
+# Linear probing as measured by PiLaMIM (Lee et al., 2025, table 1): ImageNet-1k 67.6 (not run here).
 #
 # Run: tools/dist_train.sh projects/bootmae/configs/vitb16.py 8
 # `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size`.
