@@ -138,7 +138,9 @@ class MaskedImageModeling(BaseModel):
         if teacher_init not in ('student', 'own'):
             raise InputError(f"model.teacher_init must be 'student' or 'own', got {teacher_init!r}.")
         self.teacher_init = teacher_init
-        source = self if teacher_init == 'student' or not teacher else MaskedImageModeling(backbone, branches)
+        source = self
+        if teacher and teacher_init == 'own':
+            source = MaskedImageModeling(backbone, branches, data_preprocessor=data_preprocessor)
         self.teacher = EMACopy(source, teacher, micro_batch_size) if teacher else None
         #: Blocks of the encoder whose states necks read.
         self.layers = sorted({i for branch in self.branches.values() for i in self._layers(branch)})
