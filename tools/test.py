@@ -5,34 +5,81 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import add_cfg_options, user_errors
+from mmmim.utils.cli import add_cfg_options, add_pretrained_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint of the model')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint of the model, written by tools/train.py; none for protocols that fit their own probe, which '
+        'take --pretrained',
+    )
     parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<name of the config>)')
     parser.add_argument('--out', metavar='FILE.json', help='also write the metrics to this file')
+    add_pretrained_options(parser)
     add_cfg_options(parser, 'test_dataloader.batch_size=64')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
+
+
+def fits(cfg: Any) -> bool:
+    """Whether the test loop of a config trains what it tests, on frozen features."""
+    from mmmim.registry import LOOPS
+
+    kind = (cfg.get('test_cfg') or {}).get('type')
+    return bool(getattr(LOOPS.get(kind) if isinstance(kind, str) else kind, 'fits', False))
+
+
+def check_checkpoint(args: argparse.Namespace, fitted: bool) -> None:
+    """Refuse to test what was never trained."""
+    from mmmim.utils import InputError
+
+    if fitted and args.checkpoint is not None:
+        raise InputError(
+            f'{args.config} fits its own probe to features: give the encoder as --pretrained {args.checkpoint}.'
+        )
+    if not fitted and args.checkpoint is None:
+        pretrained = f' --pretrained {args.pretrained}' if args.pretrained else ''
+        raise InputError(
+            f'{args.config} would be tested untrained, which measures nothing: train it (tools/train.py {args.config}'
+            f'{pretrained}) and give the checkpoint of that training, tools/test.py {args.config} CHECKPOINT.'
+        )
+    if args.checkpoint is not None and not os.path.isfile(args.checkpoint):
+        raise InputError(f'The checkpoint {args.checkpoint} does not exist.')
+
+
+def take_trained_model(cfg: Any, checkpoint: str) -> None:
+    """Make the model of a downstream task what it was trained as; the config's own says only how it is trained now."""
+    from mmmim.engine.training_config import describe_changes
+    from mmmim.utils.pretrained import apply_trained
+
+    model = apply_trained(cfg, checkpoint)
+    if changes := describe_changes({'model': cfg.model.to_dict()}, {'model': model}):
+        print(f'The model is that of {checkpoint}, which differs from the config: {"; ".join(changes)}')
+    cfg.model = model
 
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
     from mmmim.utils import InputError
     from mmmim.utils.cli import load_config, merge_cfg_options
+    from mmmim.utils.pretrained import apply_pretrained, set_encoder, wants_pretrained
 
     cfg = load_config(args.config)
+    if args.checkpoint is not None and args.pretrained is None and wants_pretrained(cfg) and not fits(cfg):
+        take_trained_model(cfg, args.checkpoint)
+    set_encoder(cfg, args.encoder)
     merge_cfg_options(cfg, args.cfg_options)
     for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
         if cfg.get(key) is None:
             raise InputError(f'{args.config} cannot be tested: it has no {key}.')
-    if not os.path.isfile(args.checkpoint):
-        raise InputError(f'The checkpoint {args.checkpoint} does not exist.')
+    check_checkpoint(args, fits(cfg))
+    apply_pretrained(cfg, args.pretrained, args.weights)
     if args.out is not None and not os.path.isdir(os.path.dirname(os.path.abspath(args.out))):
         raise InputError(f'--out: the folder of {args.out} does not exist.')
     cfg.launcher = args.launcher

@@ -5,7 +5,7 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import add_cfg_options, user_errors
+from mmmim.utils.cli import add_cfg_options, add_pretrained_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate with the batch size (needs auto_scale_lr.base_batch_size in the config)',
     )
+    add_pretrained_options(parser)
     add_cfg_options(parser, 'train_cfg.max_iters=100 train_dataloader.num_workers=4')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -60,12 +61,26 @@ def set_amp(cfg: Any, dtype: str = 'bfloat16') -> None:
         raise InputError(f'--amp does not know optim_wrapper.type {kind}: set its precision in the config.')
 
 
+def set_pretrained(cfg: Any, args: argparse.Namespace) -> None:
+    """Give a downstream task its encoder: that of ``--pretrained``, else that of the checkpoint that is resumed."""
+    from mmmim.utils.checkpoint import find_latest_checkpoint
+    from mmmim.utils.pretrained import apply_pretrained, apply_trained, wants_pretrained
+
+    resumed = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+    if args.pretrained is None and resumed is not None and wants_pretrained(cfg):
+        apply_trained(cfg, resumed)
+    else:
+        apply_pretrained(cfg, args.pretrained, args.weights)
+
+
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
     from mmmim.utils import InputError
     from mmmim.utils.cli import load_config, merge_cfg_options
+    from mmmim.utils.pretrained import set_encoder
 
     cfg = load_config(args.config)
+    set_encoder(cfg, args.encoder)
     merge_cfg_options(cfg, args.cfg_options)
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
@@ -92,6 +107,7 @@ def build_config(args: argparse.Namespace) -> Any:
         if not os.path.isfile(args.resume):
             raise InputError(f'--resume: the checkpoint {args.resume} does not exist.')
         cfg.resume, cfg.load_from = True, args.resume
+    set_pretrained(cfg, args)
     if args.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise InputError(

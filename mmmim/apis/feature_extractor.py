@@ -18,7 +18,7 @@ class FeatureExtractor(nn.Module):
     """A frozen encoder, and its predictor where global features come from it.
 
     Args:
-        config: Config of a :class:`MaskedImageModeling`, as plain data.
+        config: Config of a :class:`MaskedImageModeling`, as plain data; ``{'backbone': ...}`` alone is enough.
         state: Its weights (``backbone.*``, ``branches.*``), or None for a random initialisation.
         source: Where the weights come from, for error messages.
 
@@ -35,7 +35,7 @@ class FeatureExtractor(nn.Module):
         self.backbone = MODELS.build(config['backbone'])
         self.predictor: nn.Module | None = None
         parts = {'backbone.': self.backbone}
-        for name, branch in config['branches'].items():
+        for name, branch in config.get('branches', {}).items():
             # Other necks are not needed, so those of projects need not be imported.
             pools = hasattr(MODELS.get(branch['neck']['type']), 'global_feature')
             prefix = f'branches.{name}.neck.'
@@ -46,7 +46,10 @@ class FeatureExtractor(nn.Module):
             for prefix, module in parts.items():
                 part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
                 load_state_dict(module, part, f'{source} ({prefix}*)')
-        self.preprocessor = MODELS.build(config.get('data_preprocessor') or {'type': 'mmmim.MIMDataPreprocessor'})
+        # Encoders of other libraries know what they were trained with.
+        own = {key: getattr(self.backbone, key) for key in ('mean', 'std') if hasattr(self.backbone, key)}
+        default = {'type': 'mmmim.MIMDataPreprocessor', **own}
+        self.preprocessor = MODELS.build(config.get('data_preprocessor') or default)
         self.requires_grad_(False).eval()
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from mmengine import Config
 
@@ -44,10 +45,20 @@ def get_model(source: str | Path, weights: str = 'auto', device: str = 'cpu') ->
     path = Path(source)
     if path.suffix in ('.pth', '.pt'):
         return FeatureExtractor.from_checkpoint(path, weights).to(device)
+    return FeatureExtractor(model_config(source), source=str(source)).to(device)
+
+
+def model_config(source: str | Path) -> dict[str, Any]:
+    """The config of a model, by its name (see :func:`list_models`) or the config file.
+
+    Raises:
+        InputError: There is no such model or file.
+    """
+    path = Path(source)
     config = path if path.is_file() else find_config(str(source))
     if config is None or config.suffix != '.py':
         raise InputError(
             f'{source} is no checkpoint (*.pth), no config file and no model name: mmmim.list_models() has '
             f'{", ".join(list_models()) or "no names here"}.'
         )
-    return FeatureExtractor(Config.fromfile(config).model.to_dict(), source=str(source)).to(device)
+    return Config.fromfile(config).model.to_dict()

@@ -20,7 +20,7 @@ _TRAINING_KEYS = (
 )
 _NOT_ABOUT_WEIGHTS = re.compile(
     r'train_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)$|train_cfg\.val_'
-    r'|default_hooks\.(logger|checkpoint|timer|runtime_info)\.'
+    r'|model\.backbone\.(checkpoint|weights)$|default_hooks\.(logger|checkpoint|timer|runtime_info)\.'
 )
 
 

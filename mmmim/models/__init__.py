@@ -1,7 +1,7 @@
 """Models; importing this package registers them."""
 
 from .algorithms import Branch, EMACopy, MaskedImageModeling
-from .backbones import PretrainedBackbone, ViT
+from .backbones import MMPretrainEncoder, PretrainedBackbone, TimmEncoder, ViT
 from .data_preprocessors import MIMDataPreprocessor
 from .heads import (
     CombinedHead,
@@ -40,6 +40,7 @@ __all__ = [
     'KMeansTokenizer',
     'LatentTarget',
     'MIMDataPreprocessor',
+    'MMPretrainEncoder',
     'MaskedImageModeling',
     'OnlineClustering',
     'PatchDiscriminationHead',
@@ -52,6 +53,7 @@ __all__ = [
     'SelfAttentionPredictor',
     'SimilarityConstraint',
     'TeacherAssignments',
+    'TimmEncoder',
     'TokenizerTarget',
     'VQKDTokenizer',
     'ViT',

@@ -94,6 +94,29 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
     )
 
 
+def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
+    """Give a tool ``--pretrained``, ``--encoder`` and ``--weights``, for :mod:`mmmim.utils.pretrained`."""
+    parser.add_argument(
+        '--pretrained',
+        metavar='FILE',
+        help='the pre-trained encoder of a downstream task: a checkpoint of mmmim or a converted one (the name of a '
+        'config: random weights); with --encoder a file of another library',
+    )
+    parser.add_argument(
+        '--encoder',
+        metavar='LIBRARY:NAME',
+        help='the model that --pretrained is the weights of, where it is not one of mmmim: timm:NAME or '
+        'mmpretrain:NAME, e.g. timm:vit_base_patch16_224 (--pretrained random: random weights); its further arguments '
+        'are +model.backbone.encoder.KEY=VALUE among --cfg-options',
+    )
+    parser.add_argument(
+        '--weights',
+        default='auto',
+        choices=['auto', 'ema', 'student'],
+        help='of a checkpoint of mmmim; auto: those of the teacher if there are',
+    )
+
+
 def add_feature_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool checkpoint and images, for :func:`mmmim.evaluation.image_files.encode_files`."""
     parser.add_argument(
@@ -241,7 +264,7 @@ def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
                 f'--cfg-options {option}: {path} is {node!r}, which has no keys. To replace it, give its whole value: '
                 f'{path}=...'
             )
-        elif part not in node or (node[part] is None and not last):
+        elif part not in node or (not last and (node[part] is None or (add and _is_placeholder(node[part])))):
             if not add:
                 raise InputError(f'--cfg-options {option}: {_unknown(cfg, key)}')
             if not last:
@@ -250,6 +273,10 @@ def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
             node[part] = value
         else:
             node = node[part]
+
+
+def _is_placeholder(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith('pretrained:')
 
 
 def _unknown(cfg: Any, key: str) -> str:

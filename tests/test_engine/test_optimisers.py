@@ -6,7 +6,8 @@ from mmengine import Config
 from torch import nn
 
 from mmmim.engine import OptimWrapper
-from mmmim.engine.optim_constructor import parameter_groups
+from mmmim.engine.optim_constructor import RuleOptimWrapperConstructor, parameter_groups
+from mmmim.models import PretrainedBackbone
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 
@@ -68,6 +69,67 @@ def test_rules():
         parameter_groups(model, 1.0, 0.1, {'typo': {'match': 'c'}})
     with pytest.raises(InputError, match='keys are match'):
         parameter_groups(model, 1.0, 0.1, {'wrong': {'match': 'a', 'lr': 0.1}})
+
+
+SIZES = {'depth': 3, 'num_heads': 2, 'img_size': 32}
+VIT = {'type': 'mmmim.ViT', 'embed_dim': 16, 'patch_size': 16, **SIZES, 'positions': 'learnable', 'num_registers': 1}
+TIMM = {
+    'type': 'mmmim.TimmEncoder',
+    'name': 'vit_small_patch14_reg4_dinov2',
+    'embed_dim': 16,
+    **SIZES | {'img_size': 28},
+}
+ARCH = {'embed_dims': 16, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 32}
+MMPRETRAIN = {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': ARCH, 'img_size': 32}
+
+
+@pytest.mark.parametrize(
+    ('encoder', 'blocks', 'norms'),
+    [
+        (VIT, 'blocks', ('norm',)),
+        (TIMM, 'encoder.blocks', ('encoder.norm',)),
+        (MMPRETRAIN, 'encoder.layers', ('encoder.ln1',)),
+    ],
+    ids=['mmmim', 'timm', 'mmpretrain'],
+)
+def test_layer_decay(encoder, blocks, norms):
+    """BEiT, arXiv 2106.08254: decay ** (depth + 1 - layer), embeddings layer 0, block i layer i + 1, all else 1."""
+    model = nn.ModuleDict({'backbone': PretrainedBackbone('random', encoder=encoder), 'head': nn.Linear(16, 2)})
+    model.backbone = model['backbone']
+    rules = {'biases': {'match': r'bias$', 'decay_mult': 0.0}, 'head': {'match': '^head', 'lr_mult': 10.0}}
+    groups = parameter_groups(model, 2.0, 0.1, rules, layer_decay=0.5)
+    found = {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
+    scales = set()
+    for name, parameter in model.named_parameters():
+        own = name.removeprefix('backbone.backbone.')
+        layer = int(own.removeprefix(blocks + '.').split('.')[0]) + 1 if own.startswith(blocks + '.') else 0
+        layer = 4 if own.startswith((*norms, 'head')) else layer
+        scales.add(layer)
+        lr = 2.0 * 0.5 ** (4 - layer) * (10 if name == 'head.weight' else 1)
+        assert found[id(parameter)] == (lr, 0.0 if name.endswith('bias') else 0.1), name
+    assert scales == {0, 1, 2, 3, 4}
+    assert len(groups) == 2 * 5 + 1  # biases and weights of every layer, and the weight of the head
+    assert (groups[0]['lr'], groups[0]['weight_decay']) == (2.0, 0.1)
+
+
+def test_layer_decay_of_an_encoder_alone_and_of_what_has_no_layers():
+    encoder = MODELS.build(VIT)
+    assert {group['lr'] for group in parameter_groups(encoder, 1.0, 0.1, {}, 0.9)} == {0.9**i for i in range(5)}
+    assert [group['lr'] for group in parameter_groups(encoder, 1.0, 0.1, {}, None)] == [1.0]
+    with pytest.raises(InputError, match='Linear has no get_layer_depth'):
+        parameter_groups(nn.Linear(2, 2), 1.0, 0.1, {}, 0.9)
+    for wrong in (0, 1.1):
+        with pytest.raises(InputError, match='layer_decay must be above 0'):
+            parameter_groups(encoder, 1.0, 0.1, {}, wrong)
+
+
+def test_layer_decay_reaches_the_optimiser():
+    optimizer = {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.1, 'fused': True}
+    wrapper = {'type': 'mmmim.OptimWrapper', 'optimizer': optimizer}
+    built = RuleOptimWrapperConstructor(wrapper, {'layer_decay': 0.9})(MODELS.build(VIT))
+    assert sorted(group['lr'] for group in built.optimizer.param_groups) == [0.9**i for i in (4, 3, 2, 1, 0)]
+    with pytest.raises(InputError, match=r'paramwise_cfg has decay_rate: its keys are rules, layer_decay'):
+        RuleOptimWrapperConstructor(wrapper, {'decay_rate': 0.9})
 
 
 def test_optimisers_that_cannot_skip_on_the_device_are_refused():

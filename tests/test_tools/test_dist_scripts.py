@@ -151,6 +151,23 @@ def test_slurm_command(name, tmp_path):
         assert line in lines
 
 
+@pytest.mark.parametrize('checkpoint', [['c d.pth'], []])
+def test_test_scripts_with_and_without_a_checkpoint(checkpoint, tmp_path):
+    """Protocols that fit their own probe have none."""
+    fake(tmp_path / 'bin', 'python')
+    fake(tmp_path / 'bin', 'srun')
+    options = {'PYTHON': str(tmp_path / 'bin' / 'python'), 'PATH': f'{tmp_path / "bin"}:{os.environ["PATH"]}'}
+    pretrained = ['--pretrained', 'e f.pth', '--encoder', 'timm:vit']
+    lines = script('dist_test.sh', 'a b.py', *checkpoint, 3, *pretrained, cwd=tmp_path, **options).splitlines()
+    assert lines[lines.index('a b.py') :] == ['a b.py', *checkpoint, '--launcher', 'pytorch', *pretrained]
+    assert lines[lines.index('--nproc-per-node') + 1] == '3'
+    arguments = ['part', 'job', 'a b.py', *checkpoint, *pretrained]
+    lines = script('slurm_test.sh', *arguments, cwd=tmp_path, **options).splitlines()
+    start = lines.index('a b.py')
+    assert lines[start : start + 7] == [*['a b.py', *checkpoint, *pretrained, '--launcher', 'slurm'][:7]]
+    assert 'usage:' in script('dist_test.sh', 'a.py', *checkpoint, cwd=tmp_path, code=2)
+
+
 def test_several_machines(tmp_path):
     fake(tmp_path / 'bin', 'python')
     options = {'PYTHON': str(tmp_path / 'bin' / 'python'), 'NNODES': '2', 'NODE_RANK': '1', 'MASTER_ADDR': 'host'}

@@ -1,6 +1,8 @@
 """Encoders."""
 
+from .mmpretrain_encoder import MMPretrainEncoder
 from .pretrained import PretrainedBackbone
+from .timm_encoder import TimmEncoder
 from .vit import ViT
 
-__all__ = ['PretrainedBackbone', 'ViT']
+__all__ = ['MMPretrainEncoder', 'PretrainedBackbone', 'TimmEncoder', 'ViT']

@@ -36,6 +36,24 @@ def layer_index(layer: int, depth: int) -> int:
     return layer % depth
 
 
+def parameter_layer(name: str, prefix: str, depth: int) -> int:
+    """Layer of a parameter of an encoder, for learning rates that decay layer by layer (BEiT, arXiv 2106.08254).
+
+    Args:
+        name: Of the parameter, e.g. ``backbone.blocks.3.norm1.weight``.
+        prefix: Of the names of the encoder's parameters.
+        depth: Number of its blocks.
+
+    Returns:
+        0 for all that comes before the blocks, i + 1 for block i, ``depth + 1`` for what comes after and what is
+        outside the encoder.
+    """
+    own = name.removeprefix(prefix).split('.')
+    if not name.startswith(prefix) or own[0] in ('norm', 'projector'):
+        return depth + 1
+    return int(own[1]) + 1 if own[0] == 'blocks' else 0
+
+
 @MODELS.register_module()
 class ViT(BaseModule):
     """Vision Transformer that sees only the visible patches, or mask tokens in the place of the others.
@@ -136,6 +154,18 @@ class ViT(BaseModule):
         for token in (self.extra_tokens, self.mask_token):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Layer of a parameter and their number, in the convention of mmpretrain.
+
+        Args:
+            param_name: Name of the parameter.
+            prefix: Of the names of this encoder's parameters.
+
+        Returns:
+            :func:`parameter_layer`, and ``depth + 2``.
+        """
+        return parameter_layer(param_name, prefix, self.depth), self.depth + 2
 
     def _embed(self, images: Tensor, mask: PatchMask | None) -> Tensor:
         """Tokens of the patches that the encoder sees, ``[G, V or N, D]``."""

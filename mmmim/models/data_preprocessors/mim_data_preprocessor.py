@@ -10,6 +10,10 @@ from torch import Tensor
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 
+#: Per channel, in the 0-255 range, RGB.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
 
 @MODELS.register_module()
 class MIMDataPreprocessor(BaseDataPreprocessor):
@@ -27,8 +31,8 @@ class MIMDataPreprocessor(BaseDataPreprocessor):
 
     def __init__(
         self,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        std: Sequence[float] = (58.395, 57.12, 57.375),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
         bgr_to_rgb: bool = True,
         non_blocking: bool = True,
     ) -> None:

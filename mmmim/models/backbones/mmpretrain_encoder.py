@@ -1,0 +1,134 @@
+"""Vision Transformers of mmpretrain."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.utils import InputError
+
+from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from .wrapped import WrappedEncoder, is_meta, load_foreign_weights
+
+
+@MODELS.register_module()
+class MMPretrainEncoder(WrappedEncoder):
+    """A Vision Transformer of mmpretrain, in the place of :class:`mmmim.ViT` for whole images.
+
+    Nothing is downloaded: without ``weights`` the model is random. Models with absolute positions take any image size
+    that the patch size divides; of those with relative ones (BEiT), ``img_size`` is the size of the images.
+
+    Args:
+        name: Class of a backbone ('VisionTransformer', 'BEiTViT', 'MAEViT', ...), or name of a model in
+            ``mmpretrain.list_models()``, such as 'mae_vit-base-p16_8xb512-amp-coslr-800e_in1k', for its backbone.
+        weights: Local file of this backbone, or of a whole model of mmpretrain that has it, loaded strictly.
+        mean: Per channel, in the 0-255 range, RGB; None for that of the named model, else ImageNet's.
+        std: Per channel, in the 0-255 range, RGB; None for that of the named model, else ImageNet's.
+        init_cfg: Must stay None; weights come from ``weights``.
+        **options: Of the backbone, e.g. ``arch``, ``img_size``, ``drop_path_rate`` (of the last block, from 0 in equal
+            steps).
+
+    Raises:
+        InputError: mmpretrain has no such model, it has no patch tokens, or the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | Path | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        init_cfg: dict | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        config, preprocessor = _config(name)
+        self.encoder = _build(name, {**config, **options})
+        encoder: Any = self.encoder
+        size = encoder.patch_embed.projection.kernel_size
+        if size[0] != size[1]:
+            raise InputError(f'{name} has patches of {size[0]} x {size[1]} pixels: use a model with square ones.')
+        self.patch_size, self.embed_dim, self.depth = size[0], encoder.embed_dims, len(encoder.layers)
+        self.grid = tuple(encoder.patch_resolution)
+        self.num_extra_tokens = encoder.num_extra_tokens
+        self.num_cls_tokens = int(encoder.cls_token is not None)
+        self.any_size = not any('relative_position' in key for key in encoder.state_dict())
+        self.mean = list(mean or preprocessor.get('mean') or IMAGENET_MEAN)
+        self.std = list(std or preprocessor.get('std') or IMAGENET_STD)
+        # mmpretrain would norm the output of the last block only; here `norm` does it, of any block.
+        self._has_norm, encoder.final_norm = encoder.final_norm, False
+        # In pre-training, backbones take the masks that they hide patches by; without one they see whole images.
+        self._inputs = {'mask': None} if 'mask' in inspect.signature(encoder.forward).parameters else {}
+        if hasattr(encoder, 'mask_token'):
+            encoder.mask_token.requires_grad_(False)
+        if weights is not None:
+            self.load_weights(weights)
+        elif not is_meta(encoder):
+            encoder._dump_init_info = lambda: None  # mmengine would log several lines for every parameter
+            encoder.init_weights()
+            del encoder._dump_init_info
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """Blocks, first to last."""
+        return self.encoder.layers
+
+    @property
+    def norm(self) -> nn.Module:
+        """Norm after the last block; none in models that norm pooled tokens instead."""
+        return self.encoder.ln1 if self._has_norm else nn.Identity()
+
+    def load_weights(self, path: str | Path) -> None:
+        """Load a file of mmpretrain strictly; mmpretrain itself adapts position tables to another ``img_size``."""
+        load_foreign_weights(self.encoder, path, prefix='backbone.')
+
+    def states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Outputs of ``blocks``, in ascending order, before the final norm: each ``[B, E + N, D]``."""
+        encoder: Any = self.encoder
+        encoder.out_indices = blocks
+        return list(encoder(images, **self._inputs))
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Layer of a parameter and their number, as mmpretrain says."""
+        encoder: Any = self.encoder
+        return encoder.get_layer_depth(param_name, f'{prefix}encoder.')
+
+
+def _config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Configs of a backbone and of the data preprocessor of its model."""
+    from mmpretrain.apis import list_models
+    from mmpretrain.apis.model import ModelHub
+    from mmpretrain.registry import MODELS as THEIRS
+
+    bare = name.removeprefix('mmpretrain.')
+    if THEIRS.get(f'mmpretrain.{bare}') is not None:
+        return {'type': bare}, {}
+    if name not in list_models():
+        close = list_models(f'*{name}*')[:3]
+        raise InputError(
+            f'mmpretrain has no backbone and no model {name}. '
+            + (f'Did you mean {", ".join(close)}?' if close else "mmpretrain.list_models('*vit*') has their names.")
+        )
+    config = ModelHub.get(name).config
+    model = config.model.to_dict()
+    return model['backbone'], model.get('data_preprocessor') or (config.get('data_preprocessor') or {})
+
+
+def _build(name: str, config: dict[str, Any]) -> nn.Module:
+    from mmpretrain.registry import MODELS as THEIRS
+
+    config = {key: value for key, value in config.items() if key not in ('init_cfg', 'out_indices')}
+    try:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            encoder = THEIRS.build({**config, 'out_type': 'raw'})
+    except (TypeError, AssertionError, ValueError) as error:
+        raise InputError(
+            f'mmpretrain cannot make a Vision Transformer of {name}, with tokens as output: {error}'
+        ) from error
+    if not all(hasattr(encoder, part) for part in ('layers', 'patch_embed', 'final_norm', 'get_layer_depth')):
+        raise InputError(f'{name} of mmpretrain has no blocks of patch tokens: use a Vision Transformer.')
+    return encoder

@@ -1,0 +1,111 @@
+"""Vision Transformers of timm."""
+
+import difflib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmmim.registry import MODELS
+from mmmim.utils import InputError
+
+from .vit import parameter_layer
+from .wrapped import WrappedEncoder
+
+
+@MODELS.register_module()
+class TimmEncoder(WrappedEncoder):
+    """A Vision Transformer of timm, in the place of :class:`mmmim.ViT` for whole images.
+
+    Needs ``pip install "mmmim[timm]"``. Nothing is downloaded: without ``weights`` the model is random. Models with
+    absolute or rotary positions take any image size that the patch size divides.
+
+    Args:
+        name: As in ``timm.create_model``, e.g. 'vit_base_patch14_reg4_dinov2.lvd142m'.
+        img_size: Side, or (height, width), of the images that it was trained on; None for timm's.
+        weights: Local file of this model in timm's layout (``.safetensors``, ``.bin``, ``.pth``), loaded strictly.
+        mean: Per channel, in the 0-255 range, RGB; None for that of timm's ``pretrained_cfg``.
+        std: Per channel, in the 0-255 range, RGB; None for that of timm's ``pretrained_cfg``.
+        init_cfg: Must stay None; weights come from ``weights``.
+        **options: Of timm's model, e.g. ``drop_path_rate`` (of the last block, from 0 in equal steps).
+
+    Raises:
+        InputError: timm is missing or has no such model, it has no patch tokens, or the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        img_size: int | Sequence[int] | None = None,
+        weights: str | Path | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        init_cfg: dict | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.encoder, self.any_size = _create(name, img_size=img_size, **options)
+        encoder: Any = self.encoder
+        size = getattr(getattr(encoder, 'patch_embed', None), 'patch_size', None)
+        needed = ('blocks', 'norm', 'num_prefix_tokens', 'forward_intermediates')
+        if size is None or size[0] != size[1] or not all(hasattr(encoder, part) for part in needed):
+            raise InputError(f'{name} of timm has no blocks of square patch tokens: use a Vision Transformer.')
+        self.patch_size, self.embed_dim, self.depth = size[0], encoder.embed_dim, len(encoder.blocks)
+        self.grid = tuple(encoder.patch_embed.grid_size)
+        self.num_extra_tokens = encoder.num_prefix_tokens
+        self.num_cls_tokens = int(getattr(encoder, 'cls_token', None) is not None)
+        # Of pooled tokens, for classifiers: parameters without gradients would stop data-parallel training.
+        encoder.fc_norm = nn.Identity()
+        published = encoder.pretrained_cfg
+        self.mean = list(mean or (round(255 * value, 4) for value in published['mean']))
+        self.std = list(std or (round(255 * value, 4) for value in published['std']))
+        if weights is not None:
+            self.load_weights(weights)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """Blocks, first to last."""
+        return self.encoder.blocks
+
+    @property
+    def norm(self) -> nn.Module:
+        """Norm after the last block; none in models that norm pooled tokens instead."""
+        return self.encoder.norm
+
+    def states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Outputs of ``blocks``, in ascending order, before the final norm: each ``[B, E + N, D]``."""
+        outputs = self.encoder.forward_intermediates(
+            images, indices=list(blocks), return_prefix_tokens=True, output_fmt='NLC', intermediates_only=True
+        )
+        if not self.num_extra_tokens:
+            return outputs
+        return [torch.cat([prefix, patches], dim=1) for patches, prefix in outputs]
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Layer of a parameter and their number, see :meth:`mmmim.ViT.get_layer_depth`."""
+        return parameter_layer(param_name, f'{prefix}encoder.', self.depth), self.depth + 2
+
+
+def _create(name: str, **options: Any) -> tuple[nn.Module, bool]:
+    """The model without a classifier, and whether it takes any image size."""
+    if find_spec('timm') is None:
+        raise InputError('mmmim.TimmEncoder needs the library timm: pip install "mmmim[timm]"')
+    import timm
+
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f'Did you mean {", ".join(close)}?' if close else "timm.list_models('vit*') has their names."
+        raise InputError(f'timm {timm.__version__} has no model {name}. {hint}')
+    options = {'pretrained': False, 'num_classes': 0, **options}
+    try:
+        try:
+            return timm.create_model(name, dynamic_img_size=True, **options), True
+        except TypeError as error:
+            if 'dynamic_img_size' not in str(error):
+                raise
+            return timm.create_model(name, **options), False
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise InputError(f'timm cannot make {name} with {options}: {error}') from error

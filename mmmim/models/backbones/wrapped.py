@@ -1,0 +1,172 @@
+"""What encoders of other libraries share: the interface of the toolbox's, and strict loading of local files."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmim.structures import Context, PatchMask
+from mmmim.utils import InputError
+from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict
+
+from ..layers import patch_grid
+from .vit import layer_index
+
+#: Parts of a classifier: its head, and the norm of pooled tokens (``ln2`` in mmpretrain).
+_CLASSIFIER = re.compile(r'(head|head_dist|fc_norm|ln2)\.')
+
+
+class WrappedEncoder(BaseModule):
+    """A Vision Transformer of another library behind the interface of :class:`mmmim.ViT`, for whole images.
+
+    Attributes:
+        encoder: The other library's model.
+        mean: Per channel, in the 0-255 range, RGB, that it was trained with.
+        std: Per channel, in the 0-255 range, RGB.
+        patch_size: Side of a patch in pixels.
+        embed_dim: Width D.
+        depth: Number of blocks.
+        grid: ``(h, w)`` of the images that it was trained on.
+        num_cls_tokens: Tokens that stand for the whole image, 0 or 1.
+        num_extra_tokens: E, those before the patches.
+        any_size: Whether it takes images of other sizes than ``grid`` says.
+    """
+
+    encoder: nn.Module
+    mean: list[float]
+    std: list[float]
+    patch_size: int
+    embed_dim: int
+    depth: int
+    grid: tuple[int, int]
+    num_cls_tokens: int
+    num_extra_tokens: int
+    any_size: bool = True
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """Blocks, first to last."""
+        raise NotImplementedError
+
+    @property
+    def norm(self) -> nn.Module:
+        """Norm after the last block."""
+        raise NotImplementedError
+
+    def states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Outputs of ``blocks``, given in ascending order, before the final norm: each ``[B, E + N, D]``."""
+        raise NotImplementedError
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Layer of a parameter and their number, see :meth:`mmmim.ViT.get_layer_depth`."""
+        raise NotImplementedError
+
+    def init_weights(self) -> None:
+        """Leave the weights alone, they are there from construction: mmengine would initialise ``encoder`` anew."""
+
+    def load_weights(self, path: str | Path) -> None:
+        """Load a file of the library strictly; see :func:`load_foreign_weights`."""
+        load_foreign_weights(self.encoder, path)
+
+    def forward(self, images: Tensor, mask: PatchMask | None = None, layers: Sequence[int] = ()) -> Context:
+        """Encode.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalised with ``mean`` and ``std``.
+            mask: Must be None: these encoders see whole images.
+            layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
+
+        Returns:
+            Context with ``visible [B, N, D]`` and ``extra [B, E, D]``.
+
+        Raises:
+            InputError: There is a mask, the images have another size than the encoder takes, or there is no such block.
+        """
+        name = type(self).__name__
+        if mask is not None:
+            raise InputError(f'{name} sees whole images only: pre-training that masks needs a backbone of mmmim.')
+        grid = patch_grid(images.shape[-2:], self.patch_size)
+        if grid != self.grid and not self.any_size:
+            raise InputError(
+                f'This {name} takes {self.grid[0]} x {self.grid[1]} patches only, got {grid[0]} x {grid[1]}: its '
+                'positions are relative. Set its img_size, or resize the images.'
+            )
+        keep = [layer_index(layer, self.depth) for layer in layers]
+        blocks = sorted({*keep, self.depth - 1})
+        states = dict(zip(blocks, self.states(images, blocks), strict=True))
+        last = self.norm(states[self.depth - 1])
+        return Context(
+            visible=last[:, self.num_extra_tokens :],
+            extra=last[:, : self.num_extra_tokens],
+            grid=grid,
+            positions=_no_positions,
+            hidden=tuple(states[index] for index in keep),
+        )
+
+
+def _no_positions(index: Tensor) -> Tensor:
+    raise InputError('Encoders of other libraries have no positions for predictors: use a backbone of mmmim.')
+
+
+def load_foreign_weights(module: nn.Module, path: str | Path, prefix: str = '') -> None:
+    """Load another library's file into its model.
+
+    Left out, and listed in the log, are only the parameters of a classifier that ``module`` has no place for and, in
+    files of whole models, what lies outside ``prefix``.
+
+    Args:
+        module: The model.
+        path: Local file: ``.safetensors``, or anything that torch reads with ``weights_only=True``.
+        prefix: Of the encoder in files of whole models.
+
+    Raises:
+        InputError: The file is missing, damaged or holds other things, or keys are missing, unexpected or mis-shaped.
+    """
+    state = _read(Path(path).expanduser())
+    own = module.state_dict()
+    if prefix and any(key.startswith(prefix) for key in state):
+        inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    else:
+        inside = state
+    fitting = {key: value for key, value in inside.items() if key in own or not _CLASSIFIER.match(key)}
+    load_state_dict(module, fitting, str(path))
+    used = {prefix + key for key in fitting} if inside is not state else set(fitting)
+    if left_out := [key for key in state if key not in used]:
+        print_log(f'Left out of {path}, not part of the encoder: {", ".join(left_out)}', logger='current')
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    state: Any
+    if file.suffix == '.safetensors':
+        state = _read_safetensors(file)
+    else:
+        state = load_checkpoint_file(file)
+        if 'mmmim' in state:
+            raise InputError(f'{file} is a checkpoint of mmmim, which brings its own encoder: name none beside it.')
+        state = next((state[key] for key in ('state_dict', 'model') if isinstance(state.get(key), dict)), state)
+    if wrong := [str(key) for key, value in state.items() if not isinstance(value, Tensor)]:
+        raise InputError(f'{file} holds other things than weights: {", ".join(wrong[:5])}. Give a file of weights.')
+    return state
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise InputError(f'{file} needs the library safetensors: pip install safetensors') from None
+    if not file.is_file():
+        raise InputError(f'The checkpoint {file} does not exist.')
+    try:
+        return load_file(file)
+    except Exception as error:
+        raise InputError(f'{file} is damaged or no safetensors file ({error}). Copy or download it again.') from error
+
+
+def is_meta(module: nn.Module) -> bool:
+    """Whether a model is built to be looked at only, without weights."""
+    return next(module.parameters()).device == torch.device('meta')

@@ -1,0 +1,207 @@
+import copy
+
+import pytest
+import timm
+import torch
+from mmpretrain.registry import MODELS as MMPRETRAIN
+from safetensors.torch import save_file
+
+from mmmim.apis import FeatureExtractor
+from mmmim.models import MMPretrainEncoder, PretrainedBackbone, TimmEncoder
+from mmmim.models.backbones import timm_encoder
+from mmmim.registry import MODELS
+from mmmim.utils import InputError
+from tests.toys import random_mask
+
+TINY = {'embed_dim': 32, 'depth': 3, 'num_heads': 2, 'img_size': 64}
+TIMM = {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', **TINY}
+ARCH = {'embed_dims': 32, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 64}
+MMP = {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': ARCH, 'img_size': 64}
+WRAPPED = pytest.mark.parametrize('config', [TIMM, MMP], ids=['timm', 'mmpretrain'])
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'cls', 'extra', 'patch'),
+    [
+        ('vit_tiny_patch16_224', {}, 1, 1, 16),
+        ('vit_small_patch14_reg4_dinov2.lvd142m', {'img_size': 70}, 1, 5, 14),
+        ('vit_tiny_patch16_224', {'class_token': False, 'global_pool': 'avg', 'fc_norm': False}, 0, 0, 16),
+    ],
+)
+def test_timm_models_give_their_own_outputs(name, options, cls, extra, patch):
+    torch.manual_seed(0)
+    encoder = TimmEncoder(name, **{**TINY, **options}).eval()
+    found = (encoder.num_cls_tokens, encoder.num_extra_tokens, encoder.patch_size, encoder.embed_dim, encoder.depth)
+    assert found == (cls, extra, patch, 32, 3)
+    for size in ((5 * patch, 5 * patch), (3 * patch, 4 * patch)):
+        images = torch.randn(2, 3, *size)
+        context = encoder(images, layers=(-1, 0, -1))
+        expected = encoder.encoder.forward_features(images)
+        assert torch.equal(torch.cat([context.extra, context.visible], dim=1), expected)
+        assert context.grid == (size[0] // patch, size[1] // patch)
+        first = encoder.encoder.forward_intermediates(images, indices=[0], output_fmt='NLC', intermediates_only=True)[0]
+        assert torch.equal(context.hidden[1][:, extra:], first)
+        assert torch.equal(encoder.norm(context.hidden[0]), expected)
+
+
+def test_timm_statistics():
+    dinov2, plain = TimmEncoder('vit_small_patch14_reg4_dinov2.lvd142m', **TINY | {'img_size': 28}), MODELS.build(TIMM)
+    assert (dinov2.mean, dinov2.std) == ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+    assert (plain.mean, plain.std) == ([127.5] * 3, [127.5] * 3)
+    assert MODELS.build({**TIMM, 'mean': [1, 2, 3]}).mean == [1, 2, 3]
+
+
+@pytest.mark.parametrize('name', ['VisionTransformer', 'MAEViT', 'BEiTViT', 'ViTEVA02'])
+def test_mmpretrain_models_give_their_own_outputs(name):
+    torch.manual_seed(0)
+    options = {'arch': ARCH, 'img_size': 64, 'patch_size': 16}
+    encoder = MMPretrainEncoder(name, **options).eval()
+    theirs = MMPRETRAIN.build({'type': name, 'out_type': 'featmap', 'out_indices': [0, 2], **options})
+    theirs.eval()
+    theirs.load_state_dict(encoder.encoder.state_dict())
+    inputs = {'mask': None} if name == 'MAEViT' else {}
+    # mmpretrain's positions by distance are of one size.
+    for size in ((64, 64),) if name == 'BEiTViT' else ((64, 64), (48, 80)):
+        images = torch.randn(2, 3, *size)
+        first, last = theirs(images, **inputs)
+        context = encoder(images, layers=(0,))
+        torch.testing.assert_close(context.visible.transpose(1, 2).unflatten(2, context.grid), last)
+        torch.testing.assert_close(context.hidden[0][:, 1:].transpose(1, 2).unflatten(2, context.grid), first)
+    if name == 'BEiTViT':
+        with pytest.raises(InputError, match=r'takes 4 x 4 patches only, got 3 x 5.*img_size'):
+            encoder(torch.randn(1, 3, 48, 80))
+
+
+def test_mmpretrain_models_by_name():
+    with torch.device('meta'):
+        mae = MMPretrainEncoder('mae_vit-base-p16_8xb512-amp-coslr-800e_in1k')
+        vit = MMPretrainEncoder('vit-base-p32_in21k-pre_3rdparty_in1k-384px', img_size=448)
+    assert (type(mae.encoder).__name__, mae.embed_dim, mae.depth, mae.patch_size) == ('MAEViT', 768, 12, 16)
+    assert (vit.patch_size, vit.grid) == (32, (14, 14))
+    assert (mae.mean, vit.mean) == ([123.675, 116.28, 103.53], [127.5] * 3)
+
+
+@WRAPPED
+def test_they_stand_in_the_place_of_a_vit(config):
+    encoder = MODELS.build(config)
+    images = torch.rand(2, 3, 64, 48) * 255
+    extractor = FeatureExtractor({'backbone': config})
+    assert extractor.preprocessor.mean.flatten().tolist() == pytest.approx(encoder.mean)
+    features = extractor(extractor.preprocess(images), layers=(0, 2))
+    assert [f.shape for f in features.patches] == [(2, 12, 32)] * 2
+    assert features.cls.shape == (2, 32)
+    assert extractor.image_size == 64
+
+    model = PretrainedBackbone('random', encoder=config, out_indices=(1 / 3, 2 / 3), drop_path_rate=0.2)
+    maps = model(torch.randn(2, 3, 64, 50))
+    assert [m.shape for m in maps] == [(2, 32, 4, 3)] * 2
+    sum(m.mean() + m.square().mean() for m in maps).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    rates = {getattr(m, 'drop_prob', 0) for m in model.backbone.blocks[2].modules() if 'DropPath' in type(m).__name__}
+    assert list(rates) == pytest.approx([0.2])
+    before = copy.deepcopy(model.state_dict())
+    model.init_weights()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_copy_is_a_model_of_its_own():
+    encoder = MODELS.build(MMP)
+    twin = copy.deepcopy(encoder)
+    with torch.no_grad():
+        twin.norm.weight.zero_()
+    assert encoder.norm.weight.abs().sum() > 0
+
+
+@WRAPPED
+def test_masks_are_refused(config):
+    with pytest.raises(InputError, match='whole images only'):
+        MODELS.build(config)(torch.randn(1, 3, 64, 64), random_mask(1))
+
+
+def test_models_that_timm_has_not_or_without_patches_are_refused(monkeypatch):
+    for name, message in (
+        ('vit_tinny_patch16_224', 'Did you mean vit_tiny_patch16_224'),
+        ('hf-hub:timm/vit', 'has no model hf-hub:timm/vit'),
+        ('vit_tiny_patch16_224.none', 'none'),
+        ('resnet18', 'resnet18 of timm has no blocks of square patch tokens'),
+    ):
+        with pytest.raises(InputError, match=message):
+            TimmEncoder(name)
+    with pytest.raises(InputError, match='colour'):
+        TimmEncoder('vit_tiny_patch16_224', colour=1)
+    monkeypatch.setattr(timm_encoder, 'find_spec', lambda name: None)
+    with pytest.raises(InputError, match=r'pip install "mmmim\[timm\]"'):
+        TimmEncoder('vit_tiny_patch16_224')
+
+
+def test_models_that_mmpretrain_has_not_or_without_patches_are_refused():
+    for name, message in (
+        ('ResNet', 'cannot make a Vision Transformer of ResNet'),
+        ('mae_vit-base', r'Did you mean .*mae_vit-base-p16'),
+        ('nothing', 'no backbone and no model nothing'),
+    ):
+        with pytest.raises(InputError, match=message):
+            MMPretrainEncoder(name)
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    lines = []
+    monkeypatch.setattr('mmmim.models.backbones.wrapped.print_log', lambda text, logger: lines.append(text))
+    return lines
+
+
+@pytest.mark.parametrize('suffix', ['safetensors', 'bin', 'pth'])
+def test_files_of_timm(suffix, tmp_path, messages):
+    torch.manual_seed(0)
+    state = timm.create_model(TIMM['name'], **TINY).state_dict()
+    path = tmp_path / f'model.{suffix}'
+    if suffix == 'safetensors':
+        save_file(state, path)
+    else:
+        torch.save({'model': state} if suffix == 'pth' else state, path)
+    model = PretrainedBackbone(str(path), encoder=TIMM)
+    for key, value in model.backbone.encoder.state_dict().items():
+        assert torch.equal(value, state[key])
+    assert len(messages) == 1
+    assert set(messages[0].split(': ')[1].split(', ')) == {'head.weight', 'head.bias'}
+    with pytest.raises(InputError, match='leave weights out'):
+        PretrainedBackbone(str(path), encoder=TIMM, weights='ema')
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_files_of_mmpretrain(whole, tmp_path, messages):
+    torch.manual_seed(0)
+    theirs = MMPRETRAIN.build({'type': 'VisionTransformer', 'arch': ARCH, 'img_size': 64})
+    prefix = 'backbone.' if whole else ''
+    state = {prefix + key: value for key, value in theirs.state_dict().items()}
+    torch.save({'state_dict': {**state, 'head.layers.head.weight': torch.ones(2)}, 'meta': {}}, tmp_path / 'a.pth')
+    model = PretrainedBackbone(str(tmp_path / 'a.pth'), encoder=MMP)
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(model.backbone.encoder.state_dict()[key], value)
+    assert messages[0].endswith('not part of the encoder: head.layers.head.weight')
+    wider = PretrainedBackbone(str(tmp_path / 'a.pth'), encoder={**MMP, 'img_size': 96})
+    assert wider.backbone.encoder.pos_embed.shape == (1, 37, 32)
+
+
+@WRAPPED
+def test_files_that_do_not_fit_are_refused(config, tmp_path):
+    good = MODELS.build(config).encoder.state_dict()
+    name = next(key for key in good if '.2.' in key)
+    path = tmp_path / 'x.pth'
+    for state, message in (
+        ({k: v for k, v in good.items() if k != name}, rf'1 missing \({name}\)'),
+        ({**good, 'neck.weight': torch.ones(1)}, r'1 unexpected \(neck\.weight\)'),
+        ({**good, name: torch.ones(7)}, rf'of another shape \({name}: \[7\]'),
+        ({**good, 'epoch': 3}, 'holds other things than weights: epoch'),
+        ({'mmmim': {}, 'state_dict': good}, 'a checkpoint of mmmim'),
+    ):
+        torch.save(state, path)
+        with pytest.raises(InputError, match=message):
+            PretrainedBackbone(str(path), encoder=config)
+    (tmp_path / 'x.safetensors').write_bytes(b'nothing')
+    with pytest.raises(InputError, match='damaged'):
+        PretrainedBackbone(str(tmp_path / 'x.safetensors'), encoder=config)
+    with pytest.raises(InputError, match='does not exist'):
+        PretrainedBackbone(str(tmp_path / 'y.safetensors'), encoder=config)

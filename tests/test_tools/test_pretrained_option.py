@@ -1,0 +1,238 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from mmengine import Config
+from PIL import Image
+
+from mmmim.engine import Runner
+from mmmim.registry import LOOPS, MODELS
+from mmmim.utils import InputError
+from mmmim.utils.pretrained import apply_pretrained, pretrained_facts, set_encoder
+from tests.paths import load_tool
+from tests.toys import DIM, capi_config
+
+#: A segmentor on any encoder, in three iterations.
+CONFIG = """
+default_scope = 'mmmim'
+model = dict(
+    type='mmseg.EncoderDecoder',
+    data_preprocessor=dict(
+        type='mmseg.SegDataPreProcessor', mean='pretrained:mean', std='pretrained:std', size=(32, 32)
+    ),
+    backbone=dict(
+        type='mmmim.PretrainedBackbone', checkpoint='pretrained:checkpoint', encoder='pretrained:encoder',
+        out_indices=(0, -1),
+    ),
+    decode_head=dict(
+        type='mmseg.FCNHead', in_channels='pretrained:embed_dim', channels='pretrained:embed_dim',
+        num_convs=0, concat_input=False, in_index=1, num_classes=2, norm_cfg=None,
+        loss_decode=dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True),
+    ),
+    test_cfg=dict(mode='whole'),
+)
+data = dict(
+    type='mmseg.BaseSegDataset', data_root='data', img_suffix='.png', metainfo=dict(classes=('a', 'b')),
+    data_prefix=dict(img_path='images', seg_map_path='labels'), serialize_data=False,
+    pipeline=[
+        dict(type='mmcv.LoadImageFromFile'),
+        dict(type='mmseg.LoadAnnotations'), dict(type='mmseg.PackSegInputs'),
+    ],
+)
+loader = dict(
+    batch_size=2, num_workers=0, dataset=data, sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    collate_fn=dict(type='mmengine.pseudo_collate'),
+)
+train_dataloader = test_dataloader = loader
+train_cfg = dict(type='mmengine.IterBasedTrainLoop', max_iters=3)
+test_cfg = dict(type='mmengine.TestLoop')
+test_evaluator = dict(type='mmseg.IoUMetric', ignore_index=255)
+optim_wrapper = dict(
+    type='mmmim.OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, fused=True),
+    constructor='mmmim.RuleOptimWrapperConstructor', paramwise_cfg=dict(layer_decay=0.5),
+)
+default_hooks = dict(checkpoint=dict(type='mmmim.CheckpointHook', by_epoch=False, interval=2, save_last=True))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the config, a data set, and the checkpoint of a pre-training."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'seg.py').write_text(CONFIG)
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        for name, values in (('images', rng.integers(0, 256, (32, 32, 3))), ('labels', rng.integers(0, 2, (32, 32)))):
+            path = tmp_path / 'data' / name / f'{i}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.astype(np.uint8)).save(path)
+    torch.manual_seed(0)
+    config = capi_config(data_preprocessor={'type': 'mmmim.MIMDataPreprocessor', 'mean': [1, 2, 3], 'std': [4, 5, 6]})
+    state = MODELS.build(config).state_dict()
+    torch.save({'state_dict': state, 'mmmim': {'version': 1, 'model': config}}, 'capi.pth')
+    return tmp_path
+
+
+def config_of(tool, *args):
+    """The config that a tool makes of a command line."""
+    module, before = load_tool(tool), sys.argv
+    sys.argv = [tool, *map(str, args)]
+    try:
+        return module.build_config(module.parse_args())
+    finally:
+        sys.argv = before
+
+
+def build(cfg, name):
+    cfg.experiment_name = name
+    return Runner.from_cfg(cfg)
+
+
+def test_facts(folder):
+    facts = pretrained_facts('capi.pth')
+    assert (facts.checkpoint, facts.encoder) == ('capi.pth', capi_config()['backbone'])
+    assert (facts.embed_dim, facts.depth, facts.patch_size, facts.image_size) == (DIM, 2, 4, 16)
+    assert (facts.mean, facts.std) == ([1, 2, 3], [4, 5, 6])
+    for source in ('mae/digits', 'configs/mae/digits.py'):
+        facts = pretrained_facts(source)
+        assert (facts.checkpoint, facts.embed_dim, facts.patch_size, facts.image_size) == ('random', 96, 4, 32)
+        assert facts.mean == pytest.approx([123.675, 116.28, 103.53])
+    encoder = {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'depth': 2, 'weights': 'x.pth'}
+    facts = pretrained_facts('random', encoder=encoder)
+    assert (facts.embed_dim, facts.depth, facts.patch_size, facts.image_size) == (192, 2, 16, 224)
+    assert (facts.mean, 'weights' in facts.encoder) == ([127.5] * 3, False)
+    for source, message in (
+        ('none.pth', 'does not exist'),
+        ('none', 'no config file and no model name'),
+        ('model.safetensors', '--encoder timm:NAME'),
+        ('random', '--encoder timm:NAME'),
+    ):
+        with pytest.raises(InputError, match=message):
+            pretrained_facts(source)
+    torch.save({**torch.load('capi.pth'), 'state_dict': {}}, 'bare.pth')
+    with pytest.raises(InputError, match='student weights only'):
+        pretrained_facts('bare.pth', 'ema')
+
+
+def test_placeholders():
+    values = {'a': 'pretrained:embed_dim', 'b': [{'c': ['pretrained:mean']}, 'pretrained:image_size'], 'd': 'x'}
+    cfg = Config({**values, 'model': {'backbone': {'type': 'mmmim.PretrainedBackbone'}}})
+    apply_pretrained(cfg, 'mae/digits', 'student')
+    assert (cfg.a, cfg.b[1], cfg.d) == (96, 32, 'x')
+    assert cfg.b[0].c[0] == pytest.approx([123.675, 116.28, 103.53])
+    backbone = cfg.model.backbone
+    assert (backbone.checkpoint, backbone.encoder.embed_dim, backbone.weights) == ('random', 96, 'student')
+    with pytest.raises(InputError, match=r'a\.0=.*there are pretrained:checkpoint'):
+        apply_pretrained(Config({'a': ['pretrained:width']}), 'mae/digits')
+    with pytest.raises(InputError, match='takes no pre-trained encoder'):
+        apply_pretrained(Config({'a': 1}), 'mae/digits')
+    with pytest.raises(InputError, match=r'needs a pre-trained encoder \(b\.1\): --pretrained'):
+        apply_pretrained(Config({'b': [0, 'pretrained:depth']}), None)
+    with pytest.raises(InputError, match='--weights'):
+        apply_pretrained(Config({'a': 1}), None, 'ema')
+    for wrong in ('timm', 'torch:vit', 'timm:'):
+        with pytest.raises(InputError, match='write timm:NAME or mmpretrain:NAME'):
+            set_encoder(cfg, wrong)
+
+
+def test_a_segmentor_is_trained_resumed_and_tested_without_the_pre_training(folder):
+    cfg = config_of('train', 'seg.py', '--pretrained', 'capi.pth', '--weights', 'student')
+    assert (cfg.model.backbone.weights, cfg.model.decode_head.in_channels) == ('student', DIM)
+    trained = build(cfg, 'trained').train().eval()
+    before = torch.load('capi.pth')['state_dict']['backbone.patch_embed.weight']
+    assert not torch.equal(trained.backbone.backbone.patch_embed.weight, before)
+    Path('capi.pth').unlink()
+    checkpoint = 'work_dirs/seg/iter_3.pth'
+
+    Path('seg.py').write_text(CONFIG.replace('(0, -1)', '(-1, 0)'))  # changed after the training
+    cfg = config_of('test', 'seg.py', checkpoint)
+    assert cfg.model.backbone.out_indices == (0, -1)
+    assert cfg.model.backbone.checkpoint == 'load_from'
+    runner = build(cfg, 'tested')
+    assert 0 <= runner.test()['mIoU'] <= 100
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(runner.model.eval()(images), trained(images))
+    cfg = config_of('test', 'seg.py', checkpoint, '--cfg-options', 'model.backbone.out_indices=[1,0]')
+    assert cfg.model.backbone.out_indices == [1, 0]
+
+    Path('seg.py').write_text(CONFIG)
+    cfg = config_of('train', 'seg.py', '--resume', '--cfg-options', 'train_cfg.max_iters=4')
+    assert build(cfg, 'resumed').train() is not None
+    assert torch.load('work_dirs/seg/iter_4.pth', weights_only=True)['meta']['iter'] == 4
+    assert config_of('test', 'seg.py', 'work_dirs/seg/iter_4.pth').model.backbone.encoder.embed_dim == DIM
+
+    with pytest.raises(InputError, match='model trained on a pre-trained encoder'):
+        config_of('train', 'seg.py', '--pretrained', checkpoint)
+
+
+def test_a_fixed_checkpoint_of_the_config_is_completed(folder):
+    text = CONFIG.replace('pretrained:checkpoint', 'capi.pth').replace("'pretrained:encoder'", 'None')
+    text = text.replace("'pretrained:embed_dim'", str(DIM)).replace(
+        "mean='pretrained:mean', std='pretrained:std', ", ''
+    )
+    Path('seg.py').write_text(text)
+    assert config_of('train', 'seg.py').model.backbone.encoder.embed_dim == DIM
+    cfg = config_of('train', 'seg.py', '--pretrained', 'mae/digits')
+    assert (cfg.model.backbone.checkpoint, cfg.model.backbone.encoder.embed_dim) == ('random', 96)
+
+
+def test_encoders_of_other_libraries_on_the_command_line(folder):
+    options = ['embed_dim', 32], ['depth', 2], ['num_heads', 2], ['img_size', 32]
+    torch.manual_seed(0)
+    theirs = timm.create_model('vit_tiny_patch16_224', **dict(options))
+    torch.save(theirs.state_dict(), 'theirs.bin')
+    more = ['--cfg-options', *(f'+model.backbone.encoder.{key}={value}' for key, value in options)]
+    named = ['--encoder', 'timm:vit_tiny_patch16_224', *more]
+    typed = [*more, '+model.backbone.encoder.type=mmmim.TimmEncoder']
+    typed.append('+model.backbone.encoder.name=vit_tiny_patch16_224')
+    for arguments in (named, typed):
+        cfg = config_of('train', 'seg.py', '--pretrained', 'theirs.bin', *arguments)
+        assert (cfg.model.decode_head.in_channels, cfg.model.data_preprocessor.mean) == (32, [127.5] * 3)
+        encoder = MODELS.build(cfg.model).backbone.backbone.encoder
+        assert torch.equal(encoder.patch_embed.proj.weight, theirs.patch_embed.proj.weight)
+    cfg = config_of('train', 'seg.py', '--pretrained', 'random', *named)
+    assert cfg.model.backbone.checkpoint == 'random'
+    with pytest.raises(InputError, match=r'none\.bin does not exist'):
+        config_of('train', 'seg.py', '--pretrained', 'none.bin', *named)
+    cfg = config_of('test', 'seg.py', 'theirs.bin', '--pretrained', 'theirs.bin', *named)
+    assert cfg.load_from == 'theirs.bin'
+    with pytest.raises(InputError, match='does not fit EncoderDecoder'):
+        build(cfg, 'not_trained').load_or_resume()
+
+
+class Fits:
+    fits = True
+
+
+def test_what_was_never_trained_gets_no_score(folder, monkeypatch):
+    with pytest.raises(InputError, match=r'would be tested untrained.*tools/train\.py seg\.py --pretrained capi\.pth'):
+        config_of('test', 'seg.py', '--pretrained', 'capi.pth')
+    with pytest.raises(InputError, match='would be tested untrained'):
+        config_of('test', 'seg.py')
+    with pytest.raises(InputError, match=r'capi\.pth is a checkpoint of pre-training, without a trained head'):
+        config_of('test', 'seg.py', 'capi.pth')
+    with pytest.raises(InputError, match=r'needs a pre-trained encoder .*--pretrained'):
+        config_of('train', 'seg.py')
+    torch.save({'state_dict': {}}, 'plain.pth')
+    with pytest.raises(InputError, match='does not say which encoder'):
+        config_of('test', 'seg.py', 'plain.pth')
+    with pytest.raises(InputError, match=r'none\.pth does not exist'):
+        config_of('test', 'seg.py', 'none.pth')
+
+    monkeypatch.setitem(LOOPS.module_dict, 'Fits', Fits)
+    fitted = ['--cfg-options', 'test_cfg.type=mmmim.Fits']
+    cfg = config_of('test', 'seg.py', '--pretrained', 'capi.pth', *fitted)
+    assert (cfg.load_from, cfg.model.backbone.checkpoint) == (None, 'capi.pth')
+    Path('seg.py').write_text(CONFIG.replace('mmengine.TestLoop', 'mmmim.Fits'))
+    with pytest.raises(InputError, match=r'fits its own probe.* --pretrained capi\.pth'):
+        config_of('test', 'seg.py', 'capi.pth')
+
+
+def test_the_checkpoint_may_follow_options(monkeypatch):
+    tool = load_tool('test')
+    monkeypatch.setattr(sys, 'argv', ['test.py', 'a.py', '--out', 'b.json', 'c.pth'])
+    args = tool.parse_args()
+    assert (args.config, args.checkpoint, args.out) == ('a.py', 'c.pth', 'b.json')
