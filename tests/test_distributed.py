@@ -8,9 +8,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from mmmim.engine import DistributedDataParallel, FullyShardedDataParallel
+from mmmim.evaluation.logistic_regression import fit_logistic_regression
 from mmmim.models.layers import Block
 from mmmim.registry import MODELS, STRATEGIES
-from tests.toys import batch, capi_config, optim_wrapper
+from tests.toys import batch, blobs, capi_config, optim_wrapper
 
 STEPS, IMAGES = 3, 11
 PARTS = {1: [slice(0, 11)], 2: [slice(0, 6), slice(6, 11)], 3: [slice(0, 4), slice(4, 8), slice(8, 11)]}
@@ -170,6 +171,12 @@ def strategy_of_mmengine(rank, folder):
     return loss, model.train_step(batch(4, seed=2 + rank), wrapper)['loss'], fresh
 
 
+def logistic_regression(samples=slice(None), **options):
+    """Weights of three penalties, fitted on some of 300 samples."""
+    x, y = blobs(300, 10, 4, seed=3, spread=3.0)
+    return fit_logistic_regression(x.double()[samples], y[samples], 4, (1e-3, 1.0, 100.0), max_iter=30, **options)
+
+
 def worker(rank, folder, world_size):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world_size)
@@ -185,6 +192,8 @@ def worker(rank, folder, world_size):
         results['reduced'] = [reduced_between_micro_batches(kind) for kind in ('fsdp', 'fsdp_reduced_once')]
         results['bfloat16'] = bfloat16_steps(rank)
         results['strategy'] = strategy_of_mmengine(rank, folder)
+        own = (slice(0, 210), slice(210, 300))[rank]
+        results['logistic regression'] = logistic_regression(own, distributed=True), logistic_regression(own)
     torch.save(results, f'{folder}/{rank}.pth')
     dist.destroy_process_group()
 
@@ -305,3 +314,11 @@ def test_it_is_a_strategy_of_mmengine(ranks):
     for rank in ranks(2):
         loss, resumed, fresh = rank['strategy']
         assert resumed == loss != fresh
+
+
+def test_logistic_regression_of_all_parts(ranks):
+    (first, alone), (second, _) = (rank['logistic regression'] for rank in ranks(2))
+    expected = logistic_regression()
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, expected, rtol=1e-8, atol=1e-8)
+    assert not torch.allclose(alone, expected, atol=1e-2)

@@ -82,3 +82,11 @@ def optim_wrapper(model, lr=1e-3, weight_decay=0.1, **options):
 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return OptimWrapper(torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True), **options)
+
+
+def blobs(n, dim, classes, seed, spread=2.0):
+    """Points of classes that overlap, and their classes; the centres are the same for all seeds."""
+    rng = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, dim, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(classes, (n,), generator=rng)
+    return centres[labels] + spread * torch.randn(n, dim, generator=rng), labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,17 +11,20 @@ from mmmim.datasets import DigitScenes
 from mmmim.models.features import Features
 from mmmim.models.layers import patch_grid, patchify
 
-from .dense import knn_segment, mean_iou
+from .dense import confusion_matrix, knn_segment, mean_iou
 from .health import mean_pairwise_cosine
 from .knn import knn_classify, leave_one_out_accuracy, mode
-from .logistic_regression import Standardizer, fit_logistic_regression, predict
+from .logistic_regression import fit_logistic_regression, predict
 from .probes import LabelledImages, accuracy, dense_features, global_features
 from .rankme import rankme as effective_rank
+from .rows import Standardizer
 
 #: Features of whole images that are scored, as far as a model has them.
 POOLINGS = ('all', 'pooled', 'cls', 'predicted')
 #: Inverse penalties that are tried, from strong to weak; the validation split decides.
 PENALTIES = (1e-4, 1e-3)
+#: Of their fits.
+MAX_ITER = 40
 #: Training images of the dense probes.
 LINEAR_DENSE_IMAGES, KNN_DENSE_IMAGES = 1000, 200
 NEIGHBOURS = 10
@@ -62,14 +65,6 @@ def pixel_features(patch_size: int) -> Callable[[Tensor], Features]:
     return extract
 
 
-def _fits(train: Tensor, labels: Tensor, classes: int) -> Iterator[Tensor]:
-    """Weights for every penalty, each started from the one before."""
-    weight = None
-    for c in PENALTIES:
-        weight = fit_logistic_regression(train, labels, classes, c, max_iter=40, start=weight)
-        yield weight
-
-
 def best_linear_accuracy(
     train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor, test: Tensor, test_labels: Tensor
 ) -> float:
@@ -85,7 +80,7 @@ def best_linear_accuracy(
     """
     scale = Standardizer(train)
     train, val = scale(train), scale(val)
-    weights = _fits(train, train_labels, int(train_labels.max()) + 1)
+    weights = fit_logistic_regression(train, train_labels, int(train_labels.max()) + 1, PENALTIES, MAX_ITER)
     best = max(weights, key=lambda weight: accuracy(predict(weight, val), val_labels))
     return accuracy(predict(best, scale(test)), test_labels)
 
@@ -105,15 +100,16 @@ def dense_scores(
     fitted, chosen, scored = scale(fitted), scale(chosen), scale(scored)
 
     def miou(weight: Tensor, features: Tensor, truth: Tensor) -> float:
-        return mean_iou(predict(weight, features).unsqueeze(1).expand_as(truth), truth, classes, test.ignored_labels)
+        predicted = predict(weight, features).unsqueeze(1).expand_as(truth)
+        return mean_iou(confusion_matrix(predicted, truth, classes, test.ignored_labels))
 
-    weights = _fits(fitted, mode(labels, classes), classes)
+    weights = fit_logistic_regression(fitted, mode(labels, classes), classes, PENALTIES, MAX_ITER)
     best = max(weights, key=lambda weight: miou(weight, chosen, chosen_true))
     patches = len(labels) // min(LINEAR_DENSE_IMAGES, len(train.images)) * KNN_DENSE_IMAGES
     voted = knn_segment(fitted[:patches], labels[:patches], scored, classes, NEIGHBOURS)
     return {
         'linear_miou': miou(best, scored, true),
-        'knn_miou': mean_iou(voted, true, classes, test.ignored_labels),
+        'knn_miou': mean_iou(confusion_matrix(voted, true, classes, test.ignored_labels)),
     }
 
 

@@ -1,53 +1,166 @@
 """Nearest neighbours, exactly, in bounded memory."""
 
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmmim.utils import InputError
 
-#: Queries and database entries that are compared at a time.
-CHUNK = (2048, 65_536)
+from .rows import Rows
+
+#: Distances that neighbours can be nearest in.
+DISTANCES = ('cosine', 'l2')
+#: Queries and database entries that are compared at a time, by kind of device.
+CHUNK = {'cpu': (1024, 16_384), 'cuda': (4096, 131_072)}
+#: Entries that are searched as one first; its maximum takes few vector instructions.
+GROUP = 32
+#: Votes that are counted at a time.
+VOTES = 2**22
+#: So few votes for one thing are compared with each other instead of counted by class.
+FEW = 32
 
 
-def nearest_neighbours(database: Tensor, queries: Tensor, k: int, distance: str = 'cosine') -> Tensor:
-    """Indices of the ``k`` nearest entries of a database, nearest first.
+def nearest_neighbours(
+    database: Rows | Tensor | np.ndarray,
+    queries: Rows | Tensor | np.ndarray,
+    k: int,
+    distances: Sequence[str] = ('cosine',),
+    dtype: torch.dtype | None = None,
+    chunk: tuple[int, int] | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> dict[str, Tensor]:
+    """Indices of the ``k`` nearest entries of a database, nearest first, for several distances at once.
 
-    Memory is bounded by a chunk of queries times a chunk of the database, whatever their numbers.
+    Queries meet the database in one product per pair of chunks: divided by the norms of its entries it is the cosine,
+    less half of their squares the distance, but for terms of the query that change no order. The database is read once,
+    the queries once per chunk of it. Beside a product of chunks, memory holds only what is returned.
+
+    Of equally close entries the one with the smallest index comes first, whatever the chunks. Rounding may tell equal
+    entries apart, since a product of matrices does not sum all its entries in one order.
 
     Args:
         database: ``[n, D]``.
         queries: ``[m, D]``, on the same device.
         k: At most n.
-        distance: 'cosine' or 'l2'.
+        distances: 'cosine' and 'l2', or one of them.
+        dtype: Of the products, such as bfloat16; None for that of the rows.
+        chunk: Queries and database entries that are compared at a time; None for :data:`CHUNK`.
+        report: Called with the database entries that are done and with n.
 
     Returns:
-        ``[m, k]``, int64.
+        By distance ``[m, k]``, int64, on the device; the nearest of a smaller number are the first of them.
 
     Raises:
-        InputError: ``k`` is greater than n, or the distance is unknown.
+        InputError: ``k`` is greater than n, or a distance is unknown.
     """
+    database, queries = Rows.of(database), Rows.of(queries)
     if not 1 <= k <= len(database):
         raise InputError(f'k={k} neighbours of {len(database)} samples: give 1 to {len(database)}.')
-    if distance not in ('cosine', 'l2'):
-        raise InputError(f"distance must be 'cosine' or 'l2', got {distance!r}.")
-    if distance == 'cosine':
-        database, queries = F.normalize(database, dim=1), F.normalize(queries, dim=1)
-    found = []
-    for part in queries.split(CHUNK[0]):
-        best = part.new_full((len(part), 0), 0.0)
-        index = best.long()
-        for start in range(0, len(database), CHUNK[1]):
-            rows = database[start : start + CHUNK[1]]
-            # Of |q - d|^2 = |q|^2 - 2 (qd - |d|^2 / 2) the first term is the same for all d.
-            closeness = (
-                part @ rows.T if distance == 'cosine' else torch.addmm(-0.5 * rows.square().sum(1), part, rows.T)
-            )
-            values, places = closeness.topk(min(k, len(rows)), dim=1)
-            best, order = torch.cat([best, values], dim=1).topk(min(k, best.shape[1] + values.shape[1]), dim=1)
-            index = torch.cat([index, places + start], dim=1).gather(1, order)
-        found.append(index)
-    return torch.cat(found)
+    for distance in distances:
+        if distance not in DISTANCES:
+            raise InputError(f"distance must be 'cosine' or 'l2', got {distance!r}.")
+    size = chunk or CHUNK.get(database.device.type, CHUNK['cpu'])
+    dtype = dtype or database.dtype
+    best = {distance: _Nearest(len(queries), k, database) for distance in distances}
+    memory = _Buffers(database)
+    for start in range(0, len(database), size[1]):
+        rows = database.read(start, min(start + size[1], len(database)))
+        squares = rows.square().sum(dim=1)
+        reciprocal, half = squares.sqrt().clamp(min=1e-12).reciprocal(), 0.5 * squares
+        columns = rows.to(dtype).T
+        for first, asked in zip(range(0, len(queries), size[0]), queries.chunks(size[0]), strict=True):
+            shape = len(asked), len(rows)
+            products = torch.mm(asked.to(dtype), columns, out=memory('products', shape, dtype))
+            for distance in distances:
+                closeness = memory('closeness', shape, database.dtype)
+                if distance == 'cosine':
+                    torch.mul(products, reciprocal, out=closeness)
+                else:
+                    torch.sub(products, half, out=closeness)
+                best[distance].update(first, closeness, start)
+        if report is not None:
+            report(start + len(rows), len(database))
+    return {distance: nearest.in_order() for distance, nearest in best.items()}
+
+
+class _Buffers:
+    """Memory that is used again for every pair of chunks: new pages cost as much as a pass over them."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.device = rows.device
+        self.buffers: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        entries = shape[0] * shape[1]
+        if name not in self.buffers or len(self.buffers[name]) < entries:
+            self.buffers[name] = torch.empty(entries, dtype=dtype, device=self.device)
+        return self.buffers[name][:entries].view(shape)
+
+
+class _Nearest:
+    """The ``k`` closest entries so far of every query, sorted by their index."""
+
+    def __init__(self, queries: int, k: int, database: Rows) -> None:
+        self.k = k
+        self.values = torch.empty(queries, k, dtype=database.dtype, device=database.device)
+        self.index = torch.empty(queries, k, dtype=torch.int64, device=database.device)
+
+    def update(self, first: int, closeness: Tensor, start: int) -> None:
+        """Compare queries from ``first`` on with entries from ``start`` on, which follow those seen before."""
+        values, index = _candidates(closeness, self.k)
+        index += start
+        own = slice(first, first + len(closeness))
+        known = min(start, self.k)
+        if known:
+            values = torch.cat([self.values[own, :known], values], dim=1)
+            index = torch.cat([self.index[own, :known], index], dim=1)
+        kept = _greatest(values, min(self.k, values.shape[1]))
+        self.values[own, : kept.shape[1]] = values.gather(1, kept)
+        self.index[own, : kept.shape[1]] = index.gather(1, kept)
+
+    def in_order(self) -> Tensor:
+        """Indices, closest first."""
+        return self.index.gather(1, self.values.sort(dim=1, descending=True, stable=True).indices)
+
+
+def _candidates(closeness: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns of entries that the ``k`` greatest of every row are among, in the order of the columns.
+
+    Those are in the k groups of neighbouring columns with the greatest maxima: a search among the maxima and then
+    inside k groups takes less time than one among all entries.
+    """
+    m, n = closeness.shape
+    groups = n // GROUP
+    if groups < 2 * k:
+        values = closeness.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        return values, torch.arange(n, device=closeness.device).repeat(m, 1)
+    whole = groups * GROUP
+    maxima = closeness[:, :whole].unflatten(1, (groups, GROUP)).amax(dim=2)
+    # What is not a number is the closest, as for `topk`.
+    chosen = _greatest(maxima.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), k)
+    columns = (chosen.unsqueeze(2) * GROUP + torch.arange(GROUP, device=chosen.device)).flatten(1)
+    rest = torch.arange(whole, n, device=chosen.device).expand(m, -1)
+    columns = torch.cat([columns, rest], dim=1)
+    values = closeness.gather(1, columns)
+    return values.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), columns
+
+
+def _greatest(values: Tensor, k: int) -> Tensor:
+    """Columns of the ``k`` greatest values of every row, in their own order; of equal values the first."""
+    greatest, columns = values.topk(k, dim=1)
+    last = greatest[:, -1:]
+    if int((values >= last).sum()) == columns.numel():
+        return columns.sort(dim=1).values
+    # `topk` takes any of the values that equal the last one.
+    above, equal = values > last, values == last
+    room = k - above.sum(dim=1, keepdim=True)
+    kept = above | (equal & (equal.cumsum(dim=1) <= room))
+    return kept.nonzero()[:, 1].view(-1, k)
 
 
 def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
@@ -59,26 +172,62 @@ def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
         features: ``[n, D]``, at least 2.
         labels: ``[n]``.
     """
-    nearest = nearest_neighbours(features, features, 2)
+    nearest = nearest_neighbours(features, features, 2)['cosine']
     own = torch.arange(len(features), device=features.device)
     # Of equal samples either may come first.
     other = torch.where(nearest[:, 0] == own, nearest[:, 1], nearest[:, 0])
     return float((labels[other] == labels).double().mean())
 
 
-def mode(votes: Tensor, num_classes: int) -> Tensor:
-    """The most frequent class of every row, the smallest of several.
+def mode(votes: Tensor, num_classes: int, dim: int = -1) -> Tensor:
+    """The most frequent class along a dimension, the smallest of several.
 
     Args:
-        votes: ``[..., k]``, int64 in ``[0, num_classes)``.
+        votes: ``[..., k, ...]``, integers in ``[0, num_classes)``.
+        num_classes: K.
+        dim: Of the votes.
+
+    Returns:
+        ``[..., ...]``, of the votes' type.
+    """
+    votes = votes.movedim(dim, 0)
+    k = len(votes)
+    if k > FEW:
+        counts = torch.zeros(*votes.shape[1:], num_classes, dtype=torch.int32, device=votes.device)
+        index = votes.movedim(0, -1).long()
+        counts.scatter_add_(-1, index, torch.ones_like(index, dtype=torch.int32))
+        return counts.argmax(dim=-1).to(votes.dtype)  # the first of equal counts
+    # Every vote counts itself and its equals before it: the last of them knows of all. Comparing all pairs is faster
+    # than counting by class where there are hundreds of classes.
+    counts = torch.zeros_like(votes, dtype=torch.uint8)
+    for i in range(k):
+        counts[i:] += votes[i:] == votes[i]
+    small = torch.int16 if (k + 1) * num_classes < 2**15 else torch.int64
+    scores = counts.to(small).mul_(num_classes).sub_(votes.to(small))
+    return scores.amax(dim=0).neg_().remainder_(num_classes).to(votes.dtype)
+
+
+def vote(neighbours: Tensor, labels: Tensor | np.ndarray, num_classes: int) -> Tensor:
+    """Majority vote of neighbours; that of the ``k`` nearest of them is ``vote(neighbours[:, :k], ...)``.
+
+    Args:
+        neighbours: Indices ``[m, k]``.
+        labels: Of the samples ``[n]``, or of the pixels of patches ``[n, P]``, where every pixel has a vote of its own;
+            a tensor or a (memory-mapped) array, integers in ``[0, num_classes)``.
         num_classes: K.
 
     Returns:
-        ``[...]``.
+        ``[m]`` or ``[m, P]``, of the labels' type, on the neighbours' device; of equally many votes the smallest label.
     """
-    counts = torch.zeros(*votes.shape[:-1], num_classes, dtype=torch.int32, device=votes.device)
-    counts.scatter_add_(-1, votes, torch.ones_like(votes, dtype=torch.int32))
-    return counts.argmax(dim=-1)  # the first of equal counts
+    per_query = neighbours.shape[1] * math.prod(labels.shape[1:])
+    found = []
+    for part in neighbours.split(max(1, VOTES // per_query)):
+        if isinstance(labels, Tensor):
+            votes = labels[part.to(labels.device)].to(part.device)
+        else:
+            votes = torch.from_numpy(labels[part.cpu().numpy()]).to(part.device)
+        found.append(mode(votes, num_classes, dim=1))
+    return torch.cat(found)
 
 
 def knn_classify(
@@ -97,4 +246,4 @@ def knn_classify(
     Returns:
         Classes ``[m]``; of equally many votes the smallest class.
     """
-    return mode(labels[nearest_neighbours(features, queries, k, distance)], num_classes)
+    return vote(nearest_neighbours(features, queries, k, (distance,))[distance], labels, num_classes)

@@ -14,9 +14,10 @@ from torch import Tensor
 from mmmim.models.features import Features
 from mmmim.utils import InputError
 
-from .dense import knn_segment, mean_iou, patch_labels
+from .dense import confusion_matrix, knn_segment, mean_iou, patch_labels
 from .knn import knn_classify
-from .logistic_regression import Standardizer, fit_logistic_regression, predict
+from .logistic_regression import fit_logistic_regression, predict
+from .rows import Standardizer
 
 #: Images of each class that a subset for learning has, at least: votes and regressions need some.
 PER_CLASS = 20
@@ -208,7 +209,7 @@ def knn_miou(
     classes = int(torch.cat([labels.flatten(), true.flatten()]).max()) + 1
     scale = Standardizer(fitted)
     predicted = knn_segment(scale(fitted), labels, scale(scored), classes, min(k, len(fitted)))
-    return mean_iou(predicted, true, classes, test.ignored_labels)
+    return mean_iou(confusion_matrix(predicted, true, classes, test.ignored_labels))
 
 
 def extractor(model: Any) -> Callable[[Tensor], Features]:

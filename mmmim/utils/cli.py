@@ -73,13 +73,30 @@ def _close_process_group() -> None:
 
 def progress(items: Any, unit: str, seconds: float = 5.0) -> Iterator[Any]:
     """Items whose number is known, one by one, with a line about the time left every few seconds and after the last."""
-    start = shown = time.monotonic()
+    report = Progress(unit, seconds)
     for done, item in enumerate(items, start=1):
         yield item
+        report(done, len(items))
+
+
+class Progress:
+    """Prints a line about the time left every few seconds and at the end; called with what is done and with the number.
+
+    Args:
+        unit: Of what is counted.
+        seconds: Between lines.
+    """
+
+    def __init__(self, unit: str, seconds: float = 5.0) -> None:
+        self.unit, self.seconds = unit, seconds
+        self.start = self.shown = time.monotonic()
+
+    def __call__(self, done: int, number: int) -> None:
+        """Print, when it is time to."""
         now = time.monotonic()
-        if now - shown >= seconds or done == len(items):
-            shown, left = now, (now - start) / done * (len(items) - done)
-            print(f'[{done}/{len(items)}] {unit}, {now - start:.0f} s, {left:.0f} s left', flush=True)
+        if done and (now - self.shown >= self.seconds or done == number):
+            self.shown, left = now, (now - self.start) / done * (number - done)
+            print(f'[{done}/{number}] {self.unit}, {now - self.start:.0f} s, {left:.0f} s left', flush=True)
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:

@@ -12,7 +12,7 @@ from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image
 from torch import Tensor, nn
 
-from mmmim.evaluation.dense import mean_iou, patch_labels
+from mmmim.evaluation.dense import confusion_matrix, mean_iou, patch_labels
 from mmmim.evaluation.knn import mode as most_frequent
 from mmmim.registry import METRICS, MODELS, TRANSFORMS
 
@@ -99,7 +99,8 @@ class SupervisedScore(BaseMetric):
             key: [torch.cat(parts) for parts in zip(*(r[key] for r in results), strict=True)] for key in results[0]
         }
         predicted, true = pairs['label']
+        classes = int(max(true.max(), predicted.max())) + 1
         return {
             'linear_all': float(torch.eq(*pairs['class']).double().mean()),
-            'linear_miou': mean_iou(predicted, true, int(max(true.max(), predicted.max())) + 1, ignored=(0,)),
+            'linear_miou': mean_iou(confusion_matrix(predicted, true, classes, ignored=(0,))),
         }

@@ -10,9 +10,10 @@ from mmengine import Config
 
 from mmmim.evaluation import comparison, digit_scenes
 from mmmim.evaluation.comparison import Job, collect, make_jobs, mean_and_deviation, prepare, run_jobs, tables
-from mmmim.evaluation.logistic_regression import Standardizer, fit_logistic_regression, predict
+from mmmim.evaluation.logistic_regression import fit_logistic_regression, predict
 from mmmim.evaluation.probes import LabelledImages
 from mmmim.evaluation.rankme import rankme
+from mmmim.evaluation.rows import Standardizer
 from mmmim.utils import InputError
 from mmmim.utils.tables import markdown_table
 from mmmim.visualization.bars import draw_bars

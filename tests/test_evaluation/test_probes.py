@@ -2,97 +2,41 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import jaccard_score
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 
-from mmmim.evaluation import dense, knn, logistic_regression
+from mmmim.evaluation import dense
 from mmmim.evaluation.probes import LabelledImages, quick_scores
 from mmmim.models.features import Features
 from mmmim.utils import InputError
 
 
-def blobs(n, dim, classes, seed, spread=2.0):
-    rng = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, dim, generator=torch.Generator().manual_seed(0))
-    labels = torch.randint(classes, (n,), generator=rng)
-    return centres[labels] + spread * torch.randn(n, dim, generator=rng), labels
-
-
-@pytest.mark.parametrize('distance', ['cosine', 'l2'])
-@pytest.mark.parametrize('k', [1, 4, 30])
-def test_knn_is_that_of_scikit_learn(distance, k, monkeypatch):
-    monkeypatch.setattr(knn, 'CHUNK', (37, 50))  # many chunks, the last ones smaller than k
-    x, y = blobs(330, 12, 5, seed=1)
-    queries, _ = blobs(101, 12, 5, seed=2)
-    model = KNeighborsClassifier(k, metric='cosine' if distance == 'cosine' else 'euclidean', algorithm='brute')
-    model.fit(x.double().numpy(), y.numpy())
-    near = knn.nearest_neighbours(x.double(), queries.double(), k, distance)
-    expected = model.kneighbors(queries.double().numpy(), return_distance=False)
-    assert (near.numpy() == expected).all()
-    voted = knn.knn_classify(x.double(), y, queries.double(), 5, k, distance)
-    assert (voted.numpy() == model.predict(queries.double().numpy())).all()
-
-
-def test_nearest_neighbours_inside_one_set():
-    x, y = blobs(120, 6, 4, seed=1)
-    x[7], x[9] = x[3], x[3]  # copies of each other are each other's neighbours
-    cosine = torch.nn.functional.cosine_similarity(x.unsqueeze(0), x.unsqueeze(1), dim=-1)
-    nearest = cosine.fill_diagonal_(-2.0).argmax(dim=1)
-    y[3] = y[7] = y[9]
-    assert knn.leave_one_out_accuracy(x, y) == float((y[nearest] == y).double().mean())
-    assert 0.25 < knn.leave_one_out_accuracy(x, y) < 1
-
-
-def test_ties_of_votes_go_to_the_smallest_class():
-    votes = torch.tensor([[3, 1, 1, 3], [2, 2, 0, 4], [4, 3, 2, 1]])
-    assert knn.mode(votes, 5).tolist() == [1, 2, 1]
-
-
-def test_knn_refuses():
-    x = torch.randn(5, 3)
-    with pytest.raises(InputError, match='k=6 neighbours of 5'):
-        knn.nearest_neighbours(x, x, 6)
-    with pytest.raises(InputError, match="'manhattan'"):
-        knn.nearest_neighbours(x, x, 1, 'manhattan')
-
-
-@pytest.mark.parametrize('c', [1e-3, 1.0, 100.0])
-def test_logistic_regression_is_that_of_scikit_learn(c, monkeypatch):
-    monkeypatch.setattr(logistic_regression, 'CHUNK', 64)
-    x, y = blobs(300, 10, 4, seed=3, spread=3.0)
-    x, y = x.double(), y
-    ours = logistic_regression.fit_logistic_regression(x, y, 4, c, max_iter=1000, tolerance=1e-10)
-    theirs = LogisticRegression(C=c, max_iter=10_000, tol=1e-12).fit(x.numpy(), y.numpy())
-    np.testing.assert_allclose(ours[:, :-1], theirs.coef_, atol=2e-4 * abs(theirs.coef_).max())
-    intercept = ours[:, -1] - ours[:, -1].mean()
-    np.testing.assert_allclose(intercept, theirs.intercept_ - theirs.intercept_.mean(), atol=1e-3)
-    queries, _ = blobs(200, 10, 4, seed=4)
-    assert (logistic_regression.predict(ours, queries.double()).numpy() == theirs.predict(queries.numpy())).all()
-    # From the solution it stays there.
-    again = logistic_regression.fit_logistic_regression(x, y, 4, c, max_iter=5, start=ours)
-    torch.testing.assert_close(again, ours, rtol=0, atol=1e-3)
-
-
-def test_standardizer_is_that_of_scikit_learn():
-    x = torch.randn(50, 6, dtype=torch.float64) * 3 + 1
-    x[:, 2] = 5.0
-    queries = torch.randn(7, 6, dtype=torch.float64)
-    expected = StandardScaler().fit(x.numpy()).transform(queries.numpy())
-    np.testing.assert_allclose(logistic_regression.Standardizer(x)(queries), expected)
-
-
 def test_mean_iou_is_that_of_scikit_learn():
     rng = torch.Generator().manual_seed(0)
     true = torch.randint(0, 6, (5, 8, 8), generator=rng)
-    predicted = torch.where(torch.rand(true.shape, generator=rng) < 0.6, true, torch.randint(0, 6, true.shape))
+    wrong = torch.randint(0, 6, true.shape, generator=rng)
+    predicted = torch.where(torch.rand(true.shape, generator=rng) < 0.6, true, wrong)
+    confusion = dense.confusion_matrix(predicted, true, 9)
     expected = jaccard_score(true.flatten(), predicted.flatten(), average='macro')
-    assert dense.mean_iou(predicted, true, 9) == pytest.approx(expected)
-    keep = (true != 0) & (true != 5)
-    labels = sorted({*true[keep].tolist(), *predicted[keep].tolist()})
-    expected = jaccard_score(true[keep], predicted[keep], average='macro', labels=labels)
-    assert dense.mean_iou(predicted, true, 9, ignored=(0, 5)) == pytest.approx(expected)
+    assert dense.mean_iou(confusion) == pytest.approx(expected)
+    assert dense.pixel_accuracy(confusion) == pytest.approx(float((true == predicted).double().mean()))
+    assert confusion[2, 3] == int(((true == 2) & (predicted == 3)).sum())
+
+
+def test_ignored_labels_that_are_predicted():
+    """They are classes of IoU 0, as in CAPI's evaluation; uint8, with a label beyond the classes, part by part."""
+    rng = torch.Generator().manual_seed(0)
+    true = torch.randint(0, 6, (5, 8, 8), generator=rng)
+    wrong = torch.randint(0, 6, true.shape, generator=rng)
+    predicted = torch.where(torch.rand(true.shape, generator=rng) < 0.6, true, wrong)
+    true[true == 4] = 255
+    keep = (true != 0) & (true != 255)
+    assert (predicted[keep] == 0).any()
+    assert (predicted[keep] == 4).any()
+    parts = zip(predicted.byte(), true.byte(), strict=True)
+    confusion = torch.stack([dense.confusion_matrix(p, t, 6, (0, 255)) for p, t in parts]).sum(0)
+    expected = jaccard_score(true[keep], predicted[keep], average='macro')
+    assert dense.mean_iou(confusion) == pytest.approx(expected)
+    assert dense.pixel_accuracy(confusion) == pytest.approx(float((true == predicted)[keep].double().mean()))
 
 
 def test_patch_labels():
@@ -100,14 +44,6 @@ def test_patch_labels():
     patches = dense.patch_labels(maps, 3)
     assert patches.shape == (2, 6, 9)
     assert patches[1, 4].tolist() == maps[1, 3:6, 3:6].flatten().tolist()
-
-
-def test_dense_knn_votes_per_pixel():
-    features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
-    labels = torch.tensor([[1, 2, 0, 3], [1, 0, 2, 0], [2, 2, 1, 0], [5, 5, 5, 5]])
-    found = dense.knn_segment(features, labels, torch.tensor([[1.0, 0.05], [0.0, 2.0]]), 6, k=3)
-    assert found[0].tolist() == [1, 2, 0, 0]
-    assert dense.knn_segment(features, labels, torch.tensor([[0.0, 2.0]]), 6, k=1).tolist() == [[5, 5, 5, 5]]
 
 
 class Pipeline:

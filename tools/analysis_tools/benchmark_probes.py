@@ -1,0 +1,187 @@
+#!/usr/bin/env python
+"""Measure dense probes on noise in memory-mapped files of float16: k-NN by both distances, logistic regression.
+
+Logistic regression is fitted with eight penalties at once; an iteration takes one pass over the data or a few.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mmmim.utils.cli import user_errors
+
+#: Neighbours, as the largest number of CAPI's grid (arXiv 2502.08769, A).
+NEIGHBOURS = 30
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument('--train', type=int, default=100_000, help='patches to learn from (default: %(default)s)')
+    parser.add_argument('--queries', type=int, default=20_000, help='patches to label by k-NN (default: %(default)s)')
+    parser.add_argument('--dim', type=int, default=1024, help='width of the features (default: %(default)s)')
+    parser.add_argument('--classes', type=int, default=150, help='(default: %(default)s)')
+    parser.add_argument('--pixels', type=int, default=256, help='of a patch (default: %(default)s)')
+    parser.add_argument('--iterations', type=int, default=5, help='of logistic regression (default: %(default)s)')
+    parser.add_argument('--repeats', type=int, default=3, help='of k-NN (default: %(default)s)')
+    parser.add_argument('--threads', type=int, help="threads on a CPU (default: torch's)")
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
+    return parser.parse_args()
+
+
+def noise(folder: str, name: str, rows: int, columns: int) -> Any:
+    """A memory-mapped file of normal noise in float16."""
+    import numpy as np
+
+    path = os.path.join(folder, f'{name}.npy')
+    array = np.lib.format.open_memmap(path, mode='w+', dtype=np.float16, shape=(rows, columns))
+    rng = np.random.default_rng(0)
+    for start in range(0, rows, 8192):
+        part = array[start : start + 8192]
+        part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+    array.flush()
+    return np.load(path, mmap_mode='r')
+
+
+def timed(function: Callable[[], Any], device: Any, repeats: int) -> float:
+    """Median seconds."""
+    import torch
+
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
+    """Seconds and FLOPs of every part, products of matrices alone, and memory in bytes."""
+    import torch
+
+    from mmmim.evaluation.knn import nearest_neighbours, vote
+    from mmmim.evaluation.lbfgs import minimize
+    from mmmim.evaluation.logistic_regression import Objective
+    from mmmim.evaluation.rows import Rows, Standardizer
+    from mmmim.utils.benchmark import matmul_peak, peak_memory
+    from mmmim.visualization.inputs import pick_device
+
+    device = torch.device(pick_device(args.device))
+    libraries = peak_memory(torch.device('cpu'))
+    files = noise(folder, 'train', args.train, args.dim), noise(folder, 'queries', args.queries, args.dim)
+    labels = torch.randint(args.classes, (args.train, args.pixels), dtype=torch.uint8).numpy()
+    scale = Standardizer(Rows(files[0], device=device))
+    train, queries = (Rows(file, scale=scale, device=device) for file in files)
+    parts: dict[str, tuple[float, float, int]] = {}  # seconds, FLOPs, patches
+    parts['standardisation'] = timed(lambda: Standardizer(Rows(files[0], device=device)), device, 1), 0, args.train
+
+    near: dict[str, Any] = {}
+    products = 2 * args.train * args.queries * args.dim
+    for dtype, distances in (
+        (torch.float32, ('cosine',)),
+        (torch.float32, ('cosine', 'l2')),
+        (torch.bfloat16, ('cosine', 'l2')),
+    ):
+
+        def search(dtype: Any = dtype, distances: Any = distances) -> None:
+            near.update(nearest_neighbours(train, queries, NEIGHBOURS, distances, dtype))
+
+        name = f'k-NN, {" + ".join(distances)}, {str(dtype).removeprefix("torch.")}'
+        parts[name] = timed(search, device, args.repeats), products, args.queries
+    for k in (10, NEIGHBOURS):
+        found = near['cosine'][:, :k]
+        seconds = timed(lambda found=found: vote(found, labels, args.classes), device, 1)
+        parts[f'votes of {k} for {args.pixels} pixels'] = seconds, 0, args.queries
+
+    penalties = torch.logspace(-6, 5, 8).tolist()
+    classes = torch.randint(args.classes, (args.train,))
+    objective = Objective(train, classes, args.classes, penalties, distributed=False)
+    passes: list[float] = []
+
+    def one_pass(points: Any, which: Any) -> Any:
+        start = time.perf_counter()
+        result = objective(points, which)
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        passes.append(time.perf_counter() - start)
+        return result
+
+    start = torch.zeros(len(penalties), args.classes * (args.dim + 1), device=device)
+    begin = time.perf_counter()
+    minimum = minimize(one_pass, start, args.iterations, 0.0)
+    whole = time.perf_counter() - begin
+    flops = 4 * args.train * args.dim * args.classes * len(penalties)
+    parts['logistic regression, pass'] = statistics.median(passes), flops, args.train
+    iterations = int(minimum.iterations.max())
+    parts['logistic regression, iteration'] = whole / iterations, flops * len(passes) / iterations, args.train
+    peaks = {dtype: matmul_peak(device, getattr(torch, dtype)) for dtype in ('float32', 'bfloat16')}
+    return {'parts': parts, 'peaks': peaks, 'memory': peak_memory(device), 'libraries': libraries, 'device': device}
+
+
+def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
+    """The result as text."""
+    import torch
+
+    from mmmim.utils.benchmark import cpu_name
+    from mmmim.utils.tables import markdown_table
+
+    rows = []
+    for name, (seconds, flops, patches) in result['parts'].items():
+        peak = result['peaks']['bfloat16' if 'bfloat16' in name else 'float32']
+        share = f'{flops / seconds / peak:.0%}' if flops else ''
+        rows.append([name, f'{seconds:.2f}', f'{patches / seconds:.0f}', share])
+    on_gpu = result['device'].type == 'cuda'
+    name = torch.cuda.get_device_name(result['device']) if on_gpu else f'CPU ({cpu_name()})'
+    threads = '' if on_gpu else f', {torch.get_num_threads()} threads'
+    load = f'; load of the machine {os.getloadavg()[0]:.1f}' if hasattr(os, 'getloadavg') else ''
+    peaks = ', '.join(f'{peak / 1e9:.0f} GFLOP/s in {dtype}' for dtype, peak in result['peaks'].items())
+    what = (
+        'allocated'
+        if on_gpu
+        else f'resident (pages of files too), of which libraries {result["libraries"] / 1e9:.2f} GB'
+    )
+    return '\n'.join(
+        [
+            f'{name}{threads}, torch {torch.__version__}{load}',
+            f'{args.train} patches to learn from, {args.queries} queries, width {args.dim}, {args.classes} classes, '
+            f'{NEIGHBOURS} neighbours, 8 penalties',
+            '',
+            markdown_table(['part', 'seconds', 'patches/s', 'share of matrix products'], rows),
+            '',
+            f'products of large matrices: {peaks}',
+            f'peak memory: {result["memory"] / 1e9:.2f} GB {what}',
+        ]
+    )
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+
+    import torch
+
+    from mmmim.utils import InputError
+
+    for name in ('train', 'queries', 'dim', 'classes', 'pixels', 'iterations', 'repeats', 'threads'):
+        value = getattr(args, name)
+        least = NEIGHBOURS if name == 'train' else 1
+        if value is not None and value < least:
+            raise InputError(f'--{name} {value}: give {least} or more.')
+    if args.classes > 256:
+        raise InputError(f'--classes {args.classes}: labels are uint8 here, give at most 256.')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(args, folder)
+    print(report(args, result))
+
+
+if __name__ == '__main__':
+    main()
