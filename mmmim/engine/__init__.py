@@ -2,6 +2,7 @@
 
 from . import hooks
 from .ddp import DistributedDataParallel
+from .fit_test_loop import FitTestLoop
 from .fsdp import FSDP2Strategy, FullyShardedDataParallel
 from .lars import LARS
 from .optim_constructor import RuleOptimWrapperConstructor
@@ -13,6 +14,7 @@ __all__ = [
     'LARS',
     'DistributedDataParallel',
     'FSDP2Strategy',
+    'FitTestLoop',
     'FullyShardedDataParallel',
     'OptimWrapper',
     'RuleOptimWrapperConstructor',

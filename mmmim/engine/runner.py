@@ -113,8 +113,10 @@ class Runner(CheckpointRunner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training, by default in ``mmmim.DistributedDataParallel``.
 
-        A strategy wraps it later, when its weights are initialised.
+        A strategy wraps it later, when its weights are initialised. A frozen model has nothing to synchronise.
         """
+        if self.distributed and not any(parameter.requires_grad for parameter in model.parameters()):
+            return model.to(get_device())
         if self.distributed and self._strategy_cfg():
             self.strategy = self._build_strategy(**self._strategy_cfg())
             return model

@@ -3,6 +3,7 @@
 from .algorithms import Branch, EMACopy, MaskedImageModeling
 from .backbones import MMPretrainEncoder, PretrainedBackbone, TimmEncoder, ViT
 from .data_preprocessors import MIMDataPreprocessor
+from .frozen_features import FrozenFeatures
 from .heads import (
     CombinedHead,
     CrossEntropyHead,
@@ -36,6 +37,7 @@ __all__ = [
     'CrossEntropyHead',
     'DalleTokenizer',
     'EMACopy',
+    'FrozenFeatures',
     'HOGTarget',
     'KMeansTokenizer',
     'LatentTarget',

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,32 +71,31 @@ def _close_process_group() -> None:
         distributed.destroy_process_group()
 
 
+def reporter(unit: str, seconds: float = 5.0) -> Callable[[int, int], None]:
+    """A function of how much is done and how much there is, that prints the time left.
+
+    Args:
+        unit: What is counted.
+        seconds: From one line to the next; there is one at the end, too.
+    """
+    start = shown = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if done and (now - shown >= seconds or done == total):
+            shown, left = now, (now - start) / done * (total - done)
+            print(f'[{done}/{total}] {unit}, {now - start:.0f} s, {left:.0f} s left', flush=True)
+
+    return report
+
+
 def progress(items: Any, unit: str, seconds: float = 5.0) -> Iterator[Any]:
     """Items whose number is known, one by one, with a line about the time left every few seconds and after the last."""
-    report = Progress(unit, seconds)
+    report = reporter(unit, seconds)
     for done, item in enumerate(items, start=1):
         yield item
         report(done, len(items))
-
-
-class Progress:
-    """Prints a line about the time left every few seconds and at the end; called with what is done and with the number.
-
-    Args:
-        unit: Of what is counted.
-        seconds: Between lines.
-    """
-
-    def __init__(self, unit: str, seconds: float = 5.0) -> None:
-        self.unit, self.seconds = unit, seconds
-        self.start = self.shown = time.monotonic()
-
-    def __call__(self, done: int, number: int) -> None:
-        """Print, when it is time to."""
-        now = time.monotonic()
-        if done and (now - self.shown >= self.seconds or done == number):
-            self.shown, left = now, (now - self.start) / done * (number - done)
-            print(f'[{done}/{number}] {self.unit}, {now - self.start:.0f} s, {left:.0f} s left', flush=True)
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:

@@ -1,0 +1,37 @@
+# DigitScenes with one digit at 32 px for probes, background and ten digits: the first 1000 images of the training split
+# to fit on, the first 1000 of the test split to test. Written on first use, see docs/en/dataset_prepare.md.
+pipeline = [
+    dict(type='mmmim.LoadImage'),
+    dict(type='mmseg.LoadAnnotations'),
+    dict(type='mmseg.PackSegInputs'),
+]
+fit_dataloader = dict(
+    batch_size=250,
+    num_workers=0,
+    dataset=dict(
+        type='mmmim.DigitScenesSegmentation',
+        data_root='data/digit_scenes',
+        subset='single',
+        split='train',
+        indices=1000,
+        ignore_index=255,
+        test_mode=True,
+        pipeline=pipeline,
+    ),
+)
+test_dataloader = dict(
+    batch_size=250,
+    num_workers=0,
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmmim.DigitScenesSegmentation',
+        data_root='data/digit_scenes',
+        subset='single',
+        split='test',
+        indices=1000,
+        ignore_index=255,
+        test_mode=True,
+        pipeline=pipeline,
+    ),
+)
+del pipeline  # not a key of the config

@@ -1,0 +1,14 @@
+# k-NN on the patches of Cityscapes, CAPI's protocol (arXiv 2502.08769, table 3 and appendix).
+#
+# Every pixel of a patch by the vote of the nearest training patches. Of 1, 3, 10 and 30 neighbours and cosine and L2
+# distance, those with the best mIoU on a held-out tenth of the training images.
+# At 224 px; 2975 images to fit on, 500 to test, 19 classes.
+#
+# Not run here.
+#
+# Run: python tools/test.py configs/eval/seg_knn_cityscapes.py --pretrained CHECKPOINT
+#  or: tools/dist_test.sh configs/eval/seg_knn_cityscapes.py 8 --pretrained CHECKPOINT
+_base_ = [
+    '../_base_/probes/knn.py',
+    '../_base_/datasets/seg_cityscapes_224.py',
+]

@@ -1,0 +1,14 @@
+# k-NN on the patches of Pascal VOC 2012, CAPI's protocol (arXiv 2502.08769, table 3 and appendix).
+#
+# Every pixel of a patch by the vote of the nearest training patches. Of 1, 3, 10 and 30 neighbours and cosine and L2
+# distance, those with the best mIoU on a held-out tenth of the training images.
+# At 224 px; 1464 images to fit on, 1449 to test, 21 classes.
+#
+# Not run here.
+#
+# Run: python tools/test.py configs/eval/seg_knn_voc2012.py --pretrained CHECKPOINT
+#  or: tools/dist_test.sh configs/eval/seg_knn_voc2012.py 8 --pretrained CHECKPOINT
+_base_ = [
+    '../_base_/probes/knn.py',
+    '../_base_/datasets/seg_voc2012_224.py',
+]

@@ -1,0 +1,14 @@
+# Logistic regression on the patches of ADE20K, CAPI's protocol (arXiv 2502.08769, table 3 and appendix).
+#
+# The majority label of every patch from its features. Of eight penalties, the one with the best mIoU on a held-out
+# tenth of the training images.
+# At 224 px; 20 210 images to fit on, 2000 to test, 150 classes.
+#
+# Not run here.
+#
+# Run: python tools/test.py configs/eval/seg_logreg_ade20k.py --pretrained CHECKPOINT
+#  or: tools/dist_test.sh configs/eval/seg_logreg_ade20k.py 8 --pretrained CHECKPOINT
+_base_ = [
+    '../_base_/probes/logreg.py',
+    '../_base_/datasets/seg_ade20k_224.py',
+]

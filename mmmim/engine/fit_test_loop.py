@@ -1,0 +1,208 @@
+"""Fit a probe on frozen features and test it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.runner import TestLoop
+from torch import Tensor
+
+from mmmim.evaluation.feature_cache import Data, FeatureCache, Samples
+from mmmim.evaluation.fitted_probes import Probe, choose, number_text, setting_text
+from mmmim.models.frozen_features import FrozenFeatures
+from mmmim.models.layers import unpatchify
+from mmmim.registry import LOOPS, PROBES
+from mmmim.utils import InputError
+from mmmim.utils.checkpoint import to_plain, write_text_atomically
+from mmmim.utils.tables import markdown_table
+
+from .ddp import bare_model
+
+#: Written beside the log.
+FILE = 'probe.json'
+
+
+@LOOPS.register_module()
+class FitTestLoop(TestLoop):
+    """A test that starts by fitting a probe: nothing is trained before, and no checkpoint of a head is needed.
+
+    Features of the images of ``fit_dataloader`` (a key of the config) and of the test images come from a cache on disk.
+    The probe's grid is scored on images held out from the first, the best setting is fitted on all of them, and its
+    predictions go to hooks and evaluator as those of a model would. Of several layers (``model.backbone.out_indices``)
+    each is tested by itself, and the names of its scores begin with ``layer_<index>/``.
+
+    Several processes share the work: images to extract, rows of a regression, queries of k-NN.
+
+    Args:
+        runner: The runner; its model is a :class:`mmmim.FrozenFeatures`.
+        dataloader: Of the test images.
+        evaluator: Of the predictions.
+        probe: Config of a probe, such as ``mmmim.KNNProbe``.
+        held_out: Share of the images for fitting that choose the setting.
+        choose_by: Score that chooses: 'mIoU', or 'aAcc', the share of correct labels.
+        seed: Of the images held out.
+        cache: Arguments of :class:`mmmim.evaluation.feature_cache.FeatureCache`.
+
+    Raises:
+        InputError: The config lacks what is needed, or data set and metrics ignore different labels.
+    """
+
+    #: Tests of this kind need no trained head.
+    fits = True
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: Any,
+        evaluator: Any,
+        probe: dict[str, Any],
+        held_out: float = 0.1,
+        choose_by: str = 'mIoU',
+        seed: int = 0,
+        cache: dict[str, Any] | None = None,
+    ) -> None:
+        if choose_by not in ('mIoU', 'aAcc'):
+            raise InputError(f"test_cfg.choose_by={choose_by!r}: use 'mIoU' or 'aAcc'.")
+        if runner.cfg.get('fit_dataloader') is None:
+            raise InputError('mmmim.FitTestLoop needs the images to fit on: fit_dataloader=dict(...) in the config.')
+        super().__init__(runner, dataloader, evaluator)
+        self.probe: Probe = PROBES.build(probe)
+        self.held_out, self.choose_by, self.seed = held_out, choose_by, seed
+        self.cache = FeatureCache(**(cache or {}))
+        #: By layer ``layer``, ``setting``, ``grid``, ``scores`` and ``seconds``.
+        self.records: list[dict[str, Any]] = []
+        self._check_ignored()
+
+    def run(self) -> dict[str, float]:
+        """Fit and test."""
+        runner = self.runner
+        runner.call_hook('before_test')
+        runner.call_hook('before_test_epoch')
+        runner.model.eval()
+        model = bare_model(runner)
+        if not isinstance(model, FrozenFeatures):
+            raise InputError(f"mmmim.FitTestLoop tests model.type='mmmim.FrozenFeatures', not {type(model).__name__}.")
+        self.device = next(model.parameters()).device
+        config = runner.cfg.model.to_dict()
+        train = self.cache.read(model, config, self._data('fit_dataloader', None), labels=True)
+        test = self.cache.read(model, config, self._data('test_dataloader', self.dataloader.dataset), labels=False)
+        metrics: dict[str, float] = {}
+        self.records = []
+        for layer, *samples in zip(model.layers, train, test, strict=True):
+            record = self._fit_and_test(layer, *samples)
+            self.records.append(record)
+            prefix = f'layer_{layer}/' if len(model.layers) > 1 else ''
+            metrics |= {f'{prefix}{key}': value for key, value in record['scores'].items()}
+            if is_main_process():
+                write_text_atomically(json.dumps(to_plain(self.records), indent=1) + '\n', self.report_path)
+        runner.call_hook('after_test_epoch', metrics=metrics)
+        runner.call_hook('after_test')
+        return metrics
+
+    @property
+    def report_path(self) -> str:
+        """The file of :attr:`records`."""
+        return os.path.join(self.runner.log_dir, FILE)
+
+    def _data(self, name: str, dataset: Any) -> Data:
+        """A data set, built if it is None, and how to load parts of it."""
+        runner = self.runner
+        config = dict(runner.cfg[name])
+
+        def loader(indices: Sequence[int]) -> Any:
+            return runner.build_dataloader({**config, 'dataset': dataset, 'sampler': indices})
+
+        if dataset is None:
+            dataset = runner.build_dataloader({**config, 'sampler': range(0)}).dataset
+        plain = to_plain(runner.cfg[name].dataset.to_dict())
+        return Data(name, dataset, plain, loader)
+
+    def _fit_and_test(self, layer: int, train: Samples, test: Samples) -> dict[str, Any]:
+        probe, logger = self.probe, self.runner.logger
+        images = np.arange(len(train.features))
+        start = time.perf_counter()
+        setting = probe.grid[0]
+        grid: list[dict[str, Any]] = []
+        if len(probe.grid) > 1:
+            setting, grid = choose(probe, train, self.held_out, self.seed, self.choose_by, self.device)
+            logger.info(
+                f'Block {layer}: fitted on {1 - self.held_out:.0%} of {len(images)} images and scored on the others '
+                f'({time.perf_counter() - start:.1f} s):\n{_table(grid, self.choose_by)}'
+            )
+        probe.fit(train, images, [setting], self.device)
+        scores = self._test(test)
+        seconds = time.perf_counter() - start
+        logger.info(
+            f'Block {layer}, {setting_text(setting)}, fitted on all images ({seconds:.1f} s in all): '
+            + ', '.join(f'{key} {value:.2f}' for key, value in scores.items())
+        )
+        return {'layer': layer, 'setting': setting, 'grid': grid, 'scores': scores, 'seconds': seconds}
+
+    def _test(self, test: Samples) -> dict[str, float]:
+        """Predict the images of this process, and run through its loader."""
+        batches = [list(batch) for batch in self.dataloader.batch_sampler]
+        images = np.array([i for batch in batches for i in batch])
+        per_image = test.features.shape[1]
+        found = torch.cat([labels.to(_dtype(test.num_classes)).cpu() for (labels,) in self.probe.predict(test, images)])
+        predictions = iter(found.unflatten(0, (-1, per_image)))
+        for i, batch in enumerate(self.dataloader):
+            self.runner.call_hook('before_test_iter', batch_idx=i, data_batch=batch)
+            outputs = [self._output(sample, next(predictions)) for sample in batch['data_samples']]
+            self.evaluator.process(data_samples=outputs, data_batch=batch)
+            self.runner.call_hook('after_test_iter', batch_idx=i, data_batch=batch, outputs=outputs)
+        return self.evaluator.evaluate(len(self.dataloader.dataset))
+
+    def _output(self, sample: Any, labels: Tensor) -> Any:
+        """A data sample with its prediction, from labels ``[N, q]`` in ``[0, K]``."""
+        if 'gt_sem_seg' not in sample:
+            return sample.set_pred_label(labels.view(-1).long())
+        from mmengine.structures import PixelData
+
+        height, width = sample.gt_sem_seg.data.shape[-2:]
+        side = round((height * width / len(labels)) ** 0.5)
+        tiles = labels.long().expand(-1, side**2).unsqueeze(0)
+        label_map = unpatchify(tiles, (height // side, width // side), channels=1)[0]
+        label_map[label_map == len(self._classes)] = self._ignored
+        sample.pred_sem_seg = PixelData(data=label_map)
+        return sample
+
+    @property
+    def _classes(self) -> Sequence[str]:
+        return self.dataloader.dataset.metainfo['classes']
+
+    @property
+    def _ignored(self) -> int | None:
+        return getattr(self.dataloader.dataset, 'ignore_index', None)
+
+    def _check_ignored(self) -> None:
+        """Labels to ignore are those of the data set."""
+        for metric in self.evaluator.metrics:
+            used = getattr(metric, 'ignore_index', self._ignored)
+            if used != self._ignored:
+                raise InputError(
+                    f'{type(metric).__name__} ignores label {used} and the data set {self._ignored}: set ignore_index '
+                    'of both to the same.'
+                )
+        self.evaluator.dataset_meta = {**self.dataloader.dataset.metainfo, 'ignore_index': self._ignored}
+
+
+def _dtype(num_classes: int) -> torch.dtype:
+    """That labels up to ``num_classes`` fit into."""
+    return torch.uint8 if num_classes < 256 else torch.int32
+
+
+def _table(grid: Sequence[Mapping[str, Any]], by: str) -> str:
+    """The scores of a grid; a star at the best."""
+    best = max(range(len(grid)), key=lambda i: grid[i][by])
+    lines = []
+    for i, row in enumerate(grid):
+        cells = [f'{v:.2f}' if key in ('mIoU', 'aAcc') else number_text(v) for key, v in row.items()]
+        lines.append([*cells, '*' if i == best else ''])
+    return markdown_table([*grid[0], ''], lines)
