@@ -2,6 +2,7 @@
 
 from .collate import mask_collate
 from .digit_scenes import DigitScenes
+from .digit_scenes_segmentation import DigitScenesSegmentation
 from .huggingface_stream import HuggingFaceStream
 from .image_folder import ImageFolder
 from .image_stream import ImageStream
@@ -16,13 +17,15 @@ from .masking import (
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
 from .synthetic import SyntheticImages
-from .transforms import LoadImage, RandomResizedCrop
+from .transforms import ForgetOriginalSize, LoadImage, RandomResizedCrop, ResizeLabelMap
 from .webdataset_stream import WebDatasetStream
 
 __all__ = [
     'BEiTMasking',
     'BlockMasking',
     'DigitScenes',
+    'DigitScenesSegmentation',
+    'ForgetOriginalSize',
     'HuggingFaceStream',
     'ImageFolder',
     'ImageStream',
@@ -33,6 +36,7 @@ __all__ = [
     'PositionIndex',
     'PositionSampler',
     'RandomResizedCrop',
+    'ResizeLabelMap',
     'SeededDataset',
     'SyntheticImages',
     'UniformMasking',

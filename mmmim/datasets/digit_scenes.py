@@ -31,7 +31,7 @@ CHECKSUMS = {
 }
 
 #: ADE20K's names of the splits.
-_ADE20K_SPLITS = {'train': 'training', 'val': 'validation', 'test': 'test'}
+ADE20K_SPLITS = {'train': 'training', 'val': 'validation', 'test': 'test'}
 _META = 'meta.json'
 
 
@@ -67,7 +67,7 @@ class DigitScenes(ImageFolder):
             raise InputError(f'DigitScenes has no split {split!r}: give one of {", ".join(SPLITS)}')
         folder = write_digit_scenes(data_root, subset)
         self._expected = NUM_IMAGES[subset][split]
-        self._label_maps = folder / 'annotations' / _ADE20K_SPLITS[split]
+        self._label_maps = folder / 'annotations' / ADE20K_SPLITS[split]
         super().__init__(data_root=str(folder / split), with_label=with_label, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -144,7 +144,7 @@ def _write(folder: Path, subset: str) -> None:
 
 
 def _write_split(folder: Path, split: str, scenes: Scenes) -> None:
-    images, annotations = (folder / kind / _ADE20K_SPLITS[split] for kind in ('images', 'annotations'))
+    images, annotations = (folder / kind / ADE20K_SPLITS[split] for kind in ('images', 'annotations'))
     images.mkdir(parents=True)
     annotations.mkdir(parents=True)
     for label in sorted(set(scenes.classes.tolist())):

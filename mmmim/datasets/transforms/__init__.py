@@ -2,6 +2,16 @@
 
 from .crop import RandomResizedCrop
 from .jpeg import decode_jpeg
+from .label_maps import ForgetOriginalSize, ResizeLabelMap
 from .loading import LoadImage, UnreadableImageError, decode_image, read_image
 
-__all__ = ['LoadImage', 'RandomResizedCrop', 'UnreadableImageError', 'decode_image', 'decode_jpeg', 'read_image']
+__all__ = [
+    'ForgetOriginalSize',
+    'LoadImage',
+    'RandomResizedCrop',
+    'ResizeLabelMap',
+    'UnreadableImageError',
+    'decode_image',
+    'decode_jpeg',
+    'read_image',
+]

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from mmmim.registry import TRANSFORMS
 from mmmim.utils import InputError
 
+from .label_maps import resize_label_map
+
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(_RandomResizedCrop):
@@ -22,11 +24,13 @@ class RandomResizedCrop(_RandomResizedCrop):
     Required Keys:
 
     - img: ``[H, W, 3]`` uint8.
+    - gt_seg_map (optional): Labels ``[H, W]``. The crop of them is that of the image, resized by nearest neighbours.
 
     Modified Keys:
 
     - img: ``[*scale, 3]`` uint8. The memory order is that of ``[3, H, W]``, which packing then need not copy.
     - img_shape
+    - gt_seg_map (optional): ``[*scale]``.
 
     Args:
         scale: Height and width of the result; an int for both.
@@ -45,7 +49,7 @@ class RandomResizedCrop(_RandomResizedCrop):
         super().__init__(scale, interpolation=interpolation, backend='pillow', **kwargs)
 
     def transform(self, results: dict) -> dict:
-        """Crop and resize the image of ``results``."""
+        """Crop and resize the image of ``results``, and its label map where it has one."""
         image = results['img']
         top, left, height, width = self.rand_crop_params(image)
         # A copy in torch's channels-last layout, stride of the batch included: its kernel is slower on anything else.
@@ -61,4 +65,7 @@ class RandomResizedCrop(_RandomResizedCrop):
         cv2.split(resized[0].permute(1, 2, 0).numpy(), list(planes))
         results['img'] = planes.transpose(1, 2, 0)
         results['img_shape'] = tuple(self.scale)
+        if 'gt_seg_map' in results:
+            labels = results['gt_seg_map'][top : top + height, left : left + width]
+            results['gt_seg_map'] = resize_label_map(labels, tuple(self.scale))
         return results

@@ -7,6 +7,7 @@ from .pictures_hook import PicturesHook
 from .probe_hook import ProbeHook
 from .runtime_info_hook import RuntimeInfoHook
 from .scheduled_value_hook import ScheduledValueHook
+from .segmentation_pictures_hook import SegmentationPicturesHook
 from .step_seed_hook import StepSeedHook
 from .target_ema_hook import TargetEMAHook
 from .training_info_hook import TrainingInfoHook
@@ -19,6 +20,7 @@ __all__ = [
     'ProbeHook',
     'RuntimeInfoHook',
     'ScheduledValueHook',
+    'SegmentationPicturesHook',
     'StepSeedHook',
     'TargetEMAHook',
     'TrainingInfoHook',

@@ -1,12 +1,14 @@
 """Necks: from the encoder's context to predictions of the masked patches."""
 
 from .cross_attention_decoder import CrossAttentionDecoder
+from .feature_norm import FeatureBatchNorm
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
 from .proxy_reconstruction import ProxyReconstruction
 
 __all__ = [
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
+    'FeatureBatchNorm',
     'PickPredicted',
     'ProxyReconstruction',
     'SelfAttentionPredictor',

@@ -1,0 +1,60 @@
+"""DigitScenes for segmentation."""
+
+from typing import Any, ClassVar
+
+from mmseg.datasets import BaseSegDataset
+
+from mmmim.registry import DATASETS
+from mmmim.utils import InputError
+
+from .digit_scenes import ADE20K_SPLITS, write_digit_scenes
+
+
+@DATASETS.register_module()
+class DigitScenesSegmentation(BaseSegDataset):
+    """DigitScenes as a data set of mmsegmentation: the background and ten digits, written to disk on first use.
+
+    As in ADE20K, label 0 of the files is not used (``reduce_zero_label``): the background is class 0, digit d is class
+    d + 1.
+
+    Args:
+        data_root: Where the data are, or will be written.
+        subset: ``single`` (32 px, one digit) or ``multi`` (64 px, one to five smaller digits).
+        split: ``train``, ``val`` or ``test``.
+        **kwargs: Of mmsegmentation's ``BaseSegDataset``: ``pipeline``, ``indices``, ``ignore_index``, ...
+
+    Raises:
+        InputError: There is no such subset or split, or ``data_root`` holds other data.
+    """
+
+    METAINFO: ClassVar[dict] = {
+        'classes': ('background', *(f'digit {digit}' for digit in range(10))),
+        'palette': [
+            [70, 70, 70],
+            [230, 25, 75],
+            [60, 180, 75],
+            [255, 225, 25],
+            [0, 130, 200],
+            [245, 130, 48],
+            [145, 30, 180],
+            [70, 240, 240],
+            [240, 50, 230],
+            [210, 245, 60],
+            [250, 190, 212],
+        ],
+    }
+
+    def __init__(
+        self, data_root: str = 'data/digit_scenes', subset: str = 'single', split: str = 'train', **kwargs: Any
+    ) -> None:
+        if split not in ADE20K_SPLITS:
+            raise InputError(f'DigitScenes has no split {split!r}: give one of {", ".join(ADE20K_SPLITS)}')
+        folder, name = write_digit_scenes(data_root, subset), ADE20K_SPLITS[split]
+        super().__init__(
+            data_root=str(folder),
+            data_prefix={'img_path': f'images/{name}', 'seg_map_path': f'annotations/{name}'},
+            img_suffix='.png',
+            seg_map_suffix='.png',
+            reduce_zero_label=True,
+            **kwargs,
+        )

@@ -1,0 +1,69 @@
+"""The example of docs/en/segmentation.md runs outside of the repository, by mmengine's own runner."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmmim.registry import MODELS
+from tests.paths import ROOT
+from tests.segmentation import write_pair
+
+PAGE = (ROOT / 'docs/en/segmentation.md').read_text()
+
+
+def pretrain_config():
+    """As configs/mae/digits.py, without its decoder."""
+    encoder = {'img_size': 32, 'patch_size': 4, 'embed_dim': 96, 'depth': 1, 'num_heads': 3}
+    return {'backbone': {'type': 'mmmim.ViT', **encoder}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    config, script = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+    (tmp_path / 'my_config.py').write_text(config)
+    (tmp_path / 'train.py').write_text(script)
+    for i in range(6):
+        write_pair(tmp_path / f'images/{i}.png', tmp_path / f'labels/{i}.png', [0, 1], size=(32, 32))
+        bright = np.asarray(Image.open(tmp_path / f'images/{i}.png')).mean(-1) > 110
+        Image.fromarray(bright.astype(np.uint8)).save(tmp_path / f'labels/{i}.png')
+    return tmp_path
+
+
+def save(path, drop=()):
+    torch.manual_seed(0)
+    state = {f'backbone.{k}': v for k, v in MODELS.build(pretrain_config()['backbone']).state_dict().items()}
+    state = {key: value for key, value in state.items() if key not in drop}
+    torch.save({'state_dict': state, 'meta': {}, 'mmmim': {'version': 1, 'model': pretrain_config()}}, path)
+
+
+def run(folder):
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(
+        [sys.executable, 'train.py'], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_plain_config_trains_and_learns(folder):
+    save(folder / 'encoder.pth')
+    result = run(folder)
+    assert result.returncode == 0, result.stderr
+    score = float(re.findall(r'mIoU: ([\d.]+)', result.stdout + result.stderr)[-1])
+    assert score > 60
+    trained = torch.load(folder / 'work_dirs/my_config/iter_40.pth', weights_only=False)['state_dict']
+    before = torch.load(folder / 'encoder.pth')['state_dict']
+    assert all(torch.equal(trained[f'backbone.{key}'], value) for key, value in before.items())
+
+
+def test_a_partly_loaded_backbone_is_refused(folder):
+    save(folder / 'encoder.pth', drop=('backbone.blocks.0.mlp.fc1.weight',))
+    result = run(folder)
+    assert result.returncode != 0
+    assert 'InputError' in result.stderr
+    assert 'blocks.0.mlp.fc1.weight' in result.stderr
+    assert not list(folder.glob('work_dirs/my_config/*.pth'))
