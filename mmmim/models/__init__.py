@@ -15,6 +15,7 @@ from .heads import (
 from .necks import (
     CrossAttentionDecoder,
     CrossAttentionPredictor,
+    FeatureBatchNorm,
     PickPredicted,
     ProxyReconstruction,
     SelfAttentionPredictor,
@@ -37,6 +38,7 @@ __all__ = [
     'CrossEntropyHead',
     'DalleTokenizer',
     'EMACopy',
+    'FeatureBatchNorm',
     'FrozenFeatures',
     'HOGTarget',
     'KMeansTokenizer',
