@@ -175,10 +175,22 @@ class Runner(CheckpointRunner):
         return self.strategy.optim_wrapper
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
-        """Build parameter schedulers: one, a list, or a dict of them by name, which configs can change one by one."""
+        """Build parameter schedulers: one, a list, or a dict of them by name, which configs can change one by one.
+
+        Raises:
+            InputError: A scheduler would end before it begins, as a warm-up longer than the training makes the next one.
+        """
         if isinstance(scheduler, dict) and 'type' not in scheduler:
             scheduler = list(scheduler.values())
-        return super().build_param_scheduler(scheduler)
+        try:
+            return super().build_param_scheduler(scheduler)
+        except ValueError as error:
+            if 'end should be larger than begin' not in str(error):
+                raise
+            raise InputError(
+                f'param_scheduler: {error}. A training this short (train_cfg.max_iters) needs a shorter warm-up: change '
+                'begin and end of the schedulers with it.'
+            ) from error
 
     def _init_model_weights(self) -> None:
         if self.strategy is None:

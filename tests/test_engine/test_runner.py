@@ -345,3 +345,9 @@ def test_more_processes_than_gpus(tmp_path, monkeypatch):
         monkeypatch.setenv(key, value)
     with pytest.raises(InputError, match=r'4 processes were started.*2 GPU'):
         Runner.from_cfg(toy_config(tmp_path, launcher='pytorch'))
+
+
+def test_a_warm_up_longer_than_the_training(tmp_path):
+    schedulers = [{'type': 'mmengine.PolyLR', 'by_epoch': False, 'begin': 30, 'end': 20}]
+    with pytest.raises(InputError, match=r'param_scheduler: .*begin=30.*needs a shorter warm-up'):
+        train(tmp_path, param_scheduler=schedulers)
