@@ -178,7 +178,7 @@ class Runner(CheckpointRunner):
         """Build parameter schedulers: one, a list, or a dict of them by name, which configs can change one by one.
 
         Raises:
-            InputError: A scheduler would end before it begins, as a warm-up longer than the training makes the next one.
+            InputError: A scheduler would end before it begins, such as one after a warm-up longer than the training.
         """
         if isinstance(scheduler, dict) and 'type' not in scheduler:
             scheduler = list(scheduler.values())
@@ -188,8 +188,8 @@ class Runner(CheckpointRunner):
             if 'end should be larger than begin' not in str(error):
                 raise
             raise InputError(
-                f'param_scheduler: {error}. A training this short (train_cfg.max_iters) needs a shorter warm-up: change '
-                'begin and end of the schedulers with it.'
+                f'param_scheduler: {error}. A training this short (train_cfg.max_iters) needs a shorter warm-up: '
+                'change begin and end of the schedulers with it.'
             ) from error
 
     def _init_model_weights(self) -> None:
