@@ -103,6 +103,15 @@ def test_knn_is_that_of_a_plain_loop(distance, k, folder):
     check_scores(runner, metrics)
 
 
+def test_products_in_bfloat16_find_nearly_the_same(folder):
+    labels = {}
+    for dtype in ('float32', 'bfloat16'):
+        runner, _ = run('seg_knn_ade20k', folder, **{'test_cfg.probe.k': [5], 'test_cfg.probe.dtype': dtype})
+        assert runner.test_loop.probe.dtype == getattr(torch, dtype)
+        labels[dtype] = np.stack([pair[1] for pair in runner.outputs])
+    assert (labels['bfloat16'] == labels['float32']).mean() > 0.8
+
+
 def check_scores(runner, metrics):
     """mIoU is scikit-learn's on pixels whose label counts; mmsegmentation leaves predictions of ignored labels out."""
     true, predicted = (np.stack(maps).ravel() for maps in zip(*runner.outputs, strict=True))
@@ -244,6 +253,7 @@ def test_global_features(tmp_path, monkeypatch):
         ({'test_cfg.held_out': 0.99}, r'held_out=0.99 of 10 images leaves none'),
         ({'test_cfg.probe.k': [1, 400]}, 'k=400 neighbours'),
         ({'test_cfg.probe.k': []}, r'probe\.k is a list of values'),
+        ({'test_cfg.probe.dtype': 'int8'}, "dtype='int8'"),
         ({'model.features': 'predicted'}, "no feature 'predicted'"),
         ({'model.features': 'everything'}, "no feature 'everything'"),
     ],
