@@ -15,7 +15,7 @@ def _child(root: Registry, *locations: str) -> Registry:
 
 RUNNERS = _child(_roots.RUNNERS, 'mmmim.engine')
 RUNNER_CONSTRUCTORS = _child(_roots.RUNNER_CONSTRUCTORS)
-LOOPS = _child(_roots.LOOPS, 'mmmim.engine')
+LOOPS = _child(_roots.LOOPS, 'mmmim.engine.fit_test_loop')
 HOOKS = _child(_roots.HOOKS, 'mmmim.engine')
 STRATEGIES = _child(_roots.STRATEGIES, 'mmmim.engine')
 DATASETS = _child(_roots.DATASETS, 'mmmim.datasets')

@@ -57,7 +57,7 @@ def unpacked(clone, tmp_path_factory):
     (clone / 'configs/capi/__pycache__/a.pyc').touch()
     (clone / 'tools/.hidden').touch()
     with tarfile.open(build(clone, 'sdist', folder / 'sdist')) as archive:
-        archive.extractall(folder / 'source', filter='data')
+        archive.extractall(folder / 'source')
     (source,) = (folder / 'source').iterdir()
     assert before <= files(source) | {'.gitignore', '.git', '.readthedocs.yaml', '.pre-commit-config.yaml'}
     with zipfile.ZipFile(build(source, 'wheel', folder / 'wheel')) as archive:

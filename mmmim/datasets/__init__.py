@@ -2,7 +2,6 @@
 
 from .collate import mask_collate
 from .digit_scenes import DigitScenes
-from .digit_scenes_segmentation import DigitScenesSegmentation
 from .huggingface_stream import HuggingFaceStream
 from .image_folder import ImageFolder
 from .image_stream import ImageStream
@@ -24,7 +23,6 @@ __all__ = [
     'BEiTMasking',
     'BlockMasking',
     'DigitScenes',
-    'DigitScenesSegmentation',
     'ForgetOriginalSize',
     'HuggingFaceStream',
     'ImageFolder',

@@ -17,6 +17,9 @@ class DigitScenesSegmentation(BaseSegDataset):
     As in ADE20K, label 0 of the files is not used (``reduce_zero_label``): the background is class 0, digit d is class
     d + 1.
 
+    Importing this module imports mmsegmentation, so configs name it: ``custom_imports = dict(imports=[
+    'mmmim.datasets.digit_scenes_segmentation'])``.
+
     Args:
         data_root: Where the data are, or will be written.
         subset: ``single`` (32 px, one digit) or ``multi`` (64 px, one to five smaller digits).

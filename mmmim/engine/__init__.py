@@ -2,7 +2,6 @@
 
 from . import hooks
 from .ddp import DistributedDataParallel
-from .fit_test_loop import FitTestLoop
 from .fsdp import FSDP2Strategy, FullyShardedDataParallel
 from .lars import LARS
 from .optim_constructor import RuleOptimWrapperConstructor
@@ -14,7 +13,6 @@ __all__ = [
     'LARS',
     'DistributedDataParallel',
     'FSDP2Strategy',
-    'FitTestLoop',
     'FullyShardedDataParallel',
     'OptimWrapper',
     'RuleOptimWrapperConstructor',

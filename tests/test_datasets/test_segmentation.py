@@ -3,7 +3,8 @@ import pytest
 from mmseg.datasets import ADE20KDataset
 from PIL import Image
 
-from mmmim.datasets import DigitScenesSegmentation, ForgetOriginalSize, RandomResizedCrop, ResizeLabelMap
+from mmmim.datasets import ForgetOriginalSize, RandomResizedCrop, ResizeLabelMap
+from mmmim.datasets.digit_scenes_segmentation import DigitScenesSegmentation
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
 from tests.paths import ROOT

@@ -56,7 +56,7 @@ def test_mmpretrain_models_give_their_own_outputs(name):
     torch.manual_seed(0)
     options = {'arch': ARCH, 'img_size': 64, 'patch_size': 16}
     encoder = MMPretrainEncoder(name, **options).eval()
-    theirs = MMPRETRAIN.build({'type': name, 'out_type': 'featmap', 'out_indices': [0, 2], **options})
+    theirs = MMPRETRAIN.build({'type': f'mmpretrain.{name}', 'out_type': 'featmap', 'out_indices': [0, 2], **options})
     theirs.eval()
     theirs.load_state_dict(encoder.encoder.state_dict())
     inputs = {'mask': None} if name == 'MAEViT' else {}
@@ -173,7 +173,7 @@ def test_files_of_timm(suffix, tmp_path, messages):
 @pytest.mark.parametrize('whole', [True, False])
 def test_files_of_mmpretrain(whole, tmp_path, messages):
     torch.manual_seed(0)
-    theirs = MMPRETRAIN.build({'type': 'VisionTransformer', 'arch': ARCH, 'img_size': 64})
+    theirs = MMPRETRAIN.build({'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 64})
     prefix = 'backbone.' if whole else ''
     state = {prefix + key: value for key, value in theirs.state_dict().items()}
     torch.save({'state_dict': {**state, 'head.layers.head.weight': torch.ones(2)}, 'meta': {}}, tmp_path / 'a.pth')

@@ -1,4 +1,6 @@
 # DigitScenes with one digit at 32 px, background and ten digits: written on first use, see docs/en/dataset_prepare.md.
+custom_imports = dict(imports=['mmmim.datasets.digit_scenes_segmentation'])
+
 ignore_index = 255
 num_classes = 11
 

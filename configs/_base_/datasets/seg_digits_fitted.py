@@ -1,5 +1,7 @@
 # DigitScenes with one digit at 32 px for probes, background and ten digits: the first 1000 images of the training split
 # to fit on, the first 1000 of the test split to test. Written on first use, see docs/en/dataset_prepare.md.
+custom_imports = dict(imports=['mmmim.datasets.digit_scenes_segmentation'])
+
 pipeline = [
     dict(type='mmmim.LoadImage'),
     dict(type='mmseg.LoadAnnotations'),

@@ -9,7 +9,6 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mmmim.datasets.transforms import UnreadableImageError, read_image
 from mmmim.registry import HOOKS
 
 
@@ -57,7 +56,9 @@ class SegmentationPicturesHook(Hook):
     def _draw(self, runner: Any, dataset: Any, suffix: str = '', when: str = '') -> None:
         if not self._samples or not is_main_process():
             return
-        from mmmim.visualization.segmentations import Segmentation, draw_segmentations  # matplotlib takes seconds
+        # Data sets and matplotlib take seconds to import.
+        from mmmim.datasets.transforms import UnreadableImageError, read_image
+        from mmmim.visualization.segmentations import Segmentation, draw_segmentations
 
         path = os.path.join(runner.log_dir, f'segmentations{suffix}.png')
         try:
