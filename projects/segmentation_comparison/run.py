@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from mmmim.utils.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,12 +85,14 @@ def main() -> None:
                 protocol, score, last = PROTOCOLS[column]
                 scores = evaluate(work, model, seed, checkpoint, protocol, last)
                 values[model].setdefault(column, []).append(scores[score])
-            write(work, args.protocols, values)
+            write(work, args.seeds, args.protocols, values)
 
 
-def write(work: Path, columns: list[str], values: dict[str, dict[str, list[float]]]) -> None:
+def write(work: Path, seeds: list[int], columns: list[str], values: dict[str, dict[str, list[float]]]) -> None:
     """What is there so far, as ``results.json`` and ``table.md``."""
-    (work / 'results.json').write_text(json.dumps(values, indent=1) + '\n')
+    about = {'torch': torch.__version__, 'split': 'test', 'seeds': seeds}
+    record = {'about': about, 'results': {'single': values}}
+    (work / 'results.json').write_text(json.dumps(record, indent=1) + '\n')
     rows = [[model, *(_cell(found.get(column, [])) for column in columns)] for model, found in values.items()]
     table = markdown_table(['mIoU', *columns], rows)
     (work / 'table.md').write_text(table + '\n')
