@@ -170,6 +170,24 @@ def test_measured_numbers_are_the_recorded_ones(path):
             assert row['parameters'] == f'{entry["Metadata"]["Parameters"] / 1e6:.1f} M'
 
 
+MEASURED = [path for path in (ROOT / 'README.md', *ROOT.glob('projects/*/README.md')) if '±' in path.read_text()]
+
+
+@pytest.mark.parametrize('path', MEASURED, ids=lambda path: path.parent.name)
+def test_tables_of_projects_are_the_recorded_ones(path):
+    cells = {}
+    for file in ROOT.glob('projects/*/results/results.json'):
+        for arms in json.loads(file.read_text())['results'].values():
+            for arm, scores in arms.items():
+                for values in (values for values in scores.values() if len(values) > 1):
+                    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+                    texts = {f'{mean:.{digits}f} ± {deviation:.{digits}f}' for digits in (1, 2, 3)}
+                    cells.setdefault(arm, set()).update(texts)
+    shown = [(next(iter(row.values())), cell) for row in tables(path) for cell in row.values() if '±' in cell]
+    assert shown
+    assert not [(arm, cell) for arm, cell in shown if cell not in cells[arm]]
+
+
 @pytest.mark.slow
 def test_metafiles_are_up_to_date():
     done = run_tool('misc/make_metafiles.py', '--check')

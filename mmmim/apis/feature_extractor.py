@@ -36,6 +36,8 @@ class FeatureExtractor(nn.Module):
         self.predictor: nn.Module | None = None
         parts = {'backbone.': self.backbone}
         for name, branch in config.get('branches', {}).items():
+            if branch is None:  # switched off
+                continue
             # Other necks are not needed, so those of projects need not be imported.
             pools = hasattr(MODELS.get(branch['neck']['type']), 'global_feature')
             prefix = f'branches.{name}.neck.'

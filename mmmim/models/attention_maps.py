@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmim.structures import Context
+from mmmim.utils import InputError
 
 from .backbones.vit import layer_index
 from .features import eval_mode
@@ -41,9 +42,13 @@ def visit_attention(
         What the encoder returns.
 
     Raises:
-        InputError: There is no such block.
+        InputError: There is no such block, or the encoder is of another library.
     """
     modules = self_attentions(backbone)
+    if not modules:
+        raise InputError(
+            f'{type(backbone).__name__} has no attention of mmmim, so there are no maps of it: use a backbone mmmim.ViT.'
+        )
     wanted = range(len(modules)) if layers is None else {layer_index(layer, len(modules)) for layer in layers}
 
     def look(layer: int) -> Callable[[nn.Module, tuple], None]:

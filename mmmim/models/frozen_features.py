@@ -1,6 +1,7 @@
 """The model of probes: a frozen encoder and no head."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -71,15 +72,14 @@ class FrozenFeatures(BaseModel):
     def _pool(self, found: Features, layer: int) -> Tensor:
         tokens, extra = found.patches[layer], found.extra[layer]
         cls = self.backbone.backbone.num_cls_tokens
-        pooled = Features(
+        own = replace(
+            found,
             patches=(tokens,),
-            extra=(extra,),
             pooled=tokens.mean(dim=1),
             cls=extra[:, :cls].mean(dim=1) if cls else None,
-            predicted=None,
-            grid=found.grid,
             raw=found.raw[layer : layer + 1],
-        ).pool(self.features)
+        )
+        pooled = own.pool(self.features)
         if pooled is None:
             raise InputError(f"The encoder has no feature {self.features!r}: set model.features to 'pooled'.")
         return pooled.unsqueeze(1)

@@ -192,6 +192,7 @@ class Costs:
         mask: Of the batch.
         training: Rows of the forward passes of a training step.
         training_macs: Their sum, and what ran outside of all parts.
+        step_macs: Of the training step, forward and backward.
         inference: Rows of the backbone on whole images.
         inference_macs: Their sum.
         inference_size: ``(height, width)`` of these images.
@@ -205,6 +206,7 @@ class Costs:
     mask: PatchMask
     training: list[Row]
     training_macs: float
+    step_macs: float
     inference: list[Row]
     inference_macs: float
     inference_size: tuple[int, int]
@@ -255,7 +257,11 @@ def _count(model: MaskedImageModeling, batch: dict[str, Any], depth: int) -> Cos
     inputs = torch.zeros(batch['inputs'].shape)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     counter = ModuleCounter(model_parts(model))
-    counter.count(lambda: model(inputs, mask, mode='predict'))
+    losses: list[Tensor] = []
+    with torch.enable_grad():
+        counter.count(lambda: losses.append(model(inputs, mask, mode='predict')[0]['loss']))
+        with FlopCounterMode(display=False) as backward:
+            losses.pop().backward()
     training = counter.rows(depth)
     for name in _PRETRAINING_ONLY:
         if getattr(backbone, name, None) is not None:
@@ -270,6 +276,7 @@ def _count(model: MaskedImageModeling, batch: dict[str, Any], depth: int) -> Cos
         mask=mask,
         training=training,
         training_macs=counter.total,
+        step_macs=counter.total + backward.get_total_flops() / 2,
         inference=inference.rows(depth),
         inference_macs=inference.total,
         inference_size=(whole.shape[2], whole.shape[3]),

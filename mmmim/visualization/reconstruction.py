@@ -118,7 +118,7 @@ class Reconstructor(nn.Module):
         names = [
             name
             for name, branch in config['branches'].items()
-            if issubclass(MODELS.get(branch['target_generator']['type']), PixelTarget)
+            if branch is not None and issubclass(MODELS.get(branch['target_generator']['type']), PixelTarget)
         ]
         if not names:
             raise InputError(

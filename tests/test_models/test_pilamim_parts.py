@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmmim.apis import FeatureExtractor
 from mmmim.models import CombinedHead, LatentTarget, RegressionHead, SelfAttentionPredictor, ViT
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
@@ -336,3 +337,18 @@ def test_without_cls(images, mask):
     model = build(cls=False)
     log = model.train_step({'inputs': images, 'mask': mask}, optim_wrapper(model))
     assert {name for name in log if name.startswith('loss_')} == {'loss_pixels', 'loss_latent'}
+
+
+def test_branches_that_are_switched_off(images, mask):
+    both = config()
+    for off, losses in (('pixels', {'loss_latent', 'loss_latent_cls'}), ('latent', {'loss_pixels'})):
+        cfg = {**both, 'branches': {**both['branches'], off: None}}
+        if off == 'latent':
+            cfg['teacher'] = None
+        model = MODELS.build(cfg)
+        log = model.train_step({'inputs': images, 'mask': mask}, optim_wrapper(model))
+        assert {name for name in log if name.startswith('loss_')} == losses
+        assert not any(f'branches.{off}.' in name for name in model.state_dict())
+        assert FeatureExtractor(cfg, model.state_dict())(images).cls is not None
+    with pytest.raises(InputError, match=r'model\.branches has no branch'):
+        MODELS.build({**both, 'branches': dict.fromkeys(both['branches'])})

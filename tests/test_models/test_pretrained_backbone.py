@@ -82,6 +82,15 @@ def test_only_what_the_maps_depend_on_is_trained(final_norm):
     assert not any(p.requires_grad for p in model.backbone.blocks[2].parameters())
 
 
+def test_blocks_after_the_last_map_are_not_computed():
+    model = backbone(out_indices=(1, 0))
+    ran = []
+    for i, block in enumerate(model.backbone.blocks):
+        block.register_forward_hook(lambda *_, i=i: ran.append(i))
+    model(torch.randn(1, 3, 16, 16))
+    assert ran == [0, 1]
+
+
 def test_an_encoder_of_the_config_takes_the_weights_of_the_checkpoint(checkpoint):
     encoder = {**capi_config()['backbone'], 'drop_path_rate': 0.5}
     model = PretrainedBackbone(checkpoint, encoder=encoder)

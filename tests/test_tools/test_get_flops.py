@@ -5,14 +5,16 @@ import torch
 from mmengine import Config
 from torch import nn
 
+from mmmim.apis import list_models
 from mmmim.models import PrototypeHead, ViT
 from mmmim.models.layers import Block
 from mmmim.registry import MODELS
 from mmmim.utils import InputError, flops
+from mmmim.utils.benchmark import step_flops
 from mmmim.utils.flops import ModuleCounter, count_config
 from tests.paths import ROOT, load_tool
 from tests.shrink import without_files
-from tests.toys import capi_config
+from tests.toys import capi_config, optim_wrapper
 
 #: Multiply-accumulates of a block of ViT-B on 196 patches and CLS.
 VIT_B_BLOCK = 1_453_954_560
@@ -109,6 +111,26 @@ def test_every_part_of_a_step_by_the_formula(builds):
     assert costs.training_macs == 2 * sum(expected.values())
     assert costs.inference_macs / 2 == teacher
     assert costs.inference_size == costs.size == (16, 16)
+
+
+@pytest.mark.parametrize('name', ['capi', 'pilamim', 'beit', 'semantic_mim/maskfeat'])
+def test_a_step_is_the_one_that_trains(name):
+    cfg = Config.fromfile(ROOT / f'configs/{name}{"_" if "/" in name else "/"}digits.py')
+    cfg.model = without_files(cfg.model)
+    batch = flops.make_batch(cfg, 2)
+    model = MODELS.build({**cfg.model, 'micro_batch_size': None}).eval()  # without stochastic depth
+    trained = step_flops(model, batch, optim_wrapper(model))
+    assert count_config(cfg).step_macs == trained / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [name for name in list_models() if 'ablations' not in name])
+def test_every_config(name):
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    cfg.model = without_files(cfg.model)
+    costs = count_config(cfg)
+    assert 0 < costs.inference_macs
+    assert costs.training_macs < costs.step_macs < 3 * costs.training_macs
 
 
 def test_counts_per_image_do_not_depend_on_the_batch():

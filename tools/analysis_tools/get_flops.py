@@ -2,8 +2,8 @@
 """Count what a training config computes for an image: multiply-accumulates (MACs) and parameters, module by module.
 
 Nothing is trained and no data are needed: masks are drawn by the config's own collate function for synthetic images. A
-MAC is two of the FLOPs that torch counts: those of matrix products, convolutions and attention. Of the training step
-the forward passes are counted, without stochastic depth; backward passes cost about twice as much.
+MAC is two of the FLOPs that torch counts: those of matrix products, convolutions and attention. Nothing is deducted for
+stochastic depth.
 """
 
 import argparse
@@ -63,6 +63,9 @@ def report(name: str, costs: Any) -> str:
             f'{masks.grid[0] * masks.grid[1]} patches visible, {blocks}{masks.predict.shape[-1]} predicted{per_image}',
             '',
             _table(costs.training, costs.training_macs, images),
+            '',
+            f'Training step, forward and backward: {costs.step_macs / images / 1e9:.6f} GMACs per image, '
+            f'{costs.step_macs / costs.training_macs:.2f} times the forward passes',
             '',
             f'Inference: encoder, whole image of {costs.inference_size[0]} x {costs.inference_size[1]} pixels',
             '',

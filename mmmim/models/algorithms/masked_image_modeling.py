@@ -103,7 +103,7 @@ class MaskedImageModeling(BaseModel):
 
     Args:
         backbone: Config of the encoder, ``backbone(images, mask) -> Context``.
-        branches: Configs of :class:`Branch` by name.
+        branches: Configs of :class:`Branch` by name; None for one of a base config that is switched off.
         teacher: Names of the parts that the EMA teacher copies, e.g. ``['backbone', 'branches.capi.neck']``; None for
             methods without a teacher.
         teacher_init: Of the teacher's weights. 'student': those of the student. 'own': drawn on their own, as in the
@@ -119,7 +119,7 @@ class MaskedImageModeling(BaseModel):
     def __init__(
         self,
         backbone: dict,
-        branches: dict[str, dict],
+        branches: dict[str, dict | None],
         teacher: Sequence[str] | None = None,
         teacher_init: str = 'student',
         micro_batch_size: int | None = None,
@@ -129,7 +129,9 @@ class MaskedImageModeling(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor or {'type': 'mmmim.MIMDataPreprocessor'}, init_cfg)
         self.backbone = MODELS.build(backbone)
-        self.branches = nn.ModuleDict({name: Branch(**cfg) for name, cfg in branches.items()})
+        self.branches = nn.ModuleDict({name: Branch(**cfg) for name, cfg in branches.items() if cfg is not None})
+        if not self.branches:
+            raise InputError('model.branches has no branch, so there is nothing to learn: switch one on.')
         for name, branch in self.branches.items():
             _check_sizes(self, branch, f'model.branches.{name}')
         self.micro_batch_size = micro_batch_size

@@ -53,9 +53,9 @@ class PretrainedBackbone(BaseModule):
     Maps follow the convention of mmpretrain and mmsegmentation: a tuple of ``[B, D, h, w]``, one per ``out_indices``,
     without registers. Images whose sides the patch size does not divide are resized to the nearest size that it does.
 
-    All weights of the encoder come from ``checkpoint``, or construction fails; mmengine never initialises them. What
-    the maps do not depend on (blocks after the last of ``out_indices``, a projector, mask tokens) gets no gradients,
-    which data-parallel training would wait for.
+    All weights of the encoder come from ``checkpoint``, or construction fails; mmengine never initialises them. Blocks
+    after the last of ``out_indices`` are not computed. They and what else the maps do not depend on (a projector, mask
+    tokens) get no gradients, which data-parallel training would wait for.
 
     Args:
         checkpoint: Training checkpoint of mmmim or converted file; with an ``encoder`` of another library, its file.
@@ -132,7 +132,7 @@ class PretrainedBackbone(BaseModule):
         if fitting != [height, width]:
             images = F.interpolate(images, fitting, mode='bilinear', align_corners=False)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            context = self.backbone(images, layers=self.out_indices)
+            context = self.backbone(images, layers=self.out_indices, depth=max(self.out_indices) + 1)
             states = layer_tokens(self.backbone, context) if self.final_norm else context.hidden
             grid = patch_grid(images.shape[-2:], patch)
             extra = context.extra.shape[1]

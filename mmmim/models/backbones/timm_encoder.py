@@ -78,7 +78,12 @@ class TimmEncoder(WrappedEncoder):
     def states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Outputs of ``blocks``, in ascending order, before the final norm: each ``[B, E + N, D]``."""
         outputs = self.encoder.forward_intermediates(
-            images, indices=list(blocks), return_prefix_tokens=True, output_fmt='NLC', intermediates_only=True
+            images,
+            indices=list(blocks),
+            return_prefix_tokens=True,
+            stop_early=True,
+            output_fmt='NLC',
+            intermediates_only=True,
         )
         if not self.num_extra_tokens:
             return outputs

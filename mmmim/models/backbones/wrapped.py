@@ -73,13 +73,16 @@ class WrappedEncoder(BaseModule):
         """Load a file of the library strictly; see :func:`load_foreign_weights`."""
         load_foreign_weights(self.encoder, path)
 
-    def forward(self, images: Tensor, mask: PatchMask | None = None, layers: Sequence[int] = ()) -> Context:
+    def forward(
+        self, images: Tensor, mask: PatchMask | None = None, layers: Sequence[int] = (), depth: int | None = None
+    ) -> Context:
         """Encode.
 
         Args:
             images: ``[B, 3, H, W]``, normalised with ``mean`` and ``std``.
             mask: Must be None: these encoders see whole images.
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
+            depth: How many blocks to run before the final norm; None for all.
 
         Returns:
             Context with ``visible [B, N, D]`` and ``extra [B, E, D]``.
@@ -97,9 +100,10 @@ class WrappedEncoder(BaseModule):
                 'positions are relative. Set its img_size, or resize the images.'
             )
         keep = [layer_index(layer, self.depth) for layer in layers]
-        blocks = sorted({*keep, self.depth - 1})
+        end = (self.depth if depth is None else depth) - 1
+        blocks = sorted({*keep, end})
         states = dict(zip(blocks, self.states(images, blocks), strict=True))
-        last = self.norm(states[self.depth - 1])
+        last = self.norm(states[end])
         return Context(
             visible=last[:, self.num_extra_tokens :],
             extra=last[:, : self.num_extra_tokens],
