@@ -20,7 +20,7 @@ def write_ade20k(folder: Path) -> None:
         for i in range(number):
             size = (40, 40 + 4 * i)
             left, right = rng.choice([0, 1, 2, 150], 2, replace=False)
-            side = np.arange(size[1]) < 3 * size[1] // 8
+            side = np.arange(size[1]) < 11 * size[1] // 32
             labels = np.where(side, left, right)[None].repeat(size[0], 0)
             image = 1.2 * labels[..., None] + rng.integers(0, 60, (*size, 3))
             root = folder / 'data' / ADE

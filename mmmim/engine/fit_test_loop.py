@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import TestLoop
 from torch import Tensor
 
-from mmmim.evaluation.feature_cache import Data, FeatureCache, Samples
+from mmmim.evaluation.feature_cache import Data, FeatureCache, Samples, ignore_index
 from mmmim.evaluation.fitted_probes import Probe, choose, number_text, setting_text
 from mmmim.models.frozen_features import FrozenFeatures
 from mmmim.models.layers import unpatchify
@@ -154,32 +154,30 @@ class FitTestLoop(TestLoop):
         predictions = iter(found.unflatten(0, (-1, per_image)))
         for i, batch in enumerate(self.dataloader):
             self.runner.call_hook('before_test_iter', batch_idx=i, data_batch=batch)
-            outputs = [self._output(sample, next(predictions)) for sample in batch['data_samples']]
+            outputs = [self._output(sample, next(predictions), test) for sample in batch['data_samples']]
             self.evaluator.process(data_samples=outputs, data_batch=batch)
             self.runner.call_hook('after_test_iter', batch_idx=i, data_batch=batch, outputs=outputs)
         return self.evaluator.evaluate(len(self.dataloader.dataset))
 
-    def _output(self, sample: Any, labels: Tensor) -> Any:
-        """A data sample with its prediction, from labels ``[N, q]`` in ``[0, K]``."""
+    def _output(self, sample: Any, labels: Tensor, test: Samples) -> Any:
+        """A data sample with its prediction, from labels ``[N, q]`` as the samples ``test`` have them."""
+        labels = labels.long()
+        classes = labels - test.first
         if 'gt_sem_seg' not in sample:
-            return sample.set_pred_label(labels.view(-1).long())
+            return sample.set_pred_label(classes.view(-1))
         from mmengine.structures import PixelData
 
         height, width = sample.gt_sem_seg.data.shape[-2:]
         side = round((height * width / len(labels)) ** 0.5)
-        tiles = labels.long().expand(-1, side**2).unsqueeze(0)
-        label_map = unpatchify(tiles, (height // side, width // side), channels=1)[0]
-        label_map[label_map == len(self._classes)] = self._ignored
-        sample.pred_sem_seg = PixelData(data=label_map)
+        if self._ignored is not None:
+            classes = torch.where(labels == test.ignored, self._ignored, classes)
+        tiles = classes.expand(-1, side**2).unsqueeze(0)
+        sample.pred_sem_seg = PixelData(data=unpatchify(tiles, (height // side, width // side), channels=1)[0])
         return sample
 
     @property
-    def _classes(self) -> Sequence[str]:
-        return self.dataloader.dataset.metainfo['classes']
-
-    @property
     def _ignored(self) -> int | None:
-        return getattr(self.dataloader.dataset, 'ignore_index', None)
+        return ignore_index(self.dataloader.dataset)
 
     def _check_ignored(self) -> None:
         """Labels to ignore are those of the data set."""

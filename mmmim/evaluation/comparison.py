@@ -124,8 +124,8 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
             if ('config' in options) == ('pixels' in options):
                 raise InputError(f'{subset}, {arm}: an arm has a config or pixels, one of the two.')
             for seed in seeds if 'config' in options else seeds[:1]:
-                job = Job(subset, arm, seed, work_dir / split / subset / _file_name(arm) / f'seed_{seed}')
-                trained = work_dir / 'runs' / subset / _file_name(arm) / f'seed_{seed}'
+                job = Job(subset, arm, seed, work_dir / split / subset / file_name(arm) / f'seed_{seed}')
+                trained = work_dir / 'runs' / subset / file_name(arm) / f'seed_{seed}'
                 job.commands = _commands(options, measured, subset, seed, split, trained, job.scores)
                 jobs.append(job)
     return sorted(jobs, key=lambda job: len(job.commands))
@@ -214,10 +214,11 @@ def write_configs(spec: Mapping[str, Any], folder: Path) -> None:
             if 'config' in options and not twin:
                 cfg = load_config(str(ROOT / options['config']) if repository() else options['config'])
                 merge_cfg_options(cfg, _options(options.get('options', {})))
-                cfg.dump(folder / f'{subset}_{_file_name(arm)}.py')
+                cfg.dump(folder / f'{subset}_{file_name(arm)}.py')
 
 
-def _file_name(arm: str) -> str:
+def file_name(arm: str) -> str:
+    """The name of an arm as that of a file or folder."""
     return re.sub(r'\W+', '_', arm)
 
 

@@ -7,31 +7,10 @@ from torch import Tensor
 
 from mmmim.models.layers import patchify
 
-from .knn import nearest_neighbours, vote
-
 
 def patch_labels(label_maps: Tensor, patch_size: int) -> Tensor:
     """Cut label maps ``[B, H, W]`` into the labels of each patch's pixels: ``[B, N, patch_size**2]``, int64."""
     return patchify(label_maps.unsqueeze(1), patch_size).long()
-
-
-def knn_segment(
-    features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, k: int = 10, distance: str = 'cosine'
-) -> Tensor:
-    """Label every pixel of a patch by a vote of the same pixel of the nearest patches (CAPI, arXiv 2502.08769, A).
-
-    Args:
-        features: Of training patches, ``[n, D]``.
-        labels: Of their pixels, ``[n, patch_size**2]``.
-        queries: Of patches, ``[m, D]``.
-        num_classes: K.
-        k: Neighbours.
-        distance: 'cosine' or 'l2'.
-
-    Returns:
-        Labels of pixels, ``[m, patch_size**2]``; of equally many votes the smallest label.
-    """
-    return vote(nearest_neighbours(features, queries, k, (distance,))[distance], labels, num_classes)
 
 
 def confusion_matrix(predicted: Tensor, true: Tensor, num_classes: int, ignored: Sequence[int] = ()) -> Tensor:

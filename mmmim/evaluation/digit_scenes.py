@@ -11,7 +11,7 @@ from mmmim.datasets import DigitScenes
 from mmmim.models.features import Features
 from mmmim.models.layers import patch_grid, patchify
 
-from .dense import confusion_matrix, knn_segment, mean_iou
+from .dense import confusion_matrix, mean_iou
 from .health import mean_pairwise_cosine
 from .knn import knn_classify, leave_one_out_accuracy, mode
 from .logistic_regression import fit_logistic_regression, predict
@@ -106,7 +106,7 @@ def dense_scores(
     weights = fit_logistic_regression(fitted, mode(labels, classes), classes, PENALTIES, MAX_ITER)
     best = max(weights, key=lambda weight: miou(weight, chosen, chosen_true))
     patches = len(labels) // min(LINEAR_DENSE_IMAGES, len(train.images)) * KNN_DENSE_IMAGES
-    voted = knn_segment(fitted[:patches], labels[:patches], scored, classes, NEIGHBOURS)
+    voted = knn_classify(fitted[:patches], labels[:patches], scored, classes, NEIGHBOURS)
     return {
         'linear_miou': miou(best, scored, true),
         'knn_miou': mean_iou(confusion_matrix(voted, true, classes, test.ignored_labels)),

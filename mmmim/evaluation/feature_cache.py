@@ -29,7 +29,7 @@ from mmmim.version import __version__
 
 from .dense import patch_labels
 from .knn import mode
-from .stored_arrays import ArraySpec, StoredArrays, Writer
+from .stored_arrays import ArraySpec, StoredArrays, Writer, check_space
 
 DTYPES = ('float16', 'float32')
 
@@ -40,15 +40,24 @@ class Samples:
 
     Attributes:
         features: ``[n, N, D]``.
-        labels: ``[n, N, q]`` in ``[0, K]``, where K is any label that is ignored; None where they were not asked for.
+        labels: ``[n, N, q]`` in ``[0, K]``, of which one is ``ignored`` and the others are the classes in their order;
+            None where they were not asked for.
         majority: The most frequent of a sample's labels, ``[n, N]``; None with ``labels``.
         num_classes: K.
+        ignored: In the place of all labels that are ignored: K; or 0 where the data set reduces its label 0, which is
+            then the smallest here as in the files, so that ties are decided as by those (CAPI, A).
     """
 
     features: np.ndarray
     labels: np.ndarray | None
     majority: np.ndarray | None
     num_classes: int
+    ignored: int
+
+    @property
+    def first(self) -> int:
+        """The label of class 0."""
+        return int(self.ignored == 0)
 
     def rows(self, images: np.ndarray) -> np.ndarray:
         """Places of the samples of some images among all ``n * N``, for arrays of :meth:`flat`."""
@@ -58,7 +67,7 @@ class Samples:
     def labelled_rows(self, images: np.ndarray) -> np.ndarray:
         """Of :meth:`rows`, those whose majority label counts, as in CAPI's evaluation (arXiv 2502.08769, A)."""
         rows = self.rows(images)
-        return rows[self.flat('majority')[rows] < self.num_classes]
+        return rows[self.flat('majority')[rows] != self.ignored]
 
     def flat(self, name: str) -> np.ndarray:
         """An array by name, its images and samples in one dimension."""
@@ -93,6 +102,11 @@ class Data:
         if not classes:
             raise InputError(f'{self.name}.dataset has no classes in its metainfo: probes need to know how many.')
         return len(classes)
+
+    @property
+    def ignored(self) -> int:
+        """What ignored labels become, see :class:`Samples`."""
+        return 0 if self.dataset.metainfo.get('reduce_zero_label') else self.num_classes
 
     def key(self) -> dict[str, Any]:
         """Config, and names, sizes and times of the files."""
@@ -164,18 +178,25 @@ class FeatureCache:
                 'labels': ArraySpec((n, layout.samples, layout.labels), dtype),
                 'majority': ArraySpec((n, layout.samples), dtype),
             }
-            entries.append(StoredArrays(root, 'labels', {'data': data_key, 'grid': list(layout.grid)}, spec))
+            key = {'data': data_key, 'grid': list(layout.grid), 'ignored': data.ignored}
+            entries.append(StoredArrays(root, 'labels', key, spec))
         missing = _missing(entries)
         if missing:
-            self._extract(model, data, [entries[i] for i in missing], [i for i in missing if i < len(model.layers)])
+            layers = [i for i in missing if i < len(model.layers)]
+            self._extract(model, data, layout.grid, [entries[i] for i in missing], layers)
         elif is_main_process():
             print_log(f'Features of {data.name}: {n} images, from {self.folder}.', 'current')
         arrays = [entry.read() for entry in entries]
         truth = arrays.pop() if labels else {'labels': None, 'majority': None}
-        return [Samples(**found, **truth, num_classes=data.num_classes) for found in arrays]
+        return [Samples(**found, **truth, num_classes=data.num_classes, ignored=data.ignored) for found in arrays]
 
     def _extract(
-        self, model: FrozenFeatures, data: Data, entries: Sequence[StoredArrays], layers: Sequence[int]
+        self,
+        model: FrozenFeatures,
+        data: Data,
+        grid: tuple[int, int],
+        entries: Sequence[StoredArrays],
+        layers: Sequence[int],
     ) -> None:
         """Write entries, of which the first are those of ``layers``; each process takes a part of the images."""
         rank, world = get_dist_info()
@@ -184,6 +205,7 @@ class FeatureCache:
         begin = time.perf_counter()
         if rank == 0:
             size = sum(entry.nbytes for entry in entries)
+            check_space(Path(self.folder), size)
             print_log(
                 f'Features of {data.name}: {n} images, layers {[model.layers[i] for i in layers]}, '
                 f'{size / 2**20:.0f} MiB to {self.folder}.',
@@ -191,14 +213,23 @@ class FeatureCache:
             )
         with contextlib.ExitStack() as stack:
             writers = [stack.enter_context(entry.write()) for entry in entries]
+            if not _missing(entries):  # another run wrote them in the meantime
+                return
             loader = data.loader(range(start, stop))
             for batch in progress(loader, 'batches encoded') if rank == 0 else loader:
-                features, grid = model.extract(batch['inputs'])
+                features, found = model.extract(batch['inputs'])
+                if found != grid:
+                    raise InputError(
+                        f'{data.name}: images of {found[0]} x {found[1]} patches and of {grid[0]} x {grid[1]}. Probes '
+                        'need images of one size: let the pipeline resize them to a square (keep_ratio=False).'
+                    )
                 for layer, writer in zip(layers, writers, strict=False):
                     writer.write('features', start, self._stored(features[layer], model.layers[layer]))
                 for writer in writers[len(layers) :]:
                     _write_labels(writer, start, batch, grid, data)
                 start += len(batch['inputs'])
+            if start != stop:
+                raise InputError(f'{data.name} leaves out {stop - start} images: set drop_last=False.')
         if rank == 0:
             seconds = time.perf_counter() - begin
             print_log(f'Features of {data.name}: {seconds:.1f} s, {n / seconds:.0f} images/s.', 'current')
@@ -228,9 +259,22 @@ class _Layout:
 
     @classmethod
     def of(cls, model: FrozenFeatures, data: Data) -> _Layout:
-        image = data.dataset[0]['inputs']
+        sample = data.dataset[0]
+        image, truth = sample['inputs'], sample['data_samples']
+        of_patches = model.features == 'patches'
+        if ('gt_sem_seg' if of_patches else 'gt_label') not in truth:
+            needed = 'a label map (gt_sem_seg)' if of_patches else 'a class (gt_label)'
+            raise InputError(
+                f'{data.name}: the pipeline does not give {needed}, which model.features={model.features!r} needs.'
+            )
+        if of_patches and truth.gt_sem_seg.shape != image.shape[-2:]:
+            (h, w), (height, width) = truth.gt_sem_seg.shape, image.shape[-2:]
+            raise InputError(
+                f'{data.name}: a label map of {h} x {w} pixels beside an image of {height} x {width}: let the pipeline '
+                'load the annotations before it resizes.'
+            )
         features, grid = model.extract([image])
-        labels = _patch_size(image.shape[-2:], grid, data) ** 2 if model.features == 'patches' else 1
+        labels = _patch_size(image.shape[-2:], grid, data) ** 2 if of_patches else 1
         return cls(grid, features[0].shape[1], labels, tuple(f.shape[2] for f in features))
 
 
@@ -264,28 +308,35 @@ def _write_labels(writer: Writer, start: int, batch: Mapping[str, Any], grid: tu
 
 
 def label_vectors(samples: Sequence[Any], grid: tuple[int, int], data: Data) -> Tensor:
-    """Labels ``[B, N, q]`` in ``[0, K]`` of data samples, with K for those that the data set ignores.
+    """Labels ``[B, N, q]`` of data samples, see :class:`Samples`.
 
     Raises:
-        InputError: There are none, or labels that are no classes.
+        InputError: There are labels that are no classes.
     """
     if 'gt_sem_seg' in samples[0]:
         maps = torch.cat([sample.gt_sem_seg.data for sample in samples])
         labels = patch_labels(maps, _patch_size(maps.shape[-2:], grid, data))
-    elif 'gt_label' in samples[0]:
-        labels = torch.cat([sample.gt_label for sample in samples]).view(-1, 1, 1)
     else:
-        raise InputError(f'{data.name}: the pipeline gives neither a label map (gt_sem_seg) nor a class (gt_label).')
-    ignored = getattr(data.dataset, 'ignore_index', None)
-    if ignored is not None:
-        labels = torch.where(labels == ignored, data.num_classes, labels)
-    wrong = labels[(labels < 0) | (labels > data.num_classes - (ignored is None))]
+        labels = torch.cat([sample.gt_label for sample in samples]).view(-1, 1, 1)
+    index = ignore_index(data.dataset)
+    ignored = torch.zeros_like(labels, dtype=torch.bool) if index is None else labels == index
+    wrong = labels[((labels < 0) | (labels >= data.num_classes)) & ~ignored]
     if len(wrong):
         raise InputError(
             f'{data.name}: label {int(wrong[0])} is none of the {data.num_classes} classes of the data set and is not '
-            f'ignored (ignore_index={ignored}): set reduce_zero_label or ignore_index of the data set.'
+            f'ignored (ignore_index={index}): set reduce_zero_label or ignore_index of the data set.'
         )
-    return labels
+    return torch.where(ignored, data.ignored, labels + int(data.ignored == 0))
+
+
+def ignore_index(dataset: Any) -> int | None:
+    """The label that a data set ignores, or the first one in a wrapper; None where it ignores none."""
+    while not hasattr(dataset, 'ignore_index'):
+        inner = [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())]
+        dataset = next((each for each in inner if each is not None), None)
+        if dataset is None:
+            return None
+    return dataset.ignore_index
 
 
 def encoder_key(model: FrozenFeatures, config: Mapping[str, Any]) -> dict[str, Any]:

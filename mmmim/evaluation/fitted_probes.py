@@ -77,7 +77,7 @@ class Probe(ABC):
 
     @abstractmethod
     def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
-        """Labels of the samples of some images, chunk by chunk: by setting ``[m, q]`` in ``[0, K]``, or ``[m, 1]``."""
+        """Labels of the samples of some images, chunk by chunk: by setting ``[m, q]`` or ``[m, 1]``."""
 
 
 @PROBES.register_module()
@@ -150,7 +150,7 @@ class LogisticRegressionProbe(Probe):
 
     def _fit(self, train: Samples, index: np.ndarray) -> None:
         own = share(index)
-        labels = torch.from_numpy(train.flat('majority')[own]).to(self.device).long()
+        labels = torch.from_numpy(train.flat('majority')[own]).to(self.device).long() - train.first
         c = [setting['c'] for setting in self.settings]
         self.weights = fit_logistic_regression(
             self.rows(train, own),
@@ -167,7 +167,7 @@ class LogisticRegressionProbe(Probe):
         """See :meth:`Probe.predict`."""
         rows = self.rows(queries, queries.rows(images))
         for features in rows.chunks(rows.rows_per_chunk(self.weights[..., 0].numel())):
-            yield [labels.unsqueeze(1) for labels in predict(self.weights, features)]
+            yield [labels.unsqueeze(1) + queries.first for labels in predict(self.weights, features)]
 
 
 def _loaded(features: np.ndarray, index: np.ndarray, device: torch.device) -> tuple[Any, np.ndarray | None]:
@@ -219,12 +219,12 @@ def choose(
 
 def confusions(probe: Probe, samples: Samples, images: np.ndarray) -> list[Tensor]:
     """What a fitted probe predicts for the samples of some images: a table ``[K + 1, K + 1]`` for each setting."""
-    rows, labels, ignored = samples.rows(images), samples.flat('labels'), samples.num_classes
-    tables, start = [torch.zeros(ignored + 1, ignored + 1, dtype=torch.int64) for _ in probe.settings], 0
+    rows, labels, size = samples.rows(images), samples.flat('labels'), samples.num_classes + 1
+    tables, start = [torch.zeros(size, size, dtype=torch.int64) for _ in probe.settings], 0
     for predictions in probe.predict(samples, images):
         true = torch.from_numpy(labels[rows[start : start + len(predictions[0])]])
         for table, predicted in zip(tables, predictions, strict=True):
-            table += confusion_matrix(predicted.cpu().expand_as(true), true, ignored + 1, (ignored,))
+            table += confusion_matrix(predicted.cpu().expand_as(true), true, size, (samples.ignored,))
         start += len(true)
     return tables
 

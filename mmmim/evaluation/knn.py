@@ -237,13 +237,13 @@ def knn_classify(
 
     Args:
         features: Of the training samples, ``[n, D]``.
-        labels: ``[n]``.
+        labels: ``[n]``; or ``[n, P]`` of the pixels of patches, each with votes of its own.
         queries: ``[m, D]``.
         num_classes: K.
         k: Neighbours.
         distance: 'cosine' or 'l2'.
 
     Returns:
-        Classes ``[m]``; of equally many votes the smallest class.
+        Classes ``[m]`` or ``[m, P]``; of equally many votes the smallest class.
     """
     return vote(nearest_neighbours(features, queries, k, (distance,))[distance], labels, num_classes)

@@ -45,8 +45,8 @@ class Objective:
         weight = points.unflatten(1, self.shape)
         loss = points.new_zeros(len(points), dtype=torch.float64)
         gradient = torch.zeros_like(weight, dtype=torch.float64)
-        chunks = zip(self.features.chunks(self.chunk), self.labels.split(self.chunk), strict=True)
-        for x, y in chunks:
+        labels = self.labels.split(self.chunk) if len(self.labels) else ()  # a process may have no rows
+        for x, y in zip(self.features.chunks(self.chunk), labels, strict=True):
             index = y.to(x.device).view(-1, 1, 1).expand(-1, len(points), 1)
             error = _logits(weight, x).log_softmax(dim=2)
             loss -= error.gather(2, index).sum(dim=0, dtype=torch.float64).squeeze(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmmim.models.features import Features
 from mmmim.utils import InputError
 
-from .dense import confusion_matrix, knn_segment, mean_iou, patch_labels
+from .dense import confusion_matrix, mean_iou, patch_labels
 from .knn import knn_classify
 from .logistic_regression import fit_logistic_regression, predict
 from .rows import Standardizer
@@ -208,7 +208,7 @@ def knn_miou(
     scored, true = dense_features(extract, test, number)
     classes = int(torch.cat([labels.flatten(), true.flatten()]).max()) + 1
     scale = Standardizer(fitted)
-    predicted = knn_segment(scale(fitted), labels, scale(scored), classes, min(k, len(fitted)))
+    predicted = knn_classify(scale(fitted), labels, scale(scored), classes, min(k, len(fitted)))
     return mean_iou(confusion_matrix(predicted, true, classes, test.ignored_labels))
 
 

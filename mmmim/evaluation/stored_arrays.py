@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
 
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import write_text_atomically
@@ -49,7 +50,7 @@ class StoredArrays:
 
     def __init__(self, root: Path, kind: str, key: Mapping[str, Any], arrays: Mapping[str, ArraySpec]) -> None:
         self.key, self.arrays = dict(key), dict(arrays)
-        digest = hashlib.sha256(json.dumps(self.key, sort_keys=True).encode()).hexdigest()[:20]
+        digest = hashlib.sha256(json.dumps(self._meta(), sort_keys=True).encode()).hexdigest()[:20]
         self.folder = root / f'{kind}-{digest}'
         self.partial = root / f'.{kind}-{digest}.partial'
 
@@ -94,8 +95,10 @@ class StoredArrays:
     def write(self) -> Iterator[Writer]:
         """Make the folder, by all processes; it appears when the last of them leaves the context.
 
+        Waits for another run that writes it. What that one made stays, and what is written here is dropped.
+
         Raises:
-            InputError: The disk is too small, or another run writes the same folder.
+            InputError: The disk is too small.
         """
         lock = self._start() if is_main_process() else None
         try:
@@ -119,15 +122,8 @@ class StoredArrays:
     def _start(self) -> IO[str]:
         """Make the files, at their full size but without blocks on the disk; returns the lock."""
         try:
-            self.partial.mkdir(parents=True, exist_ok=True)
+            check_space(self.folder.parent, self.nbytes)
             lock = _lock(self.partial)
-            free = shutil.disk_usage(self.partial).free
-            if self.nbytes > free:
-                shutil.rmtree(self.partial)
-                raise InputError(
-                    f'{self.folder} needs {_size(self.nbytes)} and the disk has {_size(free)}: free some, or put the '
-                    'cache elsewhere (test_cfg.cache.folder).'
-                )
             for name, spec in self.arrays.items():
                 np.lib.format.open_memmap(self.partial / f'{name}.npy', 'w+', np.dtype(spec.dtype), spec.shape)
         except OSError as error:
@@ -135,6 +131,9 @@ class StoredArrays:
         return lock
 
     def _finish(self) -> None:
+        if self.damage() is None:  # of another run
+            shutil.rmtree(self.partial)
+            return
         write_text_atomically(json.dumps(self._meta(), indent=1) + '\n', self.partial / META)
         shutil.rmtree(self.folder, ignore_errors=True)  # a damaged one
         os.replace(self.partial, self.folder)
@@ -189,19 +188,40 @@ class Writer:
                     file.close()
 
 
-def _lock(folder: Path) -> IO[str]:
-    """Held until it is closed, also by the end of the process."""
-    lock = open(folder / 'lock', 'w')  # noqa: SIM115
-    try:
-        import fcntl  # not on Windows
+def check_space(folder: Path, nbytes: int) -> None:
+    """Make a folder, and refuse to write more into it than its disk has room for.
 
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        pass
-    except BlockingIOError:
+    Raises:
+        InputError: The disk is too small.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if nbytes > free:
+        raise InputError(
+            f'{folder} needs {_size(nbytes)} and the disk has {_size(free)}: free some, or put the cache elsewhere '
+            '(test_cfg.cache.folder).'
+        )
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Make a folder that no other run writes; held until it is closed, also by the end of the process."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / 'lock'
+        lock = open(path, 'w')  # noqa: SIM115
+        try:
+            import fcntl  # not on Windows
+        except ImportError:
+            return lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print_log(f'Another run writes {folder}: waiting until it has finished.', 'current')
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        # The other run has renamed or deleted the folder.
+        if path.exists() and os.path.samestat(os.stat(path), os.fstat(lock.fileno())):
+            return lock
         lock.close()
-        raise InputError(f'Another run writes {folder}: start again when it has finished.') from None
-    return lock
 
 
 def _size(nbytes: int) -> str:

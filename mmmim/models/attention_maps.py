@@ -47,7 +47,8 @@ def visit_attention(
     modules = self_attentions(backbone)
     if not modules:
         raise InputError(
-            f'{type(backbone).__name__} has no attention of mmmim, so there are no maps of it: use a backbone mmmim.ViT.'
+            f'There are no attention maps of {type(backbone).__name__}, which is of another library: use an encoder '
+            'mmmim.ViT.'
         )
     wanted = range(len(modules)) if layers is None else {layer_index(layer, len(modules)) for layer in layers}
 

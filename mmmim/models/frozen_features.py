@@ -25,7 +25,7 @@ class FrozenFeatures(BaseModel):
         data_preprocessor: Config, e.g. of ``mmengine.ImgDataPreprocessor``.
 
     Raises:
-        InputError: There is no such feature.
+        InputError: There is no such feature, or the backbone has options of maps only.
     """
 
     def __init__(
@@ -36,6 +36,11 @@ class FrozenFeatures(BaseModel):
             check_pooling(features)
         self.features = features
         self.backbone = MODELS.build(backbone)
+        if features != 'patches' and not (self.backbone.final_norm and self.backbone.stride is None):
+            raise InputError(
+                f'model.backbone.final_norm and stride are of maps, not of the feature {features!r}: leave them out; '
+                "'pooled_raw' is the average before the final norm."
+            )
         self.requires_grad_(False)
 
     @property

@@ -7,10 +7,13 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from mmmim.evaluation.comparison import file_name
 from mmmim.utils.tables import markdown_table
+from mmmim.visualization.bars import draw_bars
 
 ROOT = Path(__file__).resolve().parents[2]
 #: By name the config of the pre-training, and whether it is trained.
@@ -44,7 +47,7 @@ def pretrain(work: Path, model: str, seed: int, iterations: int) -> str:
     config, trained = MODELS[model]
     if not trained:
         return config
-    folder = work / 'pretrain' / _slug(model) / f'seed_{seed}'
+    folder = work / 'pretrain' / file_name(model) / f'seed_{seed}'
     checkpoint = folder / f'iter_{iterations}.pth'
     if not checkpoint.exists():
         options = (f'train_cfg.max_iters={iterations}', f'randomness.seed={seed}')
@@ -54,7 +57,9 @@ def pretrain(work: Path, model: str, seed: int, iterations: int) -> str:
 
 def evaluate(work: Path, model: str, seed: int, checkpoint: str, protocol: str, last: int | None) -> dict[str, float]:
     """Test scores of one protocol."""
-    folder = work / protocol / _slug(model) / f'seed_{seed}'
+    # Scores of a longer pre-training are others.
+    weights = Path(checkpoint).stem if MODELS[model][1] else 'random'
+    folder = work / protocol / file_name(model) / weights / f'seed_{seed}'
     out = folder / 'test.json'
     if not out.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,17 +90,27 @@ def main() -> None:
                 protocol, score, last = PROTOCOLS[column]
                 scores = evaluate(work, model, seed, checkpoint, protocol, last)
                 values[model].setdefault(column, []).append(scores[score])
-            write(work, args.seeds, args.protocols, values)
+            write(work, args.protocols, values, seeds=args.seeds, iterations=args.iterations)
 
 
-def write(work: Path, seeds: list[int], columns: list[str], values: dict[str, dict[str, list[float]]]) -> None:
-    """What is there so far, as ``results.json`` and ``table.md``."""
-    about = {'torch': torch.__version__, 'split': 'test', 'seeds': seeds}
-    record = {'about': about, 'results': {'single': values}}
+def write(work: Path, columns: list[str], values: dict[str, dict[str, list[float]]], **about: Any) -> None:
+    """What is there so far, with ``about`` it, as ``results.json``, ``table.md`` and ``figure.png``."""
+    record = {
+        'about': {'torch': torch.__version__, 'split': 'test', **about},
+        'results': {'single': values},
+    }
     (work / 'results.json').write_text(json.dumps(record, indent=1) + '\n')
     rows = [[model, *(_cell(found.get(column, [])) for column in columns)] for model, found in values.items()]
     table = markdown_table(['mIoU', *columns], rows)
     (work / 'table.md').write_text(table + '\n')
+    drawn = [column for column in columns if any(column in found for found in values.values())]
+    draw_bars(
+        {'single': values},
+        {'single': list(values)},
+        drawn,
+        work / 'figure.png',
+        'Segmentation of DigitScenes: test mIoU',
+    )
     print(table, flush=True)
 
 
@@ -104,10 +119,6 @@ def _cell(scores: list[float]) -> str:
         return ''
     spread = f' ± {statistics.stdev(scores):.2f}' if len(scores) > 1 else ''
     return f'{statistics.mean(scores):.2f}{spread}'
-
-
-def _slug(name: str) -> str:
-    return ''.join(c if c.isalnum() else '_' for c in name)
 
 
 if __name__ == '__main__':

@@ -28,7 +28,8 @@ def runner(tmp_path):
     loader = SimpleNamespace(dataset=dataset)
     warnings = []
     logger = SimpleNamespace(warning=warnings.append, lines=warnings)
-    return SimpleNamespace(log_dir=str(tmp_path), iter=40, val_dataloader=loader, test_dataloader=loader, logger=logger)
+    loaders = {'val_dataloader': loader, 'test_dataloader': loader}
+    return SimpleNamespace(log_dir=str(tmp_path), iter=40, model=torch.nn.Identity(), logger=logger, **loaders)
 
 
 @pytest.fixture
@@ -88,6 +89,12 @@ def test_no_pictures_where_none_are_wanted_or_files_are_gone(runner, image, tmp_
     none.before_test(runner)
     none.after_test_iter(runner, 0, None, [sample(image, labels, labels)])
     none.after_test_epoch(runner)
+    several = SegmentationPicturesHook()
+    runner.model.layers = (0, 1)  # which block would it be?
+    several.before_test(runner)
+    several.after_test_iter(runner, 0, None, [sample(image, labels, labels)])
+    several.after_test_epoch(runner)
+    runner.model.layers = (1,)
     hook = SegmentationPicturesHook()
     hook.before_test(runner)
     hook.after_test_iter(runner, 0, None, [sample(tmp_path / 'gone.png', labels, labels)])

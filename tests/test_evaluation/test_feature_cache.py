@@ -1,5 +1,6 @@
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
+from mmmim.evaluation import stored_arrays
 from mmmim.evaluation.feature_cache import Data, FeatureCache, label_vectors
 from mmmim.evaluation.stored_arrays import ArraySpec, StoredArrays
 from mmmim.registry import DATASETS, MODELS
@@ -101,14 +103,36 @@ def test_a_full_disk(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_runs_do_not_write_the_same_entry(tmp_path):
-    stored = entry(tmp_path)
+def test_a_second_run_waits_and_keeps_what_the_first_wrote(tmp_path, monkeypatch):
+    stored, waits = entry(tmp_path), threading.Event()
+    monkeypatch.setattr(stored_arrays, 'print_log', lambda message, *_: 'waiting' in message and waits.set())
+    second = threading.Thread(target=fill, args=(entry(tmp_path),))
     with stored.write() as writer:
-        with pytest.raises(InputError, match='Another run writes'):
-            fill(entry(tmp_path))
+        second.start()
+        assert waits.wait(60)
         writer.write('a', 0, np.zeros((6, 2)))
-        writer.write('b', 0, np.ones(6))
-    assert stored.read()['b'].tolist() == [1] * 6
+        writer.write('b', 0, np.full(6, 7))
+    second.join(60)
+    assert not second.is_alive()
+    assert stored.read()['b'].tolist() == [7] * 6
+    assert [path.name for path in tmp_path.iterdir()] == [stored.folder.name]
+
+
+def test_a_second_run_writes_what_the_first_could_not(tmp_path, monkeypatch):
+    stored, waits = entry(tmp_path), threading.Event()
+    monkeypatch.setattr(stored_arrays, 'print_log', lambda message, *_: 'waiting' in message and waits.set())
+    second = threading.Thread(target=fill, args=(entry(tmp_path),))
+
+    def fails():
+        with stored.write():
+            second.start()
+            assert waits.wait(60)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    second.join(60)
+    assert stored.damage() is None
 
 
 @pytest.fixture
@@ -154,16 +178,17 @@ def test_features_and_labels_are_those_of_the_images(setup):
             assert samples.features[i].dtype == np.float16
             np.testing.assert_allclose(samples.features[i], features[0], rtol=2e-3, atol=2e-3)
         labels = sample['data_samples'].gt_sem_seg.data[0].numpy()
-        labels = np.where(labels == 255, 150, labels)
+        labels = np.where(labels == 255, 0, labels + 1)  # as in the files, where 0 is ignored and class 0 is 1
         row, column = 2, 1  # the patch below the second row, in the second column
         patch = labels[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
         assert last.labels[i, row * 4 + column].tolist() == patch.flatten().tolist()
         assert last.majority[i, row * 4 + column] == np.bincount(patch.flatten()).argmax()
     assert first.labels is last.labels
-    assert (first.majority == 150).any()
+    assert (first.ignored, first.first) == (0, 1)
+    assert (first.majority == 0).any()
     kept = first.labelled_rows(np.array([3, 7]))
     assert set(kept) < set(first.rows(np.array([3, 7])))
-    assert (first.flat('majority')[kept] < 150).all()
+    assert (first.flat('majority')[kept] > 0).all()
 
 
 def test_nothing_is_extracted_twice(setup):
@@ -179,6 +204,7 @@ def test_nothing_is_extracted_twice(setup):
     assert read(setup)[1] == 1
     assert len({path.name for path in setup_folder(cfg).iterdir()} - before) == 1
     assert read(setup, dtype='float32')[0][0].features.dtype == np.float32
+    assert read(setup)[1] == 0  # both types lie side by side
 
 
 def setup_folder(cfg):
@@ -232,18 +258,31 @@ def test_features_that_do_not_fit_are_refused(setup):
 def test_labels_that_are_no_classes_are_refused(setup):
     data = data_of(setup[1])[0]
     sample = data.dataset[0]['data_samples']
-    sample.gt_sem_seg.data[0, 0, 0] = 151
-    with pytest.raises(InputError, match='label 151 is none of the 150 classes'):
-        label_vectors([sample], (4, 4), data)
+    for wrong in (150, 151, -1):
+        sample.gt_sem_seg.data[0, 0, 0] = wrong
+        with pytest.raises(InputError, match=f'label {wrong} is none of the 150 classes'):
+            label_vectors([sample], (4, 4), data)
     with pytest.raises(InputError, match=rf'images of {SIDE} x {SIDE} pixels cannot be cut into 5 x 5'):
         label_vectors([sample], (5, 5), data)
 
 
 def test_images_of_different_sizes_are_refused(setup):
     cfg = setup[1]
-    del cfg.fit_dataloader.dataset.pipeline[2]
+    cfg.fit_dataloader.drop_last = True
+    with pytest.raises(InputError, match=r'leaves out \d+ images: set drop_last=False'):
+        read(setup)
+    cfg.fit_dataloader.drop_last = False
+    pipeline = cfg.fit_dataloader.dataset.pipeline
+    pipeline[1:3] = pipeline[2:0:-1]
+    with pytest.raises(InputError, match=r'a label map of .* beside an image of .* load the annotations before'):
+        read(setup)
+    resize = pipeline.pop(1)
     with pytest.raises(InputError, match='images of one size'):
         read(setup)
+    pipeline[1] = resize
+    with pytest.raises(InputError, match=r"does not give a label map \(gt_sem_seg\), which model\.features='patches'"):
+        read(setup)
+    assert not list(setup_folder(cfg).iterdir())
 
 
 def test_an_image_that_cannot_be_read_is_what_the_data_set_makes_of_it(setup):

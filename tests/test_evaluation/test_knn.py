@@ -3,7 +3,8 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmmim.evaluation import dense, knn
+from mmmim.evaluation import knn
+from mmmim.evaluation.knn import knn_classify
 from mmmim.evaluation.rows import Rows
 from mmmim.utils import InputError
 from tests.toys import blobs
@@ -141,9 +142,9 @@ def test_votes_of_labels_on_disk(tmp_path, monkeypatch):
 def test_dense_knn_votes_per_pixel():
     features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
     labels = torch.tensor([[1, 2, 0, 3], [1, 0, 2, 0], [2, 2, 1, 0], [5, 5, 5, 5]])
-    found = dense.knn_segment(features, labels, torch.tensor([[1.0, 0.05], [0.0, 2.0]]), 6, k=3)
+    found = knn_classify(features, labels, torch.tensor([[1.0, 0.05], [0.0, 2.0]]), 6, k=3)
     assert found[0].tolist() == [1, 2, 0, 0]
-    assert dense.knn_segment(features, labels, torch.tensor([[0.0, 2.0]]), 6, k=1).tolist() == [[5, 5, 5, 5]]
+    assert knn_classify(features, labels, torch.tensor([[0.0, 2.0]]), 6, k=1).tolist() == [[5, 5, 5, 5]]
 
 
 def test_knn_refuses():

@@ -26,6 +26,9 @@ WRAPPED = pytest.mark.parametrize('config', [TIMM, MMP], ids=['timm', 'mmpretrai
         ('vit_tiny_patch16_224', {}, 1, 1, 16),
         ('vit_small_patch14_reg4_dinov2.lvd142m', {'img_size': 70}, 1, 5, 14),
         ('vit_tiny_patch16_224', {'class_token': False, 'global_pool': 'avg', 'fc_norm': False}, 0, 0, 16),
+        ('vit_pe_spatial_gigantic_patch14_448', {'img_size': 70}, 0, 0, 14),
+        ('eva02_tiny_patch14_224', {'img_size': 70}, 1, 1, 14),
+        ('vit_base_patch16_siglip_224', {}, 0, 0, 16),
     ],
 )
 def test_timm_models_give_their_own_outputs(name, options, cls, extra, patch):
@@ -49,6 +52,20 @@ def test_timm_statistics():
     assert (dinov2.mean, dinov2.std) == ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
     assert (plain.mean, plain.std) == ([127.5] * 3, [127.5] * 3)
     assert MODELS.build({**TIMM, 'mean': [1, 2, 3]}).mean == [1, 2, 3]
+
+
+def test_pooling_by_attention_is_frozen_and_loaded(tmp_path):
+    torch.manual_seed(0)
+    config = {**TIMM, 'name': 'vit_base_patch16_siglip_224'}
+    state = timm.create_model(config['name'], **TINY, num_classes=0).state_dict()
+    save_file(state, tmp_path / 'model.safetensors')
+    model = PretrainedBackbone(str(tmp_path / 'model.safetensors'), encoder=config)
+    assert model.backbone.encoder.state_dict().keys() == state.keys()
+    assert torch.equal(model.backbone.encoder.attn_pool.latent, state['attn_pool.latent'])
+    sum(m.square().mean() for m in model(torch.randn(2, 3, 64, 64))).backward()
+    idle = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert idle == {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert idle == {name for name, _ in model.named_parameters() if 'attn_pool' in name}
 
 
 @pytest.mark.parametrize('name', ['VisionTransformer', 'MAEViT', 'BEiTViT', 'ViTEVA02'])

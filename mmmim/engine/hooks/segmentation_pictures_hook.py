@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
+from mmmim.engine.ddp import bare_model
 from mmmim.registry import HOOKS
 
 
@@ -17,7 +18,8 @@ class SegmentationPicturesHook(Hook):
     """Draw the first images of validation and test: input, label and prediction, in the colours of the data set.
 
     ``segmentations.png`` (of a test) and ``segmentations_<iteration>.png`` (of a validation) lie beside the log. Images
-    are drawn at the size of their label maps. In several processes those of the first one are drawn.
+    are drawn at the size of their label maps. In several processes those of the first one are drawn. Where a test
+    predicts from several blocks, one by one, there are none.
 
     Args:
         images: How many, at most; 0 for no pictures.
@@ -39,6 +41,8 @@ class SegmentationPicturesHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Keep label maps and predictions of the first images."""
+        if len(getattr(bare_model(runner), 'layers', ())) > 1:
+            return
         for sample in (outputs or [])[: self.images - len(self._samples)]:
             maps = [getattr(sample, key).data.squeeze(0).cpu().numpy() for key in ('gt_sem_seg', 'pred_sem_seg')]
             self._samples.append((sample.img_path, *maps))

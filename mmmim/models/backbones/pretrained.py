@@ -54,8 +54,8 @@ class PretrainedBackbone(BaseModule):
     without registers. Images whose sides the patch size does not divide are resized to the nearest size that it does.
 
     All weights of the encoder come from ``checkpoint``, or construction fails; mmengine never initialises them. Blocks
-    after the last of ``out_indices`` are not computed. They and what else the maps do not depend on (a projector, mask
-    tokens) get no gradients, which data-parallel training would wait for.
+    after the last of ``out_indices`` are not computed (but in encoders of mmpretrain). They and what else the maps do
+    not depend on (a projector, mask tokens) get no gradients, which data-parallel training would wait for.
 
     Args:
         checkpoint: Training checkpoint of mmmim or converted file; with an ``encoder`` of another library, its file.

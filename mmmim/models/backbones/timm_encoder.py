@@ -59,6 +59,8 @@ class TimmEncoder(WrappedEncoder):
         self.num_cls_tokens = int(getattr(encoder, 'cls_token', None) is not None)
         # Of pooled tokens, for classifiers: parameters without gradients would stop data-parallel training.
         encoder.fc_norm = nn.Identity()
+        if (pool := getattr(encoder, 'attn_pool', None)) is not None:
+            pool.requires_grad_(False)  # kept, since files of weights hold it
         published = encoder.pretrained_cfg
         self.mean = list(mean or (round(255 * value, 4) for value in published['mean']))
         self.std = list(std or (round(255 * value, 4) for value in published['std']))
@@ -80,7 +82,7 @@ class TimmEncoder(WrappedEncoder):
         outputs = self.encoder.forward_intermediates(
             images,
             indices=list(blocks),
-            return_prefix_tokens=True,
+            return_prefix_tokens=bool(self.num_extra_tokens),  # Eva fails where there are none
             stop_early=True,
             output_fmt='NLC',
             intermediates_only=True,

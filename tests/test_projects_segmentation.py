@@ -1,0 +1,61 @@
+"""What the comparison of segmentations writes, and where."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.paths import ROOT
+
+
+@pytest.fixture
+def run():
+    spec = importlib.util.spec_from_file_location('run', ROOT / 'projects/segmentation_comparison/run.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_written(run, tmp_path):
+    columns = ['linear', 'k-NN, capi']
+    values = {'MAE': {'linear': [10.0, 12.0], 'k-NN, capi': [12.25]}, 'CAPI': {'linear': [9.5]}, 'PiLaMIM': {}}
+    run.write(tmp_path, columns, values, seeds=[0, 1], iterations=30)
+    record = json.loads((tmp_path / 'results.json').read_text())
+    assert set(record) == {'about', 'results'}
+    assert record['about'].pop('torch')
+    assert record['about'] == {'split': 'test', 'seeds': [0, 1], 'iterations': 30}
+    assert record['results'] == {'single': values}
+    table = [
+        [cell.strip() for cell in line.split('|')[1:-1]] for line in (tmp_path / 'table.md').read_text().splitlines()
+    ]
+    assert table[0] == ['mIoU', *columns]
+    assert table[2:] == [['MAE', '11.00 ± 1.41', '12.25'], ['CAPI', '9.50', ''], ['PiLaMIM', '', '']]
+    assert np.asarray(Image.open(tmp_path / 'figure.png'))[..., :3].std() > 10
+
+
+def test_scores_of_another_pre_training_are_others(run, tmp_path, monkeypatch):
+    """Commands that would run write no more than what they were asked for."""
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def tool(name, *arguments):
+        asked.append((name, *map(str, arguments)))
+        if '--out' in arguments:
+            arguments[arguments.index('--out') + 1].write_text(json.dumps({'mIoU': len(asked)}))
+
+    monkeypatch.setattr(run, 'tool', tool)
+    scores = []
+    for iterations in (20, 30, 20):
+        checkpoint = run.pretrain(tmp_path, 'SemanticMIM (MaskFeat)', 1, iterations)
+        scores.append(run.evaluate(tmp_path, 'SemanticMIM (MaskFeat)', 1, checkpoint, 'seg_linear_digits', 500)['mIoU'])
+    assert scores[0] == scores[2] != scores[1]
+    run.evaluate(tmp_path, 'random init', 1, run.pretrain(tmp_path, 'random init', 1, 20), 'seg_knn_digits', None)
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('test.json')}
+    assert written == {
+        'seg_linear_digits/SemanticMIM_MaskFeat_/iter_20/seed_1/test.json',
+        'seg_linear_digits/SemanticMIM_MaskFeat_/iter_30/seed_1/test.json',
+        'seg_knn_digits/random_init/random/seed_1/test.json',
+    }
+    assert 'train_cfg.max_iters=30' in [option for command in asked for option in command]
