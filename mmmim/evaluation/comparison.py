@@ -72,7 +72,7 @@ class Job:
 
 
 def prepare(files: Mapping[str, Sequence[str]]) -> None:
-    """Write what the arms of a specification need (its ``prepare``), where it is missing.
+    """Write what a specification names, where it is missing: what its arms need (``prepare``), or :func:`pictures`.
 
     Args:
         files: By a path from the repository's root, the words of the command that writes it, a tool first.
@@ -86,7 +86,19 @@ def prepare(files: Mapping[str, Sequence[str]]) -> None:
         print(f'{file} is written by {" ".join(command)}', flush=True)
         done = subprocess.run([*_tool(command[0]), *command[1:]], cwd=ROOT, check=False)
         if done.returncode or not (ROOT / file).exists():
-            raise InputError(f'{" ".join(command)} did not write {file}, which arms of the specification need.')
+            raise InputError(f'{" ".join(command)} did not write {file}, which the specification names.')
+
+
+def pictures(spec: Mapping[str, Any], work_dir: Path) -> dict[str, list[str]]:
+    """What is drawn of the trained arms of a specification (its ``pictures``), as :func:`prepare` takes it.
+
+    ``{work_dir}`` stands for the work folder, where the model of an arm is
+    ``runs/<subset>/<arm>/seed_<seed>/iter_<last>.pth``.
+    """
+    files = spec.get('pictures', {}).items()
+    return {
+        file.format(work_dir=work_dir): [word.format(work_dir=work_dir) for word in command] for file, command in files
+    }
 
 
 def _tool(name: str) -> list[str]:

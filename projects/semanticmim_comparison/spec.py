@@ -8,6 +8,30 @@ figure_scores = ['linear_all', 'linear_cls', 'linear_pooled', 'linear_miou']
 _codebook = 'data/digit_scenes_codebook.pth'
 prepare = {_codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/digits.py', _codebook]}
 
+# What patches and proxies attend to, in every block.
+_attention = 'tools/visualization/vis_attention.py'
+_images = [
+    'data/digit_scenes/single/test',
+    '--size',
+    '32',
+    '--layers',
+    'all',
+    '--query',
+    '4',
+    '4',
+    '--extra-tokens',
+    '--out',
+]
+pictures = {
+    f'{{work_dir}}/attention/{arm}/queries.png': [
+        _attention,
+        f'{{work_dir}}/runs/single/{arm}/seed_0/iter_300.pth',
+        *_images,
+        f'{{work_dir}}/attention/{arm}',
+    ]
+    for arm in ('BEiT', 'BEiT_with_proxies', 'MaskFeat', 'MaskFeat_with_proxies')
+}
+
 _iterations = {'train_cfg.max_iters': 300}
 subsets = {
     'single': {

@@ -9,7 +9,7 @@ import torch
 from mmengine import Config
 
 from mmmim.evaluation import comparison, digit_scenes
-from mmmim.evaluation.comparison import Job, collect, make_jobs, mean_and_deviation, prepare, run_jobs, tables
+from mmmim.evaluation.comparison import Job, collect, make_jobs, mean_and_deviation, pictures, prepare, run_jobs, tables
 from mmmim.evaluation.logistic_regression import fit_logistic_regression, predict
 from mmmim.evaluation.probes import LabelledImages
 from mmmim.evaluation.rankme import rankme
@@ -121,6 +121,12 @@ def test_what_is_missing_is_prepared(tmp_path, monkeypatch):
     (tmp_path / 'tools/write.py').write_text('open("c.txt", "w"); raise SystemExit(1)')
     with pytest.raises(InputError, match=r'did not write c\.txt'):
         prepare({'c.txt': command})
+
+
+def test_pictures_are_named_by_the_work_folder():
+    spec = {'pictures': {'{work_dir}/a.png': ['tools/draw.py', '{work_dir}/runs/a.pth', '--out', '{work_dir}']}}
+    assert pictures(spec, Path('/w')) == {'/w/a.png': ['tools/draw.py', '/w/runs/a.pth', '--out', '/w']}
+    assert pictures({}, Path('/w')) == {}
 
 
 def test_table_and_figure(tmp_path):

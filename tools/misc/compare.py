@@ -34,7 +34,15 @@ def main() -> None:
 
     import torch
 
-    from mmmim.evaluation.comparison import collect, make_jobs, prepare, run_jobs, tables, write_configs
+    from mmmim.evaluation.comparison import (
+        collect,
+        make_jobs,
+        pictures,
+        prepare,
+        run_jobs,
+        tables,
+        write_configs,
+    )
     from mmmim.utils import InputError
     from mmmim.utils.checkpoint import write_text_atomically
     from mmmim.utils.cli import load_config
@@ -66,6 +74,8 @@ def main() -> None:
     write_configs(spec, folder / 'configs')
     draw_bars(results, spec.subsets, spec.figure_scores, folder / 'figure.png', f'{spec.title}, {args.split} split')
     print(f'Wrote {folder}/results.json, table.md, figure.png and configs.')
+    if not args.only and not args.seeds:  # all models are there
+        prepare(pictures(spec, work_dir))
 
 
 if __name__ == '__main__':
