@@ -200,7 +200,7 @@ def test_recipe_of_bootmae():
     ('project', 'classes', 'losses', 'by_path'),
     [
         ('example_project', ('CosineHead', 'RowMasking'), {'pixels'}, False),
-        ('bootmae', ('FeatureInjectionDecoder',), {'pixels', 'features'}, True),
+        pytest.param('bootmae', ('FeatureInjectionDecoder',), {'pixels', 'features'}, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_copy_outside_the_repository_trains(project, classes, losses, by_path, tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(config, workers):
             assert torch.equal(one[name], other[name]), name
 
 
-@pytest.mark.parametrize('seed', [None, 7])
+@pytest.mark.parametrize('seed', [pytest.param(None, marks=pytest.mark.slow), 7])
 def test_a_resumed_run_keeps_the_seed_that_it_was_started_with(config, seed):
     """The config has none, or another one by now."""
     options = {'train_cfg.max_iters': 6, 'default_hooks.checkpoint.max_keep_ckpts': 2}

@@ -69,6 +69,7 @@ def make_shards(monkeypatch, *args):
     runpy.run_path(str(ROOT / 'tools/dataset_converters/make_shards.py'), run_name='__main__')
 
 
+@pytest.mark.slow
 def test_shards_made_by_the_tool_train_by_the_tool(tmp_path, monkeypatch, capsys):
     (tmp_path / 'images/nested').mkdir(parents=True)
     for i in range(20):

@@ -292,11 +292,12 @@ def test_the_specification_reads_without_an_environment(tmp_path):
         (['--pixels', '4', '--pool', 'pooled', 'mean'], "There is no feature 'mean'"),
     ],
 )
-def test_wrong_use_of_the_score_tool(args, message):
-    command = [sys.executable, str(ROOT / 'tools/analysis_tools/score_digit_scenes.py'), *args]
-    failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert failed.returncode == 2
-    assert message in failed.stderr
+def test_wrong_use_of_the_score_tool(args, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['score_digit_scenes.py', *args])
+    with pytest.raises(SystemExit) as exit_info:
+        load_tool('analysis_tools/score_digit_scenes').main()
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_specification_of_the_repository():

@@ -74,6 +74,7 @@ def test_two_processes_train_resume_and_test(toy_file):
 
 
 @on_cpu
+@pytest.mark.slow
 def test_two_processes_train_a_sharded_model(tmp_path):
     """All hooks that call the model, and what they write is true of the checkpoint."""
     full = Config.fromfile(REPOSITORY / 'configs/capi/digits.py')

@@ -47,9 +47,9 @@ def test_a_row_and_a_point_for_every_layer(config, score, folder, monkeypatch, c
     passes = []
     extract = feature_cache.FeatureCache._extract
 
-    def counted(self, model, data, entries, layers):
+    def counted(self, model, data, grid, entries, layers):
         passes.append((data.name, list(layers)))
-        return extract(self, model, data, entries, layers)
+        return extract(self, model, data, grid, entries, layers)
 
     monkeypatch.setattr(feature_cache.FeatureCache, '_extract', counted)
     name = f'configs/eval/{config}_digits.py'

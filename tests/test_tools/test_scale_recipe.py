@@ -275,6 +275,7 @@ def test_the_text_is_the_config_with_the_changes(name, tmp_path):
         assert said in comments
 
 
+@pytest.mark.slow
 def test_a_scaled_config_trains(tmp_path):
     write_images(tmp_path / 'images')
     (tmp_path / 'configs').mkdir()
