@@ -130,7 +130,8 @@ def test_every_config(name):
     cfg.model = without_files(cfg.model)
     costs = count_config(cfg)
     assert costs.inference_macs > 0
-    assert costs.training_macs < costs.step_macs < 3 * costs.training_macs
+    # A product has two in the backward pass; attention has five for its two, since it computes its weights again.
+    assert costs.training_macs < costs.step_macs < 3.5 * costs.training_macs
 
 
 def test_counts_per_image_do_not_depend_on_the_batch():
