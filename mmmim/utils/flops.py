@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -257,11 +257,10 @@ def _count(model: MaskedImageModeling, batch: dict[str, Any], depth: int) -> Cos
     inputs = torch.zeros(batch['inputs'].shape)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     counter = ModuleCounter(model_parts(model))
-    losses: list[Tensor] = []
     with torch.enable_grad():
-        counter.count(lambda: losses.append(model(inputs, mask, mode='predict')[0]['loss']))
+        (losses,) = counter.count(lambda: model(inputs, mask, mode='predict'))
         with FlopCounterMode(display=False) as backward:
-            losses.pop().backward()
+            losses['loss'].backward()
     training = counter.rows(depth)
     for name in _PRETRAINING_ONLY:
         if getattr(backbone, name, None) is not None:
