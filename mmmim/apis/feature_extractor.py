@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmmim.models.data_preprocessors.checks import check_batch, check_range
 from mmmim.models.features import Features, extract_features
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
@@ -75,14 +76,20 @@ class FeatureExtractor(nn.Module):
         return min(self.backbone.grid) * self.patch_size
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """RGB images ``[B, 3, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
+        """RGB images ``[B, C, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
+
+        Args:
+            images: uint8, or other numbers in the same range; C is that of the encoder, 3 unless it was trained on
+                others.
 
         Raises:
-            InputError: Not a batch of images.
+            InputError: Not such a batch: arrays and PIL images, channels last, another number of channels, values
+                outside of 0 to 255 or in [0, 1], NaN. The message says how to make it one.
         """
-        if images.ndim != 4:
-            raise InputError(f'Images must be a batch [B, 3, H, W], not {list(images.shape)}: add a first dimension.')
-        return self.preprocessor.normalize(images.to(self.preprocessor.mean.device))
+        mean, std = self.preprocessor.mean, self.preprocessor.std
+        check_batch(images, getattr(self.backbone, 'in_channels', len(mean)))
+        check_range(images, mean, std)
+        return self.preprocessor.normalize(images.to(mean.device))
 
     @torch.no_grad()
     def forward(self, images: Tensor, layers: Sequence[int] = (-1,)) -> Features:

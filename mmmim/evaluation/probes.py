@@ -11,6 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch import Tensor
 
+from mmmim.models.data_preprocessors import swap_red_and_blue
 from mmmim.models.features import Features
 from mmmim.utils import InputError
 
@@ -80,7 +81,7 @@ class LabelledImages:
                     f'image of {list(images[0].shape[-2:])}: let the pipeline of the probe data resize and crop both.'
                 )
         return cls(
-            images=torch.stack(images).flip(1) if bgr else torch.stack(images),
+            images=swap_red_and_blue(torch.stack(images)) if bgr else torch.stack(images),
             labels=torch.cat([d.gt_label for d in data]) if 'gt_label' in data[0] else None,
             label_maps=None if maps is None else torch.stack(maps),
             ignored_labels=tuple(dataset.metainfo.get('ignored_labels', ())),

@@ -52,7 +52,7 @@ def training_images(args: argparse.Namespace) -> tuple[dict, bool, int]:
 
 
 def samples(dataset: Any, seed: int) -> Iterator[Any]:
-    """Images ``[3, H, W]`` uint8 of a data set, once each, in random order unless it is a stream."""
+    """Images ``[C, H, W]`` of a data set, once each, in random order unless it is a stream."""
     import torch
     from torch.utils.data import IterableDataset
 
@@ -70,6 +70,7 @@ def main() -> None:
 
     import torch
 
+    from mmmim.models.data_preprocessors import swap_red_and_blue
     from mmmim.models.tokenizers import fit_codebook, standardised_patches
     from mmmim.registry import DATASETS
     from mmmim.utils import InputError
@@ -82,17 +83,18 @@ def main() -> None:
     torch.manual_seed(args.seed)
     pieces, images, number = [], 0, 0
     for image in samples(DATASETS.build(config), args.seed):
-        pixels = (image.flip(0) if bgr else image).unsqueeze(0).float() / 255
+        pixels = (swap_red_and_blue(image) if bgr else image).unsqueeze(0).float() / 255
         pieces.append(standardised_patches(pixels, patch_size)[0])
         images, number = images + 1, number + len(pieces[-1])
         if number >= args.patches:
             break
+    channels = pieces[0].shape[1] // patch_size**2
     centres = fit_codebook(torch.cat(pieces), args.codes, args.seed)
     save_checkpoint_file({'centres': centres, 'patch_size': patch_size}, args.out)
     print(
         f'{args.out}: {args.codes} patterns of {patch_size} x {patch_size} pixels, from {number} patches of {images} '
         f"images\nUse it: dict(type='mmmim.KMeansTokenizer', codebook={args.out!r}, num_tokens={args.codes}, "
-        f'patch_size={patch_size})'
+        f'patch_size={patch_size}{f", in_channels={channels}" if channels != 3 else ""})'
     )
 
 

@@ -55,7 +55,7 @@ class PicturesHook(Hook):
 
         inputs = data_batch['inputs'][: self.images]
         number, preprocessor = len(inputs), model.data_preprocessor
-        images = inputs.flip(1) if preprocessor.bgr_to_rgb else inputs
+        images = preprocessor.rgb(inputs)
         names = [f'{i + 1}' for i in range(number)]
 
         weights, extract = list(encoders(model).items())[-1]

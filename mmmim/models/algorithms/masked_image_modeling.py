@@ -73,6 +73,7 @@ def _check_sizes(model: 'MaskedImageModeling', branch: Branch, name: str) -> Non
     }
     backbone_name, preprocessor_name, neck_name, head_name, target_name = parts
     for one, key, other, other_key in [
+        (target_name, 'in_channels', backbone_name, 'in_channels'),  # first: other sizes follow from it
         (neck_name, 'context_dim', backbone_name, 'embed_dim'),
         (head_name, 'in_dim', neck_name, 'out_dim'),
         (target_name, 'in_dim', backbone_name, 'embed_dim'),
@@ -88,6 +89,12 @@ def _check_sizes(model: 'MaskedImageModeling', branch: Branch, name: str) -> Non
         size, expected = _size(parts[one], key), _size(parts[other], other_key)
         if None not in (size, expected) and size != expected:
             raise InputError(f'{one}.{key} is {size} and {other}.{other_key} is {expected}: they must be equal.')
+    channels, means = _size(model.backbone, 'in_channels'), len(getattr(model.data_preprocessor, 'mean', ()))
+    if channels is not None and means not in (0, 1, channels):  # one value stands for all channels
+        raise InputError(
+            f'{backbone_name}.in_channels is {channels} and {preprocessor_name}.mean has {means} values: give mean and '
+            'std one value per channel.'
+        )
 
 
 @MODELS.register_module()

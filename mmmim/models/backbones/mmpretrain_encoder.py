@@ -59,6 +59,8 @@ class MMPretrainEncoder(WrappedEncoder):
         self.any_size = not any('relative_position' in key for key in encoder.state_dict())
         self.mean = list(mean or preprocessor.get('mean') or IMAGENET_MEAN)
         self.std = list(std or preprocessor.get('std') or IMAGENET_STD)
+        self.in_channels = encoder.patch_embed.projection.in_channels
+        self._check_channels()
         # mmpretrain would norm the output of the last block only; here `norm` does it, of any block.
         self._has_norm, encoder.final_norm = encoder.final_norm, False
         # In pre-training, backbones take the masks that they hide patches by; without one they see whole images.

@@ -64,6 +64,8 @@ class TimmEncoder(WrappedEncoder):
         published = encoder.pretrained_cfg
         self.mean = list(mean or (round(255 * value, 4) for value in published['mean']))
         self.std = list(std or (round(255 * value, 4) for value in published['std']))
+        self.in_channels = next(iter(encoder.patch_embed.proj.parameters())).shape[1]
+        self._check_channels()
         if weights is not None:
             self.load_weights(weights)
 

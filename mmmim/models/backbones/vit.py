@@ -121,7 +121,7 @@ class ViT(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.patch_size, self.embed_dim, self.depth = patch_size, embed_dim, depth
+        self.patch_size, self.embed_dim, self.depth, self.in_channels = patch_size, embed_dim, depth, in_channels
         self.num_cls_tokens, self.num_extra_tokens = num_cls_tokens, num_cls_tokens + num_registers
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.grid = patch_grid((height, width), patch_size)

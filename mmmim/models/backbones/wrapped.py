@@ -35,6 +35,7 @@ class WrappedEncoder(BaseModule):
         num_cls_tokens: Tokens that stand for the whole image, 0 or 1.
         num_extra_tokens: E, those before the patches.
         any_size: Whether it takes images of other sizes than ``grid`` says.
+        in_channels: Channels of the images.
     """
 
     encoder: nn.Module
@@ -47,6 +48,19 @@ class WrappedEncoder(BaseModule):
     num_cls_tokens: int
     num_extra_tokens: int
     any_size: bool = True
+    in_channels: int
+
+    def _check_channels(self) -> None:
+        """Refuse statistics of another number of channels than the encoder takes.
+
+        Raises:
+            InputError: Naming both numbers.
+        """
+        if len(self.mean) != self.in_channels or len(self.std) != self.in_channels:
+            raise InputError(
+                f'{type(self).__name__} takes images of {self.in_channels} channel(s) and has the mean and std of '
+                f'{len(self.mean)} and {len(self.std)}: give mean and std one value per channel.'
+            )
 
     @property
     def blocks(self) -> nn.ModuleList:

@@ -46,6 +46,7 @@ class HOGTarget(BaseModule):
         if patch_size % cell:
             raise InputError(f'HOGTarget.cell={cell} does not divide patches of {patch_size} pixels: use a divisor.')
         self.patch_size, self.bins, self.cell, self.window = patch_size, bins, cell, window
+        self.in_channels = in_channels
         self.out_dim = in_channels * bins * (patch_size // cell) ** 2
 
     @torch.no_grad()

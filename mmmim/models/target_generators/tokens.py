@@ -42,6 +42,8 @@ class TokenizerTarget(BaseModule):
         super().__init__(init_cfg)
         self.tokenizer = MODELS.build(tokenizer).requires_grad_(False)
         self.patch_size = patch_size
+        #: None: tokenizers of projects need not say.
+        self.in_channels = getattr(self.tokenizer, 'in_channels', None)
         #: K; necks end in as many logits.
         self.num_tokens = self.out_dim = self.tokenizer.num_tokens
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
@@ -57,7 +59,7 @@ class TokenizerTarget(BaseModule):
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
-        """Tokens ``[B, N]`` of all patches of normalised images ``[B, 3, H, W]``."""
+        """Tokens ``[B, N]`` of all patches of normalised images ``[B, C, H, W]``."""
         with torch.autocast(images.device.type, enabled=False):
             pixels = (images.float() * self.std + self.mean) / 255
             return self.tokenizer(pixels, patch_grid(images.shape[-2:], self.patch_size))
@@ -66,7 +68,7 @@ class TokenizerTarget(BaseModule):
         """Targets of the predicted patches.
 
         Args:
-            images: ``[B, 3, H, W]``.
+            images: ``[B, C, H, W]``.
             mask: What is predicted.
             teacher: Not used.
             backbone: Not used.

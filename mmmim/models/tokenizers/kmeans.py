@@ -18,11 +18,11 @@ def standardised_patches(pixels: Tensor, patch_size: int) -> Tensor:
     """Patches without their mean and standard deviation over pixels and colours.
 
     Args:
-        pixels: RGB ``[B, 3, H, W]`` in [0, 1].
+        pixels: ``[B, C, H, W]`` in [0, 1].
         patch_size: Side of a patch in pixels.
 
     Returns:
-        ``[B, N, 3 * patch_size**2]``.
+        ``[B, N, C * patch_size**2]``.
     """
     patches = patchify(pixels, patch_size)
     mean, std = patch_statistics(patches)
@@ -64,6 +64,7 @@ class KMeansTokenizer(nn.Module):
         num_tokens: K, that of the file.
         patch_size: Side of a patch in pixels, that of the file.
         untrained: Random patterns, which mean nothing: for tests.
+        in_channels: Channels of the images, those of the file.
 
     Raises:
         InputError: There is no file, or it is another codebook.
@@ -72,18 +73,23 @@ class KMeansTokenizer(nn.Module):
     centres: Tensor
 
     def __init__(
-        self, codebook: str | None = None, num_tokens: int = 512, patch_size: int = 16, untrained: bool = False
+        self,
+        codebook: str | None = None,
+        num_tokens: int = 512,
+        patch_size: int = 16,
+        untrained: bool = False,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.num_tokens, self.patch_size = num_tokens, patch_size
-        size = (num_tokens, 3 * patch_size**2)
+        self.num_tokens, self.patch_size, self.in_channels = num_tokens, patch_size, in_channels
+        size = (num_tokens, in_channels * patch_size**2)
         # On the meta device there are sizes only, and the file is not read.
         sizes_only = torch.get_default_device().type == 'meta'
         self.register_buffer('centres', torch.randn(size) if untrained or sizes_only else _read(codebook, size))
 
     @torch.no_grad()
     def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Tokens ``[B, N]`` of ``pixels [B, 3, H, W]`` in [0, 1], for a grid of patches of the codebook's size."""
+        """Tokens ``[B, N]`` of ``pixels [B, C, H, W]`` in [0, 1], for a grid of patches of the codebook's size."""
         return nearest(standardised_patches(pixels, self.patch_size), self.centres)
 
 
@@ -101,6 +107,6 @@ def _read(codebook: str | None, size: tuple[int, int]) -> Tensor:
     if centres.shape != size:
         raise InputError(
             f'KMeansTokenizer: {codebook} has {centres.shape[0]} patterns of {centres.shape[1]} values, and num_tokens '
-            f'and patch_size ask for {size[0]} of {size[1]}: change them, or fit another codebook.'
+            f'and patch_size ask for {size[0]} of {size[1]}: change them (or in_channels), or fit another codebook.'
         )
     return centres.float()

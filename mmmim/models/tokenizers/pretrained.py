@@ -67,6 +67,8 @@ class DalleTokenizer(nn.Module):
         InputError: There is no file, or it does not fit.
     """
 
+    in_channels = 3
+
     def __init__(
         self, weights: str | None = None, num_tokens: int = 8192, hidden_dim: int = 256, untrained: bool = False
     ) -> None:
@@ -102,6 +104,8 @@ class VQKDTokenizer(nn.Module):
     Raises:
         InputError: There is no file, or it does not fit.
     """
+
+    in_channels = 3
 
     def __init__(
         self,
