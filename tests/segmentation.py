@@ -26,7 +26,7 @@ def write_pair(image: Path, labels: Path, values: Any, size: tuple[int, int] = (
         Image.fromarray(array.astype(np.uint8)).save(path)
 
 
-def write_data(folder: Path) -> None:
+def write_data(folder: Path, digit_scenes: Path) -> None:
     """ADE20K, VOC 2012 with SBD and Cityscapes of two or three images per list, and a link to DigitScenes."""
     for split in ('training', 'validation'):
         for i in range(2):
@@ -48,7 +48,7 @@ def write_data(folder: Path) -> None:
                 root / f'gtFine/{path}_gtFine_labelTrainIds.png',
             )
             write_pair(images, labels, [0, 18, 255])
-    (folder / 'digit_scenes').symlink_to((ROOT / 'data/digit_scenes').resolve())
+    (folder / 'digit_scenes').symlink_to(digit_scenes)
 
 
 def tiny_encoder(patch_size: int = 16, img_size: int = 64, depth: int = 6) -> dict:

@@ -25,9 +25,9 @@ TRAINED = [name for name in EVAL if name.startswith(('seg_upernet', 'seg_linear'
 
 
 @pytest.fixture(scope='module')
-def root(tmp_path_factory):
+def root(tmp_path_factory, digit_scenes):
     folder = tmp_path_factory.mktemp('segmentation')
-    write_data(folder / 'data')
+    write_data(folder / 'data', digit_scenes)
     return folder
 
 
@@ -271,7 +271,7 @@ def test_learns_on_digit_scenes(name, least, options, test, tmp_path):
     """By the tools, from a random encoder; the trained segmentor is tested without it."""
 
     def run(tool, *args):
-        result = run_tool(tool, ROOT / f'configs/eval/seg_{name}_digits.py', *args, cwd=ROOT, timeout=1800)
+        result = run_tool(tool, ROOT / f'configs/eval/seg_{name}_digits.py', *args, timeout=1800)
         assert result.returncode == 0, result.stderr
 
     changes = ['--cfg-options', *options] if options else []

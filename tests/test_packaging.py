@@ -10,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import mmmim
 from mmmim.utils.resources import find_config, repository, resources
@@ -32,6 +34,10 @@ def build(source, kind, out):
 
 def files(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()}
+
+
+def lines(path):
+    return [line for line in path.read_text().splitlines() if not line.startswith('#')]
 
 
 @pytest.fixture(scope='module')
@@ -161,3 +167,18 @@ def test_where_resources_are(tmp_path):
     assert find_config('capi/digits') == find_config('configs/capi/digits.py') == ROOT / 'configs/capi/digits.py'
     for name in ('capi', 'configs/capi', 'configs/capi/README.md', '../setup.py', str(ROOT / 'setup.py'), 'capi/none'):
         assert find_config(name) is None
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    """`.ci/run oldest` installs what the requirements say is enough."""
+    folder = ROOT / 'requirements'
+    oldest = dict(line.split('==') for line in lines(folder / 'oldest.txt'))
+    bounds = {}
+    for path in folder.glob('*.txt'):
+        if path.name != 'oldest.txt':
+            bounds |= {Requirement(line).name: Requirement(line).specifier for line in lines(path)}
+    assert set(bounds) - set(oldest) == {'mypy', 'ruff'}  # which look at the code alone
+    for name, version in oldest.items():
+        (lower,) = [each.version for each in bounds[name] if each.operator == '>=']
+        assert Version(version) in bounds[name]
+        assert f'{version}.'.startswith(f'{lower}.')

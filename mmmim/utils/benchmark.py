@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmmim.engine.ddp import bare_model
 from mmmim.models.layers import blocks_of
+
+from .flop_counter import make_flop_counter
 
 #: Parts of an iteration; they add up to it.
 PARTS = ('data', 'forward + backward', 'optimiser + EMA', 'hooks')
@@ -160,7 +161,7 @@ def step_flops(model: nn.Module, batch: Any, optim_wrapper: Any) -> int:
     for block in blocks:
         block.checkpointing = None
     try:
-        with torch.compiler.set_stance('force_eager'), FlopCounterMode(display=False) as counter:
+        with torch.compiler.set_stance('force_eager'), make_flop_counter() as counter:
             model.train_step(batch, optim_wrapper)
     finally:
         for block, mode in zip(blocks, modes, strict=True):

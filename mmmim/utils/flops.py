@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmmim.models.algorithms import MaskedImageModeling
 from mmmim.registry import FUNCTIONS, MODELS
@@ -23,6 +22,7 @@ from mmmim.structures import PatchMask
 
 from .benchmark import training_image_size
 from .errors import InputError
+from .flop_counter import make_flop_counter
 
 #: Parts of a backbone that pre-training alone needs: features are those before the projector, of images without mask.
 _PRETRAINING_ONLY = ('projector', 'mask_token')
@@ -66,7 +66,7 @@ class _Tally:
 class ModuleCounter:
     """Counts the multiply-accumulates of parts of a model and of all modules in them, while the model runs.
 
-    Counted are matrix products, convolutions and attention (``FlopCounterMode``, whose FLOPs are halved); a part does
+    Counted are matrix products, convolutions and attention (half of the FLOPs of the counter); a part does
     not contain what another part computes for it.
 
     Args:
@@ -76,7 +76,7 @@ class ModuleCounter:
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         self.parts = parts
         self.total = 0.0
-        self._counter = FlopCounterMode(display=False)
+        self._counter = make_flop_counter()
         self._running: list[tuple[str, list[tuple[str, str]]]] = []  # parts, and the modules running in each
         self._tallies: dict[tuple[str, str], _Tally] = {}
 
@@ -259,7 +259,7 @@ def _count(model: MaskedImageModeling, batch: dict[str, Any], depth: int) -> Cos
     counter = ModuleCounter(model_parts(model))
     with torch.enable_grad():
         (losses,) = counter.count(lambda: model(inputs, mask, mode='predict'))
-        with FlopCounterMode(display=False) as backward:
+        with make_flop_counter() as backward:
             losses['loss'].backward()
     training = counter.rows(depth)
     for name in _PRETRAINING_ONLY:

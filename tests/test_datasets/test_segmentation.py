@@ -7,17 +7,15 @@ from mmmim.datasets import ForgetOriginalSize, RandomResizedCrop, ResizeLabelMap
 from mmmim.datasets.digit_scenes_segmentation import DigitScenesSegmentation
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
-from tests.paths import ROOT
 
-DATA = str(ROOT / 'data/digit_scenes')
 PIPELINE = [{'type': 'mmmim.LoadImage'}, {'type': 'mmseg.LoadAnnotations'}, {'type': 'mmseg.PackSegInputs'}]
 
 
 @pytest.mark.parametrize(
     ('subset', 'split', 'number', 'side'), [('single', 'val', 1000, 32), ('multi', 'test', 1000, 64)]
 )
-def test_digit_scenes_is_a_data_set_of_mmsegmentation(subset, split, number, side):
-    options = {'data_root': DATA, 'subset': subset, 'split': split, 'pipeline': PIPELINE}
+def test_digit_scenes_is_a_data_set_of_mmsegmentation(subset, split, number, side, digit_scenes):
+    options = {'data_root': str(digit_scenes), 'subset': subset, 'split': split, 'pipeline': PIPELINE}
     dataset = DATASETS.build({'type': 'mmmim.DigitScenesSegmentation', **options})
     assert len(dataset) == number
     assert (dataset.metainfo['classes'][0], dataset.metainfo['classes'][10]) == ('background', 'digit 9')
@@ -32,21 +30,21 @@ def test_digit_scenes_is_a_data_set_of_mmsegmentation(subset, split, number, sid
     assert 1 <= labels.max() <= 10
 
 
-def test_digit_scenes_has_the_labels_that_ade20ks_reader_finds():
-    folder = f'{DATA}/single'
+def test_digit_scenes_has_the_labels_that_ade20ks_reader_finds(digit_scenes):
+    folder = f'{digit_scenes}/single'
     prefix = {'img_path': 'images/validation', 'seg_map_path': 'annotations/validation'}
     theirs = ADE20KDataset(data_root=folder, data_prefix=prefix, img_suffix='.png', pipeline=PIPELINE, indices=3)
-    own = DigitScenesSegmentation(data_root=DATA, split='val', pipeline=PIPELINE, indices=3)
+    own = DigitScenesSegmentation(data_root=digit_scenes, split='val', pipeline=PIPELINE, indices=3)
     for i in range(3):
         assert (own[i]['data_samples'].gt_sem_seg.data == theirs[i]['data_samples'].gt_sem_seg.data).all()
 
 
-def test_another_label_to_ignore_and_unknown_splits():
-    assert DigitScenesSegmentation(data_root=DATA, ignore_index=254, lazy_init=True).ignore_index == 254
+def test_another_label_to_ignore_and_unknown_splits(digit_scenes):
+    assert DigitScenesSegmentation(data_root=digit_scenes, ignore_index=254, lazy_init=True).ignore_index == 254
     with pytest.raises(InputError, match='train, val, test'):
-        DigitScenesSegmentation(data_root=DATA, split='validation')
+        DigitScenesSegmentation(data_root=digit_scenes, split='validation')
     with pytest.raises(InputError, match='single'):
-        DigitScenesSegmentation(data_root=DATA, subset='double')
+        DigitScenesSegmentation(data_root=digit_scenes, subset='double')
 
 
 def test_crops_of_label_maps_are_those_of_the_image():

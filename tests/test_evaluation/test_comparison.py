@@ -240,10 +240,10 @@ def test_the_validation_split_chooses_the_penalty(monkeypatch):
         assert digit_scenes.best_linear_accuracy(x, y, val, val_labels, test, test_labels) > 0.95
 
 
-def compare(*args, cwd=ROOT):
+def compare(*args):
     environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
     command = [sys.executable, str(ROOT / 'tools/misc/compare.py'), *map(str, args)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_command(tmp_path):
@@ -279,7 +279,7 @@ def test_the_command(tmp_path):
 
 
 def test_the_specification_reads_without_an_environment(tmp_path):
-    failed = compare('projects/digit_scenes/spec.py', '--work-dir', tmp_path, '--only', 'nothing')
+    failed = compare(ROOT / 'projects/digit_scenes/spec.py', '--work-dir', tmp_path, '--only', 'nothing')
     assert 'there are CAPI, MAE' in failed.stderr
 
 

@@ -188,9 +188,9 @@ def test_layers_are_tested_each_by_itself(folder):
 
 
 @pytest.mark.parametrize('name', [name for name in FITTED if 'ade20k' not in name])
-def test_every_config_runs(name, tmp_path, monkeypatch):
+def test_every_config_runs(name, tmp_path, monkeypatch, digit_scenes):
     monkeypatch.chdir(tmp_path)
-    write_data(tmp_path / 'data')
+    write_data(tmp_path / 'data', digit_scenes)
     cfg = fitted_config(name, tmp_path)
     if 'digits' in name:
         cfg.fit_dataloader.dataset.indices, cfg.test_dataloader.dataset.indices = 20, 6
@@ -222,9 +222,9 @@ def test_configs_are_those_of_the_paper_for_any_encoder(name):
     assert FitTestLoop.fits
 
 
-def test_global_features(tmp_path, monkeypatch):
+def test_global_features(tmp_path, monkeypatch, digit_scenes):
     monkeypatch.chdir(tmp_path)
-    write_data(tmp_path / 'data')
+    write_data(tmp_path / 'data', digit_scenes)
     # Images are sorted by class.
     changes = {
         'model.features': 'cls',
@@ -246,7 +246,11 @@ def test_global_features(tmp_path, monkeypatch):
     scale = StandardScaler().fit(x)
     model = LogisticRegression(C=0.1, max_iter=5000, tol=1e-9).fit(scale.transform(x), y)
     expected = 100 * accuracy_score(true, model.predict(scale.transform(queries)))
-    assert metrics['accuracy/top1'] == pytest.approx(expected, abs=0.01)
+    # Rounding, which is another one on other machines, decides between two classes that are as likely.
+    likely = np.sort(model.predict_proba(scale.transform(queries)))
+    undecided = int((likely[:, -1] - likely[:, -2] < 1e-3).sum())
+    assert undecided <= 2
+    assert metrics['accuracy/top1'] == pytest.approx(expected, abs=100 * undecided / len(true) + 0.01)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,10 @@ TEST = ['--cfg-options', '+test_dataloader.dataset.indices=13', 'test_dataloader
 
 @on_cpu
 @pytest.mark.slow
-def test_two_processes_train_and_test_a_segmentor(tmp_path):
+def test_two_processes_train_and_test_a_segmentor(tmp_path, digit_scenes):
     """The score is that of one process."""
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/digit_scenes').symlink_to(digit_scenes)
     torch.manual_seed(0)
     config = capi_config()
     torch.save(
@@ -37,7 +39,7 @@ def test_two_processes_train_and_test_a_segmentor(tmp_path):
     )
     work_dir, segmentor = tmp_path / 'run', tmp_path / 'run/iter_2.pth'
     output = script(
-        'dist_train.sh', CONFIG, 2, '--pretrained', tmp_path / 'a.pth', '--work-dir', work_dir, *TRAIN, cwd=ROOT
+        'dist_train.sh', CONFIG, 2, '--pretrained', tmp_path / 'a.pth', '--work-dir', work_dir, *TRAIN, cwd=tmp_path
     )
     assert '2 process(es) (GPUs) x 4 images = effective batch of 8 images' in output
     assert output.count('Saving checkpoint at 2 iterations') == 1
@@ -47,9 +49,9 @@ def test_two_processes_train_and_test_a_segmentor(tmp_path):
         out = tmp_path / f'{name}.json'
         arguments = ['--work-dir', tmp_path / name, '--out', out, *TEST]
         if name == 'two':
-            script('dist_test.sh', CONFIG, segmentor, 2, *arguments, cwd=ROOT)
+            script('dist_test.sh', CONFIG, segmentor, 2, *arguments, cwd=tmp_path)
         else:
-            done = run_tool('test.py', CONFIG, segmentor, *arguments, cwd=ROOT)
+            done = run_tool('test.py', CONFIG, segmentor, *arguments, cwd=tmp_path)
             assert done.returncode == 0, done.stderr
         scores.append(json.loads(out.read_text()))
     assert scores[0] == scores[1]

@@ -1,9 +1,13 @@
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
 from mmengine import Config
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils.flop_counter import flop_registry
 
 from mmmim.apis import list_models
 from mmmim.models import PrototypeHead, ViT
@@ -11,6 +15,7 @@ from mmmim.models.layers import Block
 from mmmim.registry import MODELS
 from mmmim.utils import InputError, flops
 from mmmim.utils.benchmark import step_flops
+from mmmim.utils.flop_counter import make_flop_counter
 from mmmim.utils.flops import ModuleCounter, count_config
 from tests.paths import ROOT, load_tool
 from tests.shrink import without_files
@@ -60,6 +65,27 @@ def test_attention_of_any_kind_is_counted():
         counter.count(lambda: neck(torch.zeros(1, 86, 768), torch.zeros(1, 118, 768)))
     assert counter.total == 1_487_523_840
     assert counter.total / VIT_B_BLOCK == pytest.approx(1.0231, abs=5e-5)
+
+
+@pytest.mark.parametrize('fake', [False, True])
+@pytest.mark.parametrize('known', [False, True])
+def test_attention_on_a_cpu_counts_once_whatever_torch_knows(known, fake, monkeypatch):
+    """Torch's table of formulas has the kernels of a CPU in some releases."""
+    for suffix in ('', '_backward'):
+        packet = getattr(torch.ops.aten, f'_scaled_dot_product_flash_attention_for_cpu{suffix}')
+        if known:
+            formula = flop_registry[getattr(torch.ops.aten, f'_scaled_dot_product_flash_attention{suffix}')]
+            monkeypatch.setitem(flop_registry, packet, formula)
+        else:
+            monkeypatch.delitem(flop_registry, packet, raising=False)
+    with FakeTensorMode() if fake else nullcontext():
+        q, k, v = (torch.randn(2, 3, tokens, 8, requires_grad=True) for tokens in (5, 7, 7))
+        with make_flop_counter() as forward:
+            out = F.scaled_dot_product_attention(q, k, v)
+        with make_flop_counter() as backward:
+            out.sum().backward()
+    product = 2 * 2 * 3 * 5 * 7 * 8
+    assert (forward.get_total_flops(), backward.get_total_flops()) == (2 * product, 5 * product)
 
 
 def toy_config():

@@ -9,16 +9,16 @@ from PIL import Image
 
 from mmmim.evaluation import feature_cache
 from mmmim.registry import MODELS
-from tests.paths import ROOT, load_tool
+from tests.paths import load_tool
 from tests.toys import capi_config
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, digit_scenes):
     """The current folder, with DigitScenes and a checkpoint of two blocks with registers."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'data').mkdir()
-    (tmp_path / 'data/digit_scenes').symlink_to((ROOT / 'data/digit_scenes').resolve())
+    (tmp_path / 'data/digit_scenes').symlink_to(digit_scenes)
     torch.manual_seed(0)
     config = capi_config()
     state = MODELS.build(config).state_dict()
