@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmmim.models.data_preprocessors.checks import check_batch, check_range
 from mmmim.models.features import Features, extract_features
+from mmmim.models.layers import in_precision_of
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import load_state_dict
@@ -82,6 +83,10 @@ class FeatureExtractor(nn.Module):
             images: uint8, or other numbers in the same range; C is that of the encoder, 3 unless it was trained on
                 others.
 
+        Returns:
+            Of the same shape and of the type of the encoder's weights, such as float16 after ``extractor.half()``; so
+            are the features.
+
         Raises:
             InputError: Not such a batch: arrays and PIL images, channels last, another number of channels, values
                 outside of 0 to 255 or in [0, 1], NaN. The message says how to make it one.
@@ -89,7 +94,7 @@ class FeatureExtractor(nn.Module):
         mean, std = self.preprocessor.mean, self.preprocessor.std
         check_batch(images, getattr(self.backbone, 'in_channels', len(mean)))
         check_range(images, mean, std)
-        return self.preprocessor.normalize(images.to(mean.device))
+        return in_precision_of(self.backbone, self.preprocessor.normalize(images.to(mean.device)))
 
     @torch.no_grad()
     def forward(self, images: Tensor, layers: Sequence[int] = (-1,)) -> Features:

@@ -99,7 +99,7 @@ def extract_features(
     context = backbone(images, layers=(*layers, -1))
     *tokens, last = layer_tokens(backbone, context)
     extra = context.extra.shape[1]
-    cls = backbone.num_cls_tokens
+    cls = context.num_cls_tokens
     return Features(
         patches=tuple(states[:, extra:] for states in tokens),
         extra=tuple(states[:, :extra] for states in tokens),

@@ -22,6 +22,8 @@ class Context:
         positions: The encoder's position code of patches, from indices ``[G, M]`` to ``[G, M, P]``: coordinates for
             rotary encoders (P = 2), vectors for additive ones (P = D).
         hidden: Per-layer states before the final norm, each ``[G, E + V, D]``, only if asked for.
+        num_cls_tokens: How many of the extra tokens, the first ones, stand for the whole image (CLS or proxies); the
+            others are registers.
     """
 
     visible: Tensor
@@ -29,6 +31,12 @@ class Context:
     grid: tuple[int, int]
     positions: Callable[[Tensor], Tensor]
     hidden: tuple[Tensor, ...] = ()
+    num_cls_tokens: int = 0
+
+    @property
+    def cls(self) -> Tensor:
+        """The tokens that stand for the whole image, ``[G, C, D]``; C is 0 where the encoder has none."""
+        return self.extra[:, : self.num_cls_tokens]
 
     @classmethod
     def cat(cls, pieces: Sequence[Context]) -> Context:

@@ -1,5 +1,8 @@
 """One algorithm class for all methods: CAPI, and two toys that stretch the frame."""
 
+from contextlib import nullcontext
+from types import MappingProxyType
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -331,3 +334,55 @@ def test_nothing_in_the_step_reads_a_tensor_on_the_host(monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, refuse)
     model.train_step(data, wrapper)
     model.teacher.update(model, 0.9, wrapper.skipped)
+
+
+@pytest.mark.parametrize('micro_batch_size', [None, 3])
+def test_the_weight_of_a_branch_is_that_of_all_its_losses(micro_batch_size):
+    """Also of the target generator's own, and of gradients; losses of another branch stay."""
+
+    def run(weight):
+        torch.manual_seed(0)
+        config = capi_config(micro_batch_size=micro_batch_size)
+        config['branches']['capi']['weight'] = weight
+        config['branches']['other'] = {
+            'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
+            'neck': {
+                'type': 'mmmim.CrossAttentionPredictor',
+                'context_dim': DIM,
+                'embed_dim': 48,
+                'depth': 1,
+                'num_heads': 2,
+            },
+            'head': {'type': 'mmmim.RegressionHead'},
+        }
+        model = MODELS.build(config)
+        data = batch(6)
+        log = model.train_step(data, Kept())
+        (validated,) = model.val_step({**data, 'data_samples': None})
+        generator = model.branches['capi'].target_generator
+        return log, validated, [generator.weight.grad, model.branches['capi'].head.weight_v.grad]
+
+    class Kept:
+        """An optimiser wrapper that takes no step, so that gradients stay."""
+
+        step_info = MappingProxyType({})
+
+        def optim_context(self, model):
+            return nullcontext()
+
+        def backward(self, loss):
+            loss.backward()
+
+        def step(self):
+            pass
+
+        zero_grad = step
+
+    one, other = run(1.0), run(2.5)
+    for before, after in zip(one[:2], other[:2], strict=True):
+        for key in ('loss_capi', 'loss_capi_clustering'):
+            torch.testing.assert_close(after[key], 2.5 * before[key])
+        torch.testing.assert_close(after['loss_other'], before['loss_other'])
+        torch.testing.assert_close(after['loss'], 2.5 * before['loss'] - 1.5 * before['loss_other'])
+    for before, after in zip(one[2], other[2], strict=True):
+        torch.testing.assert_close(after, 2.5 * before)

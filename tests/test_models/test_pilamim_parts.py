@@ -1,6 +1,7 @@
 """The parts of PiLaMIM: two decoders, the global token, targets out of order, a teacher with weights of its own."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from mmmim.apis import FeatureExtractor
 from mmmim.models import CombinedHead, LatentTarget, RegressionHead, SelfAttentionPredictor, ViT
+from mmmim.models.features import extract_features
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 from mmmim.utils import InputError
@@ -109,6 +111,63 @@ def test_targets_are_the_latents_of_their_patches(images, mask):
         torch.testing.assert_close(target.patches[b], latents.visible[b, mask.predict[b, 0]])
     torch.testing.assert_close(target.cls, latents.extra[:, 0])
     assert not target.patches.requires_grad
+
+
+@pytest.mark.parametrize('gap', [False, True])
+def test_of_several_tokens_the_first_is_the_target_and_the_prediction(images, gap):
+    """Proxies and registers after CLS change nothing of what CLS is."""
+    options = {'backbone': encoder(num_cls_tokens=2, num_registers=3)}
+    changed = config(**options)
+    for branch in changed['branches'].values():
+        branch['neck']['num_extra_positions'] = 5
+    torch.manual_seed(0)
+    model = MODELS.build(changed)
+    mask = random_mask(3, visible=4, predict=12)
+    if gap:
+        mask = replace(mask, offsets=torch.zeros(3, 16, 2, dtype=torch.int64))
+    context = model.teacher.backbone(images)
+    assert context.num_cls_tokens == 2
+    assert torch.equal(context.cls, context.extra[:, :2])
+    target = model.targets(images, mask, differentiable=False)['latent']
+    torch.testing.assert_close(target.cls, context.extra[:, 0], rtol=1e-4, atol=1e-5)
+    for other in range(1, 5):
+        assert not torch.allclose(target.cls, context.extra[:, other], rtol=1e-2)
+    features = extract_features(model.backbone, images)
+    torch.testing.assert_close(features.cls, model.backbone(images).extra[:, :2].mean(dim=1))
+
+
+@pytest.mark.parametrize(('own', 'student'), [((1, 0), (0, 1)), ((0, 1), (1, 0)), ((2, 1), (1, 0)), ((0, 0), (1, 0))])
+def test_an_encoder_of_its_own_tells_of_its_own_tokens(images, mask, own, student):
+    """(CLS, registers) of the encoder that makes the targets, and of the student."""
+    tokens = encoder(num_cls_tokens=own[0], num_registers=own[1])
+    generator = LatentTarget(DIM, encoder=tokens)
+    backbone = MODELS.build(encoder(num_cls_tokens=student[0], num_registers=student[1]))
+    target = generator(images, mask, None, backbone)
+    if not own[0]:
+        assert target.cls is None  # a register is none
+    else:
+        torch.testing.assert_close(target.cls, generator.encoder(images).extra[:, 0])
+
+
+def test_a_register_is_not_predicted_as_cls(images, mask):
+    neck = MODELS.build(decoder(DIM, predict_cls=True))
+    bare = MODELS.build(encoder(num_cls_tokens=0, num_registers=1))
+    with pytest.raises(InputError, match=r'predict_cls needs .* there are 0 tokens'):
+        neck(bare(images, mask), mask)
+
+
+def test_sizes_of_an_encoder_of_its_own():
+    with pytest.raises(InputError, match=r'in_dim is 8 and its encoder\.embed_dim is 16'):
+        LatentTarget(8, encoder=encoder())
+    wide = encoder(embed_dim=24)
+    target = {'encoder': wide, 'in_dim': 24}
+    assert MODELS.build(
+        config(
+            target, branches={'latent': {**config(target)['branches']['latent'], 'neck': decoder(24, predict_cls=True)}}
+        )
+    )
+    with pytest.raises(InputError, match=r'target_generator\.patch_size is 8 and model\.backbone\.patch_size is 4'):
+        MODELS.build(config({'encoder': encoder(patch_size=8)}))
 
 
 def test_targets_that_are_not_aligned_are_those_of_other_places(images, mask):

@@ -322,3 +322,15 @@ def test_health_of_tokens():
 
 def test_tools_are_where_messages_say():
     assert (ROOT / 'tools/misc/fit_patch_codebook.py').is_file()
+
+
+def test_tokenizers_see_pixels_from_0_to_1(monkeypatch):
+    """255 is 1 and 0 is 0: another divisor moves every colour that DALL-E sees."""
+    generator, seen = TokenizerTarget(KMEANS, patch_size=4), []
+    monkeypatch.setattr(
+        generator.tokenizer, 'forward', lambda pixels, grid: seen.append(pixels) or torch.zeros(len(pixels), 4)
+    )
+    raw = torch.tensor([0.0, 51.0, 255.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    generator.tokens((raw - MEAN) / STD)
+    expected = torch.tensor([0.0, 0.2, 1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    torch.testing.assert_close(seen[0], expected, rtol=1e-5, atol=1e-6)

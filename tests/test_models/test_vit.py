@@ -66,6 +66,7 @@ def context_of(mask, extra=1):
         extra=torch.randn(masks, extra, DIM),
         grid=mask.grid,
         positions=lambda index: index,
+        num_cls_tokens=extra,
     )
 
 

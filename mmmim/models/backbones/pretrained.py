@@ -1,7 +1,6 @@
 """A pre-trained encoder as a backbone of mmpretrain or mmsegmentation."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,12 @@ def block_index(index: int | float, depth: int) -> int:
     if not 0 < index <= 1:
         raise InputError(f'out_indices: {index} is no share of the depth: use a float above 0 and up to 1.0, or ints.')
     return max(round(index * depth), 1) - 1
+
+
+def rounded_share(side: Any, patch: int) -> Any:
+    """``round(side / patch)`` in whole numbers, which tracing and export follow; halves go to the even neighbour."""
+    whole, rest = side // patch, side % patch
+    return whole + (2 * rest + patch - 1 + whole % 2) // (2 * patch)
 
 
 @MODELS.register_module()
@@ -121,6 +126,9 @@ class PretrainedBackbone(BaseModule):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Feature maps ``[B, D, h, w]`` of normalised images ``[B, 3, H, W]``.
 
+        ``torch.export`` can keep the number of images and their sides open. ``torch.jit.trace`` keeps the grid of its
+        example: other images must have as many patches, or the trace ends with an error.
+
         Raises:
             InputError: The weights that ``checkpoint='load_from'`` promised were never loaded.
         """
@@ -128,8 +136,9 @@ class PretrainedBackbone(BaseModule):
             raise InputError('The encoder has no weights yet: load those of the whole model (load_from) first.')
         height, width = images.shape[-2:]
         patch = self.backbone.patch_size
-        fitting = [max(round(side / patch), 1) * patch for side in (height, width)]
-        if fitting != [height, width]:
+        fitting = [max(rounded_share(side, patch), 1) * patch for side in (height, width)]
+        # A trace keeps what it saw done: it resizes always, to the size that fits the images it is given.
+        if torch.jit.is_tracing() or fitting != [height, width]:
             images = F.interpolate(images, fitting, mode='bilinear', align_corners=False)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             context = self.backbone(images, layers=self.out_indices, depth=max(self.out_indices) + 1)
@@ -138,8 +147,8 @@ class PretrainedBackbone(BaseModule):
             extra = context.extra.shape[1]
             maps = [tokens[:, extra:].transpose(1, 2).unflatten(2, grid).contiguous() for tokens in states]
             if self.stride is not None:
-                cells = (math.ceil(height / self.stride), math.ceil(width / self.stride))
-                if cells != grid:
+                cells = (-(-height // self.stride), -(-width // self.stride))
+                if torch.jit.is_tracing() or cells != grid:
                     maps = [F.interpolate(each, cells, mode='bilinear', align_corners=False) for each in maps]
             return tuple(maps)
 

@@ -16,6 +16,7 @@ from ..layers import (
     Projector,
     border_coordinates,
     drop_path_rates,
+    in_precision_of,
     init_weights,
     make_norm,
     make_positions,
@@ -169,6 +170,7 @@ class ViT(BaseModule):
 
     def _embed(self, images: Tensor, mask: PatchMask | None) -> Tensor:
         """Tokens of the patches that the encoder sees, ``[G, V or N, D]``."""
+        images = in_precision_of(self.patch_embed, images)
         if mask is None or self.mask_token is None:
             return self.patch_embed(images, mask)
         tokens = self.patch_embed(images, mask.of_all)
@@ -182,7 +184,7 @@ class ViT(BaseModule):
         """Encode.
 
         Args:
-            images: ``[B, C, H, W]``, normalised.
+            images: ``[B, C, H, W]``, normalised, of any floating type: features have that of the weights.
             mask: Whose visible patches to see; None for the whole image.
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
             depth: How many blocks to run before the final norm; None for all.
@@ -221,4 +223,5 @@ class ViT(BaseModule):
             grid=grid,
             positions=lambda index: codes[index],
             hidden=tuple(hidden[index] for index in keep),
+            num_cls_tokens=self.num_cls_tokens,
         )

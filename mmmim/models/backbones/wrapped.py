@@ -14,7 +14,7 @@ from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict
 
-from ..layers import patch_grid
+from ..layers import in_precision_of, patch_grid
 from .vit import layer_index
 
 #: Parts of a classifier: its head, and the norm of pooled tokens (``ln2`` in mmpretrain).
@@ -93,7 +93,8 @@ class WrappedEncoder(BaseModule):
         """Encode.
 
         Args:
-            images: ``[B, 3, H, W]``, normalised with ``mean`` and ``std``.
+            images: ``[B, 3, H, W]``, normalised with ``mean`` and ``std``, of any floating type: features have that of
+                the weights.
             mask: Must be None: these encoders see whole images.
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
             depth: How many blocks to run before the final norm; None for all.
@@ -116,7 +117,7 @@ class WrappedEncoder(BaseModule):
         keep = [layer_index(layer, self.depth) for layer in layers]
         end = (self.depth if depth is None else depth) - 1
         blocks = sorted({*keep, end})
-        states = dict(zip(blocks, self.states(images, blocks), strict=True))
+        states = dict(zip(blocks, self.states(in_precision_of(self, images), blocks), strict=True))
         last = self.norm(states[end])
         return Context(
             visible=last[:, self.num_extra_tokens :],
@@ -124,6 +125,7 @@ class WrappedEncoder(BaseModule):
             grid=grid,
             positions=_no_positions,
             hidden=tuple(states[index] for index in keep),
+            num_cls_tokens=self.num_cls_tokens,
         )
 
 

@@ -13,6 +13,8 @@ from mmmim.utils import InputError
 
 from .checks import check_channels, check_scale
 
+from ..layers import ExactBuffers
+
 #: Per channel, in the 0-255 range, RGB.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -24,7 +26,7 @@ def swap_red_and_blue(images: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class MIMDataPreprocessor(BaseDataPreprocessor):
+class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
     """Batches of masked image modelling: ``inputs``, ``mask`` and ``data_samples``.
 
     Args:
@@ -41,6 +43,7 @@ class MIMDataPreprocessor(BaseDataPreprocessor):
 
     mean: Tensor
     std: Tensor
+    exact = ('mean', 'std')
 
     def __init__(
         self,

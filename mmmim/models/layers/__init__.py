@@ -8,6 +8,7 @@ from .init import init_weights
 from .norm import RMSNorm, make_norm
 from .patch_embed import PatchEmbed, patch_grid, patchify, pick_patches, unpatchify
 from .positions import Positions, PositionTable, make_positions, sincos_positions
+from .precision import ExactBuffers, in_precision_of
 from .projector import Projector
 from .rope import AxialRoPE, border_coordinates, frequency_table, grid_coordinates, rotate, scale_to_bounding_box
 
@@ -16,6 +17,7 @@ __all__ = [
     'AxialRoPE',
     'Block',
     'DecoderBlock',
+    'ExactBuffers',
     'LayerScale',
     'Mlp',
     'PatchEmbed',
@@ -32,6 +34,7 @@ __all__ = [
     'frequency_table',
     'grid_coordinates',
     'head_width',
+    'in_precision_of',
     'init_weights',
     'make_norm',
     'make_positions',

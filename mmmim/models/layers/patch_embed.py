@@ -16,7 +16,8 @@ def patch_grid(size: tuple[int, int] | torch.Size, patch_size: int) -> tuple[int
     Raises:
         InputError: The patch size does not divide the image.
     """
-    height, width = int(size[-2]), int(size[-1])
+    # Sizes stay symbols where torch.export has them; where torch.jit.trace does, they are those of the example.
+    height, width = (int(side) if isinstance(side, Tensor) else side for side in (size[-2], size[-1]))
     if height % patch_size or width % patch_size:
         low, high = (
             (max(height // patch_size, 1), max(width // patch_size, 1)),

@@ -74,7 +74,9 @@ class PositionTable(nn.Module):
 
     def codes(self, grid: tuple[int, int]) -> Tensor:
         """Vectors of the patches of ``grid``: ``[N, D]``, row-major."""
-        if tuple(grid) == self.grid:
+        # torch.export must not choose by a size that it keeps open; interpolated to its own size, a table stays as is.
+        open_size = any(isinstance(side, torch.SymInt) for side in grid)
+        if not open_size and tuple(grid) == self.grid:
             return self.weight
         # In fp32 also in a bf16 model, whose coordinates and weights would be rounded too.
         table = self.weight.float().t().unflatten(1, self.grid).unsqueeze(0)

@@ -4,9 +4,11 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.utils import InputError
+
+from .precision import ExactBuffers
 
 #: Cosines and sines, each ``[G or 1, 1, L, head_dim]`` in fp32.
 Rotation = tuple[Tensor, Tensor]
@@ -22,9 +24,17 @@ def grid_coordinates(grid: tuple[int, int], device: torch.device | str | None = 
     Returns:
         ``[N, 2]`` (row, column), fp32, row-major.
     """
-    rows = torch.linspace(0, 1, grid[0], device=device)
-    columns = torch.linspace(0, 1, grid[1], device=device)
+    rows, columns = (_line(side, device) for side in grid)
     return torch.stack(torch.meshgrid(rows, columns, indexing='ij'), dim=-1).flatten(0, 1)
+
+
+def _line(number: int, device: torch.device | str | None) -> Tensor:
+    """``number`` values from 0 to 1: ``torch.linspace``, which takes the symbols of torch.export for constants."""
+    if not isinstance(number, torch.SymInt):
+        return torch.linspace(0, 1, number, device=device)
+    index = torch.arange(number, device=device)
+    step = 1 / torch.sym_max(number - 1, 1)
+    return torch.where(index < number // 2, index * step, 1 - (number - 1 - index) * step)
 
 
 def border_coordinates(number: int, device: torch.device | str | None = None) -> Tensor:
@@ -74,11 +84,11 @@ def frequency_table(head_dim: int, max_freq: float, min_freq: float) -> Tensor:
     return torch.stack([torch.cat([half, zeros]), torch.cat([zeros, half])])
 
 
-class AxialRoPE(nn.Module):
+class AxialRoPE(ExactBuffers):
     """Turns coordinates into the cosines and sines that rotate queries and keys.
 
-    Angles are fp32 with autocast off: at 44 rad, bf16 is wrong by 0.1 rad. (The CAPI reference computes them in the
-    autocast type; a stated deviation.)
+    Angles are fp32 with autocast off and in models of half precision: at 44 rad, bf16 is wrong by 0.1 rad. (The CAPI
+    reference computes them in the autocast type; a stated deviation.)
 
     Args:
         head_dim: Width of an attention head, divisible by 4.
@@ -87,10 +97,14 @@ class AxialRoPE(nn.Module):
     """
 
     freqs: Tensor
+    like: Tensor
+    exact = ('freqs',)
 
     def __init__(self, head_dim: int, max_freq: float = 7.0, min_freq: float = 7e-4) -> None:
         super().__init__()
         self.register_buffer('freqs', frequency_table(head_dim, max_freq, min_freq))
+        # Empty: of the type that the model is cast to.
+        self.register_buffer('like', torch.empty(0), persistent=False)
 
     def codes(self, grid: tuple[int, int]) -> Tensor:
         """Coordinates of the patches of a grid, ``[N, 2]``."""
@@ -102,7 +116,7 @@ class AxialRoPE(nn.Module):
 
     def add(self, tokens: Tensor, codes: Tensor) -> Tensor:
         """Nothing is added: the tokens, in the parameters' precision under autocast too."""
-        return tokens.to(self.freqs.dtype)
+        return tokens.to(self.like.dtype)
 
     def add_extra(self, tokens: Tensor) -> Tensor:
         """Nothing is added to extra tokens."""

@@ -68,11 +68,11 @@ class CrossAttentionDecoder(BaseModule):
         seen, asked = table[mask.visible].repeat_interleave(blocks, dim=0), table[mask.predict.flatten(0, 1)]
         tokens = self.embed(torch.cat([context.extra, context.visible], dim=1)).repeat_interleave(blocks, dim=0)
         extra, patches = tokens.split([context.extra.shape[1], context.visible.shape[1]], dim=1)
-        queries = self.positions.add(self.mask_token.expand(len(asked), asked.shape[1], -1), asked)
+        queries = self.positions.add(self.mask_token.expand(asked.shape[0], asked.shape[1], -1), asked)
         if self.visual_cues:
             nearness = (asked @ seen.transpose(1, 2) * asked.shape[-1] ** -0.5).softmax(dim=-1)
             queries = queries + nearness.to(patches.dtype) @ patches
-        whole = self.cls_token.expand(len(queries), 1, -1).to(queries.dtype)
+        whole = self.cls_token.expand(queries.shape[0], 1, -1).to(queries.dtype)
         patches = self.positions.add(patches, seen)
         return torch.cat([whole, queries], dim=1), torch.cat([extra.to(patches.dtype), patches], dim=1)
 
@@ -82,4 +82,4 @@ class CrossAttentionDecoder(BaseModule):
         for block in self.blocks:
             x = block(x, source)
         patches = self.proj(self.norm(x[:, 1:]))
-        return Prediction(patches=patches.reshape(len(mask.predict), -1, self.out_dim))
+        return Prediction(patches=patches.reshape(mask.predict.shape[0], -1, self.out_dim))

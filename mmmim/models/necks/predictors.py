@@ -89,7 +89,8 @@ class CrossAttentionPredictor(BaseModule):
         source_rotation = self.positions.rotation(seen if extra is None else torch.cat([extra, seen], dim=1))
         rotation = self.positions.rotation(asked)
         # A tensor of its own, not one row seen many times: compiled, the first block would need a graph for itself.
-        x = self.positions.add(self.mask_token.expand(len(source), asked.shape[1], -1), asked).contiguous()
+        # `shape[0]`, since tracing and export take `len` for a constant.
+        x = self.positions.add(self.mask_token.expand(source.shape[0], asked.shape[1], -1), asked).contiguous()
         for block in self.blocks[:depth]:
             x = block(x, rotation, source, source_rotation)
         return self.norm(x)
@@ -193,17 +194,17 @@ class SelfAttentionPredictor(BaseModule):
         table = positions.codes(mask.grid)
         masks, blocks, predicted = mask.predict.shape
         number = context.extra.shape[1]
-        if self.predict_cls and (blocks > 1 or number == 0):
+        if self.predict_cls and (blocks > 1 or context.num_cls_tokens == 0):
             raise InputError(
                 'SelfAttentionPredictor.predict_cls needs an encoder with a CLS token (num_cls_tokens) and one target '
-                f'block per mask, there are {number} tokens and {blocks} blocks.'
+                f'block per mask, there are {context.num_cls_tokens} tokens and {blocks} blocks.'
             )
         seen, asked = table[mask.visible], table[mask.predict.flatten(0, 1)]
         extra = positions.extra_codes(number, seen)
         known = positions.add(self.embed(context.visible), seen)
         whole = positions.add_extra(self.embed(context.extra)).to(known.dtype)
         known = torch.cat([whole, known], dim=1).repeat_interleave(blocks, dim=0)
-        queries = positions.add(self.mask_token.expand(len(asked), predicted, -1), asked)
+        queries = positions.add(self.mask_token.expand(asked.shape[0], predicted, -1), asked)
         x = torch.cat([known, queries], dim=1)
         codes = (seen if extra is None else torch.cat([extra, seen], dim=1)).repeat_interleave(blocks, dim=0)
         rotation = positions.rotation(torch.cat([codes, asked], dim=1))

@@ -109,7 +109,7 @@ class ProxyReconstruction(BaseModule):
             raise InputError(
                 "ProxyReconstruction.positions must be 'rope' if model.backbone.positions is, and 'added' if not."
             )
-        tokens = self.mask_token.expand(len(asked), asked.shape[1], -1)
+        tokens = self.mask_token.expand(asked.shape[0], asked.shape[1], -1)
         if self.rope is None:
             return tokens.to(asked.dtype) + asked, None, None
         proxies = self.rope.extra_codes(number, context.positions(mask.visible))

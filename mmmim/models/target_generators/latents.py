@@ -1,6 +1,7 @@
 """Latents of an encoder as targets."""
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ from .pixels import patch_statistics
 class LatentTarget(BaseModule):
     """What an encoder makes of the predicted patches: I-JEPA, PiLaMIM, Latent MIM and the variants of its table 1.
 
-    Where the encoder has CLS tokens and sees all patches, the first of them is the target of the global token.
+    Where the encoder that makes the targets has CLS tokens and sees all patches, the first of them is the target of the
+    global token.
 
     Args:
         in_dim: Width D of the encoder's output.
@@ -64,9 +66,18 @@ class LatentTarget(BaseModule):
                 raise InputError(f'LatentTarget.{name} must be one of {known}, got {value!r}.')
         if encoder == 'teacher' and not stop_gradient:
             raise InputError("LatentTarget: a teacher gets no gradients: set stop_gradient=True or encoder='student'.")
-        self.in_dim = self.out_dim = in_dim
+        self.out_dim = in_dim
         self.source = encoder if isinstance(encoder, str) else 'own'
-        self.encoder = None if isinstance(encoder, str) else MODELS.build(encoder)
+        self.encoder: Any = None if isinstance(encoder, str) else MODELS.build(encoder)
+        if self.encoder is None:
+            self.in_dim = in_dim  # compared with the student's, as what follows is
+        else:
+            self.patch_size = self.encoder.patch_size
+            if self.encoder.embed_dim != in_dim:
+                raise InputError(
+                    f'LatentTarget.in_dim is {in_dim} and its encoder.embed_dim is {self.encoder.embed_dim}: they must '
+                    'be equal.'
+                )
         #: Targets with gradients are made with every micro-batch.
         self.differentiable = not stop_gradient
         if not aligned and sees != 'all':
@@ -121,7 +132,7 @@ class LatentTarget(BaseModule):
         context = self._encode(images, None if mask.offsets is None else mask.of_all, teacher, backbone)
         rows = mask.image_index if mask.offsets is None else None
         patches = self.normalized(gather_patches(context.visible, index, rows))
-        if not getattr(backbone, 'num_cls_tokens', 0):
+        if not context.num_cls_tokens:
             return Target(patches=patches)
-        cls = context.extra[:, 0] if rows is None else context.extra[rows, 0]
+        cls = context.cls[:, 0] if rows is None else context.cls[rows, 0]
         return Target(patches=patches, cls=self.normalized(cls))

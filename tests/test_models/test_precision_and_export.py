@@ -1,0 +1,190 @@
+"""Encoders in half precision, exported with open sizes, and traced."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+from torch.export import Dim, export
+
+from mmmim.apis.feature_extractor import FeatureExtractor
+from mmmim.models import PretrainedBackbone
+from mmmim.models.backbones.pretrained import rounded_share
+from mmmim.models.layers import AxialRoPE
+from tests.paths import ROOT
+from tests.toys import CAPI_STYLE, capi_config
+
+METHODS = ('beit', 'capi', 'ijepa', 'latent_mim', 'mae', 'maskfeat', 'pilamim', 'semantic_mim')
+ENCODER = {'type': 'mmmim.ViT', 'img_size': 16, 'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}
+TIMM = {
+    'type': 'mmmim.TimmEncoder',
+    'name': 'vit_tiny_patch16_224',
+    'img_size': 32,
+    'patch_size': 8,
+    'embed_dim': 16,
+    'depth': 2,
+    'num_heads': 2,
+}
+MMPRETRAIN = {
+    'type': 'mmmim.MMPretrainEncoder',
+    'name': 'VisionTransformer',
+    'arch': {'embed_dims': 16, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 32},
+    'img_size': 32,
+    'patch_size': 8,
+}
+#: One of every kind of positions, tokens and norms.
+VITS = {
+    'cls': {},
+    'learnable': {'positions': 'learnable', 'num_cls_tokens': 2, 'num_registers': 1, 'extra_positions': True},
+    'rope': {'num_cls_tokens': 0, 'num_registers': 4, **CAPI_STYLE},
+    'fused': {'fused': True, 'layer_scale': 0.1, 'positions': 'sincos_stretched'},
+}
+
+
+def images(number=2, size=(16, 16), seed=0):
+    return torch.randint(0, 256, (number, 3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def extractor(config=None):
+    torch.manual_seed(0)
+    return FeatureExtractor(config or capi_config())
+
+
+def drawn(encoder, **options):
+    torch.manual_seed(0)
+    return PretrainedBackbone('random', encoder=encoder, **options).eval()
+
+
+# ------------------------------------------------------------------------------------------------------- half precision
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('kind', [*VITS, 'capi', 'timm', 'mmpretrain'])
+def test_features_have_the_precision_of_the_encoder(kind, dtype):
+    encoders = {'timm': TIMM, 'mmpretrain': MMPRETRAIN}
+    if kind in VITS:
+        encoders[kind] = {**ENCODER, **VITS[kind]}
+    model = extractor({'backbone': encoders[kind]} if kind in encoders else None)
+    raw = images(size=(32, 32) if kind in ('timm', 'mmpretrain') else (20, 24))
+    full = model(model.preprocess(raw))
+    model = model.to(dtype)
+    assert model.preprocess(raw).dtype == dtype
+    found = model(model.preprocess(raw))
+    for name in ('pooled', 'cls', 'predicted', 'patches', 'extra'):
+        one, other = getattr(found, name), getattr(full, name)
+        assert (one is None) == (other is None)
+        for half, exact in zip(
+            [one] if torch.is_tensor(one) else one or (),
+            [other] if torch.is_tensor(other) else other or (),
+            strict=True,
+        ):
+            assert half.dtype == dtype
+            error = (half.float() - exact).norm() / exact.norm().clamp_min(1e-6)
+            assert error < (0.05 if dtype == torch.bfloat16 else 0.01), name
+    assert found.pool('top3').dtype == dtype
+    # Images in fp32 are taken as they were before the model was cast.
+    assert model(model.preprocess(raw).float()).pooled.dtype == dtype
+
+
+@pytest.mark.parametrize('encoder', [{**ENCODER, **VITS['rope']}, TIMM], ids=['vit', 'timm'])
+def test_maps_have_the_precision_of_the_encoder(encoder):
+    model, x = drawn(encoder, stride=2), torch.randn(2, 3, 33, 30)
+    (full,), (half,) = model(x), model.bfloat16()(x)
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - full).norm() / full.norm() < 0.05
+
+
+def test_frequencies_and_means_are_not_rounded():
+    model = extractor()
+    rope = next(module for module in model.modules() if isinstance(module, AxialRoPE))
+    freqs, mean = rope.freqs.clone(), model.preprocessor.mean.clone()
+    for cast in (model.bfloat16, model.half, model.float, model.bfloat16):
+        cast()
+        assert rope.freqs.dtype == model.preprocessor.mean.dtype == torch.float32
+        assert torch.equal(rope.freqs, freqs)
+        assert torch.equal(model.preprocessor.mean, mean)
+    assert model.double().preprocessor.mean.dtype == torch.float64
+    assert 'like' not in ' '.join(model.state_dict())
+
+
+# --------------------------------------------------------------------------------------------------------------- export
+
+
+class Tuple(nn.Module):
+    """All features of an extractor, as exporters want them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        found = self.model(x)
+        return [
+            value
+            for value in (found.patches[-1], found.extra[-1], found.pooled, found.cls, found.predicted)
+            if value is not None
+        ]
+
+
+def shrunk(method):
+    """The encoder of a method's digits config, small; with its predictor, where features come from that."""
+    model = Config.fromfile(
+        ROOT / f'configs/{method}/{"beit_" if method == "semantic_mim" else ""}digits.py'
+    ).model.to_dict()
+    if method == 'capi':
+        return model
+    return {'backbone': {**model['backbone'], 'depth': 2}}
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_encoder_exports_with_an_open_batch(method):
+    torch.manual_seed(0)
+    model = Tuple(FeatureExtractor(shrunk(method)))
+    side = model.model.image_size
+    exported = export(
+        model, (torch.randn(2, 3, side, side),), dynamic_shapes={'x': {0: Dim('batch', min=1, max=64)}}
+    ).module()
+    assert len(model(torch.zeros(1, 3, side, side))) == 3 + (model.model.backbone.num_cls_tokens > 0) + (
+        method == 'capi'
+    )
+    for number in (2, 5):
+        x = torch.randn(number, 3, side, side)
+        for one, other in zip(exported(x), model(x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('kind', VITS)
+def test_sizes_of_images_can_stay_open(kind):
+    """No position of the exported size is kept: training size or not, smaller or larger."""
+    model = Tuple(extractor({'backbone': {**ENCODER, **VITS[kind]}}))
+    batch, height, width = (Dim(name, min=2, max=32) for name in ('batch', 'height', 'width'))
+    exported = export(
+        model, (torch.randn(2, 3, 20, 24),), dynamic_shapes={'x': {0: batch, 2: 4 * height, 3: 4 * width}}
+    ).module()
+    for size in ((16, 16), (20, 24), (32, 12), (8, 40)):
+        x = torch.randn(3, 3, *size)
+        for one, other in zip(exported(x), model(x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['cls', 'rope'])
+@pytest.mark.parametrize('size', [(16, 16), (18, 21)])
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore:.*torch.jit.trace:FutureWarning')
+def test_a_trace_gives_the_maps_or_an_error(kind, size):
+    model = drawn({**ENCODER, **VITS[kind]}, stride=2)
+    traced = torch.jit.trace(model, torch.randn(2, 3, *size), check_trace=False)
+    right = 0
+    for other in (size, (16, 16), (17, 15), (17, 19), (19, 23), (32, 32), (3, 40)):
+        x = torch.randn(3, 3, *other)
+        try:
+            found = traced(x)
+        except RuntimeError:
+            continue
+        right += 1
+        torch.testing.assert_close(found[0], model(x)[0])
+    assert right >= 2
+
+
+@pytest.mark.parametrize('patch', [1, 3, 4, 7, 14, 16])
+def test_rounding_in_whole_numbers(patch):
+    for side in range(12 * patch):
+        assert rounded_share(side, patch) == round(side / patch)
