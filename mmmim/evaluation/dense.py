@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmmim.models.layers import patchify
+from mmmim.utils.precision import with_float64
 
 
 def patch_labels(label_maps: Tensor, patch_size: int) -> Tensor:
@@ -43,7 +44,7 @@ def mean_iou(confusion: Tensor) -> float:
     Returns:
         The mean, in [0, 1]; NaN where no pixel counts.
     """
-    confusion = confusion.double()
+    confusion = with_float64(confusion).double()
     intersection = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - intersection
     present = union > 0
@@ -52,4 +53,5 @@ def mean_iou(confusion: Tensor) -> float:
 
 def pixel_accuracy(confusion: Tensor) -> float:
     """Share of correct pixels, in [0, 1]; NaN where no pixel counts."""
+    confusion = with_float64(confusion)
     return float(confusion.diagonal().sum().double() / confusion.sum())

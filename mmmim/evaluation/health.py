@@ -1,7 +1,7 @@
 """Whether representations are healthy or collapsing: measures of features and targets, beside RankMe.
 
 All are pure functions of tensors, computed in fp64 on their device, and return a scalar tensor; nothing waits for the
-device.
+device (but one that has no fp64: there they are computed on the CPU).
 
 Legend: n rows (tokens or images), D width, K prototypes or channels of a target.
 """
@@ -11,6 +11,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmmim.utils.precision import with_float64
 
 
 def mean_pairwise_cosine(features: Tensor) -> Tensor:
@@ -23,7 +25,7 @@ def mean_pairwise_cosine(features: Tensor) -> Tensor:
         From about 0 (unrelated directions) to 1 (one direction); 1 where fewer than two rows are not 0, since they do
         not differ; NaN where a feature is not finite.
     """
-    unit = F.normalize(features.double(), dim=-1, eps=1e-12)
+    unit = F.normalize(with_float64(features).double(), dim=-1, eps=1e-12)
     count = unit.square().sum()  # of rows that are not 0
     cosine = (unit.sum(dim=0).square().sum() - count) / (count * (count - 1))
     return torch.where(count < 1.5, 1.0, cosine)
@@ -38,7 +40,7 @@ def target_entropy(targets: Tensor) -> Tensor:
     Returns:
         From 0 (every target is one prototype) to 1 (every target is uniform).
     """
-    return torch.special.entr(targets.double()).sum(dim=-1).mean() / math.log(targets.shape[-1])
+    return torch.special.entr(with_float64(targets).double()).sum(dim=-1).mean() / math.log(targets.shape[-1])
 
 
 def prototypes_in_use(targets: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ def prototypes_in_use(targets: Tensor) -> Tensor:
     Returns:
         From 1 (all mass on one prototype) to K (all prototypes have the same mass).
     """
-    mean = targets.flatten(0, -2).mean(dim=0, dtype=torch.float64)
+    mean = with_float64(targets).flatten(0, -2).mean(dim=0, dtype=torch.float64)
     return torch.special.entr(mean / mean.sum()).sum().exp()
 
 
@@ -70,6 +72,7 @@ def positional_share(targets: Tensor, position: Tensor, num_positions: int) -> T
         targets do not vary at all (a collapse that entropy, prototypes in use and features tell), and where nothing
         can be told, since no two rows share a position. NaN where a target is not finite.
     """
+    targets, position = with_float64(targets), with_float64(position)
     x = targets.double()
     x = x - x.mean(dim=0)
     count = x.new_zeros(num_positions).index_add(0, position, x.new_ones(len(x)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmmim.utils import InputError
+from mmmim.utils.precision import with_float64
 
 from .rows import Rows
 
@@ -176,7 +177,7 @@ def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
     own = torch.arange(len(features), device=features.device)
     # Of equal samples either may come first.
     other = torch.where(nearest[:, 0] == own, nearest[:, 1], nearest[:, 0])
-    return float((labels[other] == labels).double().mean())
+    return float(with_float64(labels[other] == labels).double().mean())
 
 
 def mode(votes: Tensor, num_classes: int, dim: int = -1) -> Tensor:

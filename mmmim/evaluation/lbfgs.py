@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmmim.utils.precision import widest_float
+
 #: Constants of the Wolfe conditions (Nocedal and Wright 2006, section 3.1).
 DECREASE, CURVATURE = 1e-4, 0.9
 #: Steps that are tried along a direction.
@@ -79,7 +81,9 @@ def minimize(
             report(min([p.iterations for p in problems if not p.finished], default=max_iter), max_iter)
     return Minimum(
         points=torch.stack([problem.point for problem in problems]),
-        losses=torch.tensor([problem.loss for problem in problems], dtype=torch.float64, device=start.device),
+        losses=torch.tensor(
+            [problem.loss for problem in problems], dtype=widest_float(start.device), device=start.device
+        ),
         iterations=torch.tensor([problem.iterations for problem in problems], device=start.device),
         evaluations=evaluations,
     )
@@ -207,4 +211,4 @@ class _Problem:
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
-    return float((a * b).sum(dtype=torch.float64))
+    return float((a * b).sum(dtype=widest_float(a.device)))

@@ -10,6 +10,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 
 from mmmim.utils import InputError
+from mmmim.utils.precision import widest_float
 
 from .lbfgs import minimize
 from .rows import Rows
@@ -24,16 +25,17 @@ def _logits(weight: Tensor, features: Tensor) -> Tensor:
 class Objective:
     """Mean cross-entropy plus ``|W|^2 / (2 c n)`` for several ``c``, and its gradient, in one pass over the data.
 
-    Sums are in float64 over the chunks, and over the processes if asked for.
+    Sums are in float64 (float32 on devices without it) over the chunks, and over the processes if asked for.
     """
 
     def __init__(self, features: Rows, labels: Tensor, num_classes: int, c: Sequence[float], distributed: bool) -> None:
         self.features, self.labels, self.distributed = features, labels, distributed
         self.shape = num_classes, features.width + 1
         self.chunk = features.rows_per_chunk(len(c) * num_classes)
-        count = torch.tensor([len(features)], dtype=torch.float64, device=features.device)
+        self.wide = widest_float(features.device)
+        count = torch.tensor([len(features)], dtype=self.wide, device=features.device)
         self.count = self._sum(count)
-        self.l2 = 1 / (torch.tensor(c, dtype=torch.float64, device=features.device) * self.count)
+        self.l2 = 1 / (torch.tensor(c, dtype=self.wide, device=features.device) * self.count)
 
     def _sum(self, values: Tensor) -> Tensor:
         if self.distributed:
@@ -43,18 +45,18 @@ class Objective:
     def __call__(self, points: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and gradients, see :data:`mmmim.evaluation.lbfgs.Objective`."""
         weight = points.unflatten(1, self.shape)
-        loss = points.new_zeros(len(points), dtype=torch.float64)
-        gradient = torch.zeros_like(weight, dtype=torch.float64)
+        loss = points.new_zeros(len(points), dtype=self.wide)
+        gradient = torch.zeros_like(weight, dtype=self.wide)
         labels = self.labels.split(self.chunk) if len(self.labels) else ()  # a process may have no rows
         for x, y in zip(self.features.chunks(self.chunk), labels, strict=True):
             index = y.to(x.device).view(-1, 1, 1).expand(-1, len(points), 1)
             error = _logits(weight, x).log_softmax(dim=2)
-            loss -= error.gather(2, index).sum(dim=0, dtype=torch.float64).squeeze(1)
+            loss -= error.gather(2, index).sum(dim=0, dtype=self.wide).squeeze(1)
             error = error.exp_().scatter_add_(2, index, error.new_full((1, 1, 1), -1.0).expand_as(index))
             gradient[..., :-1] += (error.flatten(1).T @ x).unflatten(0, weight.shape[:2])
             gradient[..., -1] += error.sum(dim=0)
         loss, gradient = self._sum(loss) / self.count, self._sum(gradient) / self.count
-        l2, free = self.l2[which], weight[..., :-1].double()
+        l2, free = self.l2[which], weight[..., :-1].to(self.wide)
         loss += 0.5 * l2 * free.square().sum(dim=(1, 2))
         gradient[..., :-1] += l2.view(-1, 1, 1) * free
         return loss, gradient.flatten(1).to(points.dtype)

@@ -14,6 +14,7 @@ from torch import Tensor
 from mmmim.models.data_preprocessors import swap_red_and_blue
 from mmmim.models.features import Features
 from mmmim.utils import InputError
+from mmmim.utils.precision import with_float64
 
 from .dense import confusion_matrix, mean_iou, patch_labels
 from .knn import knn_classify
@@ -142,7 +143,7 @@ def linear_accuracy(
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Share of correct classes."""
-    return float((predicted == labels).double().mean())
+    return float(with_float64(predicted == labels).double().mean())
 
 
 def quick_scores(

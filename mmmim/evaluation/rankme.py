@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmmim.utils.precision import with_float64
+
 #: Rows that are in fp64 at a time.
 CHUNK = 8192
 
@@ -22,6 +24,7 @@ def rankme(features: Tensor, eps: float = 1e-7) -> Tensor:
         Number of dimensions as a scalar tensor, from 1 (all features on a line) to ``min(n, D)``; 1 where all features
         are 0, NaN where one is not finite.
     """
+    features = with_float64(features)
     finite = features.isfinite().all()
     rows = features if features.shape[0] >= features.shape[1] else features.T
     # Roots of the eigenvalues of the smaller Gram matrix: faster than singular values, and off by some 1e-8 of the

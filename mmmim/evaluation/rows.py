@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmmim.utils import InputError
+from mmmim.utils.precision import with_float64
 
 #: Entries of the largest array of a chunk, by kind of device: 32 MiB in float32, 256 MiB on a GPU.
 CHUNK_ENTRIES = {'cpu': 2**23, 'cuda': 2**26}
@@ -108,11 +109,11 @@ class Standardizer:
 
     def __init__(self, features: Rows | Tensor | np.ndarray) -> None:
         rows = Rows.of(features)
-        origin = rows.read(0, 1).double()
+        origin = with_float64(rows.read(0, 1)).double()
         # The doubles of a chunk take twice its memory, so chunks are half as large.
         count, mean, squares = 0, torch.zeros_like(origin[0]), torch.zeros_like(origin[0])
         for chunk in rows.chunks(rows.rows_per_chunk(2 * rows.width)):
-            x = chunk.double() - origin
+            x = with_float64(chunk).double() - origin
             own = x.mean(dim=0)
             delta, total = own - mean, count + len(x)
             squares += x.sub_(own).square_().sum(dim=0) + delta.square() * (count * len(x) / total)

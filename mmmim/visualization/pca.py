@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmmim.utils import InputError
+from mmmim.utils.precision import with_float64
 
 #: Standard deviations that the colours span, to either side of the mean.
 LIMIT = 2.3
@@ -36,7 +37,7 @@ def pca_components(features: Tensor, number: int) -> Tensor:
             f'{patches} patches with features of width {width} have at most {min(patches - 1, width)} principal '
             f'components, not {number}: use larger images or fewer components.'
         )
-    features = features.double()
+    features = with_float64(features).double()
     centred = features - features.mean(dim=0)
     variances, directions = torch.linalg.eigh(centred.T @ centred / (patches - 1))
     variances, directions = variances.flip(0)[:number], directions.flip(1)[:, :number]

@@ -68,7 +68,7 @@ def main() -> None:
 
     def add(layer: int, attention: torch.Tensor) -> None:
         extra = attention.shape[-1] - grid[0] * grid[1]
-        distance = attention_distance(attention, grid, patch_size, extra).sum(dim=0).double().cpu()
+        distance = attention_distance(attention, grid, patch_size, extra).sum(dim=0).cpu().double()
         sums[layer] = sums.get(layer, 0) + distance
 
     batches = [paths[i : i + args.batch] for i in range(0, len(paths), args.batch)]

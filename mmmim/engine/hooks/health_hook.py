@@ -26,6 +26,7 @@ from mmmim.models.features import eval_mode
 from mmmim.registry import HOOKS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.precision import widest_float
 
 from .runtime_info_hook import RuntimeInfoHook
 
@@ -166,7 +167,9 @@ def _evenly(rows: Tensor, number: int) -> Tensor:
     """At most ``number`` of the rows, spread evenly."""
     if len(rows) <= number:
         return rows
-    return rows[torch.linspace(0, len(rows) - 1, number, dtype=torch.float64, device=rows.device).long()]
+    wide = widest_float(rows.device)
+    index = torch.linspace(0, len(rows) - 1, number, dtype=wide, device=rows.device).long()
+    return rows[index.clamp(max=len(rows) - 1)]
 
 
 @HOOKS.register_module()
