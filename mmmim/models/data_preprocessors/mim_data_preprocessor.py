@@ -11,9 +11,8 @@ from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
 
-from .checks import check_channels, check_scale
-
 from ..layers import ExactBuffers
+from .checks import check_channels, check_scale
 
 #: Per channel, in the 0-255 range, RGB.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
