@@ -8,8 +8,11 @@ from torch.utils.data import get_worker_info
 
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
+from mmmim.utils.names import printable
 
 from .image_stream import ImageStream
+from .tar import ends_as_an_archive
+from .transforms.loading import UnreadableImageError, read_file
 
 # Rows that are handed over together.
 _ROWS = 16
@@ -76,6 +79,7 @@ class HuggingFaceStream(ImageStream):
 
             fsspec.asyn.reset_lock()  # a fork copies the lock, but not the thread that would release it
             self._reset_in_worker = False
+        self._check_end(index)
         shard = self._rows.shard(num_shards=len(self.shards), index=index)
         # Not iter(shard): in a data loader worker that deals the shard to the workers once more.
         for batch in shard.iter(batch_size=_ROWS):
@@ -92,6 +96,22 @@ class HuggingFaceStream(ImageStream):
                     )
                 yield f'{self.shards[index]}/{name or "image"}', data
 
+    def _check_end(self, index: int) -> None:
+        """Refuse a tar file that is cut short: the library takes what is there for the whole.
+
+        Raises:
+            InputError: Naming the file.
+        """
+        if self._files and self._files[index].endswith('.tar'):
+            import fsspec
+
+            with fsspec.open(self._files[index], 'rb') as file:
+                if not ends_as_an_archive(file):
+                    raise InputError(
+                        f'{printable(self._files[index])} cannot be read as a tar file (it ends early, without the '
+                        'blocks that end an archive): repair or remove it'
+                    )
+
     def length_of(self, index: int) -> int:
         """Number of images of a shard, from the footer of a Parquet file."""
         if not self._files or not self._files[index].endswith('.parquet'):
@@ -105,11 +125,17 @@ class HuggingFaceStream(ImageStream):
     def _check_column(self, source: str, columns: Sequence[str]) -> None:
         if self.column not in columns:
             raise InputError(
-                f'{source} has no column {self.column!r}, but {", ".join(columns)}: set column of the dataset'
+                f'{source} has no column {self.column!r}, but {", ".join(map(printable, columns))}: set column of the '
+                'dataset'
             )
 
 
 def _read_file(name: str) -> bytes:
+    if '://' not in name:  # of a local file a row may name anything, a named pipe too
+        try:
+            return read_file(name)
+        except UnreadableImageError as error:
+            raise InputError(f'{error}. A row of the data set names it: repair or remove it') from None
     import fsspec
 
     with fsspec.open(name, 'rb') as file:

@@ -14,6 +14,7 @@ from mmpretrain.datasets import CustomDataset
 
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
+from mmmim.utils.names import printable
 
 from .transforms.loading import UnreadableImageError
 
@@ -142,7 +143,9 @@ class ImageFolder(CustomDataset):
             raise InputError(f'there is no image folder {root}: set data_root of the dataset to yours')
         paths, others = list_images(root, self.extensions)
         if not paths:
-            seen = ', '.join(f'{count} x {suffix or "no extension"}' for suffix, count in others.most_common(8))
+            seen = ', '.join(
+                f'{count} x {printable(suffix) or "no extension"}' for suffix, count in others.most_common(8)
+            )
             raise InputError(
                 f'no images in {root}: looked for {", ".join(sorted(self.extensions))}, found {seen or "no files"}. '
                 f'Set data_root of the dataset to the folder that holds the images, or extensions to theirs'
@@ -165,7 +168,8 @@ class ImageFolder(CustomDataset):
             raise InputError(f'the class folders of {root} hold no images; with_label=False takes those beside them')
         empty = sorted(set(names) - {names[label] for _, label in samples})
         if empty:
-            print_log(f'class folders without images in {root}: {", ".join(empty)}', 'current', logging.WARNING)
+            without = ', '.join(printable(name) for name in empty)
+            print_log(f'class folders without images in {printable(root)}: {without}', 'current', logging.WARNING)
         return samples
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +220,7 @@ def list_images(root: str, extensions: Sequence[str]) -> tuple[list[str], Counte
 
 
 def _cannot_list(error: OSError) -> NoReturn:
-    raise InputError(f'cannot list the folder {error.filename}: {error.strerror}')
+    raise InputError(f'cannot list the folder {printable(error.filename)}: {error.strerror}')
 
 
 class _SharedFlags:

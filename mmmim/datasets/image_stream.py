@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mmmim.registry import DATASETS, TRANSFORMS
 from mmmim.utils import InputError
+from mmmim.utils.names import printable
 
 from .seeded import global_seeds
 from .transforms.loading import UnreadableImageError
@@ -198,7 +199,7 @@ class ImageStream(IterableDataset):
                     yield image
                 skip = 0
             if not images:
-                names = ', '.join(self.shards[index] for index in own[:3])
+                names = ', '.join(printable(self.shards[index]) for index in own[:3])
                 raise InputError(f'no images in shards of {self.source} ({names}, ...): write them anew')
 
     def _generator(self, *numbers: int) -> random.Random:
@@ -222,7 +223,8 @@ class ImageStream(IterableDataset):
         known = self._lengths.setdefault(index, length)
         if known != length:  # the place to resume at was reckoned with it
             raise InputError(
-                f'{self.shards[index]} holds {length} images, but its index says {known}: correct the index'
+                f'{printable(self.shards[index])} holds {length} images, but its index says {known}: it is cut short, '
+                'or correct the index'
             )
 
     def _length(self, index: int) -> int:

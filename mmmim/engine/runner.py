@@ -22,6 +22,7 @@ from mmmim.engine.ddp import init_process_group_on_cpu
 from mmmim.engine.fsdp import FSDP2Strategy
 from mmmim.registry import RUNNERS, STRATEGIES
 from mmmim.utils import InputError
+from mmmim.utils.names import forgive_logger
 
 
 class _ShortMessages(logging.Filter):
@@ -85,6 +86,7 @@ class Runner(CheckpointRunner):
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_ShortMessages())
+        forgive_logger(logger)
         logger.info(f'Log, with the config and the environment: {self.log_dir}')
         return logger
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .errors import InputError
+from .names import forgive
 from .resources import find_config, resources
 
 
@@ -24,8 +25,10 @@ from .resources import find_config, resources
 def user_errors() -> Iterator[None]:
     """End the program with ``error: ...`` and status 2 on an :class:`InputError`; also a decorator.
 
-    Of several processes only the first prints the whole message.
+    Of several processes only the first prints the whole message. Names that the terminal's encoding cannot show are
+    printed with escapes.
     """
+    forgive(sys.stdout)
     try:
         yield
         _close_process_group()

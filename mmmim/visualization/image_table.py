@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmmim.utils.names import printable
+
 #: Inches: side of an image, space between, and lines of text.
 _CELL, _GAP, _TITLE, _HEADING, _CAPTION = 1.8, 0.05, 0.35, 0.25, 0.32
 _LONGEST_NAME = 24
@@ -48,7 +50,9 @@ def draw_image_table(
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):
         low = (height - top - (i + 1) * (_CELL + _GAP) + _GAP) / height
         middle = low + _CELL / height / 2
-        figure.text(0.12 / width, middle, _shorten(name), rotation=90, ha='center', va='center', fontsize=8)
+        figure.text(
+            0.12 / width, middle, _shorten(name), rotation=90, ha='center', va='center', fontsize=8, parse_math=False
+        )
         for j, (image, column) in enumerate(zip(row, columns, strict=True)):
             left = (_HEADING + j * (_CELL + _GAP)) / width
             ax = figure.add_axes((left, low, _CELL / width, _CELL / height))
@@ -60,4 +64,5 @@ def draw_image_table(
 
 
 def _shorten(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= _LONGEST_NAME else f'...{name[3 - _LONGEST_NAME :]}'

@@ -13,6 +13,7 @@ from PIL import Image
 from mmmim.datasets.image_folder import IMAGE_EXTENSIONS, list_images
 from mmmim.datasets.transforms.loading import UnreadableImageError, read_image
 from mmmim.utils import InputError
+from mmmim.utils.names import printable
 
 
 def find_images(sources: Sequence[str], limit: int) -> list[str]:
@@ -36,7 +37,7 @@ def find_images(sources: Sequence[str], limit: int) -> list[str]:
         elif os.path.isdir(source):
             paths += [os.path.join(source, name) for name in _names(source)]
         else:
-            raise InputError(f'There is no image file or folder {source}.')
+            raise InputError(f'There is no image file or folder {printable(source)}.')
     return _thin_out(paths, limit)
 
 
@@ -57,7 +58,7 @@ def find_classes(folder: str, classes: Sequence[str] | None, limit: int) -> dict
     """
     _check_limit(limit)
     if not os.path.isdir(folder):
-        raise InputError(f'There is no folder {folder}.')
+        raise InputError(f'There is no folder {printable(folder)}.')
     found: dict[str, list[str]] = {}
     names = _names(folder)
     for name in names:
@@ -68,11 +69,11 @@ def find_classes(folder: str, classes: Sequence[str] | None, limit: int) -> dict
         found = {os.path.basename(os.path.abspath(folder)): [os.path.join(folder, name) for name in names]}
     for name in classes or ():
         if name not in found:
-            known = ', '.join([*found][:10]) + (', ...' if len(found) > 10 else '')
+            known = ', '.join(printable(name) for name in [*found][:10]) + (', ...' if len(found) > 10 else '')
             close = difflib.get_close_matches(name, found, n=1)
             raise InputError(
-                f'There is no class folder {name} with images in {folder}. '
-                + (f'Did you mean {close[0]}? ' if close else '')
+                f'There is no class folder {printable(name)} with images in {printable(folder)}. '
+                + (f'Did you mean {printable(close[0])}? ' if close else '')
                 + (f'There are {known}.' if found else 'It has none: its images have no classes.')
             )
     return {name: _thin_out(found[name], limit) for name in classes or sorted(found)}
@@ -87,7 +88,7 @@ def _names(folder: str) -> list[str]:
     """Of the images below a folder."""
     names, _ = list_images(folder, IMAGE_EXTENSIONS)
     if not names:
-        raise InputError(f'No images in {folder}: looked for {", ".join(sorted(IMAGE_EXTENSIONS))}.')
+        raise InputError(f'No images in {printable(folder)}: looked for {", ".join(sorted(IMAGE_EXTENSIONS))}.')
     return names
 
 
@@ -98,53 +99,66 @@ def _thin_out(paths: list[str], limit: int) -> list[str]:
     return [paths[(2 * i + 1) * len(paths) // (2 * limit)] for i in range(limit)]
 
 
-def read_square(path: str, size: int) -> np.ndarray:
-    """Read an image file as :func:`centre_square`.
+def read_square(path: str, size: int, channels: int = 3) -> np.ndarray:
+    """Read an image file as :func:`centre_square`, ``[size, size, channels]``.
 
     Raises:
         InputError: The file cannot be read.
     """
-    return centre_square(np.asarray(_read(path)), size)
+    return centre_square(_read(path, channels), size)
 
 
 def centre_square(pixels: np.ndarray, size: int) -> np.ndarray:
     """Resize the shorter side of an image (bicubic, antialiased), and crop the centre.
 
     Args:
-        pixels: RGB ``[H, W, 3]`` uint8.
+        pixels: ``[H, W, C]``, uint8 or of another type, which becomes float32.
         size: Side in pixels.
 
     Returns:
-        RGB ``[size, size, 3]`` uint8.
+        ``[size, size, C]``.
     """
-    image = Image.fromarray(pixels)
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
+    sides = pixels.shape[1], pixels.shape[0]
+    scale = size / min(sides)
+    width, height = (max(size, round(side * scale)) for side in sides)
     left, top = (width - size) // 2, (height - size) // 2
-    # Pillow's bicubic filter widens with the scale: it is antialiased.
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
+    return _resize(pixels, (width, height))[top : top + size, left : left + size]
 
 
-def read_stretched(path: str, size: int) -> np.ndarray:
+def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels ``[H, W, C]`` at another width and height (bicubic, antialiased)."""
+
+    def resize(part: np.ndarray) -> np.ndarray:
+        # Pillow's bicubic filter widens with the scale: it is antialiased.
+        return np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BICUBIC))
+
+    if pixels.dtype != np.uint8:
+        pixels = pixels.astype(np.float32)
+    elif pixels.shape[2] == 3:
+        return resize(pixels)
+    return np.stack([resize(channel) for channel in np.moveaxis(pixels, 2, 0)], axis=2)
+
+
+def read_stretched(path: str, size: int, channels: int = 3) -> np.ndarray:
     """Read an image and resize it (bicubic, antialiased) to a square, whatever its aspect ratio is.
 
     Args:
         path: The file.
         size: Side in pixels.
+        channels: C, see :class:`mmmim.datasets.LoadImage`.
 
     Returns:
-        RGB ``[size, size, 3]`` uint8.
+        ``[size, size, C]``.
 
     Raises:
         InputError: The file cannot be read.
     """
-    return np.asarray(_read(path).resize((size, size), Image.Resampling.BICUBIC))
+    return _resize(_read(path, channels), (size, size))
 
 
-def _read(path: str) -> Image.Image:
+def _read(path: str, channels: int) -> np.ndarray:
     try:
-        return Image.fromarray(read_image(path))
+        return read_image(path, channels)
     except UnreadableImageError as error:
         raise InputError(f'{error}.') from None
 

@@ -51,6 +51,7 @@ def main() -> None:
     import torch
 
     import mmmim
+    from mmmim.utils.names import printable
     from mmmim.visualization.feature_pictures import draw_channels, draw_resolutions, patch_features
     from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device
 
@@ -68,7 +69,7 @@ def main() -> None:
     examples = []
     for i, path in enumerate(paths, start=1):
         examples.append([patch_features(extractor, path, size, args.layer) for size in sizes])
-        print(f'[{i}/{len(paths)}] {path}', flush=True)
+        print(f'[{i}/{len(paths)}] {printable(path)}', flush=True)
 
     os.makedirs(args.out, exist_ok=True)
     names = [os.path.basename(path) for path in paths]

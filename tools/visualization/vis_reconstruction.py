@@ -38,6 +38,7 @@ def main() -> None:
     import torch
 
     from mmmim.datasets.masking import UniformMasking
+    from mmmim.utils.names import printable
     from mmmim.visualization.inputs import find_images, pick_device, read_square
     from mmmim.visualization.reconstruction import Reconstructor, draw_reconstructions
 
@@ -49,7 +50,7 @@ def main() -> None:
     for i, path in enumerate(paths):
         image = torch.from_numpy(read_square(path, side * model.patch_size).copy())
         pieces.append(model(image.permute(2, 0, 1).unsqueeze(0), mask.images(i, i + 1, len(paths))))
-        print(f'[{i + 1}/{len(paths)}] {path}', flush=True)
+        print(f'[{i + 1}/{len(paths)}] {printable(path)}', flush=True)
     pictures = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
 
     os.makedirs(args.out, exist_ok=True)

@@ -3,7 +3,7 @@
 from .crop import RandomResizedCrop
 from .jpeg import decode_jpeg
 from .label_maps import ForgetOriginalSize, ResizeLabelMap
-from .loading import LoadImage, UnreadableImageError, decode_image, read_image
+from .loading import LoadImage, UnreadableImageError, decode_image, read_file, read_image
 
 __all__ = [
     'ForgetOriginalSize',
@@ -13,5 +13,6 @@ __all__ = [
     'UnreadableImageError',
     'decode_image',
     'decode_jpeg',
+    'read_file',
     'read_image',
 ]

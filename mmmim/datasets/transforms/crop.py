@@ -14,21 +14,27 @@ from mmmim.utils import InputError
 from .label_maps import resize_label_map
 
 
+def _type(image: np.ndarray) -> Any:
+    """What torch resizes: 8 bits, or floating-point numbers."""
+    return np.uint8 if image.dtype == np.uint8 else np.float32
+
+
 @TRANSFORMS.register_module()
 class RandomResizedCrop(_RandomResizedCrop):
     """``mmpretrain.RandomResizedCrop`` with ``backend='pillow'``, several times faster.
 
     It draws the same crops. They are resized by torch's kernel for 8-bit images, which is antialiased and computes what
-    Pillow computes up to rounding: pixels differ by at most 2 grey levels.
+    Pillow computes up to rounding: pixels differ by at most 2 grey levels. Images of any number C of channels are
+    taken; values of other types than uint8 become float32, and may leave their range a little at edges.
 
     Required Keys:
 
-    - img: ``[H, W, 3]`` uint8.
+    - img: ``[H, W, C]`` or ``[H, W]``.
     - gt_seg_map (optional): Labels ``[H, W]``. The crop of them is that of the image, resized by nearest neighbours.
 
     Modified Keys:
 
-    - img: ``[*scale, 3]`` uint8. The memory order is that of ``[3, H, W]``, which packing then need not copy.
+    - img: ``[*scale, C]`` or ``[*scale]``. The memory order is that of ``[C, H, W]``, which packing then need not copy.
     - img_shape
     - gt_seg_map (optional): ``[*scale]``.
 
@@ -53,17 +59,20 @@ class RandomResizedCrop(_RandomResizedCrop):
         image = results['img']
         top, left, height, width = self.rand_crop_params(image)
         # A copy in torch's channels-last layout, stride of the batch included: its kernel is slower on anything else.
-        crop = torch.from_numpy(np.ascontiguousarray(image[top : top + height, left : left + width]))
+        crop = torch.from_numpy(
+            np.ascontiguousarray(image[top : top + height, left : left + width], dtype=_type(image))
+        )
+        channels = 1 if image.ndim == 2 else image.shape[2]
         resized = F.interpolate(
-            crop.view(1, height, width, 3).permute(0, 3, 1, 2),
+            crop.view(1, height, width, channels).permute(0, 3, 1, 2),
             tuple(self.scale),
             mode=self.interpolation,
             align_corners=False,
             antialias=True,
         )
-        planes: np.ndarray = np.empty((3, *self.scale), np.uint8)
+        planes: np.ndarray = np.empty((channels, *self.scale), _type(image))
         cv2.split(resized[0].permute(1, 2, 0).numpy(), list(planes))
-        results['img'] = planes.transpose(1, 2, 0)
+        results['img'] = planes[0] if image.ndim == 2 else planes.transpose(1, 2, 0)
         results['img_shape'] = tuple(self.scale)
         if 'gt_seg_map' in results:
             labels = results['gt_seg_map'][top : top + height, left : left + width]

@@ -1,34 +1,21 @@
 """JPEG files by simplejpeg, where it is installed and does what Pillow does."""
 
-import io
-import struct
-import zlib
 from functools import cache
 
 import numpy as np
 from mmengine.logging import print_log
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from torch.utils.data import get_worker_info
+
+from .pillow import PILLOW_ERRORS, opened
 
 try:
     import simplejpeg
 except ImportError:
     simplejpeg = None
 
-#: Pillow reports broken files with all of these.
-PILLOW_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
-
-def decode_jpeg(data: bytes) -> np.ndarray | None:
+def decode_jpeg(data: bytes, max_pixels: int | None = None) -> np.ndarray | None:
     """Decode an ordinary JPEG file: complete, grey or colour, and not to be turned.
 
     The pixels are those of Pillow, because both use libjpeg-turbo with the same settings: exact inverse DCT and smooth
@@ -36,6 +23,7 @@ def decode_jpeg(data: bytes) -> np.ndarray | None:
 
     Args:
         data: Content of any file.
+        max_pixels: Larger images are left to Pillow's reader, which refuses them; None for no limit.
 
     Returns:
         BGR, ``[H, W, 3]`` uint8, or None where Pillow has to look at it.
@@ -47,7 +35,7 @@ def decode_jpeg(data: bytes) -> np.ndarray | None:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours in ('CMYK', 'YCCK') or height * width > (Image.MAX_IMAGE_PIXELS or np.inf) or _is_turned(data):
+        if colours in ('CMYK', 'YCCK') or height * width > (max_pixels or np.inf) or _is_turned(data):
             return None
         return simplejpeg.decode_jpeg(data, 'BGR')
     except ValueError:  # damaged, or a kind of JPEG that it does not know
@@ -61,7 +49,7 @@ def _is_turned(data: bytes) -> bool:
     if b'Exif\0\0' not in header and b'Orientation' not in header:
         return False
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data, ('JPEG',)) as image:
             return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except PILLOW_ERRORS:
         return True

@@ -1,79 +1,69 @@
 """Reading image files."""
 
-import io
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmmim.registry import TRANSFORMS
 from mmmim.utils import InputError
+from mmmim.utils.files import read_regular
+from mmmim.utils.names import printable
 
-from .jpeg import PILLOW_ERRORS, decode_jpeg
+from .decoding import ReadOptions, UnreadableImageError, decode, one_line
+from .jpeg import decode_jpeg
+
+__all__ = ['LoadImage', 'UnreadableImageError', 'decode_image', 'read_file', 'read_image']
+
+_DEFAULT = ReadOptions()
 
 
-class UnreadableImageError(OSError):
-    """An image file that is missing, empty, truncated or no image.
-
-    Args:
-        message: The path and the reason, in one line.
-    """
-
-
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
     """Read an image file as colours, whatever its mode; of an animation, the first frame.
 
-    The EXIF orientation is applied, transparency is dropped and 16-bit pixels keep their upper eight bits.
+    The EXIF orientation is applied, transparency is dropped and 16-bit pixels keep their upper eight bits, with a
+    warning where they are not used.
 
     Args:
-        path: Any format that Pillow reads.
+        path: A regular file of a format of ``IMAGE_EXTENSIONS``, whatever its name says, of at most
+            :data:`~mmmim.datasets.transforms.decoding.MAX_PIXELS` pixels (environment variable
+            ``MMMIM_MAX_IMAGE_PIXELS``).
+        channels: 3: RGB; 1: grey; another number: the bands of the file, see :class:`LoadImage`.
 
     Returns:
-        RGB pixels, ``[H, W, 3]`` uint8.
+        Pixels ``[H, W, channels]``, uint8.
 
     Raises:
         UnreadableImageError: If the file cannot be decoded in full.
     """
-    return decode_image(_read_file(path), path)
+    options = _DEFAULT if channels == 3 else ReadOptions(channels)
+    return decode(read_file(path, options.max_bytes), path, options)
 
 
 def decode_image(data: bytes, name: str | os.PathLike) -> np.ndarray:
     """What :func:`read_image` does, with the bytes of a file; ``name`` is for messages."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(_to_rgb(image))
-    except UnidentifiedImageError:
-        reason = 'no image format that Pillow knows' if data else 'the file is empty'
-    except PILLOW_ERRORS as error:
-        reason = _one_line(error)
-    raise UnreadableImageError(f'cannot read image {name}: {reason}')
+    return decode(data, name, _DEFAULT)
 
 
-def _read_file(path: str | os.PathLike) -> bytes:
+def read_file(path: str | os.PathLike, limit: int | None = None) -> bytes:
+    """The content of a regular file that holds an image.
+
+    Args:
+        path: The file. Anything else, such as a named pipe, is refused without opening it.
+        limit: Of its bytes; None for that of images.
+
+    Raises:
+        UnreadableImageError: If it cannot be read.
+    """
     try:
-        with open(path, 'rb') as file:
-            return file.read()
+        return read_regular(path, _DEFAULT.max_bytes if limit is None else limit)
     except FileNotFoundError:
         reason = 'no such file'
-    except OSError as error:
-        reason = _one_line(error)
-    raise UnreadableImageError(f'cannot read image {path}: {reason}')
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == 'F':
-        raise ValueError('floating-point pixels have no defined white; convert the file to 8 or 16 bit')
-    if image.mode.startswith('I'):  # 16 bit: Pillow's own conversion would clip everything above 255 to white
-        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert('RGB')
-    if image.mode == 'P' and 'transparency' in image.info:  # Pillow warns otherwise
-        image = image.convert('RGBA')
-    return image.convert('RGB')
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        reason = (isinstance(error, OSError) and error.strerror) or one_line(error)
+    raise UnreadableImageError(f'cannot read image {printable(path)}: {reason}')
 
 
 @TRANSFORMS.register_module()
@@ -91,17 +81,37 @@ class LoadImage(BaseTransform):
     Added Keys:
 
     - img: BGR, ``[H, W, 3]`` uint8, the channel order that mmcv's and mmpretrain's transforms expect; the data
-      preprocessor turns it into RGB.
+      preprocessor turns it into RGB. Of other numbers of channels, ``[H, W, channels]`` in the order of the file.
     - img_shape, ori_shape: ``(H, W)``.
 
     Args:
         decoder: ``auto``, or ``pillow`` to decode everything by Pillow.
+        channels: 3; or 1 for grey (colours by their brightness); or as many as the files have, such as 5: then bands
+            are not interpreted, TIFF files are read by the library tifffile, and values of more than eight bits become
+            float32 unless a window is given.
+        window: How pixels of more than eight bits become eight: ``(low, high)``, which become black and white in all
+            images alike; ``'minmax'`` or ``'percentile'`` (0.5 and 99.5) of each image; None: the upper eight of 16
+            bits, with a warning where they are hardly used. Images of eight bits stay as they are.
+        max_pixels: Images of more are unreadable, before they are decoded; None: 80 million, or what the environment
+            variable ``MMMIM_MAX_IMAGE_PIXELS`` says.
+        formats: Further formats by Pillow's names, beside those of ``IMAGE_EXTENSIONS``.
+
+    Raises:
+        InputError: If an option has no meaning.
     """
 
-    def __init__(self, decoder: str = 'auto') -> None:
+    def __init__(
+        self,
+        decoder: str = 'auto',
+        channels: int = 3,
+        window: Any = None,
+        max_pixels: int | None = None,
+        formats: Sequence[str] = (),
+    ) -> None:
         if decoder not in ('auto', 'pillow'):
             raise InputError(f'mmmim.LoadImage has no decoder {decoder!r}: give auto or pillow')
         self.decoder = decoder
+        self.options = ReadOptions(channels, window, max_pixels, formats)
 
     def transform(self, results: dict) -> dict:
         """Add the image to ``results``.
@@ -109,13 +119,17 @@ class LoadImage(BaseTransform):
         Raises:
             UnreadableImageError: If the image cannot be decoded in full.
         """
-        path = results['img_path']
+        path, options = results['img_path'], self.options
         data = results.pop('img_bytes', None)
         if data is None:
-            data = _read_file(path)
-        image = decode_jpeg(data) if self.decoder == 'auto' else None
+            data = read_file(path, options.max_bytes)
+        image = None
+        if self.decoder == 'auto' and options.channels == 3:
+            image = decode_jpeg(data, options.limit)
         if image is None:
-            image = np.ascontiguousarray(decode_image(data, path)[..., ::-1])
+            image = decode(data, path, options)
+            if options.channels == 3:
+                image = np.ascontiguousarray(image[..., ::-1])
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
