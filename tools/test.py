@@ -110,7 +110,8 @@ def main() -> None:
 
     from mmmim.engine import Runner
     from mmmim.registry import RUNNERS
-    from mmmim.utils.checkpoint import to_plain, write_text_atomically
+    from mmmim.utils.atomic import write_text_atomically
+    from mmmim.utils.checkpoint import to_plain
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     metrics = to_plain({key: getattr(value, 'tolist', lambda v=value: v)() for key, value in runner.test().items()})

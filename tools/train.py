@@ -21,6 +21,11 @@ def parse_args() -> argparse.Namespace:
         help='continue from this checkpoint; without a path, from the latest one in the work folder, if there is one',
     )
     parser.add_argument(
+        '--force-lock',
+        action='store_true',
+        help='train although another training seems to use the work folder: for one that is known to be dead',
+    )
+    parser.add_argument(
         '--amp',
         nargs='?',
         const='bfloat16',
@@ -63,14 +68,18 @@ def set_amp(cfg: Any, dtype: str = 'bfloat16') -> None:
 
 def set_pretrained(cfg: Any, args: argparse.Namespace) -> None:
     """Give a downstream task its encoder: that of ``--pretrained``, else that of the checkpoint that is resumed."""
-    from mmmim.utils.checkpoint import find_latest_checkpoint
+    from mmmim.utils.checkpoint_folder import CheckpointFolder
     from mmmim.utils.pretrained import apply_pretrained, apply_trained, wants_pretrained
 
-    resumed = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
-    if args.pretrained is None and resumed is not None and wants_pretrained(cfg):
-        apply_trained(cfg, resumed)
-    else:
-        apply_pretrained(cfg, args.pretrained, args.weights)
+    resumed = args.resume
+    if args.pretrained is None and wants_pretrained(cfg):
+        if resumed == 'auto':
+            hook = (cfg.get('default_hooks') or {}).get('checkpoint')
+            resumed, _ = CheckpointFolder.of_config(cfg.work_dir, hook).find_latest(cfg.get('trust_checkpoint', False))
+        if resumed is not None:
+            apply_trained(cfg, resumed)
+            return
+    apply_pretrained(cfg, args.pretrained, args.weights)
 
 
 def build_config(args: argparse.Namespace) -> Any:
@@ -99,6 +108,8 @@ def build_config(args: argparse.Namespace) -> Any:
         raise InputError(f'The work folder {cfg.work_dir} cannot be made: {error.strerror}.') from error
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.force_lock:
+        cfg.force_lock = True
     if args.amp:
         set_amp(cfg, args.amp)
     if args.resume == 'auto':

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections import OrderedDict
@@ -12,23 +11,23 @@ from typing import Any
 
 import mmengine
 from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner as _Runner
 from mmengine.runner import weights_to_cpu
 
 import mmmim
 from mmmim.engine.batch_size import describe_batch_change
-from mmmim.engine.ddp import bare_model
+from mmmim.engine.ddp import bare_model, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
 from mmmim.engine.training_config import describe_changes, training_config
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import (
-    find_latest_checkpoint,
     load_checkpoint_file,
     load_state_dict,
-    save_checkpoint_file,
     to_plain,
 )
+from mmmim.utils.checkpoint_folder import CheckpointFolder
 
 
 class CheckpointRunner(_Runner):
@@ -39,33 +38,58 @@ class CheckpointRunner(_Runner):
     strategy: FSDP2Strategy | None = None
     _left_out_reported = False
 
+    def __init__(self, model: Any, work_dir: str, *args: Any, **kwargs: Any) -> None:
+        self._checkpoints: CheckpointFolder | None = None
+        self._other_folders: dict[str, CheckpointFolder] = {}
+        super().__init__(model, work_dir, *args, **kwargs)
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """The folder that this training saves to."""
+        if self._checkpoints is None:
+            hook = next((hook for hook in self._hooks if isinstance(hook, CheckpointHook)), None)
+            self._checkpoints = CheckpointFolder.of_config(self.work_dir, None if hook is None else vars(hook))
+        return self._checkpoints
+
+    def check_fresh_start(self) -> None:
+        """Refuse to train in a folder that holds checkpoints of another training, unless one of them is resumed.
+
+        Raises:
+            InputError: There are such checkpoints.
+        """
+        if self._resumes_latest or (self._resume and self._lies_in_own_folder(self._load_from)):
+            return
+        if used := main_process_decides(self.checkpoints.used):
+            names = ', '.join(used[:3]) + (', ...' if len(used) > 3 else '')
+            raise InputError(
+                f'{self.checkpoints.path} holds checkpoints of an earlier training ({names}): continue it with '
+                '--resume, or keep the two apart with another --work-dir. Nothing there is overwritten or deleted.'
+            )
+
+    @property
+    def _resumes_latest(self) -> bool:
+        return self._resume == 'auto' or bool(self._resume and self._load_from is None)
+
+    def _lies_in_own_folder(self, path: str | None) -> bool:
+        return path is not None and Path(path).resolve().parent == self.checkpoints.path.resolve()
+
     def load_or_resume(self) -> None:
         """Load weights or resume training, once."""
         if self._has_loaded:
             return
         checkpoint = self._load_from
-        if self._resume == 'auto' or (self._resume and checkpoint is None):
-            latest = find_latest_checkpoint(self.work_dir)
+        if self._resumes_latest:
+            trust = self.cfg.get('trust_checkpoint', False)
+            latest, remarks = main_process_decides(lambda: self.checkpoints.find_latest(trust))
+            for remark in remarks:
+                self.logger.warning(remark)
             if latest is not None:
-                try:
-                    self.resume(latest)
-                except InputError as error:
-                    others = sorted(path.name for path in Path(self.work_dir).glob('*.pth') if str(path) != latest)
-                    if not others:
-                        raise
-                    raise InputError(
-                        f'{error} Other checkpoints in {self.work_dir}: {", ".join(others)} (--resume PATH).'
-                    ) from error
+                self.resume(latest)
                 return
-            self.logger.info(f'Nothing to resume in {self.work_dir}: training starts fresh.')
+            self.logger.info(f'Nothing to resume in {self.checkpoints.path}: training starts fresh.')
         elif self._resume:
             self.resume(checkpoint)
             return
-        elif os.path.isfile(os.path.join(self.work_dir, 'last_checkpoint')):
-            self.logger.warning(
-                f'{self.work_dir} holds checkpoints of an earlier training, and this one starts fresh: use --resume to '
-                'continue it, or another --work-dir to keep the two apart.'
-            )
         if checkpoint is not None:
             self.load_checkpoint(checkpoint)
 
@@ -157,6 +181,8 @@ class CheckpointRunner(_Runner):
                 f'{filename} cannot be resumed: its optimiser or schedulers differ from the config ({error}). '
                 'Restore the config, or start a new training from its weights with load_from.'
             ) from error
+        if self._lies_in_own_folder(filename):
+            self.checkpoints.take_over()
         self.logger.info(f'Resumed {filename} at epoch {self.epoch}, iteration {self.iter}.')
         if self.iter >= self.max_iters:
             self.logger.warning(f'This training is finished: raise train_cfg.max_iters ({self.max_iters}) to go on.')
@@ -280,7 +306,15 @@ class CheckpointRunner(_Runner):
         if left_out and not self._left_out_reported:
             self._left_out_reported = True
             self.logger.warning(f'Checkpoints hold plain data only, so they leave out {", ".join(left_out)}.')
-        save_checkpoint_file(checkpoint, os.path.join(out_dir, filename))
+        if aside := self._folder(out_dir).save(checkpoint, filename):
+            self.logger.warning(
+                f'A file {filename} that this training has not written lay in {out_dir}: it is kept as {aside}.'
+            )
+
+    def _folder(self, path: str) -> CheckpointFolder:
+        if Path(path).resolve() == self.checkpoints.path.resolve():
+            return self.checkpoints
+        return self._other_folders.setdefault(path, CheckpointFolder(path))
 
     def _message_hub_state(self) -> dict:
         # The histories of logged values stay out: they are objects, grow with the training, and only smooth the first

@@ -2,16 +2,20 @@
 
 import datetime
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import Tensor, nn
 
 from mmmim.models.algorithms import MaskedImageModeling, train_step
 from mmmim.registry import MODEL_WRAPPERS
+from mmmim.utils import InputError
+
+T = TypeVar('T')
 
 
 def bare_model(runner: Any) -> Any:
@@ -32,6 +36,24 @@ def gathered(runner: Any) -> AbstractContextManager[None]:
 def takes_part(runner: Any) -> bool:
     """Whether this process takes part in forward passes whose results only the first process uses."""
     return is_main_process() or is_sharded(runner)
+
+
+def main_process_decides(function: Callable[[], T]) -> T:
+    """What a function returns in the first process; all processes call this, and an :class:`InputError` is all theirs.
+
+    Args:
+        function: Called without arguments, by the first process only. What it returns is pickled for the others.
+    """
+    result: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            result[0] = function()
+        except InputError as error:
+            result[1] = str(error)
+    broadcast_object_list(result)
+    if result[1] is not None:
+        raise InputError(result[1])
+    return result[0]
 
 
 def init_process_group_on_cpu(timeout: float | None = None) -> None:

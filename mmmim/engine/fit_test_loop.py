@@ -20,7 +20,8 @@ from mmmim.models.frozen_features import FrozenFeatures
 from mmmim.models.layers import unpatchify
 from mmmim.registry import LOOPS, PROBES
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import to_plain, write_text_atomically
+from mmmim.utils.atomic import write_text_atomically
+from mmmim.utils.checkpoint import to_plain
 from mmmim.utils.tables import markdown_table
 
 from .ddp import bare_model
@@ -101,7 +102,10 @@ class FitTestLoop(TestLoop):
             prefix = f'layer_{layer}/' if len(model.layers) > 1 else ''
             metrics |= {f'{prefix}{key}': value for key, value in record['scores'].items()}
             if is_main_process():
-                write_text_atomically(json.dumps(to_plain(self.records), indent=1) + '\n', self.report_path)
+                try:
+                    write_text_atomically(json.dumps(to_plain(self.records), indent=1) + '\n', self.report_path)
+                except InputError as error:  # the scores are in the log
+                    runner.logger.warning(str(error))
         runner.call_hook('after_test_epoch', metrics=metrics)
         runner.call_hook('after_test')
         return metrics

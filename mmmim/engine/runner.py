@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -18,10 +20,12 @@ from torch import nn
 from mmmim.engine.batch_size import apply_global_batch_size, check_micro_batches
 from mmmim.engine.checkpointing import CheckpointRunner
 from mmmim.engine.compile import compile_model
-from mmmim.engine.ddp import init_process_group_on_cpu
+from mmmim.engine.ddp import init_process_group_on_cpu, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
+from mmmim.engine.reporting import keep_logging, keep_tracking, only_reports, reserve_folder
 from mmmim.registry import RUNNERS, STRATEGIES
 from mmmim.utils import InputError
+from mmmim.utils.folder_lock import locked
 from mmmim.utils.names import forgive_logger
 
 
@@ -52,6 +56,13 @@ class Runner(CheckpointRunner):
 
     model: Any
 
+    def __init__(self, model: Any, work_dir: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            os.makedirs(work_dir, exist_ok=True)
+        except OSError as error:
+            raise InputError(f'The work folder {work_dir} cannot be made: {(error.strerror or "").lower()}.') from error
+        super().__init__(model, work_dir, *args, **kwargs)
+
     def setup_env(self, env_cfg: dict) -> None:
         """Set up processes, and the batch size of each."""
         if self._launcher == 'pytorch' and not dist.is_initialized():
@@ -59,6 +70,9 @@ class Runner(CheckpointRunner):
             if get_device() == 'cpu':
                 init_process_group_on_cpu(env_cfg.get('dist_cfg', {}).get('timeout'))
         super().setup_env(env_cfg)
+        self._force_lock = bool(self.cfg.pop('force_lock', False))  # of this run, not of the stored config
+        # A folder for the logs of this run alone, also where another starts within the same second.
+        self._timestamp = main_process_decides(lambda: reserve_folder(self.work_dir, self._timestamp))
         total = self.cfg.get('global_batch_size')
         apply_global_batch_size(
             {'global_batch_size': total, 'train_dataloader': self._train_dataloader}, self.world_size, self.rank
@@ -84,11 +98,26 @@ class Runner(CheckpointRunner):
         """The logger; environment, config and the list of hooks go to the log file only."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
+            keep_logging(handler)
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_ShortMessages())
         forgive_logger(logger)
         logger.info(f'Log, with the config and the environment: {self.log_dir}')
         return logger
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """The visualizer; what a tracker of it does wrong is a warning."""
+        built = super().build_visualizer(visualizer)
+        for name, backend in built._vis_backends.items():
+            keep_tracking(name, backend, self.logger)
+        return built
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks; what those that only report do wrong, once training runs, is a warning."""
+        for hook in self._hooks:
+            if hasattr(hook, fn_name):
+                with only_reports(self, hook, fn_name):
+                    getattr(hook, fn_name)(self, **kwargs)
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
@@ -147,7 +176,27 @@ class Runner(CheckpointRunner):
                 f'strategy.type={self._strategy_cfg()["type"]!r} divides the model among processes: start them with '
                 'tools/dist_train.sh CONFIG GPUS, or set strategy.type=None.'
             )
-        return super().train()
+        with contextlib.ExitStack() as stack:
+            main_process_decides(lambda: self._lock_folders(stack))
+            self.check_fresh_start()
+            if is_main_process() and (removed := self.checkpoints.clean_up()):
+                self.logger.info(f'Removed what a killed process was writing: {", ".join(removed)}.')
+            super().dump_config()
+            return super().train()
+
+    def _lock_folders(self, stack: contextlib.ExitStack) -> None:
+        """Keep other trainings out of the folders that are written to, until the stack is left."""
+        try:
+            self.checkpoints.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f'The folder {self.checkpoints.path} of the checkpoints cannot be made: {error}.'
+            ) from error
+        for folder in dict.fromkeys((os.path.realpath(self.work_dir), os.path.realpath(self.checkpoints.path))):
+            stack.enter_context(locked(folder, self._force_lock))
+
+    def dump_config(self) -> None:
+        """Nothing yet: the config is written when training starts, by the run that has the folder to itself."""
 
     def _strategy_cfg(self) -> dict[str, Any]:
         """``strategy`` of the config; empty where it has no type."""

@@ -17,7 +17,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import write_text_atomically
+from mmmim.utils.atomic import write_text_atomically
 
 META = 'meta.json'
 

@@ -10,8 +10,7 @@ import pickle
 import re
 import warnings
 from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .atomic import write_atomically
 from .errors import InputError
 
 _LEFT_OUT = object()
@@ -65,80 +65,11 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = 'cpu', tru
     return checkpoint
 
 
-def save_checkpoint_file(obj: Any, path: str | os.PathLike) -> None:
-    """Write a checkpoint so that ``path`` is at any moment either the old file or the complete new one.
-
-    Raises:
-        InputError: The disk is full or the folder cannot be written.
-    """
-
-    def write(file: Any) -> None:
-        torch.save(obj, file)
-
-    _write_atomically(Path(path), write)
-
-
-def write_text_atomically(text: str, path: str | os.PathLike) -> None:
-    """Write a small text file as :func:`save_checkpoint_file` writes a checkpoint."""
-    _write_atomically(Path(path), lambda file: file.write(text.encode()))
-
-
-def _write_atomically(path: Path, write: Any) -> None:
-    # One fixed name in the same folder: os.replace stays within the file system, and what a killed process leaves
-    # behind is overwritten by the next save instead of piling up.
-    temporary = path.with_name(f'{path.name}.tmp')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, 'wb') as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        reason = _disk_error(error)
-        if reason is None:
-            raise
-        kept = f' The previous {path.name} is intact.' if path.exists() else ''
-        raise InputError(f'{path} could not be written: {reason}. Make room or choose another folder.{kept}') from error
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself survives a power cut only once the folder is on disk; some file systems refuse to sync one.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _disk_error(error: BaseException | None) -> str | None:
-    # torch's zip writer raises its own RuntimeError while it handles the OSError of the file.
-    while error is not None:
-        if isinstance(error, OSError):
-            return (error.strerror or str(error)).lower()
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def find_latest_checkpoint(folder: str | os.PathLike) -> str | None:
-    """The checkpoint that ``<folder>/last_checkpoint`` names, or None where there is no such file.
-
-    Raises:
-        InputError: The named checkpoint does not exist.
-    """
-    pointer = Path(folder) / 'last_checkpoint'
-    if not pointer.is_file():
-        return None
-    named = Path(pointer.read_text().strip())
-    # The folder itself first: it may be a copy of the one that the pointer was written in.
-    for candidate in (pointer.parent / named.name, named):
-        if candidate.is_file():
-            return str(candidate)
-    raise InputError(f'{pointer} names {named}, which does not exist. Give the checkpoint to resume: --resume PATH.')
+def save_checkpoint_file(
+    obj: Any, path: str | os.PathLike, before_replace: Callable[[os.stat_result], Any] | None = None
+) -> None:
+    """Write a checkpoint; arguments and errors of :func:`mmmim.utils.atomic.write_atomically`."""
+    write_atomically(path, lambda file: torch.save(obj, file), before_replace)
 
 
 def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> None:

@@ -67,7 +67,8 @@ def main() -> None:
 
     from mmmim.engine import Runner
     from mmmim.evaluation.fitted_probes import setting_text
-    from mmmim.utils.checkpoint import to_plain, write_text_atomically
+    from mmmim.utils.atomic import write_text_atomically
+    from mmmim.utils.checkpoint import to_plain
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.layer_curves import draw_layer_curves
 

@@ -45,7 +45,7 @@ def main() -> None:
     import mmmim
     from mmmim.evaluation.image_files import encode_files
     from mmmim.evaluation.rankme import rankme
-    from mmmim.utils.checkpoint import write_text_atomically
+    from mmmim.utils.atomic import write_text_atomically
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.inputs import find_images, pick_device
 

@@ -49,7 +49,7 @@ def main() -> None:
     from mmmim.evaluation.probes import extractor
     from mmmim.models.features import check_pooling
     from mmmim.utils import InputError
-    from mmmim.utils.checkpoint import write_text_atomically
+    from mmmim.utils.atomic import write_text_atomically
     from mmmim.utils.cli import load_config, merge_cfg_options
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.inputs import pick_device

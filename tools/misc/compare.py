@@ -44,7 +44,7 @@ def main() -> None:
         write_configs,
     )
     from mmmim.utils import InputError
-    from mmmim.utils.checkpoint import write_text_atomically
+    from mmmim.utils.atomic import write_text_atomically
     from mmmim.utils.cli import load_config
     from mmmim.visualization.bars import draw_bars
 

@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
-from contextlib import suppress
+from collections import deque
+from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
 from mmmim.registry import HOOKS
-from mmmim.utils.checkpoint import write_text_atomically
+from mmmim.utils import InputError
+from mmmim.utils.atomic import write_text_atomically
+from mmmim.utils.checkpoint import load_checkpoint_file
+from mmmim.utils.checkpoint_folder import CheckpointFolder
 
 
 @HOOKS.register_module()
 class CheckpointHook(_CheckpointHook):
-    """mmengine's hook, except that a save that fails loses nothing.
+    """mmengine's hook, except that a save that fails loses nothing and a training deletes nothing that is not its own.
 
     The new checkpoint is complete before ``last_checkpoint`` names it and before an outdated or no longer best one is
-    deleted; mmengine deletes first. Arguments are mmengine's; ``file_client_args`` and ``backend_args`` are not
-    supported.
+    deleted; mmengine deletes first. What may be deleted is what this training has written into its folder
+    (:class:`mmmim.utils.checkpoint_folder.CheckpointFolder`), whatever paths and numbers the checkpoint that is resumed
+    holds. Arguments are mmengine's; ``file_client_args`` and ``backend_args`` are not supported.
     """
+
+    def before_train(self, runner: Any) -> None:
+        """Find out what this training has written before, and remove what a killed process has not got round to."""
+        folder: CheckpointFolder = runner.checkpoints
+        info = runner.message_hub.runtime_info
+        for key in [k for k in info if k in ('keep_ckpt_ids', 'last_ckpt') or k.split('_')[:2] == ['best', 'ckpt']]:
+            del info[key]
+        for key in [key for key in info if key.startswith('best_score')]:
+            if not isinstance(info[key], int | float) or math.isnan(info[key]):
+                runner.logger.warning(f'{key} of the checkpoint is {info[key]!r}, no number: the best is found anew.')
+                del info[key]
+        super().before_train(runner)
+        self.out_dir = str(folder.path)
+        if self.save_best and 'auto' not in self.key_indicators:
+            self._set_best_checkpoints({key: self._best_of(folder, key) for key in self.key_indicators})
+            if any(key.startswith('best_score') for key in info) and not any(self._best_checkpoints().values()):
+                runner.logger.info('The best checkpoint so far lies elsewhere: a better one is saved here.')
+        if self.max_keep_ckpts > 0:
+            now = runner.epoch if self.by_epoch else runner.iter
+            steps = [step for step in folder.steps() if step <= now]
+            self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
+            if is_main_process():
+                for step in steps[: -self.max_keep_ckpts]:
+                    if folder.remove(self.filename_tmpl.format(step)):
+                        runner.logger.info(f'Removed {self.filename_tmpl.format(step)}, which was outdated.')
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         outdated: list[int] = []
@@ -47,23 +79,33 @@ class CheckpointHook(_CheckpointHook):
         if is_main_process():
             write_text_atomically(self.last_ckpt, os.path.join(runner.work_dir, 'last_checkpoint'))
             for old in outdated:
-                _remove(os.path.join(self.out_dir, self.filename_tmpl.format(old)))
+                runner.checkpoints.remove(self.filename_tmpl.format(old))
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         if not self.save_best:
             return
         if 'auto' in self.key_indicators:
             self._init_rule(self.rules, [next(iter(metrics))])
+        if missing := [key for key in self.key_indicators if key not in metrics]:
+            raise InputError(
+                f'save_best of the checkpoint hook is {missing[0]!r}, and the validation gives {", ".join(metrics)}: '
+                'set it to one of these.'
+            )
         # mmengine deletes the best checkpoint that it knows of before it saves a better one: it is told of none.
-        previous = self._best_checkpoints()
+        previous = {key: self._best_of(runner.checkpoints, key) for key in self.key_indicators}
         self._set_best_checkpoints(dict.fromkeys(self.key_indicators))
         super()._save_best_checkpoint(runner, metrics)
         current = self._best_checkpoints()
         self._set_best_checkpoints({key: current.get(key) or previous.get(key) for key in self.key_indicators})
         for key, path in previous.items():
-            if path and current.get(key) and current[key] != path and is_main_process():
-                _remove(path)
+            replaced = current.get(key) not in (None, path)
+            if path and replaced and is_main_process() and runner.checkpoints.remove(os.path.basename(path)):
                 runner.logger.info(f'The previous best checkpoint {path} is removed.')
+
+    @staticmethod
+    def _best_of(folder: CheckpointFolder, key: str) -> str | None:
+        name = folder.best(key)
+        return None if name is None else str(folder.path / name)
 
     def _best_checkpoints(self) -> dict[str, str | None]:
         if len(self.key_indicators) == 1:
@@ -76,7 +118,14 @@ class CheckpointHook(_CheckpointHook):
         else:
             self.best_ckpt_path_dict = paths
 
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.remove(path)
+    @master_only
+    def _publish_model(self, runner: Any, ckpt_path: str | None) -> None:
+        """Write the parts of a checkpoint that ``published_keys`` names beside it, under a name with its hash."""
+        if ckpt_path is None or not os.path.isfile(ckpt_path):
+            return
+        checkpoint = load_checkpoint_file(ckpt_path)
+        digest = hashlib.sha256(Path(ckpt_path).read_bytes()).hexdigest()
+        stem, suffix = os.path.splitext(os.path.basename(ckpt_path))
+        name = f'{stem}-{digest[:8]}{suffix}'
+        runner.checkpoints.save({k: checkpoint[k] for k in self.published_keys or () if k in checkpoint}, name)
+        runner.logger.info(f'The checkpoint {ckpt_path} is published as {name}.')

@@ -24,6 +24,7 @@ class CurvesHook(Hook):
 
     # After LoggerHook has written the last values.
     priority = 'LOWEST'
+    only_reports = True
 
     def __init__(self, interval: int | None = None) -> None:
         self.interval = interval

@@ -196,6 +196,7 @@ class HealthHook(Hook):
 
     # After the teacher has moved; before IterTimerHook, so that the time of a report belongs to its iteration.
     priority = 'ABOVE_NORMAL'
+    only_reports = True
 
     def __init__(self, interval: int = 1000, images: int = 256) -> None:
         if images < 2:

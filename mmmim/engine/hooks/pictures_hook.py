@@ -28,6 +28,7 @@ class PicturesHook(Hook):
     """
 
     priority = 'LOWEST'
+    only_reports = True
 
     def __init__(self, images: int = 8) -> None:
         self.images = images

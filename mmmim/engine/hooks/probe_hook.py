@@ -15,7 +15,7 @@ from mmmim.evaluation.probes import LabelledImages, quick_scores
 from mmmim.models.features import check_pooling, encoders
 from mmmim.registry import DATASETS, HOOKS
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import write_text_atomically
+from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.tables import markdown_table
 
 FILE = 'probes.json'
@@ -48,6 +48,7 @@ class ProbeHook(Hook):
 
     # After the teacher has moved; before IterTimerHook, so that the time of probes belongs to their iteration.
     priority = 'ABOVE_NORMAL'
+    only_reports = True
 
     def __init__(
         self,
@@ -142,8 +143,8 @@ class ProbeHook(Hook):
         runner.visualizer.add_scalars({**scalars, 'iter': iteration}, step=iteration)
         try:
             write_text_atomically(json.dumps(self.rows, indent=1) + '\n', self._path)
-        except OSError as error:  # a table must not end a training
-            runner.logger.warning(f'{self._path} could not be written: {error}')
+        except InputError as error:  # a table must not end a training
+            runner.logger.warning(str(error))
         now = time.perf_counter()
         self.seconds += now - start
         share = self.seconds / (now - self._start)

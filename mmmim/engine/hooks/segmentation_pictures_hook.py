@@ -26,6 +26,7 @@ class SegmentationPicturesHook(Hook):
     """
 
     priority = 'LOWEST'
+    only_reports = True
 
     def __init__(self, images: int = 8) -> None:
         self.images = images

@@ -1,0 +1,210 @@
+"""One training in a folder at a time; processes are really started and killed."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import time
+
+import pytest
+from toy_training import toy_config
+
+from mmmim.engine import Runner
+from mmmim.utils import InputError, folder_lock
+from mmmim.utils.folder_lock import LOCK, FolderLock, locked
+
+
+def child(function):
+    """A process that runs a function and then waits; returns its id once the function has returned."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            function()
+            os.write(writing, b'1')
+            time.sleep(60)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    assert os.read(reading, 1) == b'1'
+    os.close(reading)
+    return process
+
+
+def kill(process):
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def sign(folder, **changes):
+    about = {'host': socket.gethostname(), 'pid': os.getpid(), 'since': '2026-01-01 00:00:00 UTC', **changes}
+    (folder / LOCK).write_text(json.dumps(about))
+
+
+def test_free_again_at_every_end(tmp_path):
+    with locked(tmp_path):
+        about = json.loads((tmp_path / LOCK).read_text())
+        assert (about['host'], about['pid']) == (socket.gethostname(), os.getpid())
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), locked(tmp_path):
+            raise error
+    assert os.listdir(tmp_path) == []
+
+
+def test_refused_while_another_process_lives_and_free_when_it_is_killed(tmp_path):
+    holder = child(lambda: FolderLock(tmp_path).acquire())
+    try:
+        with pytest.raises(InputError) as error, locked(tmp_path):
+            pass
+        for part in (str(tmp_path), f'process {holder} on {socket.gethostname()}', 'since 20', '--work-dir'):
+            assert part in str(error.value)
+    finally:
+        kill(holder)
+    assert (tmp_path / LOCK).exists()  # nobody has tidied up
+    with locked(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_workers_do_not_hold_it_when_their_process_is_killed(tmp_path):
+    def with_worker():
+        FolderLock(tmp_path).acquire()
+        if os.fork() == 0:
+            (tmp_path / 'worker').write_text(str(os.getpid()))
+            time.sleep(60)
+
+    holder = child(with_worker)
+    while not (tmp_path / 'worker').exists() or not (tmp_path / 'worker').read_text():
+        time.sleep(0.01)
+    kill(holder)
+    try:
+        with locked(tmp_path):
+            pass
+    finally:
+        os.kill(int((tmp_path / 'worker').read_text()), signal.SIGKILL)
+
+
+def test_by_force(tmp_path):
+    holder = child(lambda: FolderLock(tmp_path).acquire())
+    try:
+        with locked(tmp_path, force=True):
+            assert json.loads((tmp_path / LOCK).read_text())['pid'] == os.getpid()
+            with pytest.raises(InputError, match=f'process {os.getpid()}'), locked(tmp_path):
+                pass
+    finally:
+        kill(holder)
+
+
+@pytest.fixture(params=['locks', 'no locks'])
+def file_system(request, monkeypatch):
+    """With locks, and without: NFS without its lock service, or Windows."""
+    if request.param == 'no locks':
+
+        def flock(*args):
+            raise OSError(errno.ENOLCK, 'No locks available')
+
+        monkeypatch.setattr(folder_lock.fcntl, 'flock', flock)
+    return request.param
+
+
+def test_a_dead_process_of_this_machine(tmp_path, file_system):
+    process = child(lambda: None)
+    kill(process)
+    sign(tmp_path, pid=process)
+    with locked(tmp_path):
+        pass
+
+
+def test_a_process_without_file_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, 'fcntl', None)
+    process = child(lambda: None)
+    try:
+        sign(tmp_path, pid=process)
+        with pytest.raises(InputError, match=f'process {process}'), locked(tmp_path):
+            pass
+        old = time.time() - 1000  # another process has got its number since
+        os.utime(tmp_path / LOCK, (old, old))
+        with locked(tmp_path):
+            pass
+    finally:
+        kill(process)
+
+
+def test_another_machine(tmp_path, monkeypatch, capsys, file_system):
+    monkeypatch.setattr(folder_lock, 'DEAD_AFTER', 2.0)
+    sign(tmp_path, host='node7', pid=4711)
+    start = time.monotonic()
+    with locked(tmp_path):  # no sign of life
+        assert time.monotonic() - start > 1
+    assert 'process 4711 on node7, since 2026-01-01' in capsys.readouterr().out
+
+    sign(tmp_path, host='node7', pid=4711)
+
+    def live():
+        while True:
+            time.sleep(0.1)
+            os.utime(tmp_path / LOCK)
+
+    process = os.fork()
+    if process == 0:
+        live()
+    try:
+        with pytest.raises(InputError, match=r'node7.*--force-lock'), locked(tmp_path):
+            pass
+        with locked(tmp_path, force=True):
+            pass
+    finally:
+        kill(process)
+
+
+def test_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, 'HEARTBEAT', 0.05)
+    with locked(tmp_path):
+        os.utime(tmp_path / LOCK, (1, 1))
+        for _ in range(100):
+            time.sleep(0.05)
+            if (tmp_path / LOCK).stat().st_mtime > 1:
+                return
+        raise AssertionError('no sign of life in 5 s')
+
+
+def test_odd_files_in_its_place(tmp_path):
+    victim = tmp_path / 'victim'
+    victim.write_text('mine')
+    (tmp_path / LOCK).symlink_to(victim)
+    with pytest.raises(InputError, match=r'\.lock cannot be written'), locked(tmp_path):
+        pass
+    assert victim.read_text() == 'mine'
+    (tmp_path / LOCK).unlink()
+    os.mkfifo(tmp_path / LOCK)
+    with pytest.raises(InputError, match=r'\.lock cannot be written'), locked(tmp_path):
+        pass
+    (tmp_path / LOCK).unlink()
+    for content in (b'', b'\xff\xff', b'{}', b'[1]', b'3'):
+        (tmp_path / LOCK).write_bytes(content)
+        with locked(tmp_path):
+            pass
+
+
+def test_two_trainings_in_one_folder(tmp_path):
+    cfg = toy_config(tmp_path / 'a', train_cfg__max_iters=2)
+    cfg.custom_hooks = []
+    for folder in (tmp_path / 'a', tmp_path / 'disk/a'):
+        folder.mkdir(parents=True, exist_ok=True)
+        holder = child(lambda folder=folder: FolderLock(folder).acquire())
+        cfg.default_hooks.checkpoint.out_dir = str(tmp_path / 'disk')  # where two work folders may meet
+        try:
+            with pytest.raises(InputError, match=rf'{folder} is in use by another training, process {holder}'):
+                Runner.from_cfg(cfg).train()
+            assert not list(folder.glob('*.p*'))
+        finally:
+            kill(holder)
+    Runner.from_cfg(cfg).train()
+    assert not list(tmp_path.rglob(LOCK))
+
+
+def test_two_runs_in_one_second_have_a_log_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, 'strftime', lambda *args: '20260101_000000')
+    runners = [Runner.from_cfg(toy_config(tmp_path)) for _ in range(2)]
+    assert [os.path.basename(runner.log_dir) for runner in runners] == ['20260101_000000', '20260101_000000_1']
