@@ -184,7 +184,7 @@ def _read(descriptor: int) -> dict[str, str] | None:
     with contextlib.suppress(OSError, ValueError):
         os.lseek(descriptor, 0, os.SEEK_SET)
         holder = json.loads(os.read(descriptor, 4096))
-        if isinstance(holder, dict):
+        if isinstance(holder, dict) and 'host' in holder:
             # From a file: nothing in it forges lines of a log.
             return {key: str(value)[:80].encode('unicode_escape').decode() for key, value in holder.items()}
     return None
