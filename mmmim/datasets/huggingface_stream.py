@@ -80,6 +80,18 @@ class HuggingFaceStream(ImageStream):
             fsspec.asyn.reset_lock()  # a fork copies the lock, but not the thread that would release it
             self._reset_in_worker = False
         self._check_end(index)
+        try:
+            yield from self._rows_of(index)
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise self._unreadable(index, error) from error
+
+    def _unreadable(self, index: int, error: Exception) -> InputError:
+        reason = printable(' '.join(str(error).split()) or type(error).__name__)
+        return InputError(f'{printable(self.shards[index])} cannot be read ({reason}): repair it, or try again')
+
+    def _rows_of(self, index: int) -> Iterator[tuple[str, bytes]]:
         shard = self._rows.shard(num_shards=len(self.shards), index=index)
         # Not iter(shard): in a data loader worker that deals the shard to the workers once more.
         for batch in shard.iter(batch_size=_ROWS):
@@ -112,15 +124,18 @@ class HuggingFaceStream(ImageStream):
                         'blocks that end an archive): repair or remove it'
                     )
 
-    def length_of(self, index: int) -> int:
+    def known_length(self, index: int) -> int | None:
         """Number of images of a shard, from the footer of a Parquet file."""
         if not self._files or not self._files[index].endswith('.parquet'):
-            return super().length_of(index)
+            return None
         import fsspec
         from pyarrow import parquet
 
-        with fsspec.open(self._files[index], 'rb') as file:
-            return parquet.ParquetFile(file).metadata.num_rows
+        try:
+            with fsspec.open(self._files[index], 'rb') as file:
+                return parquet.ParquetFile(file).metadata.num_rows
+        except (OSError, ValueError) as error:
+            raise self._unreadable(index, error) from error
 
     def _check_column(self, source: str, columns: Sequence[str]) -> None:
         if self.column not in columns:

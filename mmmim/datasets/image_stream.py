@@ -96,9 +96,14 @@ class ImageStream(IterableDataset):
         """Name and encoded bytes of every image of a shard, always in the same order."""
         raise NotImplementedError
 
+    def known_length(self, index: int) -> int | None:
+        """Number of images that a shard says it has, or its index; None where nobody knows without reading it."""
+        return None
+
     def length_of(self, index: int) -> int:
-        """Number of images of a shard; read to count them unless a subclass knows better."""
-        return sum(1 for _ in self.read_shard(index))
+        """Number of images of a shard; it is read to count them where it does not say."""
+        known = self.known_length(index)
+        return sum(1 for _ in self.read_shard(index)) if known is None else known
 
     @property
     def metainfo(self) -> dict:
@@ -220,7 +225,10 @@ class ImageStream(IterableDataset):
         length = 0
         for length, image in enumerate(self.read_shard(index), 1):  # noqa: B007
             yield image
-        known = self._lengths.setdefault(index, length)
+        if index not in self._lengths:
+            said = self.known_length(index)
+            self._lengths[index] = length if said is None else said
+        known = self._lengths[index]
         if known != length:  # the place to resume at was reckoned with it
             raise InputError(
                 f'{printable(self.shards[index])} holds {length} images, but its index says {known}: it is cut short, '

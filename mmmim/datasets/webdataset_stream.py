@@ -92,8 +92,8 @@ class WebDatasetStream(ImageStream):
         except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
             reason = getattr(error, 'strerror', None) or next(iter(error.args), type(error).__name__)
             raise InputError(
-                f'{shown} cannot be read as a tar file ({printable(reason)}): repair or remove it. Before that it has '
-                f'{images} image(s)'
+                f'{shown} cannot be read as a tar file ({printable(reason)}): repair or remove it. {images} image(s) '
+                'were read before'
             ) from error
 
     def _members(self, stream: Any, url: str) -> Iterator[dict]:
@@ -120,11 +120,10 @@ class WebDatasetStream(ImageStream):
             self._indexes[folder] = _read_index(os.path.join(folder, INDEX))
         return self._indexes[folder]
 
-    def length_of(self, index: int) -> int:
+    def known_length(self, index: int) -> int | None:
         """Number of images of a shard, from :data:`INDEX` where it is given."""
         url = self.shards[index]
-        known = self._index(url).get(os.path.basename(url), _Entry(None, None)).images
-        return super().length_of(index) if known is None else known
+        return self._index(url).get(os.path.basename(url), _Entry(None, None)).images
 
 
 class _Entry(NamedTuple):

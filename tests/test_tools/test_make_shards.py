@@ -1,0 +1,124 @@
+"""Shards appear when they are complete, or not at all."""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mmmim.datasets import WebDatasetStream
+from tests.images import alarm
+from tests.paths import ROOT
+from tests.shards import PIPELINE, png
+
+TOOL = ROOT / 'tools/dataset_converters/make_shards.py'
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for i in range(9):
+        (folder / f'{i}.png').write_bytes(png(i))
+    return folder
+
+
+def make(monkeypatch, *args):
+    monkeypatch.setattr('sys.argv', ['make_shards.py', *map(str, args)])
+    runpy.run_path(str(TOOL), run_name='__main__')
+
+
+def refused(monkeypatch, capsys, *args):
+    with alarm(20), pytest.raises(SystemExit) as caught:
+        make(monkeypatch, *args)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count('\n') == 1
+    return message
+
+
+def test_the_index_tells_images_and_bytes(tmp_path, images, monkeypatch):
+    make(monkeypatch, images, tmp_path / 'shards', '--images-per-shard', 4)
+    index = json.loads((tmp_path / 'shards/index.json').read_text())['shardlist']
+    assert [entry['nsamples'] for entry in index] == [4, 4, 1]
+    assert [entry['filesize'] for entry in index] == [(tmp_path / 'shards' / e['url']).stat().st_size for e in index]
+    stream = WebDatasetStream(str(tmp_path / 'shards'), PIPELINE)
+    assert [len(list(stream.read_shard(i))) for i in range(3)] == [4, 4, 1]
+    assert sorted(os.listdir(tmp_path)) == ['images', 'shards']
+
+
+def vanish(path, monkeypatch):
+    """The file is removed after the folder was listed."""
+    from mmmim.datasets import image_folder
+
+    whole = image_folder.list_images
+
+    def listed(*args):
+        names = whole(*args)
+        path.unlink()
+        return names
+
+    monkeypatch.setattr(image_folder, 'list_images', listed)
+
+
+def pipe(path, monkeypatch):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(('change', 'words'), [(vanish, '3.png: no such file'), (pipe, '3.png: not a regular file')])
+def test_a_file_that_cannot_be_read_leaves_nothing_behind(tmp_path, images, monkeypatch, capsys, change, words):
+    change(images / '3.png', monkeypatch)
+    message = refused(monkeypatch, capsys, images, tmp_path / 'shards', '--images-per-shard', 2)
+    assert words in message
+    assert 'Repair or remove it' in message
+    assert os.listdir(tmp_path) == ['images']
+
+
+def test_a_disk_that_is_full(tmp_path, images, monkeypatch, capsys):
+    def full(self, sample):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('webdataset.TarWriter.write', full)
+    message = refused(monkeypatch, capsys, images, tmp_path / 'shards')
+    assert 'could not be written: No space left on device. Make room' in message
+    assert os.listdir(tmp_path) == ['images']
+
+
+def test_a_killed_run_leaves_no_folder_that_looks_whole(tmp_path, images, monkeypatch, capsys):
+    """Killed for real while the second shard is being written."""
+    code = (
+        'import runpy, sys, time, webdataset; write = webdataset.TarWriter.write\n'
+        'def slow(self, sample):\n'
+        '    write(self, sample)\n'
+        '    if sample["__key__"] == "000000005": print("now", flush=True); time.sleep(60)\n'
+        f'webdataset.TarWriter.write = slow; sys.argv[0] = {str(TOOL)!r}\n'
+        'runpy.run_path(sys.argv[0], run_name="__main__")'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code, images, tmp_path / 'shards', '--images-per-shard', '4'], stdout=subprocess.PIPE
+    )
+    with alarm(60):
+        assert b'now\n' in iter(process.stdout.readline, b'')
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert sorted(os.listdir(tmp_path)) == ['images', 'shards.part']
+    message = refused(monkeypatch, capsys, images, tmp_path / 'shards')
+    assert 'shards.part is there, of a run that goes on or was interrupted: remove it first' in message
+    for file in (tmp_path / 'shards.part').iterdir():
+        file.unlink()
+    (tmp_path / 'shards.part').rmdir()
+    (tmp_path / 'shards').mkdir()  # an empty folder is taken
+    make(monkeypatch, images, tmp_path / 'shards')
+    assert sorted(os.listdir(tmp_path / 'shards')) == ['000000.tar', 'index.json']
+
+
+def test_names_of_images_do_not_matter(tmp_path, images, monkeypatch):
+    os.rename(images / '3.png', os.fsencode(images) + b'/\xff\n\x1b[31m.PNG')
+    make(monkeypatch, images, tmp_path / 'shards')
+    stream = WebDatasetStream(str(tmp_path / 'shards'), PIPELINE)
+    assert len(list(stream.read_shard(0))) == 9
