@@ -68,6 +68,7 @@ def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
     from mmmim.utils import InputError
     from mmmim.utils.cli import load_config, merge_cfg_options
+    from mmmim.utils.outputs import check_file
     from mmmim.utils.pretrained import apply_pretrained, set_encoder, wants_pretrained
 
     cfg = load_config(args.config)
@@ -80,8 +81,10 @@ def build_config(args: argparse.Namespace) -> Any:
             raise InputError(f'{args.config} cannot be tested: it has no {key}.')
     check_checkpoint(args, fits(cfg))
     apply_pretrained(cfg, args.pretrained, args.weights)
-    if args.out is not None and not os.path.isdir(os.path.dirname(os.path.abspath(args.out))):
-        raise InputError(f'--out: the folder of {args.out} does not exist.')
+    if args.out is not None:
+        check_file(args.out)
+        if not os.path.isdir(os.path.dirname(os.path.abspath(args.out))):
+            raise InputError(f'--out: the folder of {args.out} does not exist.')
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from mmmim.engine.ddp import bare_model
 from mmmim.models.layers import blocks_of
 
 from .flop_counter import make_flop_counter
+from .machine import cpu_name, peak_resident_memory
 
 #: Parts of an iteration; they add up to it.
 PARTS = ('data', 'forward + backward', 'optimiser + EMA', 'hooks')
@@ -130,12 +129,9 @@ class StepTimer:
         return rows
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes: allocated on a GPU; of a CPU, the largest resident size of the process, libraries included."""
-    if device.type == 'cuda':
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == 'Darwin' else peak * 1024
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes: allocated on a GPU; of a CPU, the largest resident size of the process, None where it is not known."""
+    return torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else peak_resident_memory()
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
@@ -177,7 +173,7 @@ def training_image_size(cfg: Any) -> tuple[int, int]:
     return (height // patch * (patch + gap), width // patch * (patch + gap)) if gap else (height, width)
 
 
-def measure(runner: Any, warmup: int, libraries: int = 0) -> dict[str, Any]:
+def measure(runner: Any, warmup: int, libraries: int | None = 0) -> dict[str, Any]:
     """Train with a runner, to its ``max_iters``, and measure.
 
     Args:
@@ -188,7 +184,7 @@ def measure(runner: Any, warmup: int, libraries: int = 0) -> dict[str, Any]:
     Returns:
         Medians of ``seconds`` by part, of which ``rows`` has those of every iteration; ``images_per_s``; ``flops`` of
         a step; ``peak_flops`` per second of matrix products; ``utilisation``, the step's FLOP/s over these; ``memory``
-        and ``libraries`` in bytes; ``dtype``, ``steps``, ``images`` and ``device``.
+        and ``libraries`` in bytes, None where they are not known; ``dtype``, ``steps``, ``images`` and ``device``.
     """
     timer = StepTimer(runner, warmup)
     call_hook = runner.call_hook
@@ -224,12 +220,3 @@ def measure(runner: Any, warmup: int, libraries: int = 0) -> dict[str, Any]:
         'steps': len(rows),
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else f'CPU ({cpu_name()})',
     }
-
-
-def cpu_name() -> str:
-    """The processor's name, as far as the system tells it."""
-    try:
-        with open('/proc/cpuinfo') as file:
-            return next(line.split(':')[1].strip() for line in file if line.startswith('model name'))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -163,16 +163,6 @@ def _read(path: str, channels: int) -> np.ndarray:
         raise InputError(f'{error}.') from None
 
 
-def check_picture(path: str) -> None:
-    """Refuse a file that is not named like a picture that can be drawn.
-
-    Raises:
-        InputError: Its extension is another.
-    """
-    if os.path.splitext(path)[1].lower() not in ('.png', '.pdf', '.svg', '.jpg'):
-        raise InputError(f'--out {path}: give a file that ends in .png, .pdf, .svg or .jpg.')
-
-
 def pick_device(name: str | None) -> torch.device:
     """The device of a name, or a GPU where there is one.
 

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from mmmim.utils import InputError
+from mmmim.utils.outputs import check_picture
 from mmmim.visualization.inputs import (
-    check_picture,
     find_classes,
     find_images,
     nearest_multiple,

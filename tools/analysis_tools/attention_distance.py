@@ -32,7 +32,9 @@ def parse_args() -> argparse.Namespace:
         '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
     )
     parser.add_argument('--device', help='default: cuda if there is a GPU')
-    parser.add_argument('--out', default='work_dirs/attention_distance', help='folder for results')
+    parser.add_argument(
+        '--out', default='work_dirs/attention_distance', help='folder, or a file .png (default: %(default)s)'
+    )
     return parser.parse_args()
 
 
@@ -48,19 +50,21 @@ def main() -> None:
     from mmmim.models.attention_maps import attention_distance, visit_attention
     from mmmim.models.layers import patch_grid
     from mmmim.utils import InputError
+    from mmmim.utils.outputs import picture_files
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.attention import draw_attention_distance
     from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device, read_square
 
     if args.batch < 1:
         raise InputError(f'--batch must be at least 1, got {args.batch}.')
+    (picture,) = picture_files(args.out, ['attention_distance.png'])
     paths = find_images([args.folder], args.max_images)
     torch.manual_seed(0)  # random weights are the same every time
     extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
     device = pick_device(args.device)
     extractor.to(device)
     patch_size = extractor.patch_size
-    size = nearest_multiple(args.size or extractor.backbone.grid[0] * patch_size, patch_size)
+    size = nearest_multiple(args.size or extractor.image_size, patch_size)
     if args.size not in (None, size):
         print(f'The patch size {patch_size} does not divide {args.size}: {size} pixels instead.')
     grid = patch_grid((size, size), patch_size)
@@ -84,8 +88,8 @@ def main() -> None:
     weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
     title = f'{args.checkpoint}{weights}, {len(paths)} images of {size} px'
     print(f'Attention distance in pixels: {title}\n\n{markdown_table(header, rows)}\n')
-    os.makedirs(args.out, exist_ok=True)
-    files = [os.path.join(args.out, f'attention_distance.{kind}') for kind in ('json', 'png')]
+    os.makedirs(os.path.dirname(os.path.abspath(picture)), exist_ok=True)
+    files = [f'{os.path.splitext(picture)[0]}.json', picture]
     result = {
         'checkpoint': args.checkpoint,
         'weights': args.weights,

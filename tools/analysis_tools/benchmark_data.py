@@ -138,25 +138,17 @@ def difference(data: dict[str, Any]) -> str:
     return f'{FASTEST} - ({EXACT}): at most {worst} grey level(s), {mean:.4f} on average, over {number} images'
 
 
-def processor() -> str:
-    """Name of the processor."""
-    if os.path.isfile('/proc/cpuinfo'):
-        with open('/proc/cpuinfo') as file:
-            for line in file:
-                if line.startswith('model name'):
-                    return line.split(':', 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def report(rates: dict[str, list[float]], args: argparse.Namespace, files: str) -> None:
     """Print machine, versions, settings and a table."""
+    from mmmim.utils.machine import cpu_name, usable_cpus
+
     versions = []
     for package in PACKAGES:
         try:
             versions.append(f'{package} {version(package)}')
         except PackageNotFoundError:
             versions.append(f'no {package}')
-    print(f'{processor()}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}')
+    print(f'{cpu_name()}, {usable_cpus()} cores; Python {platform.python_version()}')
     print(', '.join(versions))
     print(f'{files}; crops of {args.crop_ratio[0]:g} to {args.crop_ratio[1]:g} of the area at {args.size} px')
     print(f'{args.workers} workers, batches of {args.batch_size}, {args.repeats} turns of {args.number} images\n')

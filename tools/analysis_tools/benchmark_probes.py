@@ -128,7 +128,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
     """The result as text."""
     import torch
 
-    from mmmim.utils.benchmark import cpu_name
+    from mmmim.utils.machine import cpu_name, gigabytes
     from mmmim.utils.tables import markdown_table
 
     rows = []
@@ -142,9 +142,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
     load = f'; load of the machine {os.getloadavg()[0]:.1f}' if hasattr(os, 'getloadavg') else ''
     peaks = ', '.join(f'{peak / 1e9:.0f} GFLOP/s in {dtype}' for dtype, peak in result['peaks'].items())
     what = (
-        'allocated'
-        if on_gpu
-        else f'resident (pages of files too), of which libraries {result["libraries"] / 1e9:.2f} GB'
+        'allocated' if on_gpu else f'resident (pages of files too), of which libraries {gigabytes(result["libraries"])}'
     )
     return '\n'.join(
         [
@@ -155,7 +153,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
             markdown_table(['part', 'seconds', 'patches/s', 'share of matrix products'], rows),
             '',
             f'products of large matrices: {peaks}',
-            f'peak memory: {result["memory"] / 1e9:.2f} GB {what}',
+            f'peak memory: {gigabytes(result["memory"])} {what}',
         ]
     )
 

@@ -77,6 +77,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
     import torch
 
     from mmmim.utils.benchmark import PARTS
+    from mmmim.utils.machine import gigabytes
     from mmmim.utils.tables import markdown_table
 
     seconds, giga = result['seconds'], 1e9
@@ -86,7 +87,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
     rows.append(['bare step', f'{seconds["bare step"]:.4f}', ''])
     on_cpu = result['device'].startswith('CPU')
     threads = f', {torch.get_num_threads()} threads' if on_cpu else ''
-    what = f'resident, of which libraries {result["libraries"] / giga:.2f} GB' if on_cpu else 'allocated'
+    what = f'resident, of which libraries {gigabytes(result["libraries"])}' if on_cpu else 'allocated'
     return '\n'.join(
         [
             f'{args.config} {" ".join(args.cfg_options)}',
@@ -99,7 +100,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
             f'hooks over the bare step: {seconds["hooks"] / seconds["bare step"]:.2%}',
             f'GFLOPs of a step: {result["flops"] / giga:.1f}; per second: {speed / giga:.1f}, '
             f'{result["utilisation"]:.1%} of the {result["peak_flops"] / giga:.1f} of matrix products',
-            f'peak memory: {result["memory"] / giga:.2f} GB {what}',
+            f'peak memory: {gigabytes(result["memory"])} {what}',
         ]
     )
 

@@ -27,8 +27,8 @@ def main() -> None:
     args = parse_args()
 
     from mmmim.utils import InputError
+    from mmmim.utils.outputs import check_picture
     from mmmim.visualization.curves import draw_pictures, read_scalars
-    from mmmim.visualization.inputs import check_picture
 
     folders = [os.path.abspath(folder) for folder in args.work_dirs]
     names = [os.path.basename(folder) for folder in folders]

@@ -46,9 +46,11 @@ def main() -> None:
     from mmmim.evaluation.image_files import encode_files
     from mmmim.evaluation.rankme import rankme
     from mmmim.utils.atomic import write_text_atomically
+    from mmmim.utils.outputs import check_folder
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.inputs import find_images, pick_device
 
+    check_folder(args.out_dir, '--out-dir')
     paths = find_images([args.data], args.max_images)
     torch.manual_seed(0)  # random weights are the same every time
     device = pick_device(args.device)

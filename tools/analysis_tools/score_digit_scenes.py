@@ -2,6 +2,7 @@
 """Score the frozen features of a model on DigitScenes: class or number of digits, and segmentation."""
 
 import argparse
+import os
 
 from mmmim.utils.cli import add_cfg_options, user_errors
 
@@ -51,6 +52,7 @@ def main() -> None:
     from mmmim.utils import InputError
     from mmmim.utils.atomic import write_text_atomically
     from mmmim.utils.cli import load_config, merge_cfg_options
+    from mmmim.utils.outputs import check_file, check_folder
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.inputs import pick_device
 
@@ -60,6 +62,9 @@ def main() -> None:
         raise InputError('--cfg-options changes a config: give one as the model.')
     for name in args.pool or ():
         check_pooling(name)
+    if args.out is not None:
+        check_file(args.out)
+        check_folder(os.path.dirname(os.path.abspath(args.out)))
     init_default_scope('mmmim')
     torch.manual_seed(args.seed)
     device = pick_device(args.device)

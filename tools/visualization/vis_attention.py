@@ -43,7 +43,9 @@ def parse_args() -> argparse.Namespace:
         '--subtract-extra', action='store_true', help='subtract the mean map of the extra tokens from those of patches'
     )
     parser.add_argument('--averaged', metavar='FOLDER', help='maps of the extra tokens, averaged over its images')
-    parser.add_argument('--size', type=int, default=480, help='side of the square images (default: 480)')
+    parser.add_argument(
+        '--size', type=int, help="side of the square images, 480 in the paper (default: the training's)"
+    )
     parser.add_argument(
         '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
     )
@@ -54,7 +56,9 @@ def parse_args() -> argparse.Namespace:
         '--max-averaged', type=int, default=500, help='of more in FOLDER, so many are averaged (default: 500)'
     )
     parser.add_argument('--device', help='default: cuda if there is a GPU')
-    parser.add_argument('--out', default='work_dirs/vis_attention', help='folder (default: work_dirs/vis_attention)')
+    parser.add_argument(
+        '--out', default='work_dirs/vis_attention', help='folder, or a file .png of one picture (default: %(default)s)'
+    )
     return parser.parse_intermixed_args()  # IMAGES may stand after options
 
 
@@ -76,27 +80,61 @@ def chosen_layers(texts: list[str], depth: int) -> list[int]:
     return sorted({layer_index(number, depth) for number in numbers})
 
 
+def pictures(args: argparse.Namespace) -> list[str]:
+    """Names of the pictures that a command line asks for."""
+    names = ['queries.png'] * bool(args.images and (args.query or not args.extra_tokens))
+    names += ['extra_tokens.png'] * bool(args.images and args.extra_tokens)
+    return names + ['averaged.png'] * (args.averaged is not None)
+
+
+def check_memory(extractor: Any, patches: int, size: int) -> None:
+    """Say how many tokens attend to each other, and refuse what the machine cannot hold.
+
+    Raises:
+        InputError: The attention of one block needs more memory than there is.
+    """
+    import torch
+
+    from mmmim.models.attention_maps import self_attentions
+    from mmmim.utils import InputError
+    from mmmim.utils.machine import gigabytes, physical_memory
+
+    device = next(extractor.parameters()).device
+    heads = max(module.num_heads for module in self_attentions(extractor.backbone))
+    tokens = patches + extractor.backbone.num_extra_tokens
+    # Products, scaled products and weights of all pairs in fp32 are there at once.
+    needed = 3 * 4 * heads * tokens**2
+    there = torch.cuda.get_device_properties(device).total_memory if device.type == 'cuda' else physical_memory()
+    print(f'{tokens} tokens of {size} px in {heads} heads: {gigabytes(needed)} for a block.', flush=True)
+    if there is not None and needed > there:
+        raise InputError(
+            f'The attention of {tokens} tokens of {size} px needs {gigabytes(needed)}, and there are '
+            f'{gigabytes(there)}: give a smaller --size (trained with {extractor.image_size}).'
+        )
+
+
 class Drawing:
     """What the pictures of a command line share."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, files: dict[str, str]) -> None:
         import torch
 
         import mmmim
         from mmmim.models.attention_maps import self_attentions
         from mmmim.visualization.inputs import nearest_multiple, pick_device
 
-        self.args = args
+        self.args, self.files = args, files
         torch.manual_seed(0)  # random weights are the same every time
         self.extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
         self.extractor.to(pick_device(args.device))
         self.layers = chosen_layers(args.layers, len(self_attentions(self.extractor.backbone)))
-        self.size = nearest_multiple(args.size, self.extractor.patch_size)
-        if self.size != args.size:
+        self.size = nearest_multiple(args.size or self.extractor.image_size, self.extractor.patch_size)
+        if args.size not in (None, self.size):
             print(
                 f'The patch size {self.extractor.patch_size} does not divide {args.size}: {self.size} pixels instead.'
             )
         self.grid = (self.size // self.extractor.patch_size,) * 2
+        check_memory(self.extractor, self.grid[0] ** 2, self.size)
         weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
         self.model = f'{args.checkpoint}{weights}'
 
@@ -119,7 +157,8 @@ class Drawing:
         """Write a picture."""
         from mmmim.visualization.attention import draw_attention
 
-        path = os.path.join(self.args.out, file)
+        path = self.files[file]
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         draw_attention(examples, queries, self.layers, path, f'{what}: {self.model}, {self.size} px', signed)
         print(f'Wrote {path}.')
 
@@ -157,14 +196,18 @@ def main() -> None:
     args = parse_args()
 
     from mmmim.utils import InputError
+    from mmmim.utils.outputs import picture_files
     from mmmim.visualization.inputs import find_images
 
     if not args.images and args.averaged is None:
         raise InputError('Nothing to look at: give IMAGES, or --averaged FOLDER.')
+    if args.size is not None and args.size < 1:
+        raise InputError(f'--size {args.size}: give a number of pixels of 1 or more.')
+    names = pictures(args)
+    files = dict(zip(names, picture_files(args.out, names), strict=True))
     images = find_images(args.images, args.max_images)
     averaged = [] if args.averaged is None else find_images([args.averaged], args.max_averaged)
-    drawing = Drawing(args)
-    os.makedirs(args.out, exist_ok=True)
+    drawing = Drawing(args, files)
     if images:
         drawing.images(images)
     if averaged:

@@ -52,9 +52,11 @@ def main() -> None:
 
     import mmmim
     from mmmim.utils.names import printable
+    from mmmim.utils.outputs import picture_files
     from mmmim.visualization.feature_pictures import draw_channels, draw_resolutions, patch_features
     from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device
 
+    files = picture_files(args.out, ['resolutions.png', 'channels.png'])
     paths = find_images(args.images, args.max_images)
     torch.manual_seed(0)  # random weights are the same every time
     extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
@@ -75,7 +77,6 @@ def main() -> None:
     names = [os.path.basename(path) for path in paths]
     weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
     model = f'{args.checkpoint}{weights}, ' + ('last block' if args.layer == -1 else f'block {args.layer}')
-    files = [os.path.join(args.out, name) for name in ('resolutions.png', 'channels.png')]
     draw_resolutions(examples, names, args.mode, files[0], model)
     largest = sizes.index(max(sizes))
     draw_channels([example[largest] for example in examples], names, args.mode, args.channels, files[1], model)

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument(
-        '--out', default='work_dirs/vis_reconstruction', help='folder (default: work_dirs/vis_reconstruction)'
+        '--out', default='work_dirs/vis_reconstruction', help='folder, or a file .png (default: %(default)s)'
     )
     return parser.parse_args()
 
@@ -39,9 +39,11 @@ def main() -> None:
 
     from mmmim.datasets.masking import UniformMasking
     from mmmim.utils.names import printable
+    from mmmim.utils.outputs import picture_files
     from mmmim.visualization.inputs import find_images, pick_device, read_square
     from mmmim.visualization.reconstruction import Reconstructor, draw_reconstructions
 
+    (file,) = picture_files(args.out, ['reconstruction.png'])
     paths = find_images(args.images, args.max_images)
     model = Reconstructor(args.checkpoint).to(pick_device(args.device))
     side = max(model.grid)
@@ -53,8 +55,7 @@ def main() -> None:
         print(f'[{i + 1}/{len(paths)}] {printable(path)}', flush=True)
     pictures = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
 
-    os.makedirs(args.out, exist_ok=True)
-    file = os.path.join(args.out, 'reconstruction.png')
+    os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
     names = [os.path.basename(path) for path in paths]
     title = f'{args.checkpoint}, {args.mask_ratio:.0%} masked'
     draw_reconstructions(pictures, names, file, title, model.normalized)

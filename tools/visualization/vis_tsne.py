@@ -49,10 +49,12 @@ def main() -> None:
 
     import mmmim
     from mmmim.evaluation.image_files import encode_files
-    from mmmim.visualization.inputs import check_picture, find_classes, pick_device
+    from mmmim.utils.outputs import check_folder, check_picture
+    from mmmim.visualization.inputs import find_classes, pick_device
     from mmmim.visualization.tsne import draw_tsne, tsne
 
     check_picture(args.out)
+    check_folder(os.path.dirname(os.path.abspath(args.out)))
     found = find_classes(args.data, args.classes, args.max_per_class)
     paths = [path for images in found.values() for path in images]
     torch.manual_seed(args.seed)  # of random weights

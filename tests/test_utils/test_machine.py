@@ -1,0 +1,75 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mmmim.utils import machine
+from tests.paths import ROOT
+
+#: What Windows lacks, and macOS in part.
+MODULES = ('resource', 'fcntl', 'pwd', 'grp', 'termios', 'tty', 'pty', 'syslog')
+CALLS = ('sched_getaffinity', 'sysconf', 'fork', 'getuid', 'geteuid', 'killpg', 'getpgid', 'mkfifo', 'statvfs')
+SIGNALS = ('SIGUSR1', 'SIGUSR2', 'SIGHUP', 'SIGKILL', 'SIGALRM', 'SIGQUIT')
+
+#: Libraries come first: they have guards of their own.
+SCRIPT = f"""
+import os, pathlib, pkgutil, runpy, signal, sys
+import torch, torchvision, sklearn, cv2, PIL.Image, matplotlib.figure
+import torch.distributed.run, torch._dynamo, mmengine.runner, mmengine.hooks, mmcv.transforms, mmpretrain.models
+import mmseg.datasets, mmseg.models
+for name in {MODULES}:
+    sys.modules[name] = None
+for name in {CALLS}:
+    if hasattr(os, name):
+        delattr(os, name)
+for name in {SIGNALS}:
+    if hasattr(signal, name):
+        delattr(signal, name)
+
+import importlib
+import mmmim
+names = [module.name for module in pkgutil.walk_packages(mmmim.__path__, 'mmmim.')]
+for name in names:
+    importlib.import_module(name)
+for path in sorted(pathlib.Path({str(ROOT / 'tools')!r}).rglob('*.py')):
+    runpy.run_path(str(path), run_name='tool')
+
+from mmmim.evaluation.stored_arrays import _lock
+from mmmim.utils.checkpoint import save_checkpoint_file
+from mmmim.utils.machine import peak_resident_memory, physical_memory, usable_cpus
+assert peak_resident_memory() is None and physical_memory() is None and usable_cpus() >= 1
+_lock(pathlib.Path('cache')).close()
+save_checkpoint_file({{'a': torch.zeros(2)}}, 'a.pth')
+assert os.path.getsize('a.pth') > 8
+print(len(names), 'modules')
+"""
+
+
+def test_everything_starts_without_what_other_systems_lack(tmp_path):
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, '-c', SCRIPT],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split()[-2]) > 100
+
+
+def test_sizes_as_text(monkeypatch):
+    assert machine.gigabytes(1_234_567_890) == '1.23 GB'
+    assert machine.gigabytes(None) == 'unknown'
+    assert machine.peak_resident_memory() > 10e6
+    assert machine.physical_memory() > machine.peak_resident_memory()
+    monkeypatch.setitem(sys.modules, 'resource', None)
+    assert machine.peak_resident_memory() is None
+
+
+@pytest.mark.parametrize('name', ['cpu_name', 'usable_cpus'])
+def test_what_there_is_on_every_machine(name):
+    assert getattr(machine, name)()
