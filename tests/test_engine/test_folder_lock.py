@@ -141,14 +141,14 @@ def test_another_machine(tmp_path, monkeypatch, capsys, file_system):
 
     sign(tmp_path, host='node7', pid=4711)
 
-    def live():
-        while True:
-            time.sleep(0.1)
-            os.utime(tmp_path / LOCK)
-
     process = os.fork()
     if process == 0:
-        live()
+        try:
+            while True:
+                time.sleep(0.1)
+                os.utime(tmp_path / LOCK)
+        finally:
+            os._exit(1)
     try:
         with pytest.raises(InputError, match=r'node7.*--force-lock'), locked(tmp_path):
             pass

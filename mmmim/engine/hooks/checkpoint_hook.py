@@ -77,7 +77,10 @@ class CheckpointHook(_CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            write_text_atomically(self.last_ckpt, os.path.join(runner.work_dir, 'last_checkpoint'))
+            try:
+                write_text_atomically(self.last_ckpt, os.path.join(runner.work_dir, 'last_checkpoint'))
+            except InputError as error:  # the checkpoint is found without it
+                runner.logger.warning(str(error))
             for old in outdated:
                 runner.checkpoints.remove(self.filename_tmpl.format(old))
 
