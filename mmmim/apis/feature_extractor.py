@@ -76,6 +76,11 @@ class FeatureExtractor(nn.Module):
         """Shorter side of the images that it was trained on, in pixels."""
         return min(self.backbone.grid) * self.patch_size
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that it takes."""
+        return getattr(self.backbone, 'in_channels', len(self.preprocessor.mean))
+
     def preprocess(self, images: Tensor) -> Tensor:
         """RGB images ``[B, C, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
 
@@ -92,7 +97,7 @@ class FeatureExtractor(nn.Module):
                 outside of 0 to 255 or in [0, 1], NaN. The message says how to make it one.
         """
         mean, std = self.preprocessor.mean, self.preprocessor.std
-        check_batch(images, getattr(self.backbone, 'in_channels', len(mean)))
+        check_batch(images, self.in_channels)
         check_range(images, mean, std)
         return in_precision_of(self.backbone, self.preprocessor.normalize(images.to(mean.device)))
 

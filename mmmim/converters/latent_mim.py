@@ -60,7 +60,7 @@ def adapt(key: str, value: Tensor, channels: int = 3) -> Tensor:
     """
     if _is_patch_embedding(key):  # pixels are flattened as (row, column, colour)
         side = math.isqrt(value[0].numel() // channels)
-        _check(key, value, value.shape[1:] == (channels * side**2,), f'[D, {channels} * p * p]')
+        _check(key, value, value.shape[1:] == (channels * side**2,), f'[D, {channels} * p * p] (RGB)')
         return value.reshape(-1, side, side, channels).permute(0, 3, 1, 2).contiguous()
     if key.endswith('pos_embed.pos_embeds'):
         _check(key, value, value.ndim == 2, '[1 + N, D]')

@@ -15,14 +15,15 @@ class SyntheticImages(Dataset):
     Args:
         size: Side, or (height, width), in pixels.
         number: Length of the data set; all samples share few images.
+        channels: Of the images.
     """
 
     metainfo: ClassVar[dict] = {}
 
-    def __init__(self, size: int | tuple[int, int] = 224, number: int = 1_000_000) -> None:
+    def __init__(self, size: int | tuple[int, int] = 224, number: int = 1_000_000, channels: int = 3) -> None:
         height, width = (size, size) if isinstance(size, int) else size
         rng = torch.Generator().manual_seed(0)
-        self.images = torch.randint(0, 256, (8, 3, height, width), dtype=torch.uint8, generator=rng)
+        self.images = torch.randint(0, 256, (8, channels, height, width), dtype=torch.uint8, generator=rng)
         self.number = number
 
     def __len__(self) -> int:

@@ -41,17 +41,17 @@ class EncodedFiles:
 
 
 class _Squares(Dataset):
-    """Index and RGB pixels ``[size, size, 3]`` of every file, or index and what is wrong with it."""
+    """Index and pixels ``[size, size, channels]`` of every file, or index and what is wrong with it."""
 
-    def __init__(self, paths: Sequence[str], size: int) -> None:
-        self.paths, self.size = paths, size
+    def __init__(self, paths: Sequence[str], size: int, channels: int) -> None:
+        self.paths, self.size, self.channels = paths, size, channels
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
         try:
-            return index, centre_square(read_image(self.paths[index]), self.size)
+            return index, centre_square(read_image(self.paths[index], self.channels), self.size)
         except UnreadableImageError as error:
             return index, str(error)
 
@@ -91,7 +91,9 @@ def encode_files(
     encoded = EncodedFiles(size=nearest_multiple(asked, model.patch_size))
     if encoded.size != asked:
         print(f'The patch size {model.patch_size} does not divide {asked}: {encoded.size} pixels instead.')
-    loader = DataLoader(_Squares(paths, encoded.size), batch_size, num_workers=workers, collate_fn=list)
+    loader = DataLoader(
+        _Squares(paths, encoded.size, model.in_channels), batch_size, num_workers=workers, collate_fn=list
+    )
     batches = _encode(model, loader, encoded, poolings)
     encoded.features = global_features(batches, tuple(poolings or DEFAULT_POOLINGS))
     if not encoded.index:

@@ -165,6 +165,11 @@ def step_flops(model: nn.Module, batch: Any, optim_wrapper: Any) -> int:
     return counter.get_total_flops()
 
 
+def training_channels(cfg: Any) -> int:
+    """Channels of a config's training images: the encoder's."""
+    return cfg.model.get('backbone', {}).get('in_channels', 3)
+
+
 def training_image_size(cfg: Any) -> tuple[int, int]:
     """Height and width of a config's training images: the encoder's, with room for gaps between patches."""
     size, collate = cfg.model.get('backbone', {}).get('img_size', 224), cfg.train_dataloader.get('collate_fn') or {}

@@ -20,7 +20,7 @@ from mmmim.models.algorithms import MaskedImageModeling
 from mmmim.registry import FUNCTIONS, MODELS
 from mmmim.structures import PatchMask
 
-from .benchmark import training_image_size
+from .benchmark import training_channels, training_image_size
 from .errors import InputError
 from .flop_counter import make_flop_counter
 
@@ -177,7 +177,7 @@ def make_batch(cfg: Any, images: int) -> dict[str, Any]:
         raise InputError(
             "The config draws no masks: set train_dataloader.collate_fn=dict(type='mmmim.MaskCollate', ...)."
         )
-    data = SyntheticImages(training_image_size(cfg))
+    data = SyntheticImages(training_image_size(cfg), channels=training_channels(cfg))
     samples = [{**data[i], 'mask_seed': i} for i in range(images)]
     return FUNCTIONS.get(collate.pop('type'))(samples, **collate)
 

@@ -103,7 +103,7 @@ def image_maps(
 
     Args:
         extractor: The encoder.
-        image: RGB ``[s, s, 3]`` uint8.
+        image: ``[s, s, C]``, of the channels of the encoder.
         queries: Q tokens.
         layers: Blocks, each once.
         heads: 'mean' over the heads, or 'each'.

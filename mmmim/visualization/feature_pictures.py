@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mmmim.apis import FeatureExtractor
 
+from .channels import as_rgb, channel_note, to_unit
 from .image_table import draw_image_table
 from .inputs import read_square
 from .pca import LIMIT, pca_components, to_coolwarm, to_rgb
@@ -19,16 +21,28 @@ from .pca import LIMIT, pca_components, to_coolwarm, to_rgb
 
 @dataclass
 class PatchFeatures:
-    """An image at one size: RGB ``image [s, s, 3]`` uint8, and ``patches [N, D]`` on the CPU of a ``grid (h, w)``."""
+    """An image at one size: RGB ``image [s, s, 3]`` uint8, and ``patches [N, D]`` on the CPU of a ``grid (h, w)``.
+
+    ``channels`` is the number of those of the image that the encoder saw.
+    """
 
     image: np.ndarray
     patches: Tensor
     grid: tuple[int, int]
+    channels: int = 3
 
     @property
     def size(self) -> int:
         """Side in pixels."""
         return len(self.image)
+
+
+def picture(image: Tensor, preprocessor: Any) -> np.ndarray:
+    """An image ``[C, H, W]`` as the encoder's data preprocessor takes it, as RGB ``[H, W, 3]`` uint8."""
+    if image.dtype != torch.uint8:
+        unit = to_unit(image, preprocessor.mean.to(image.device), preprocessor.std.to(image.device))
+        image = (255 * unit).round().to(torch.uint8)
+    return as_rgb(image).permute(1, 2, 0).cpu().numpy()
 
 
 def patch_features(extractor: FeatureExtractor, path: str, size: int, layer: int) -> PatchFeatures:
@@ -37,10 +51,11 @@ def patch_features(extractor: FeatureExtractor, path: str, size: int, layer: int
     Raises:
         InputError: The image cannot be read, or there is no such layer.
     """
-    image = read_square(path, size)
-    batch = torch.from_numpy(image.copy()).permute(2, 0, 1).unsqueeze(0)
-    features = extractor(extractor.preprocess(batch), layers=(layer,))
-    return PatchFeatures(image, features.patches[0][0].float().cpu(), features.grid)
+    channels = extractor.in_channels
+    image = torch.from_numpy(read_square(path, size, channels).copy()).permute(2, 0, 1)
+    features = extractor(extractor.preprocess(image.unsqueeze(0)), layers=(layer,))
+    shown = picture(image, extractor.preprocessor)
+    return PatchFeatures(shown, features.patches[0][0].float().cpu(), features.grid, channels)
 
 
 def image_components(examples: Sequence[PatchFeatures], number: int) -> list[Tensor]:
@@ -87,7 +102,8 @@ def draw_resolutions(
         columns,
         names,
         f'Patch features of {model}',
-        f'First three principal components as red, green and blue, ±{LIMIT} standard deviations. {_explain(mode)}',
+        f'First three principal components as red, green and blue, ±{LIMIT} standard deviations. {_explain(mode)}'
+        f'{channel_note(examples[0][0].channels)}',
     )
 
 
@@ -130,7 +146,8 @@ def draw_channels(
         columns,
         names,
         f'Patch features of {model}, {examples[0].size} px',
-        f'Principal components from blue (-{LIMIT} standard deviations) to red (+{LIMIT}). {_explain(mode)}',
+        f'Principal components from blue (-{LIMIT} standard deviations) to red (+{LIMIT}). {_explain(mode)}'
+        f'{channel_note(examples[0].channels)}',
     )
 
 

@@ -18,6 +18,7 @@ from mmmim.utils import InputError
 from mmmim.utils.checkpoint import load_state_dict
 from mmmim.utils.pretrained import load_pretrained
 
+from .channels import as_rgb, channel_note, to_unit
 from .image_table import draw_image_table
 
 #: Brightness of patches that are not shown.
@@ -39,13 +40,14 @@ def reconstruct(
         backbone: The encoder.
         branch: A branch with :class:`PixelTarget`.
         preprocessor: Of the model's images.
-        images: RGB ``[B, 3, H, W]``, 0 to 255.
+        images: RGB ``[B, 3, H, W]``, 0 to 255; or of the channels and the range that the model is trained on.
         mask: Of these images.
 
     Returns:
         RGB ``[G, H, W, 3]`` in [0, 1], on the CPU: 'masked' (patches that are not visible are grey), 'predicted' (those
         that are not predicted are grey), 'pasted' (predicted and visible patches) and 'original'. Where targets are
-        normalised, predictions have got back the mean and the standard deviation of the true patch.
+        normalised, predictions have got back the mean and the standard deviation of the true patch. Of images of other
+        numbers of channels see :func:`~mmmim.visualization.channels.as_rgb`.
     """
     images = preprocessor.normalize(images.to(preprocessor.mean.device))
     mask = mask.to(images.device)
@@ -58,11 +60,13 @@ def reconstruct(
         mean, std = patch_statistics(gather_patches(patches, index))
         predicted = predicted * std + mean
 
-    def to_rgb(patches: Tensor) -> Tensor:
-        pixels = patches.unflatten(-1, (-1, 3))
-        return ((pixels * preprocessor.std.flatten() + preprocessor.mean.flatten()) / 255).clamp(0, 1).flatten(-2)
+    mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
 
-    original, predicted = to_rgb(patches), to_rgb(predicted)
+    def visible(patches: Tensor) -> Tensor:
+        pixels = patches.unflatten(-1, (-1, generator.in_channels))
+        return to_unit(pixels * std + mean, mean, std).flatten(-2)
+
+    original, predicted = visible(patches), visible(predicted)
     grey = torch.full_like(original, GREY)
     masked = _paste(grey, mask.visible, gather_patches(original, mask.visible))
     pictures = {
@@ -71,7 +75,8 @@ def reconstruct(
         'pasted': _paste(masked, index, predicted),
         'original': original,
     }
-    return {key: generator.images(value, mask.grid).permute(0, 2, 3, 1).cpu() for key, value in pictures.items()}
+    images_of = {key: as_rgb(generator.images(value, mask.grid)) for key, value in pictures.items()}
+    return {key: value.permute(0, 2, 3, 1).cpu() for key, value in images_of.items()}
 
 
 def _paste(patches: Tensor, index: Tensor, values: Tensor) -> Tensor:
@@ -80,7 +85,12 @@ def _paste(patches: Tensor, index: Tensor, values: Tensor) -> Tensor:
 
 
 def draw_reconstructions(
-    pictures: Mapping[str, Tensor], names: Sequence[str], path: str | os.PathLike, model: str, normalized: bool
+    pictures: Mapping[str, Tensor],
+    names: Sequence[str],
+    path: str | os.PathLike,
+    model: str,
+    normalized: bool,
+    channels: int = 3,
 ) -> None:
     """Draw a row per image.
 
@@ -90,8 +100,9 @@ def draw_reconstructions(
         path: The picture to write.
         model: For the title.
         normalized: Whether targets are normalised per patch, which the caption explains.
+        channels: Of the images, as the caption explains.
     """
-    caption = 'Grey patches are not shown.'
+    caption = f'Grey patches are not shown.{channel_note(channels)}'
     if normalized:
         caption += (
             ' Targets are normalised per patch: every predicted patch was given the mean and the standard deviation of '
@@ -145,6 +156,11 @@ class Reconstructor(nn.Module):
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
         return self.branch.target_generator.patch_size
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.branch.target_generator.in_channels
 
     @property
     def normalized(self) -> bool:

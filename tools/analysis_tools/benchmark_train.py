@@ -33,7 +33,7 @@ def build_config(args: argparse.Namespace, work_dir: str) -> Any:
     import torch
 
     from mmmim.utils import InputError
-    from mmmim.utils.benchmark import training_image_size
+    from mmmim.utils.benchmark import training_channels, training_image_size
     from mmmim.utils.cli import load_config, merge_cfg_options
 
     cfg = load_config(args.config)
@@ -56,7 +56,9 @@ def build_config(args: argparse.Namespace, work_dir: str) -> Any:
             sampler=dict(type='mmmim.PositionSampler', shuffle=False),
             dataset=dict(
                 type='mmmim.SeededDataset',
-                dataset=dict(type='mmmim.SyntheticImages', size=training_image_size(cfg)),
+                dataset=dict(
+                    type='mmmim.SyntheticImages', size=training_image_size(cfg), channels=training_channels(cfg)
+                ),
             ),
         )
     cfg.work_dir, cfg.resume, cfg.load_from = work_dir, False, None

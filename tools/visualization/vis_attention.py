@@ -146,12 +146,16 @@ class Drawing:
         return extra_queries(backbone.num_cls_tokens, backbone.num_extra_tokens)
 
     def maps(self, path: str, queries: list[Any], subtract: bool = False) -> tuple[Any, Any]:
-        """An image and the maps of its tokens."""
+        """An image as a picture and the maps of its tokens."""
+        import torch
+
         from mmmim.visualization.attention import image_maps
+        from mmmim.visualization.feature_pictures import picture
         from mmmim.visualization.inputs import read_stretched
 
-        image = read_stretched(path, self.size)
-        return image, image_maps(self.extractor, image, queries, self.layers, self.args.heads, subtract)
+        image = read_stretched(path, self.size, self.extractor.in_channels)
+        shown = picture(torch.from_numpy(image.copy()).permute(2, 0, 1), self.extractor.preprocessor)
+        return shown, image_maps(self.extractor, image, queries, self.layers, self.args.heads, subtract)
 
     def draw(self, file: str, examples: list[Any], queries: list[Any], what: str, signed: bool = False) -> None:
         """Write a picture."""

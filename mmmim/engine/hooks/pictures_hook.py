@@ -51,7 +51,7 @@ class PicturesHook(Hook):
     def _look(self, model: Any, data_batch: Any) -> tuple[tuple, tuple | None]:
         """What to draw; all forward passes come before the first file is written."""
         # They need the data sets of mmpretrain and matplotlib, which take seconds to import.
-        from mmmim.visualization.feature_pictures import PatchFeatures
+        from mmmim.visualization.feature_pictures import PatchFeatures, picture
         from mmmim.visualization.reconstruction import reconstruct
 
         inputs = data_batch['inputs'][: self.images]
@@ -65,7 +65,7 @@ class PicturesHook(Hook):
         shown = images[..., :height, :width]
         features = extract(shown)
         examples = [
-            PatchFeatures(image.permute(1, 2, 0).cpu().numpy(), patches.float().cpu(), features.grid)
+            PatchFeatures(picture(image, preprocessor), patches.float().cpu(), features.grid, len(image))
             for image, patches in zip(shown, features.patches[-1], strict=True)
         ]
         mask = data_batch['mask'].images(0, number, len(data_batch['inputs']))
@@ -75,7 +75,7 @@ class PicturesHook(Hook):
         with eval_mode(model):
             pictures = reconstruct(model.backbone, branch, preprocessor, images, mask)
         masks = [name for name in names for _ in range(mask.num_masks // number)]
-        return (examples, names, weights), (pictures, masks, branch.target_generator.normalize)
+        return (examples, names, weights), (pictures, masks, branch.target_generator)
 
     def _draw(self, features: tuple, reconstructions: tuple | None, folder: str) -> None:
         from mmmim.visualization.feature_pictures import draw_channels
@@ -86,6 +86,6 @@ class PicturesHook(Hook):
         path = os.path.join(folder, 'features.png')
         draw_channels(examples, names, 'both', channels, path, f'the {weights}')
         if reconstructions is not None:
-            pictures, masks, normalize = reconstructions
+            pictures, masks, generator = reconstructions
             path = os.path.join(folder, 'reconstruction.png')
-            draw_reconstructions(pictures, masks, path, 'the student', normalize)
+            draw_reconstructions(pictures, masks, path, 'the student', generator.normalize, generator.in_channels)

@@ -14,6 +14,11 @@ _FAR = 5.0
 _NEAR = 0.1
 
 
+def is_eight_bit(mean: Tensor, std: Tensor) -> bool:
+    """Whether statistics are those of images of 0 to 255, rather than of raw or normalised values."""
+    return 1 < float(std.max()) <= 128 and float(mean.min()) >= 0 and float(mean.max()) <= 255
+
+
 def check_channels(images: Tensor, channels: int) -> None:
     """Refuse a batch ``[B, C, H, W]`` of another number of channels, which would be repeated without a word.
 
@@ -83,7 +88,7 @@ def check_range(images: Tensor, mean: Tensor, std: Tensor) -> None:
     low, high = (float(value) for value in images.aminmax()) if images.is_floating_point() else _int_range(images)
     if not (abs(low) < float('inf') and abs(high) < float('inf')):
         raise InputError('Images hold NaN or infinite values: look at where they come from.')
-    if not (1 < float(std.max()) <= 128 and float(mean.min()) >= 0 and float(mean.max()) <= 255):
+    if not is_eight_bit(mean, std):
         return
     if low < 0 or high > 255:
         raise InputError(
