@@ -132,7 +132,7 @@ def decode(data: bytes, name: str | os.PathLike, options: ReadOptions) -> np.nda
             if options.channels in (1, 3):
                 return _to_colours(image, data, name, options)
             image.load()
-            bands = np.asarray(ImageOps.exif_transpose(image))
+            bands = np.array(ImageOps.exif_transpose(image))
             if bands.ndim == 3 and bands.shape[2] == options.channels:
                 return bands
             found = 1 if bands.ndim == 2 else bands.shape[2]
