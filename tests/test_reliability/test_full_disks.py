@@ -1,0 +1,83 @@
+"""A training on a disk that is full after so many bytes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mmmim.engine import Runner
+from mmmim.utils.checkpoint import load_checkpoint_file
+from mmmim.utils.checkpoint_folder import CheckpointFolder
+from tests.paths import ROOT
+from tests.processes import start, wait
+
+pytestmark = pytest.mark.slow
+POSITIONS, SIZE = 30, 3 * 2**20
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of 3 MB."""
+    path = tmp_path / 'disk'
+    path.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', f'size={SIZE}', 'tmpfs', str(path)]
+    if sys.platform != 'linux' or os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip('mounting a small disk needs root')
+    yield path
+    subprocess.run(['umount', '-l', str(path)], check=True)
+
+
+def train(work_dir, keep):
+    sys.path.insert(0, str(ROOT / 'tests/test_engine'))
+    from toy_training import toy_config
+
+    from mmmim.utils.cli import user_errors
+
+    cfg = toy_config(work_dir, train_cfg__max_iters=6, model__width=4_000, resume='auto')
+    cfg.default_hooks.checkpoint = {
+        'type': 'mmmim.CheckpointHook', 'by_epoch': False, 'interval': 1, 'max_keep_ckpts': keep,
+        'save_best': 'error', 'rule': 'less',
+    }  # fmt: skip
+    cfg.default_hooks.logger.interval = 1
+    cfg.train_cfg.val_interval = 2
+    with user_errors():
+        Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize('position', range(POSITIONS))
+def test_full_after(disk, tmp_path, position):
+    """One sentence or a whole training; what was saved loads; with room, the training goes on to the same end."""
+    keep = 1 + position % 2
+    room = SIZE * position // POSITIONS
+    with open(disk / 'filler', 'wb') as file:
+        file.write(bytes(SIZE - room))
+    log = tmp_path / 'log'
+
+    def run():
+        train(disk / 'work', keep)
+
+    status = wait(start(run, log))
+    text = log.read_text()
+    assert 'Logging error' not in text
+    if status:
+        assert status == 2, text
+        assert 'Traceback' not in text
+        [sentence] = [line for line in text.splitlines() if line.startswith('error: ')]
+        assert 'no space left on device' in sentence
+    else:
+        assert (disk / 'work/iter_6.pth').exists()
+    whole = list((disk / 'work').glob('*.pth')) if (disk / 'work').exists() else []
+    for path in whole:
+        load_checkpoint_file(path)
+    assert not list(disk.rglob('*.tmp'))
+    if any(path.name.startswith('iter_') for path in whole):
+        assert CheckpointFolder(disk / 'work').find_latest()[0] is not None
+
+    (disk / 'filler').unlink()
+    assert wait(start(run, log)) == 0, log.read_text()
+    assert wait(start(lambda: train(tmp_path / 'whole', keep), log)) == 0
+    one, other = (load_checkpoint_file(path / 'iter_6.pth') for path in (disk / 'work', tmp_path / 'whole'))
+    for key, value in one['state_dict'].items():
+        assert torch.equal(value, other['state_dict'][key]), key
