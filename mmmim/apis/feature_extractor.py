@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from mmmim.models.data_preprocessors.checks import check_batch, check_range
 from mmmim.models.features import Features, extract_features
 from mmmim.models.layers import in_precision_of
-from mmmim.registry import MODELS
+from mmmim.models.stored import build_stored
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_state_dict
 from mmmim.utils.pretrained import load_pretrained
+from mmmim.utils.stored_config import check_stored_model, find_registered
 
 
 class FeatureExtractor(nn.Module):
@@ -34,26 +34,22 @@ class FeatureExtractor(nn.Module):
 
     def __init__(self, config: dict[str, Any], state: dict[str, Tensor] | None = None, source: str = 'weights') -> None:
         super().__init__()
-        self.backbone = MODELS.build(config['backbone'])
+        if state is not None:
+            check_stored_model(config, source, features_only=True)
+        self.backbone = build_stored(config['backbone'], _part(state, 'backbone.'), f'{source} (backbone.*)')
         self.predictor: nn.Module | None = None
-        parts = {'backbone.': self.backbone}
-        for name, branch in config.get('branches', {}).items():
+        for name, branch in (config.get('branches') or {}).items():
             if branch is None:  # switched off
                 continue
             # Other necks are not needed, so those of projects need not be imported.
-            pools = hasattr(MODELS.get(branch['neck']['type']), 'global_feature')
-            prefix = f'branches.{name}.neck.'
-            known = state is None or any(key.startswith(prefix) for key in state)
-            if self.predictor is None and known and pools:
-                self.predictor = parts[prefix] = MODELS.build(branch['neck'])
-        if state is not None:
-            for prefix, module in parts.items():
-                part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-                load_state_dict(module, part, f'{source} ({prefix}*)')
+            pools = hasattr(find_registered(branch['neck']['type']), 'global_feature')
+            weights = _part(state, f'branches.{name}.neck.')
+            if self.predictor is None and pools and (weights is None or weights):
+                self.predictor = build_stored(branch['neck'], weights, f'{source} (branches.{name}.neck.*)')
         # Encoders of other libraries know what they were trained with.
         own = {key: getattr(self.backbone, key) for key in ('mean', 'std') if hasattr(self.backbone, key)}
         default = {'type': 'mmmim.MIMDataPreprocessor', **own}
-        self.preprocessor = MODELS.build(config.get('data_preprocessor') or default)
+        self.preprocessor = build_stored(config.get('data_preprocessor') or default, None, source)
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -118,3 +114,10 @@ class FeatureExtractor(nn.Module):
         if not images.is_floating_point():
             raise InputError(f'Images must be normalised: give extractor.preprocess(images), not {images.dtype}.')
         return extract_features(self.backbone, images, self.predictor, layers)
+
+
+def _part(state: dict[str, Tensor] | None, prefix: str) -> dict[str, Tensor] | None:
+    """Weights of a part, under its own names."""
+    if state is None:
+        return None
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

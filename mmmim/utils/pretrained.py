@@ -14,8 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .checkpoint import load_checkpoint_file
+from .checkpoint import load_checkpoint_file, trusting, weights_of
 from .errors import InputError
+from .layouts import describe_layout
+from .stored_config import check_stored_model
 
 TEACHER = 'teacher.'
 PLACEHOLDER = 'pretrained:'
@@ -51,33 +53,41 @@ def select_weights(state_dict: dict[str, Tensor], weights: str, exported: str | 
     return student
 
 
-def load_pretrained(path: str | Path, weights: str = 'auto') -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_pretrained(
+    path: str | Path, weights: str = 'auto', trust: bool | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a training checkpoint or a converted file.
 
     Args:
         path: Local file.
         weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
+        trust: As in :func:`mmmim.utils.checkpoint.load_checkpoint_file`. What the file says of its model passes the
+            gate of :mod:`mmmim.utils.stored_config` all the same.
 
     Returns:
         The model's config, and its weights (``backbone.*``, ``branches.*``).
 
     Raises:
-        InputError: The file is missing, damaged or of another program, or lacks these weights.
+        InputError: The file is missing, damaged, hostile or of another program, or lacks these weights.
     """
-    checkpoint = load_checkpoint_file(path)
+    checkpoint = load_checkpoint_file(path, trust=trust)
     info = checkpoint.get('mmmim')
     if not isinstance(info, dict) or 'model' not in info or 'state_dict' not in checkpoint:
         raise InputError(
             f"{path} carries no mmmim model: use a checkpoint of mmmim's training, or convert the authors' weights "
-            'with tools/model_converters first. For downstream tasks, files of other libraries need the name of their '
-            'model too: --encoder timm:NAME or mmpretrain:NAME.'
+            f'with tools/model_converters first. {describe_layout(checkpoint)} For downstream tasks, files of other '
+            'libraries need the name of their model too: --encoder timm:NAME or mmpretrain:NAME.'
         )
+    check_stored_model(info['model'], path, features_only=True)
     if backbones(info['model']):
         raise InputError(
             f'{path} is the checkpoint of a model trained on a pre-trained encoder: give it to tools/test.py as '
             'CHECKPOINT, without --pretrained. Features need the checkpoint of the pre-training.'
         )
-    return info['model'], select_weights(checkpoint['state_dict'], weights, info.get('weights'))
+    if 'backbone' not in info['model']:
+        raise InputError(f'{path} holds a model without a backbone, so there are no features to take from it.')
+    state = dict(weights_of(checkpoint, str(path)))
+    return info['model'], select_weights(state, weights, info.get('weights'))
 
 
 @dataclass(frozen=True)
@@ -231,12 +241,15 @@ def trained_model(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing or damaged, or one of pre-training, or does not say which model it is of.
     """
-    model = (load_checkpoint_file(path).get('mmmim') or {}).get('model')
+    checkpoint = load_checkpoint_file(path)
+    info = checkpoint.get('mmmim')
+    model = info.get('model') if isinstance(info, dict) else None
     if not model:
         raise InputError(
             f'{path} does not say which encoder it has, which checkpoints of mmmim.Runner do: give the one that it '
             'was trained on with --pretrained.'
         )
+    check_stored_model(model, path)
     if not backbones(model):
         raise InputError(
             f'{path} is a checkpoint of pre-training, without a trained head. Train one, tools/train.py CONFIG '

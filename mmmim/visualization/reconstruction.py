@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from mmmim.models.algorithms.masked_image_modeling import Branch
 from mmmim.models.target_generators.pixels import PixelTarget, patch_statistics
-from mmmim.registry import MODELS
+from mmmim.models.stored import build_stored
 from mmmim.structures import PatchMask
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_state_dict
 from mmmim.utils.pretrained import load_pretrained
+from mmmim.utils.stored_config import check_stored_model, find_registered
 
 from .channels import as_rgb, channel_note, to_unit
 from .image_table import draw_image_table
@@ -126,22 +126,29 @@ class Reconstructor(nn.Module):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         config, state = load_pretrained(path, 'student')
+        check_stored_model(config, path)
+        branches = config.get('branches') or {}
         names = [
             name
-            for name, branch in config['branches'].items()
-            if branch is not None and issubclass(MODELS.get(branch['target_generator']['type']), PixelTarget)
+            for name, branch in branches.items()
+            if branch is not None and issubclass(find_registered(branch['target_generator']['type']), PixelTarget)
         ]
         if not names:
             raise InputError(
                 f'The model of {path} does not predict pixels, so there is nothing to draw: none of its branches '
-                f'({", ".join(config["branches"])}) has the target generator mmmim.PixelTarget.'
+                f'({", ".join(branches)}) has the target generator mmmim.PixelTarget.'
             )
-        self.backbone = MODELS.build(config['backbone'])
-        self.branch = Branch(**config['branches'][names[0]])
-        for prefix, module in (('backbone.', self.backbone), (f'branches.{names[0]}.', self.branch)):
-            part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            load_state_dict(module, part, f'{path} ({prefix}*)')
-        self.preprocessor = MODELS.build(config.get('data_preprocessor') or {'type': 'mmmim.MIMDataPreprocessor'})
+        parts = {
+            prefix: {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            for prefix in ('backbone.', f'branches.{names[0]}.')
+        }
+        (encoder, of_encoder), (pixels, of_branch) = parts.items()
+        self.backbone = build_stored(config['backbone'], of_encoder, f'{path} ({encoder}*)')
+        self.branch = build_stored(
+            branches[names[0]], of_branch, f'{path} ({pixels}*)', build=lambda branch: Branch(**branch)
+        )
+        preprocessor = config.get('data_preprocessor') or {'type': 'mmmim.MIMDataPreprocessor'}
+        self.preprocessor = build_stored(preprocessor, None, str(path))
         self.requires_grad_(False).eval()
 
     @property

@@ -1,5 +1,7 @@
 """Positions that are added to tokens."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,7 +43,8 @@ def sincos_positions(grid: tuple[int, int], dim: int, stretched: bool = False) -
 class PositionTable(nn.Module):
     """A vector for every patch of a grid, fixed sines and cosines or learned.
 
-    On other grids the table is interpolated (bicubic, without antialiasing, as is usual for Vision Transformers).
+    On other grids the table is interpolated (bicubic, without antialiasing, as is usual for Vision Transformers). Sines
+    and cosines of another grid in a file are not loaded: those of this one stay.
 
     Args:
         grid: ``(h, w)`` that the model is trained on.
@@ -63,6 +66,8 @@ class PositionTable(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        #: Buffers that hold nothing learned: files of another grid load without them.
+        self.fixed_buffers = () if learnable else ('weight',)
         if learnable:
             self.weight = nn.Parameter(torch.empty(grid[0] * grid[1], dim))
             nn.init.trunc_normal_(self.weight, std=0.02)
@@ -71,6 +76,13 @@ class PositionTable(nn.Module):
         self.extra = nn.Parameter(torch.empty(num_extra, dim)) if num_extra else None
         if self.extra is not None:
             nn.init.trunc_normal_(self.extra, std=0.02)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        for name in self.fixed_buffers:
+            saved = state_dict.get(prefix + name)
+            if isinstance(saved, Tensor) and saved.shape != self.weight.shape:
+                state_dict = {**state_dict, prefix + name: self.weight}
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def codes(self, grid: tuple[int, int]) -> Tensor:
         """Vectors of the patches of ``grid``: ``[N, D]``, row-major."""
