@@ -53,9 +53,11 @@ class FeatureExtractor(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, weights: str = 'auto') -> 'FeatureExtractor':
-        """From a training checkpoint or a converted file; ``weights`` as in :func:`mmmim.get_model`."""
-        config, state = load_pretrained(path, weights)
+    def from_checkpoint(
+        cls, path: str | Path, weights: str = 'auto', trust_checkpoint: bool | None = None
+    ) -> 'FeatureExtractor':
+        """From a training checkpoint or a converted file; arguments as in :func:`mmmim.get_model`."""
+        config, state = load_pretrained(path, weights, trust_checkpoint)
         return cls(config, state, f'{path}, {weights} weights')
 
     def train(self, mode: bool = True) -> 'FeatureExtractor':

@@ -27,7 +27,9 @@ def list_models(pattern: str = '*') -> list[str]:
     return sorted(name for name in names if fnmatch(name, pattern))
 
 
-def get_model(source: str | Path, weights: str = 'auto', device: str = 'cpu') -> FeatureExtractor:
+def get_model(
+    source: str | Path, weights: str = 'auto', device: str = 'cpu', trust_checkpoint: bool = False
+) -> FeatureExtractor:
     """A frozen encoder with its features.
 
     Args:
@@ -35,6 +37,7 @@ def get_model(source: str | Path, weights: str = 'auto', device: str = 'cpu') ->
             (see :func:`list_models`) or a config file, for a random initialisation.
         weights: Of a checkpoint: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
         device: Where to put it.
+        trust_checkpoint: Also read files that hold pickled Python objects, which can run any code.
 
     Returns:
         The extractor.
@@ -44,7 +47,7 @@ def get_model(source: str | Path, weights: str = 'auto', device: str = 'cpu') ->
     """
     path = Path(source)
     if path.suffix in ('.pth', '.pt'):
-        return FeatureExtractor.from_checkpoint(path, weights).to(device)
+        return FeatureExtractor.from_checkpoint(path, weights, trust_checkpoint).to(device)
     return FeatureExtractor(model_config(source), source=str(source)).to(device)
 
 

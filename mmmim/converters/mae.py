@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from mmmim.utils import InputError
+from mmmim.utils.layouts import describe_layout
 
 from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
 
@@ -67,7 +68,7 @@ def find_layout(weights: Mapping[str, Tensor], source: str) -> str:
     raise InputError(
         f'{source} is in no known layout of MAE: neither that of the authors (patch_embed.proj.weight, blocks.0.*, '
         'decoder_blocks.0.*) nor that of mmpretrain (backbone.patch_embed.projection.weight, backbone.layers.0.*, '
-        f'neck.decoder_blocks.0.*). Its first keys: {", ".join(list(weights)[:5])}.'
+        f'neck.decoder_blocks.0.*). {describe_layout(weights)}'
     )
 
 

@@ -12,20 +12,25 @@ from typing import Any
 import mmengine
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner as _Runner
 from mmengine.runner import weights_to_cpu
+from torch.optim import Optimizer
 
 import mmmim
 from mmmim.engine.batch_size import describe_batch_change
 from mmmim.engine.ddp import bare_model, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
+from mmmim.engine.named_files import plain_files, strict_init_cfg
+from mmmim.engine.resume_state import check_optimizer, check_resumable, check_scheduler, parameters_without_state
 from mmmim.engine.training_config import describe_changes, training_config
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import (
+    check_values,
     load_checkpoint_file,
     load_state_dict,
     to_plain,
+    weights_of,
 )
 from mmmim.utils.checkpoint_folder import CheckpointFolder
 
@@ -73,6 +78,15 @@ class CheckpointRunner(_Runner):
     def _lies_in_own_folder(self, path: str | None) -> bool:
         return path is not None and Path(path).resolve().parent == self.checkpoints.path.resolve()
 
+    def build_model(self, model: Any) -> Any:
+        """Build the model; files that its config names are read as plain data."""
+        with plain_files(self.cfg.get('trust_checkpoint', False)):
+            return super().build_model(model)
+
+    def _init_model_weights(self) -> None:
+        with plain_files(self.cfg.get('trust_checkpoint', False)), strict_init_cfg(bare_model(self)):
+            super()._init_model_weights()
+
     def load_or_resume(self) -> None:
         """Load weights or resume training, once."""
         if self._has_loaded:
@@ -106,21 +120,26 @@ class CheckpointRunner(_Runner):
             filename: A checkpoint or a bare state dict.
             map_location: As in ``torch.load``.
             strict: Every key must match. False ignores missing and unexpected ones.
-            revise_keys: Pairs of a regular expression and its replacement, applied to the keys in the file. By default
-                a leading ``module.`` is removed.
+            revise_keys: Pairs of a regular expression and its replacement, applied to the keys in the file. Prefixes of
+                wrappers (``module.``, ``_orig_mod.``) are gone already.
 
         Returns:
             The checkpoint.
+
+        Raises:
+            InputError: The file is missing, damaged or hostile, or its weights do not fit the model or are not finite.
         """
         checkpoint = load_checkpoint_file(filename, map_location, trust=self.cfg.get('trust_checkpoint', False))
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        saved = checkpoint.get('state_dict', checkpoint)
+        saved = weights_of(checkpoint, str(filename))
         metadata = getattr(saved, '_metadata', None)
         state_dict = OrderedDict(saved)
-        for pattern, replacement in revise_keys or [(r'^module\.', '')]:
+        for pattern, replacement in revise_keys or ():
             state_dict = OrderedDict((re.sub(pattern, replacement, key), value) for key, value in state_dict.items())
         if metadata is not None:
             state_dict._metadata = metadata  # type: ignore[attr-defined]
+        if self.strategy is not None or not strict:
+            check_values(state_dict, str(filename), bare_model(self).state_dict())
         if self.strategy is not None:
             state_dict = self.strategy.divide(state_dict)
         if strict:
@@ -152,11 +171,7 @@ class CheckpointRunner(_Runner):
         checkpoint = self.load_checkpoint(filename, map_location)
         needed = ['meta', 'message_hub', *['optimizer'] * resume_optimizer]
         needed += ['param_schedulers'] * (resume_param_scheduler and self.param_schedulers is not None)
-        if missing := [key for key in needed if key not in checkpoint]:
-            raise InputError(
-                f'{filename} cannot be resumed: it holds no {", ".join(missing)}. To start a new training from its '
-                'weights, set load_from instead.'
-            )
+        check_resumable(checkpoint, needed, filename)
         meta = checkpoint['meta']
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
         self._resume_seed(meta.get('seed'), filename)
@@ -173,10 +188,12 @@ class CheckpointRunner(_Runner):
         try:
             if resume_optimizer:
                 self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-                self._resume_optimizer(checkpoint['optimizer'])
+                self._resume_optimizer(checkpoint, filename)
             if resume_param_scheduler and self.param_schedulers is not None:
-                self._resume_schedulers(checkpoint['param_schedulers'])
-        except (ValueError, KeyError) as error:
+                self._resume_schedulers(checkpoint['param_schedulers'], filename)
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise InputError(
                 f'{filename} cannot be resumed: its optimiser or schedulers differ from the config ({error}). '
                 'Restore the config, or start a new training from its weights with load_from.'
@@ -202,9 +219,15 @@ class CheckpointRunner(_Runner):
         images = self.cfg.get('global_batch_size') or own * self.world_size
         return {'world_size': self.world_size, 'global_batch_size': images}
 
-    def _resume_optimizer(self, state: dict) -> None:
+    def _resume_optimizer(self, checkpoint: dict, filename: str) -> None:
         """Restore moments and steps; weight decay and the like are the config's, rates the schedulers'."""
-        wrappers = self.optim_wrapper
+        wrappers, state = self.optim_wrapper, checkpoint['optimizer']
+        without_state = checkpoint.get('mmmim', {}).get('without_state')
+        several = isinstance(wrappers, OptimWrapperDict)
+        for name, wrapper in wrappers.items() if several else [('', wrappers)]:
+            saved = state.get(name) if several and isinstance(state, dict) else state
+            if isinstance(optimizer := getattr(wrapper, 'optimizer', None), Optimizer):
+                check_optimizer(saved, optimizer, bare_model(self), without_state, filename)
         load = wrappers.load_state_dict if self.strategy is None else self.strategy.load_optim_state_dict
         if not isinstance(wrappers, OptimWrapper) or not hasattr(wrappers, 'optimizer'):  # several optimisers
             load(state)
@@ -227,13 +250,14 @@ class CheckpointRunner(_Runner):
             if 'seed' in vars(reader):
                 reader.seed = seed
 
-    def _resume_schedulers(self, saved: Any) -> None:
+    def _resume_schedulers(self, saved: Any, filename: str) -> None:
         self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
         schedulers = self.param_schedulers
         groups = schedulers if isinstance(schedulers, dict) else {None: schedulers}
         saved_groups = saved if isinstance(saved, dict) else {None: saved}
         for name, group in groups.items():
             for scheduler, state in zip(group, saved_groups[name], strict=True):
+                check_scheduler(state, scheduler, filename)
                 scheduler.load_state_dict(state)
 
     def save_checkpoint(
@@ -292,6 +316,8 @@ class CheckpointRunner(_Runner):
         }
         if save_optimizer:
             checkpoint['optimizer'] = optimizer
+            if 'param_groups' in optimizer:
+                checkpoint['mmmim']['without_state'] = parameters_without_state(optimizer)
         if save_param_scheduler and self.param_schedulers is not None:
             schedulers = self.param_schedulers
             checkpoint['param_schedulers'] = (

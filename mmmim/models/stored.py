@@ -103,7 +103,7 @@ def _bounded(state: Mapping[str, Tensor] | None, source: str) -> Iterator[None]:
         nonlocal left
         left -= 1
         if left < 0:
-            raise InputError(f'{source}: the model that it describes has more than {most} parameters, its file has not.')
+            raise InputError(f'{source}: the model that it describes has more than {most} parameters, the file less.')
 
     handle = register_module_parameter_registration_hook(count)
     try:

@@ -1,7 +1,7 @@
 """The one reader of checkpoint files: local, plain data, whole.
 
-``torch.load(weights_only=True)`` runs no code, but it takes what a flipped bit has made of a tensor, and says of hostile
-files what it says of damaged ones. Here every byte of a zip file, which is what torch writes, is compared with its
+``torch.load(weights_only=True)`` runs no code, but it takes what a flipped bit has made of a tensor, and calls hostile
+files damaged ones. Here every byte of a zip file, which is what torch writes, is compared with its
 checksum, and what keeps a file from being plain data is called by its name.
 """
 
@@ -34,15 +34,22 @@ _MOST_LEVELS = 100
 _MOST_VALUES = 2_000_000
 #: Modules, and functions of ``builtins``, that no saved object needs and attacks are made of.
 _HOSTILE = frozenset(
-    'os posix nt posixpath ntpath subprocess sys pty shutil socket runpy importlib imp pkgutil ctypes commands '
-    'webbrowser urllib http requests ftplib smtplib telnetlib asyncio multiprocessing threading signal pickle cPickle '
-    '_pickle dill cloudpickle marshal shelve code codeop pdb bdb timeit trace profile cProfile doctest tempfile glob '
-    'fileinput zipfile tarfile platform site sysconfig venv ensurepip pip setuptools types inspect gc builtins '
-    'operator functools itertools linecache pydoc'.split()
+    re.findall(
+        r'\w+',
+        """
+        os posix nt posixpath ntpath subprocess sys pty shutil socket runpy importlib imp pkgutil ctypes commands
+        webbrowser urllib http requests ftplib smtplib telnetlib asyncio multiprocessing threading signal pickle cPickle
+        _pickle dill cloudpickle marshal shelve code codeop pdb bdb timeit trace profile cProfile doctest tempfile glob
+        fileinput zipfile tarfile platform site sysconfig venv ensurepip pip setuptools types inspect gc builtins
+        operator functools itertools linecache pydoc
+        """,
+    )
 )
 #: Among them getattr, by which methods of objects such as mmengine's histories are saved.
 _PLAIN_BUILTINS = frozenset(
-    'set frozenset complex bytearray slice range object int float str bytes list dict tuple bool getattr'.split()
+    re.findall(
+        r'\w+', 'set frozenset complex bytearray slice range object int float str bytes list dict tuple bool getattr'
+    )
 )
 #: What torch itself writes for tensors.
 _OF_TENSORS = re.compile(
@@ -101,8 +108,7 @@ def load_checkpoint_file(
     except Exception as error:
         refused = _why_refused(file) if isinstance(error, pickle.UnpicklingError) else None
         raise InputError(
-            refused
-            or f'{file} is damaged, cut short, or not a PyTorch checkpoint ({type(error).__name__}). {_AGAIN}'
+            refused or f'{file} is damaged, cut short, or not a PyTorch checkpoint ({type(error).__name__}). {_AGAIN}'
         ) from error
     if not isinstance(checkpoint, dict):
         raise InputError(f'{file} holds a {type(checkpoint).__name__}, not a checkpoint: a dict was expected.')

@@ -7,7 +7,7 @@ A config of a downstream task serves all encoders: where it depends on the encod
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -135,24 +135,36 @@ def pretrained_facts(source: str | Path, weights: str = 'auto', encoder: dict[st
         if checkpoint != RANDOM and not path.expanduser().is_file():
             raise InputError(f'--pretrained: the file {path} does not exist.')
         return _facts(checkpoint, encoder, {})
-    if path.suffix in ('.pth', '.pt'):
+    file = path if path.suffix in ('.pth', '.pt') else None
+    if file is not None:
         model = load_pretrained(path, weights)[0]
     elif path.suffix in ('.bin', '.safetensors') or checkpoint == RANDOM:
         raise InputError(f'--pretrained {source}: name the model too, --encoder timm:NAME or mmpretrain:NAME.')
     else:
         model, checkpoint = model_config(source), RANDOM
-    return _facts(checkpoint, encoder or model['backbone'], model.get('data_preprocessor') or {})
+    described = None if encoder else file
+    return _facts(checkpoint, encoder or model['backbone'], model.get('data_preprocessor') or {}, described)
 
 
-def _facts(checkpoint: str, encoder: dict[str, Any], preprocessor: dict[str, Any]) -> Pretrained:
+def _facts(
+    checkpoint: str, encoder: dict[str, Any], preprocessor: dict[str, Any], file: str | Path | None = None
+) -> Pretrained:
+    """Facts of an encoder; ``file`` is what has described it, where that is no config of the user."""
     import torch
 
     from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+    from mmmim.models.stored import build_sizes
     from mmmim.registry import MODELS
 
     config = {key: value for key, value in copy.deepcopy(dict(encoder)).items() if key != 'weights'}
-    with torch.device('meta'):  # no memory, no weights
-        built: Any = MODELS.build(config)
+    built: Any
+    if file is None:
+        with torch.device('meta'):  # no memory, no weights
+            built = MODELS.build(config)
+    else:
+        built = build_sizes(config, None, str(file))
+        if missing := [name for name in ('embed_dim', 'depth', 'patch_size', 'grid') if not hasattr(built, name)]:
+            raise InputError(f'{file}: the encoder that it describes, {config["type"]}, has no {missing[0]}.')
     return Pretrained(
         checkpoint=checkpoint,
         encoder=config,
@@ -208,7 +220,11 @@ def apply_pretrained(cfg: Any, source: str | Path | None, weights: str = 'auto')
     Raises:
         InputError: The config needs an encoder and there is none, or the other way round; or of the file.
     """
-    root = _plain(cfg)
+    with trusting(cfg.get('trust_checkpoint', False)):
+        _apply_pretrained(_plain(cfg), source, weights)
+
+
+def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> None:
     found = backbones(root)
     places = [path for path, _ in _placeholders(root)]
     if source is None:
@@ -235,11 +251,12 @@ def apply_pretrained(cfg: Any, source: str | Path | None, weights: str = 'auto')
     fill_placeholders(root, facts)
 
 
-def trained_model(path: str | Path) -> dict[str, Any]:
-    """The config of the model of a checkpoint that a downstream task was trained to.
+def trained_model(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """The model of a checkpoint that a downstream task was trained to: its config, and its weights.
 
     Raises:
-        InputError: The file is missing or damaged, or one of pre-training, or does not say which model it is of.
+        InputError: The file is missing or damaged, or one of pre-training, or does not say which model it is of, or
+            what it says does not pass the gate of :mod:`mmmim.utils.stored_config`.
     """
     checkpoint = load_checkpoint_file(path)
     info = checkpoint.get('mmmim')
@@ -255,7 +272,7 @@ def trained_model(path: str | Path) -> dict[str, Any]:
             f'{path} is a checkpoint of pre-training, without a trained head. Train one, tools/train.py CONFIG '
             f'--pretrained {path}, and give the checkpoint of that training.'
         )
-    return model
+    return model, weights_of(checkpoint, str(path))
 
 
 def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
@@ -274,14 +291,19 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: As :func:`trained_model`.
     """
-    model, root = trained_model(path), _plain(cfg)
-    theirs = backbones(model)
-    if theirs[0].get('encoder') is None:
+    from mmmim.models.stored import build_sizes
+
+    with trusting(cfg.get('trust_checkpoint', False)):
+        model, state = trained_model(path)
+    root, theirs = _plain(cfg), backbones(model)
+    if not isinstance(theirs[0].get('encoder'), dict):
         raise InputError(f'{path} does not hold the config of its encoder: give its checkpoint with --pretrained.')
+    encoder = copy.deepcopy(theirs[0]['encoder'])
+    facts = _facts(LATER, encoder, model.get('data_preprocessor') or {}, path)
     for backbone in (*theirs, *backbones(root)):
-        encoder = copy.deepcopy(theirs[0]['encoder'])
-        backbone.update(checkpoint=LATER, encoder=encoder, weights='auto')
-    fill_placeholders(root, _facts(LATER, theirs[0]['encoder'], model.get('data_preprocessor') or {}))
+        backbone.update(checkpoint=LATER, encoder=copy.deepcopy(encoder), weights='auto')
+    fill_placeholders(root, facts)
+    build_sizes(model, state, str(path))
     return model
 
 

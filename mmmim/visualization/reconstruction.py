@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmmim.models.algorithms.masked_image_modeling import Branch
-from mmmim.models.target_generators.pixels import PixelTarget, patch_statistics
 from mmmim.models.stored import build_stored
+from mmmim.models.target_generators.pixels import PixelTarget, patch_statistics
 from mmmim.structures import PatchMask
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
@@ -118,14 +118,15 @@ class Reconstructor(nn.Module):
 
     Args:
         path: Training checkpoint or converted file. Of the weights, the student's: they learn to reconstruct.
+        trust_checkpoint: As in :func:`mmmim.get_model`.
 
     Raises:
         InputError: The model has no branch with pixel targets, or the weights do not fit.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, trust_checkpoint: bool = False) -> None:
         super().__init__()
-        config, state = load_pretrained(path, 'student')
+        config, state = load_pretrained(path, 'student', trust_checkpoint)
         check_stored_model(config, path)
         branches = config.get('branches') or {}
         names = [

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from mmmim.utils.stored_config import find_registered
 
 from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .wrapped import WrappedEncoder, is_meta, load_foreign_weights
@@ -104,10 +105,9 @@ def _config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Configs of a backbone and of the data preprocessor of its model."""
     from mmpretrain.apis import list_models
     from mmpretrain.apis.model import ModelHub
-    from mmpretrain.registry import MODELS as THEIRS
 
     bare = name.removeprefix('mmpretrain.')
-    if THEIRS.get(f'mmpretrain.{bare}') is not None:
+    if isinstance(find_registered(f'mmpretrain.{bare}'), type):  # never a path of Python modules
         return {'type': bare}, {}
     if name not in list_models():
         close = list_models(f'*{name}*')[:3]

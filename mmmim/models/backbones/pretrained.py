@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import check_state_dict, load_state_dict
+from mmmim.utils.checkpoint import check_state_dict
 from mmmim.utils.pretrained import LATER, PLACEHOLDER, RANDOM, load_pretrained
 
 from ..layers import patch_grid
+from ..stored import build_stored
 from .vit import layer_index
 from .wrapped import WrappedEncoder
 
@@ -196,11 +197,12 @@ def _build(
         config = dict(encoder or model['backbone'])
     if drop_path_rate is not None:
         config['drop_path_rate'] = drop_path_rate if is_wrapped(config) else (0.0, drop_path_rate)
-    backbone = MODELS.build(config)
-    if state is not None:
+    if state is None:
+        backbone = MODELS.build(config)
+    else:
         prefix = 'backbone.'
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        load_state_dict(backbone, own, f'{checkpoint} ({weights} weights)')
+        backbone = build_stored(config, own, f'{checkpoint} ({weights} weights)')
     if checkpoint not in (RANDOM, LATER):
         kind = '' if state is None else f'{weights} '
         print_log(f'Encoder: {config["type"]}, {kind}weights of {checkpoint}.', logger='current')

@@ -13,7 +13,10 @@ from mmmim.registry import MODELS
 from mmmim.utils import InputError
 
 from .vit import parameter_layer
-from .wrapped import WrappedEncoder
+from .wrapped import WrappedEncoder, load_foreign_weights
+
+#: Options of timm that load weights.
+_READS = {'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'pretrained_strict', 'checkpoint_path', 'cache_dir'}
 
 
 @MODELS.register_module()
@@ -79,6 +82,10 @@ class TimmEncoder(WrappedEncoder):
         """Norm after the last block; none in models that norm pooled tokens instead."""
         return self.encoder.norm
 
+    def load_weights(self, path: str | Path) -> None:
+        """Load a file of timm, or of DINOv2's authors, strictly."""
+        load_foreign_weights(self.encoder, path, adapt=_of_dinov2)
+
     def states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Outputs of ``blocks``, in ascending order, before the final norm: each ``[B, E + N, D]``."""
         outputs = self.encoder.forward_intermediates(
@@ -98,6 +105,25 @@ class TimmEncoder(WrappedEncoder):
         return parameter_layer(param_name, f'{prefix}encoder.', self.depth), self.depth + 2
 
 
+def _of_dinov2(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in the layout of DINOv2's authors (arXiv 2304.07193) under timm's names; others as they are.
+
+    Their mask token is of the pre-training: it is left out. Registers have no position in either; in timm's models with
+    registers the CLS token has none of its own, so that of the file is added to it.
+    """
+    if 'mask_token' not in state or 'mask_token' in own:
+        return state
+    state = {key: value for key, value in state.items() if key != 'mask_token'}
+    if 'register_tokens' in state and {'cls_token', 'pos_embed'} <= set(state):
+        state['reg_token'] = state.pop('register_tokens')
+        state['cls_token'] = state['cls_token'] + state['pos_embed'][:, :1]
+        state['pos_embed'] = state['pos_embed'][:, 1:]
+    fused = {'.mlp.w12.': '.mlp.fc1.', '.mlp.w3.': '.mlp.fc2.'}
+    for theirs, ours in fused.items():
+        state = {key.replace(theirs, ours): value for key, value in state.items()}
+    return state
+
+
 def _create(name: str, **options: Any) -> tuple[nn.Module, bool]:
     """The model without a classifier, and whether it takes any image size."""
     if find_spec('timm') is None:
@@ -108,6 +134,11 @@ def _create(name: str, **options: Any) -> tuple[nn.Module, bool]:
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f'Did you mean {", ".join(close)}?' if close else "timm.list_models('vit*') has their names."
         raise InputError(f'timm {timm.__version__} has no model {name}. {hint}')
+    if reads := sorted(set(options) & _READS):
+        raise InputError(
+            f'mmmim.TimmEncoder.{reads[0]}: timm itself would read or download what this names, without comparing it '
+            'with the model. Give a local file as weights.'
+        )
     options = {'pretrained': False, 'num_classes': 0, **options}
     try:
         try:

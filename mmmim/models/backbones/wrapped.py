@@ -1,7 +1,7 @@
 """What encoders of other libraries share: the interface of the toolbox's, and strict loading of local files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict
+from mmmim.utils.checkpoint_reader import local_file, unwrapped
+from mmmim.utils.layouts import describe_layout
 
 from ..layers import in_precision_of, patch_grid
 from .vit import layer_index
@@ -133,7 +135,9 @@ def _no_positions(index: Tensor) -> Tensor:
     raise InputError('Encoders of other libraries have no positions for predictors: use a backbone of mmmim.')
 
 
-def load_foreign_weights(module: nn.Module, path: str | Path, prefix: str = '') -> None:
+def load_foreign_weights(
+    module: nn.Module, path: str | Path, prefix: str = '', adapt: Callable[..., dict[str, Tensor]] | None = None
+) -> None:
     """Load another library's file into its model.
 
     Left out, and listed in the log, are only the parameters of a classifier that ``module`` has no place for and, in
@@ -143,6 +147,7 @@ def load_foreign_weights(module: nn.Module, path: str | Path, prefix: str = '') 
         module: The model.
         path: Local file: ``.safetensors``, or anything that torch reads with ``weights_only=True``.
         prefix: Of the encoder in files of whole models.
+        adapt: From weights and those of ``module`` to weights under the names of ``module``.
 
     Raises:
         InputError: The file is missing, damaged or holds other things, or keys are missing, unexpected or mis-shaped.
@@ -153,6 +158,10 @@ def load_foreign_weights(module: nn.Module, path: str | Path, prefix: str = '') 
         inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     else:
         inside = state
+    adapted = inside if adapt is None else adapt(inside, own)
+    if adapted is not inside:
+        print_log(f"{path} is in the layout of the model's authors.", logger='current')
+        inside = state = adapted
     fitting = {key: value for key, value in inside.items() if key in own or not _CLASSIFIER.match(key)}
     load_state_dict(module, fitting, str(path))
     used = {prefix + key for key in fitting} if inside is not state else set(fitting)
@@ -170,7 +179,7 @@ def _read(file: Path) -> dict[str, Tensor]:
             raise InputError(f'{file} is a checkpoint of mmmim, which brings its own encoder: name none beside it.')
         state = next((state[key] for key in ('state_dict', 'model') if isinstance(state.get(key), dict)), state)
     if wrong := [str(key) for key, value in state.items() if not isinstance(value, Tensor)]:
-        raise InputError(f'{file} holds other things than weights: {", ".join(wrong[:5])}. Give a file of weights.')
+        raise InputError(f'{file} holds other things than weights: {", ".join(wrong[:5])}. {describe_layout(state)}')
     return state
 
 
@@ -179,10 +188,10 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
     except ImportError:
         raise InputError(f'{file} needs the library safetensors: pip install safetensors') from None
-    if not file.is_file():
-        raise InputError(f'The checkpoint {file} does not exist.')
     try:
-        return load_file(file)
+        return unwrapped(load_file(local_file(file)), file)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f'{file} is damaged or no safetensors file ({error}). Copy or download it again.') from error
 

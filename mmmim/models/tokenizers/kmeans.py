@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_checkpoint_file
+from mmmim.utils.checkpoint import check_values, load_checkpoint_file
 
 from ..functional import nearest
 from ..layers import patchify
@@ -109,4 +109,5 @@ def _read(codebook: str | None, size: tuple[int, int]) -> Tensor:
             f'KMeansTokenizer: {codebook} has {centres.shape[0]} patterns of {centres.shape[1]} values, and num_tokens '
             f'and patch_size ask for {size[0]} of {size[1]}: change them (or in_channels), or fit another codebook.'
         )
+    check_values({'centres': centres}, f'KMeansTokenizer: {codebook}', {'centres': torch.empty(0)})
     return centres.float()

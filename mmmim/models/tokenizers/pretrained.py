@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import check_state_dict, load_checkpoint_file
+from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict, weights_of
 
 from ..functional import nearest
 
@@ -43,11 +43,9 @@ def _load(module: nn.Module, weights: str | None, tokenizer: str, file: str) -> 
     except InputError as error:
         raise InputError(f'{tokenizer}.weights, which is {file} of OpenMMLab: {error}') from error
     own = module.state_dict()
-    state = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
-    state = {key: value for key, value in state.items() if key in own}
+    state = {key: value for key, value in weights_of(checkpoint, weights).items() if key in own}
     state |= {key: own[key] for key in _STATISTICS if key in own and key not in state}
-    check_state_dict(module, state, weights)
-    module.load_state_dict(state)
+    load_state_dict(module, state, weights)
 
 
 @MODELS.register_module()
