@@ -72,6 +72,8 @@ def build_config(args: argparse.Namespace) -> Any:
     from mmmim.utils.pretrained import apply_pretrained, set_encoder, wants_pretrained
 
     cfg = load_config(args.config)
+    if args.trust_checkpoint:
+        cfg.trust_checkpoint = True
     if args.checkpoint is not None and args.pretrained is None and wants_pretrained(cfg) and not fits(cfg):
         take_trained_model(cfg, args.checkpoint)
     set_encoder(cfg, args.encoder)

@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='continue from this checkpoint; without a path, from the latest one in the work folder, if there is one',
+        help='continue from this checkpoint, or the latest one of this folder; without a path, from the latest one in the work folder, if there is one',
     )
     parser.add_argument(
         '--force-lock',
@@ -66,6 +66,23 @@ def set_amp(cfg: Any, dtype: str = 'bfloat16') -> None:
         raise InputError(f'--amp does not know optim_wrapper.type {kind}: set its precision in the config.')
 
 
+def resumed_file(path: str) -> str:
+    """The checkpoint that ``--resume PATH`` names: a file, or the latest of a work folder."""
+    from mmmim.utils import InputError
+    from mmmim.utils.checkpoint import find_latest_checkpoint
+
+    if os.path.isdir(path):
+        latest = find_latest_checkpoint(path)
+        if latest is None:
+            raise InputError(
+                f'--resume: the folder {path} has no checkpoint: give a work folder of a training or a file.'
+            )
+        return latest
+    if not os.path.isfile(path):
+        raise InputError(f'--resume: the checkpoint {path} does not exist.')
+    return path
+
+
 def set_pretrained(cfg: Any, args: argparse.Namespace) -> None:
     """Give a downstream task its encoder: that of ``--pretrained``, else that of the checkpoint that is resumed."""
     from mmmim.utils.checkpoint_folder import CheckpointFolder
@@ -89,6 +106,8 @@ def build_config(args: argparse.Namespace) -> Any:
     from mmmim.utils.pretrained import set_encoder
 
     cfg = load_config(args.config)
+    if args.trust_checkpoint:
+        cfg.trust_checkpoint = True
     set_encoder(cfg, args.encoder)
     merge_cfg_options(cfg, args.cfg_options)
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
@@ -115,8 +134,7 @@ def build_config(args: argparse.Namespace) -> Any:
     if args.resume == 'auto':
         cfg.resume = 'auto'
     elif args.resume is not None:
-        if not os.path.isfile(args.resume):
-            raise InputError(f'--resume: the checkpoint {args.resume} does not exist.')
+        args.resume = resumed_file(args.resume)
         cfg.resume, cfg.load_from = True, args.resume
     set_pretrained(cfg, args)
     if args.auto_scale_lr:

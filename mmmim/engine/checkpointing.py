@@ -314,7 +314,7 @@ class CheckpointRunner(_Runner):
             'message_hub': self._message_hub_state(),
             'mmmim': {'version': 1, 'model': self._model_cfg(), 'config': training_config(self.cfg)},
         }
-        if save_optimizer:
+        if optimizer is not None:
             checkpoint['optimizer'] = optimizer
             if 'param_groups' in optimizer:
                 checkpoint['mmmim']['without_state'] = parameters_without_state(optimizer)

@@ -113,8 +113,19 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
     )
 
 
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """Give a tool ``--trust-checkpoint``: every tool that reads files of weights has it."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='also read files that hold Python objects, as checkpoints of other programs do; loading them can run any '
+        'code',
+    )
+
+
 def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
-    """Give a tool ``--pretrained``, ``--encoder`` and ``--weights``, for :mod:`mmmim.utils.pretrained`."""
+    """Give a tool ``--pretrained``, ``--encoder``, ``--weights``, for :mod:`mmmim.utils.pretrained`, and trust."""
+    add_trust_option(parser)
     parser.add_argument(
         '--pretrained',
         metavar='FILE',
@@ -138,6 +149,7 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
 
 def add_feature_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool checkpoint and images, for :func:`mmmim.evaluation.image_files.encode_files`."""
+    add_trust_option(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )
@@ -174,11 +186,7 @@ def converter_parser(
         parser.add_argument(
             '--decoder-num-heads', type=int, default=decoder_heads, help=f'of the decoder; default: {decoder_heads}'
         )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='also read files that hold Python objects, as training checkpoints do; loading them can run any code',
-    )
+    add_trust_option(parser)
     return parser
 
 

@@ -3,8 +3,8 @@
 A checkpoint carries the config of its model as plain data, and building it calls whatever its ``type`` names. The
 registries of mmengine also take dotted names of anything that can be imported, so plain data alone would run any
 command. :func:`check_stored_model` stands before every such build: nothing that a file says is imported or called that
-is not a class which a known package, or an import of the user in this process, has registered for that role, and nothing
-that it names is opened.
+is not a class which a known package, or an import of the user in this process, has registered for that role, and no
+file that it names is opened.
 """
 
 from __future__ import annotations

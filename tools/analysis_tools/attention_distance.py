@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 
-from mmmim.utils.cli import progress, user_errors
+from mmmim.utils.cli import add_trust_option, progress, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,6 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_trust_option(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )
@@ -60,7 +61,7 @@ def main() -> None:
     (picture,) = picture_files(args.out, ['attention_distance.png'])
     paths = find_images([args.folder], args.max_images)
     torch.manual_seed(0)  # random weights are the same every time
-    extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
+    extractor = mmmim.get_model(args.checkpoint, weights=args.weights, trust_checkpoint=args.trust_checkpoint)
     device = pick_device(args.device)
     extractor.to(device)
     patch_size = extractor.patch_size

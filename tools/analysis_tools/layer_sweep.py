@@ -37,6 +37,8 @@ def build_config(args: argparse.Namespace) -> Any:
     from mmmim.utils.pretrained import apply_pretrained, set_encoder
 
     cfg = load_config(args.config)
+    if args.trust_checkpoint:
+        cfg.trust_checkpoint = True
     loop = LOOPS.get((cfg.get('test_cfg') or {}).get('type', ''))
     if not getattr(loop, 'fits', False):
         raise InputError(f'{args.config} fits no probe: test_cfg.type must be mmmim.FitTestLoop.')

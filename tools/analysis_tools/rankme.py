@@ -54,7 +54,7 @@ def main() -> None:
     paths = find_images([args.data], args.max_images)
     torch.manual_seed(0)  # random weights are the same every time
     device = pick_device(args.device)
-    model = mmmim.get_model(args.checkpoint, args.weights, str(device))
+    model = mmmim.get_model(args.checkpoint, args.weights, str(device), args.trust_checkpoint)
     encoded = encode_files(model, paths, args.pool, args.size, args.batch_size, args.workers)
     images, rows = len(encoded.index), {}
     for name, features in encoded.features.items():

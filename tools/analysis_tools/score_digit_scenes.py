@@ -4,12 +4,13 @@
 import argparse
 import os
 
-from mmmim.utils.cli import add_cfg_options, user_errors
+from mmmim.utils.cli import add_cfg_options, add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_trust_option(parser)
     parser.add_argument('model', nargs='?', help='checkpoint; or a config, for a random initialisation')
     parser.add_argument('--pixels', type=int, metavar='PATCH_SIZE', help='score raw pixels instead of a model')
     parser.add_argument('--weights', default='auto', help='of a checkpoint: ema, student or auto (default)')
@@ -75,7 +76,7 @@ def main() -> None:
         merge_cfg_options(cfg, args.cfg_options)
         extract = extractor(mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.model).to(device))
     else:
-        extract = extractor(mmmim.get_model(args.model, args.weights, str(device)))
+        extract = extractor(mmmim.get_model(args.model, args.weights, str(device), args.trust_checkpoint))
     poolings = args.pool or POOLINGS
     scores = score(extract, args.subset, args.split, args.data_root, poolings, args.leave_one_out, args.rankme)
     if absent := [name for name in args.pool or () if f'linear_{name}' not in scores]:

@@ -2,12 +2,15 @@
 
 import argparse
 
+from mmmim.utils.cli import add_trust_option, user_errors
+
 
 def parse_args() -> argparse.Namespace:
     """Command line options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('src', help='released file, e.g. capi_vitl14_lvd.pth')
     parser.add_argument('dst', help='file to write')
+    add_trust_option(parser)
     return parser.parse_args()
 
 
@@ -17,10 +20,9 @@ def main() -> None:
 
     from mmmim.converters.capi import convert_checkpoint
     from mmmim.utils.checkpoint import load_checkpoint_file, save_checkpoint_file
-    from mmmim.utils.cli import user_errors
 
     with user_errors():
-        converted = convert_checkpoint(load_checkpoint_file(args.src), args.src)
+        converted = convert_checkpoint(load_checkpoint_file(args.src, trust=args.trust_checkpoint), args.src)
         save_checkpoint_file(converted, args.dst)
         backbone = converted['mmmim']['model']['backbone']
         parameters = sum(value.numel() for value in converted['state_dict'].values())

@@ -10,7 +10,7 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import progress, user_errors
+from mmmim.utils.cli import add_trust_option, progress, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,6 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_trust_option(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )
@@ -125,7 +126,7 @@ class Drawing:
 
         self.args, self.files = args, files
         torch.manual_seed(0)  # random weights are the same every time
-        self.extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
+        self.extractor = mmmim.get_model(args.checkpoint, weights=args.weights, trust_checkpoint=args.trust_checkpoint)
         self.extractor.to(pick_device(args.device))
         self.layers = chosen_layers(args.layers, len(self_attentions(self.extractor.backbone)))
         self.size = nearest_multiple(args.size or self.extractor.image_size, self.extractor.patch_size)

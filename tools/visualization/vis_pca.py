@@ -9,7 +9,7 @@ at the largest size. Components are whitened, of positive skew, and shown over +
 import argparse
 import os
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,6 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_trust_option(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
@@ -59,7 +60,7 @@ def main() -> None:
     files = picture_files(args.out, ['resolutions.png', 'channels.png'])
     paths = find_images(args.images, args.max_images)
     torch.manual_seed(0)  # random weights are the same every time
-    extractor = mmmim.get_model(args.checkpoint, weights=args.weights)
+    extractor = mmmim.get_model(args.checkpoint, weights=args.weights, trust_checkpoint=args.trust_checkpoint)
     extractor.to(pick_device(args.device))
     sizes = []
     for asked in args.sizes:

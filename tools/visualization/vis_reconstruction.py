@@ -8,7 +8,7 @@ model is trained on.
 import argparse
 import os
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,6 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_trust_option(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
     parser.add_argument('checkpoint', metavar='CKPT', help='checkpoint of a model with a pixel branch, such as MAE')
     parser.add_argument('--mask-ratio', type=float, default=0.75, help='share of the patches that are masked (0.75)')
@@ -45,7 +46,7 @@ def main() -> None:
 
     (file,) = picture_files(args.out, ['reconstruction.png'])
     paths = find_images(args.images, args.max_images)
-    model = Reconstructor(args.checkpoint).to(pick_device(args.device))
+    model = Reconstructor(args.checkpoint, args.trust_checkpoint).to(pick_device(args.device))
     side = max(model.grid)
     mask = UniformMasking(args.mask_ratio)(len(paths), (side, side), torch.Generator().manual_seed(args.seed))
     pieces = []

@@ -58,7 +58,7 @@ def main() -> None:
     found = find_classes(args.data, args.classes, args.max_per_class)
     paths = [path for images in found.values() for path in images]
     torch.manual_seed(args.seed)  # of random weights
-    model = mmmim.get_model(args.checkpoint, args.weights, str(pick_device(args.device)))
+    model = mmmim.get_model(args.checkpoint, args.weights, str(pick_device(args.device)), args.trust_checkpoint)
     encoded = encode_files(model, paths, [args.pool], args.size, args.batch_size, args.workers)
     labels = np.repeat(np.arange(len(found)), [len(images) for images in found.values()])[encoded.index]
     print(f't-SNE of {len(labels)} features ...', flush=True)
