@@ -18,7 +18,8 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='continue from this checkpoint, or the latest one of this folder; without a path, from the latest one in the work folder, if there is one',
+        help='continue from this checkpoint, or the latest one of this folder; without a path, from the latest one in '
+        'the work folder, if there is one',
     )
     parser.add_argument(
         '--force-lock',
@@ -75,7 +76,7 @@ def resumed_file(path: str) -> str:
         latest = find_latest_checkpoint(path)
         if latest is None:
             raise InputError(
-                f'--resume: the folder {path} has no checkpoint: give a work folder of a training or a file.'
+                f'--resume: {path} has no last_checkpoint: give a checkpoint, or the folder of a training.'
             )
         return latest
     if not os.path.isfile(path):

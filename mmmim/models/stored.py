@@ -16,7 +16,7 @@ from mmmim.utils.state_dict import check_state_dict, load_state_dict
 from mmmim.utils.stored_config import find_registered
 
 #: Parameters of a model whose weights are not known.
-_MOST_PARAMETERS = 100_000
+_MOST_PARAMETERS = 20_000
 
 
 def build_stored(
@@ -84,8 +84,8 @@ def build_sizes(
 def _described(source: str) -> Iterator[None]:
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(source) else f'{source}: {error}') from error.__cause__
     except Exception as error:  # whatever classes make of arguments that somebody else has written
         raise InputError(
             f'{source}: the model that it describes cannot be built ({type(error).__name__}: {error}). Use the version '

@@ -84,8 +84,6 @@ def load_pretrained(
             f'{path} is the checkpoint of a model trained on a pre-trained encoder: give it to tools/test.py as '
             'CHECKPOINT, without --pretrained. Features need the checkpoint of the pre-training.'
         )
-    if 'backbone' not in info['model']:
-        raise InputError(f'{path} holds a model without a backbone, so there are no features to take from it.')
     state = dict(weights_of(checkpoint, str(path)))
     return info['model'], select_weights(state, weights, info.get('weights'))
 
@@ -135,21 +133,27 @@ def pretrained_facts(source: str | Path, weights: str = 'auto', encoder: dict[st
         if checkpoint != RANDOM and not path.expanduser().is_file():
             raise InputError(f'--pretrained: the file {path} does not exist.')
         return _facts(checkpoint, encoder, {})
-    file = path if path.suffix in ('.pth', '.pt') else None
+    file, state = path if path.suffix in ('.pth', '.pt') else None, None
     if file is not None:
-        model = load_pretrained(path, weights)[0]
+        model, whole = load_pretrained(path, weights)
+        state = {key.removeprefix('backbone.'): value for key, value in whole.items() if key.startswith('backbone.')}
     elif path.suffix in ('.bin', '.safetensors') or checkpoint == RANDOM:
         raise InputError(f'--pretrained {source}: name the model too, --encoder timm:NAME or mmpretrain:NAME.')
     else:
         model, checkpoint = model_config(source), RANDOM
-    described = None if encoder else file
-    return _facts(checkpoint, encoder or model['backbone'], model.get('data_preprocessor') or {}, described)
+    if encoder is not None:
+        return _facts(checkpoint, encoder, model.get('data_preprocessor') or {})
+    return _facts(checkpoint, model['backbone'], model.get('data_preprocessor') or {}, file, state)
 
 
 def _facts(
-    checkpoint: str, encoder: dict[str, Any], preprocessor: dict[str, Any], file: str | Path | None = None
+    checkpoint: str,
+    encoder: dict[str, Any],
+    preprocessor: dict[str, Any],
+    file: str | Path | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Pretrained:
-    """Facts of an encoder; ``file`` is what has described it, where that is no config of the user."""
+    """Facts of an encoder; ``file`` has described it, where that is no config of the user, and has its ``state``."""
     import torch
 
     from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
@@ -162,7 +166,7 @@ def _facts(
         with torch.device('meta'):  # no memory, no weights
             built = MODELS.build(config)
     else:
-        built = build_sizes(config, None, str(file))
+        built = build_sizes(config, state, str(file))
         if missing := [name for name in ('embed_dim', 'depth', 'patch_size', 'grid') if not hasattr(built, name)]:
             raise InputError(f'{file}: the encoder that it describes, {config["type"]}, has no {missing[0]}.')
     return Pretrained(
@@ -299,11 +303,10 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
     if not isinstance(theirs[0].get('encoder'), dict):
         raise InputError(f'{path} does not hold the config of its encoder: give its checkpoint with --pretrained.')
     encoder = copy.deepcopy(theirs[0]['encoder'])
-    facts = _facts(LATER, encoder, model.get('data_preprocessor') or {}, path)
     for backbone in (*theirs, *backbones(root)):
         backbone.update(checkpoint=LATER, encoder=copy.deepcopy(encoder), weights='auto')
-    fill_placeholders(root, facts)
     build_sizes(model, state, str(path))
+    fill_placeholders(root, _facts(LATER, encoder, model.get('data_preprocessor') or {}, path))
     return model
 
 

@@ -55,6 +55,8 @@ _FILE_NAME = re.compile(
 )
 _MOST_LEVELS = 40
 _MOST_VALUES = 100_000
+#: Larger than any size of a model; code that counts up to one of them is done before parameters are counted.
+_LARGEST = 1_000_000
 #: Parts of a model that features come from, and parts that do not contribute to them.
 _BUILT = ('backbone', 'data_preprocessor')
 _BRANCH_PART = re.compile(r'model\.branches\.[^.]+\.(target_generator|neck|head)')
@@ -90,6 +92,8 @@ def check_stored_model(model: Any, source: Any, features_only: bool = False) -> 
         below = len(node) if isinstance(node, Mapping | list | tuple | set | frozenset) else 0
         if below > left or path.count('.') > _MOST_LEVELS:
             raise InputError(f'{source} holds no config of a model: {path[:80]} is too large, too deep or never ends.')
+        if isinstance(node, int) and abs(node) > _LARGEST:
+            raise InputError(f'{source} holds no config of a model: {path} is {node:.6g}, no size of one.')
         if isinstance(node, Mapping):
             unbuilt = _check_dict(place, source)
             wraps = node.get('type') in _BACKBONES
@@ -104,7 +108,7 @@ def check_stored_model(model: Any, source: Any, features_only: bool = False) -> 
                 pending.append(inside)
         elif below:
             pending += [replace(place, node=value, path=f'{path}.{index}') for index, value in enumerate(node)]
-    _check_structure(model, source)
+    _check_structure(model, source, features_only)
     return dict(model)
 
 
@@ -177,9 +181,11 @@ def _check_value(key: str, place: _Place, source: Any) -> None:
         )
 
 
-def _check_structure(model: Mapping, source: Any) -> None:
+def _check_structure(model: Mapping, source: Any, features_only: bool) -> None:
     """That of a masked image model where there are branches; other models say nothing about theirs."""
-    wrong = [key for key in ('backbone', 'data_preprocessor') if not isinstance(model.get(key) or {}, Mapping)]
+    wrong = [key for key in _BUILT if not isinstance(model.get(key) or {}, Mapping)]
+    if features_only and not model.get('backbone'):
+        wrong = ['backbone']
     branches = model.get('branches') or {}
     if not isinstance(branches, Mapping):
         wrong.append('branches')
