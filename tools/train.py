@@ -67,17 +67,16 @@ def set_amp(cfg: Any, dtype: str = 'bfloat16') -> None:
         raise InputError(f'--amp does not know optim_wrapper.type {kind}: set its precision in the config.')
 
 
-def resumed_file(path: str) -> str:
-    """The checkpoint that ``--resume PATH`` names: a file, or the latest of a work folder."""
+def resumed_file(cfg: Any, path: str) -> str:
+    """The checkpoint that ``--resume PATH`` names: a file, or the latest of the work folder of a training."""
     from mmmim.utils import InputError
-    from mmmim.utils.checkpoint import find_latest_checkpoint
+    from mmmim.utils.checkpoint_folder import CheckpointFolder
 
     if os.path.isdir(path):
-        latest = find_latest_checkpoint(path)
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint')
+        latest, _ = CheckpointFolder.of_config(path, hook).find_latest(cfg.get('trust_checkpoint', False))
         if latest is None:
-            raise InputError(
-                f'--resume: {path} has no last_checkpoint: give a checkpoint, or the folder of a training.'
-            )
+            raise InputError(f'--resume: there is no checkpoint of a training in the folder {path}.')
         return latest
     if not os.path.isfile(path):
         raise InputError(f'--resume: the checkpoint {path} does not exist.')
@@ -135,7 +134,7 @@ def build_config(args: argparse.Namespace) -> Any:
     if args.resume == 'auto':
         cfg.resume = 'auto'
     elif args.resume is not None:
-        args.resume = resumed_file(args.resume)
+        args.resume = resumed_file(cfg, args.resume)
         cfg.resume, cfg.load_from = True, args.resume
     set_pretrained(cfg, args)
     if args.auto_scale_lr:
