@@ -6,6 +6,9 @@
 set -e
 if [[ $# -lt 2 || ! ($2 =~ ^[0-9]+$ || $3 =~ ^[0-9]+$) ]]; then
     echo "usage: $0 CONFIG [CHECKPOINT] GPUS [ARGUMENTS OF tools/test.py]" >&2
+    if [ $# -gt 1 ]; then
+        echo "error: '$2'${3+ and '$3'} cannot be GPUS: give a whole number above 0." >&2
+    fi
     exit 2
 fi
 CONFIG=$1
@@ -17,14 +20,10 @@ fi
 GPUS=$2
 shift 2
 TOOLS=$(cd "$(dirname "$0")" && pwd)
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+# shellcheck source=tools/common.sh
+source "$TOOLS/common.sh"
+rendezvous
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
 
-if [ "${NNODES:-1}" = 1 ] && [ -z "$PORT" ]; then
-    RENDEZVOUS=(--standalone)  # picks a free port
-else
-    RENDEZVOUS=(--nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}"
-                --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
-fi
-exec "${PYTHON:-python}" -m mmmim.utils.launch "${RENDEZVOUS[@]}" --nproc-per-node "$GPUS" \
+exec "${PYTHON:-python}" -m mmmim.utils.launch "${RENDEZVOUS[@]}" \
     "$TOOLS/test.py" "$CONFIG" "${CHECKPOINT[@]}" --launcher pytorch "$@"

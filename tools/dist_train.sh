@@ -2,6 +2,7 @@
 # Train on several GPUs; without any, on as many CPU processes.
 #   tools/dist_train.sh CONFIG GPUS [ARGUMENTS OF tools/train.py]
 # Several machines: the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and, where 29500 is taken, PORT.
+# SIGTERM, SIGUSR1 and Ctrl-C reach all processes: they save and end, with status 128 + signal.
 set -e
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG GPUS [ARGUMENTS OF tools/train.py]" >&2
@@ -11,14 +12,10 @@ CONFIG=$1
 GPUS=$2
 shift 2
 TOOLS=$(cd "$(dirname "$0")" && pwd)
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+# shellcheck source=tools/common.sh
+source "$TOOLS/common.sh"
+rendezvous
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
 
-if [ "${NNODES:-1}" = 1 ] && [ -z "$PORT" ]; then
-    RENDEZVOUS=(--standalone)  # picks a free port
-else
-    RENDEZVOUS=(--nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}"
-                --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
-fi
-exec "${PYTHON:-python}" -m mmmim.utils.launch "${RENDEZVOUS[@]}" --nproc-per-node "$GPUS" \
+exec "${PYTHON:-python}" -m mmmim.utils.launch "${RENDEZVOUS[@]}" \
     "$TOOLS/train.py" "$CONFIG" --launcher pytorch "$@"

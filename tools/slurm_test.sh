@@ -12,13 +12,11 @@ PARTITION=$1
 JOB_NAME=$2
 CONFIG=$3
 shift 3
-GPUS=${GPUS:-8}
-GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 TOOLS=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tools/common.sh
+source "$TOOLS/common.sh"
+resources
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
 
 set -x
-# shellcheck disable=SC2086  # SRUN_ARGS holds several arguments
-srun -p "$PARTITION" --job-name="$JOB_NAME" --gres="gpu:$GPUS_PER_NODE" --ntasks="$GPUS" \
-    --ntasks-per-node="$GPUS_PER_NODE" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$TOOLS/test.py" "$CONFIG" "$@" --launcher slurm
+srun "${RESOURCES[@]}" "${PYTHON:-python}" -u "$TOOLS/test.py" "$CONFIG" "$@" --launcher slurm

@@ -22,11 +22,30 @@ from mmmim.engine.checkpointing import CheckpointRunner
 from mmmim.engine.compile import compile_model
 from mmmim.engine.ddp import init_process_group_on_cpu, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
+from mmmim.engine.preemption import PreemptionHook
 from mmmim.engine.reporting import keep_logging, keep_tracking, only_reports, reserve_folder
 from mmmim.registry import RUNNERS, STRATEGIES
-from mmmim.utils import InputError
+from mmmim.utils import InputError, signals
 from mmmim.utils.folder_lock import locked
 from mmmim.utils.names import forgive_logger
+from mmmim.utils.workers import outlived_by_parent
+
+
+# What launchers set in the environment of each process, and how to start with them.
+_LAUNCHERS = {
+    'pytorch': (
+        ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+        'needs torchrun: start with tools/dist_train.sh CONFIG GPUS (tools/dist_test.sh)',
+    ),
+    'slurm': (
+        ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+        'needs Slurm: start with tools/slurm_train.sh (tools/slurm_test.sh), or leave it out for one process',
+    ),
+    'mpi': (
+        ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'MASTER_ADDR'),
+        'needs mpirun of Open MPI and MASTER_ADDR, the host of the first process; leave it out for one process',
+    ),
+}
 
 
 class _ShortMessages(logging.Filter):
@@ -65,6 +84,7 @@ class Runner(CheckpointRunner):
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set up processes, and the batch size of each."""
+        self._check_launcher()
         if self._launcher == 'pytorch' and not dist.is_initialized():
             self._check_local_rank()
             if get_device() == 'cpu':
@@ -83,10 +103,23 @@ class Runner(CheckpointRunner):
         own = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
         super().register_default_hooks({k: v for k, v in (hooks or {}).items() if v is not None or k in own})
 
+    def _check_launcher(self) -> None:
+        """The environment that a launcher sets is there, and mmengine can use it."""
+        if dist.is_initialized() or self._launcher not in _LAUNCHERS:
+            return
+        variables, remedy = _LAUNCHERS[self._launcher]
+        if missing := [name for name in variables if not os.environ.get(name)]:
+            raise InputError(
+                f'launcher {self._launcher!r} (--launcher) {remedy}. The environment lacks {", ".join(missing)}.'
+            )
+        if self._launcher != 'pytorch' and get_device() == 'cpu':
+            raise InputError(
+                f'launcher {self._launcher!r} (--launcher) gives every process a GPU, and this machine has none: on '
+                'CPUs start with tools/dist_train.sh CONFIG PROCESSES.'
+            )
+
     @staticmethod
     def _check_local_rank() -> None:
-        if 'RANK' not in os.environ:
-            raise InputError("launcher 'pytorch' needs torchrun: start with tools/dist_train.sh CONFIG GPUS.")
         devices = torch.cuda.device_count()
         if 0 < devices <= int(os.environ.get('LOCAL_RANK', 0)):
             raise InputError(
@@ -134,12 +167,12 @@ class Runner(CheckpointRunner):
         if isinstance(dataloader, MutableMapping) and not dataloader.get('num_workers', 0):
             dataloader = {k: v for k, v in dataloader.items() if k not in ('persistent_workers', 'prefetch_factor')}
         if not isinstance(dataloader, MutableMapping) or not is_stream(dataloader['dataset']):
-            return CheckpointRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+            return outlived_by_parent(CheckpointRunner.build_dataloader(dataloader, seed, diff_rank_seed))
         if dataloader.get('sampler') is not None:
             raise InputError('A stream has an order of its own: set train_dataloader.sampler to None.')
         loader = CheckpointRunner.build_dataloader({**dataloader, 'sampler': None}, seed, diff_rank_seed)
         connect_stream(loader, None if diff_rank_seed else seed)
-        return loader
+        return outlived_by_parent(loader)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training, by default in ``mmmim.DistributedDataParallel``.
@@ -166,9 +199,10 @@ class Runner(CheckpointRunner):
         compile_model(self.model, self.cfg.get('compile'))
 
     def train(self) -> nn.Module:
-        """Train.
+        """Train; SIGTERM, SIGUSR1, SIGHUP or Ctrl-C end it after its step, see :class:`PreemptionHook`.
 
         Raises:
+            Stopped: A signal has ended the training, which is saved.
             InputError: A strategy is set and there are no processes to divide the model among.
         """
         if self._strategy_cfg() and not self.distributed:
@@ -176,7 +210,9 @@ class Runner(CheckpointRunner):
                 f'strategy.type={self._strategy_cfg()["type"]!r} divides the model among processes: start them with '
                 'tools/dist_train.sh CONFIG GPUS, or set strategy.type=None.'
             )
-        with contextlib.ExitStack() as stack:
+        if not any(isinstance(hook, PreemptionHook) for hook in self.hooks):
+            self.register_hook(PreemptionHook())
+        with signals.training(), contextlib.ExitStack() as stack:
             main_process_decides(lambda: self._lock_folders(stack))
             self.check_fresh_start()
             if is_main_process() and (removed := self.checkpoints.clean_up()):

@@ -15,6 +15,7 @@ from mmmim.datasets.transforms.loading import UnreadableImageError, read_image
 from mmmim.models.features import Features, check_pooling
 from mmmim.utils import InputError
 from mmmim.utils.cli import progress
+from mmmim.utils.workers import outlived_by_parent
 from mmmim.visualization.inputs import centre_square, nearest_multiple
 
 from .probes import extractor, global_features
@@ -94,6 +95,7 @@ def encode_files(
     loader = DataLoader(
         _Squares(paths, encoded.size, model.in_channels), batch_size, num_workers=workers, collate_fn=list
     )
+    loader = outlived_by_parent(loader)
     batches = _encode(model, loader, encoded, poolings)
     encoded.features = global_features(batches, tuple(poolings or DEFAULT_POOLINGS))
     if not encoded.index:

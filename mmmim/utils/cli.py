@@ -9,6 +9,7 @@ import argparse
 import difflib
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -17,21 +18,38 @@ from contextlib import contextmanager
 from typing import Any
 
 from .errors import InputError
+from .failures import explain
 from .names import forgive
 from .resources import find_config, resources
+from .signals import Stopped, die_with_parent, handled, process_index
+from .threads import choose_threads
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """End the program with ``error: ...`` and status 2 on an :class:`InputError`; also a decorator.
+    """What every tool runs in; also a decorator.
 
-    Of several processes only the first prints the whole message. Names that the terminal's encoding cannot show are
-    printed with escapes.
+    Chooses threads (:func:`mmmim.utils.threads.choose_threads`), handles signals (:mod:`mmmim.utils.signals`), and
+    ends the program with ``error: ...`` instead of a stack trace: with status 2 on an :class:`InputError`, with 1
+    where a worker or another process was lost. Of several processes only the first prints the whole message.
+    Names that the terminal's encoding cannot show are printed with escapes.
     """
+    choose_threads()
     forgive(sys.stdout)
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        die_with_parent(signal.SIGTERM)  # a launcher that is killed leaves nothing behind, and nothing is lost
+    status = 2
     try:
-        yield
-        _close_process_group()
+        with handled():
+            yield
+            _close_process_group()
+        return
+    except Stopped as stopped:
+        if stopped.message and process_index() == 0:
+            print(stopped.message, file=sys.stderr)
+        if stopped.together:
+            _close_process_group()
+        raise
     except InputError as error:
         message = str(error)
     except KeyError as error:
@@ -40,17 +58,19 @@ def user_errors() -> Iterator[None]:
         if not re.search(r'is not in the \S+ registry', message):
             raise
         message = message.split('. More details')[0] + '.' + _similar_type(message)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # where signals are not handled, in a thread
         print('interrupted: --resume continues a training from its latest checkpoint', file=sys.stderr)
         raise SystemExit(130) from None
-    else:
-        return
-    rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
-    if rank == 0:
+    except Exception as error:
+        explanation = explain(error)
+        if explanation is None:
+            raise
+        message, status = explanation, 1
+    if (rank := process_index()) == 0:
         print(f'error: {message}', file=sys.stderr)
     else:
         print(f'error on process {rank}: {message.splitlines()[0][:80]} ...', file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 def _similar_type(message: str) -> str:

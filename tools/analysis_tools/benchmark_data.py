@@ -115,10 +115,10 @@ def measure(data: dict[str, Any], args: argparse.Namespace) -> dict[str, list[fl
     """Images per second of every pipeline and turn."""
     from torch.utils.data import DataLoader
 
-    loaders = {
-        name: DataLoader(dataset, args.batch_size, num_workers=args.workers, persistent_workers=args.workers > 0)
-        for name, dataset in data.items()
-    }
+    from mmmim.utils.workers import outlived_by_parent
+
+    options = {'num_workers': args.workers, 'persistent_workers': args.workers > 0}
+    loaders = {name: outlived_by_parent(DataLoader(data[name], args.batch_size, **options)) for name in data}
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for repeat in range(args.repeats + 1):
         for name, loader in loaders.items():
