@@ -5,12 +5,12 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import add_cfg_options, add_pretrained_options, user_errors
+from mmmim.utils.cli import ToolParser, add_cfg_options, add_pretrained_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ToolParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         'checkpoint',

@@ -30,7 +30,6 @@ from mmmim.utils.folder_lock import locked
 from mmmim.utils.names import forgive_logger
 from mmmim.utils.workers import outlived_by_parent
 
-
 # What launchers set in the environment of each process, and how to start with them.
 _LAUNCHERS = {
     'pytorch': (

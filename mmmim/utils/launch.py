@@ -62,9 +62,9 @@ def _explain(error: ChildFailedError) -> int:
 
 
 def run() -> None:
-    """torchrun with the arguments of the command line."""
+    """Torchrun with the arguments of the command line."""
     # torchrun's own handler of SIGTERM, SIGINT, SIGHUP and SIGQUIT ends all processes, within 30 seconds.
-    SubprocessHandler._popen = _remember  # type: ignore[method-assign]
+    SubprocessHandler._popen = _remember
     torch_api._terminate_process_handler = _hand_on
     for signum in STOPPING:
         if signal.getsignal(signum) != signal.SIG_IGN:

@@ -30,7 +30,7 @@ def choose_threads(number: int | None = None) -> dict[str, str]:
     """
     if 'torch' in sys.modules:
         return {}
-    chosen = {}
+    chosen: dict[str, str] = {}
     if not any(name in os.environ for name in WAITING):
         chosen |= POLICY
     if not any(name in os.environ for name in NUMBER):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.queues
 import os
 import re
 import signal
@@ -45,6 +43,8 @@ def start_worker(then: Callable[[int], Any] | None, worker_id: int) -> None:
         then: The loader's own ``worker_init_fn``.
         worker_id: Index of the worker.
     """
+    import multiprocessing.queues
+
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid == os.getppid():  # not where a fork server starts the workers
         die_with_parent(getattr(signal, 'SIGKILL', signal.SIGTERM))

@@ -325,7 +325,8 @@ def test_launcher_without_torchrun(tmp_path):
 
 def test_more_processes_than_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    for key, value in {'RANK': '2', 'LOCAL_RANK': '2', 'LOCAL_WORLD_SIZE': '4'}.items():
+    address = {'MASTER_ADDR': 'localhost', 'MASTER_PORT': '29500', 'WORLD_SIZE': '4'}
+    for key, value in {'RANK': '2', 'LOCAL_RANK': '2', 'LOCAL_WORLD_SIZE': '4', **address}.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(InputError, match=r'4 processes were started.*2 GPU'):
         Runner.from_cfg(toy_config(tmp_path, launcher='pytorch'))

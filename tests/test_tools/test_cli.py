@@ -168,7 +168,8 @@ def test_user_errors(capsys, monkeypatch):
 
 
 def tool(name, *args, cwd=None, code=0, **env):
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(TOY), 'PYTHON': sys.executable, **env}
+    path = f'{REPOSITORY}:{TOY}'
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': path, 'PYTHON': sys.executable, **env}
     command = [str(REPOSITORY / 'tools' / name), *map(str, args)]
     if name.endswith('.py'):
         command.insert(0, sys.executable)

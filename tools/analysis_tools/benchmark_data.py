@@ -15,7 +15,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 #: Named in the report.
 PACKAGES = ('torch', 'torchvision', 'onedl-mmcv', 'onedl-mmpretrain', 'opencv-python', 'pillow', 'simplejpeg')
@@ -24,9 +24,7 @@ REFERENCE, EXACT, FASTEST = 'torchvision v2', 'mmmim, pillow', 'mmmim'
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', metavar='DIR', help='folder of JPEG files (default: crops of two photographs)')
     parser.add_argument('--number', type=int, default=400, help='images per turn (default: %(default)s)')
     parser.add_argument('--repeats', type=int, default=9, help='turns of every pipeline (default: %(default)s)')

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 #: Neighbours, as the largest number of CAPI's grid (arXiv 2502.08769, A).
 NEIGHBOURS = 30
@@ -20,7 +20,7 @@ NEIGHBOURS = 30
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ToolParser(description=__doc__)
     parser.add_argument('--train', type=int, default=100_000, help='patches to learn from (default: %(default)s)')
     parser.add_argument('--queries', type=int, default=20_000, help='patches to label by k-NN (default: %(default)s)')
     parser.add_argument('--dim', type=int, default=1024, help='width of the features (default: %(default)s)')

@@ -10,12 +10,12 @@ import os
 import tempfile
 from typing import Any
 
-from mmmim.utils.cli import add_cfg_options, user_errors
+from mmmim.utils.cli import ToolParser, add_cfg_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ToolParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--steps', type=int, default=10, help='iterations that are measured (default: 10)')
     parser.add_argument('--warmup', type=int, default=3, help='iterations before those (default: 3)')

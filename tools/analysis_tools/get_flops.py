@@ -10,14 +10,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from mmmim.utils.cli import add_cfg_options, user_errors
+from mmmim.utils.cli import ToolParser, add_cfg_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('--batch', type=int, default=2, help='images; counts are per image (default: 2)')
     parser.add_argument(

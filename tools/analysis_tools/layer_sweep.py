@@ -8,14 +8,12 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import add_cfg_options, add_pretrained_options, user_errors
+from mmmim.utils.cli import ToolParser, add_cfg_options, add_pretrained_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config with a probe that is fitted, such as configs/eval/seg_knn_digits.py')
     add_pretrained_options(parser)
     parser.add_argument(

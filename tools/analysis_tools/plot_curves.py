@@ -8,14 +8,12 @@ beside curves.png, a_probes.png and a_health.png beside a.png.
 import argparse
 import os
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='folders that trainings wrote to')
     parser.add_argument('--out', default='curves.png', help='the picture of the training (default: curves.png)')
     return parser.parse_args()

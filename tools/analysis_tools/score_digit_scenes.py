@@ -4,12 +4,12 @@
 import argparse
 import os
 
-from mmmim.utils.cli import add_cfg_options, add_trust_option, user_errors
+from mmmim.utils.cli import ToolParser, add_cfg_options, add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ToolParser(description=__doc__)
     add_trust_option(parser)
     parser.add_argument('model', nargs='?', help='checkpoint; or a config, for a random initialisation')
     parser.add_argument('--pixels', type=int, metavar='PATCH_SIZE', help='score raw pixels instead of a model')

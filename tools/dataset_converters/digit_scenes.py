@@ -1,15 +1,13 @@
 #!/usr/bin/env python
 """Write DigitScenes, the data set that needs no download, and say what lies where."""
 
-import argparse
-
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 
 @user_errors()
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ToolParser(description=__doc__)
     parser.add_argument(
         '--out', default='data/digit_scenes', metavar='DIR', help='folder of the data (default: %(default)s)'
     )

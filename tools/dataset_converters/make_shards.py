@@ -5,7 +5,6 @@ The files are copied byte for byte under running numbers. Labels are not kept: t
 appears when all shards are complete; until then they lie in OUT.part.
 """
 
-import argparse
 import json
 import os
 import random
@@ -14,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ToolParser(description=__doc__)
     parser.add_argument('images', help='folder of images, flat or nested')
     parser.add_argument('out', help='folder of the shards: new or empty')
     parser.add_argument(

@@ -3,12 +3,12 @@
 
 import argparse
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ToolParser(description=__doc__)
     parser.add_argument('spec', help='e.g. projects/digit_scenes/spec.py')
     parser.add_argument('--work-dir', default='work_dirs/comparison', help='an interrupted comparison goes on there')
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')

@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ToolParser(description=__doc__)
     parser.add_argument('src', help='config file, or folder of images')
     parser.add_argument('out', help='file to write, e.g. data/codebook.pth')
     parser.add_argument('--codes', type=int, default=512, metavar='K', help='number of tokens (default: %(default)s)')

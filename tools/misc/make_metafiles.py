@@ -7,14 +7,12 @@ papers those of the page's columns "... (reported)", own numbers those recorded 
 
 import argparse
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--check', action='store_true', help='write nothing; status 1 if a file is not up to date')
     return parser.parse_args()
 

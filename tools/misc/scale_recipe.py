@@ -8,12 +8,12 @@ change carries a comment with the old value, the new value and the rule.
 import argparse
 import os
 
-from mmmim.utils.cli import user_errors
+from mmmim.utils.cli import ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ToolParser(description=__doc__)
     parser.add_argument('config', help='config file of the pre-training')
     parser.add_argument('--iters', type=int, metavar='N', help="number of iterations (default: the config's)")
     parser.add_argument('--batch', type=int, metavar='B', help="images per iteration, all GPUs (default: the config's)")

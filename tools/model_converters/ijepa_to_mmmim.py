@@ -20,6 +20,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@user_errors()
 def main() -> None:
     """Convert and say what the model is."""
     args = parse_args()
@@ -27,22 +28,21 @@ def main() -> None:
     from mmmim.converters.ijepa import convert_checkpoint
     from mmmim.utils.checkpoint import load_checkpoint_file, save_checkpoint_file
 
-    with user_errors():
-        checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)
-        converted = convert_checkpoint(checkpoint, args.src, args.num_heads, args.encoder)
-        save_checkpoint_file(converted, args.dst)
-        backbone = converted['mmmim']['model']['backbone']
-        neck = converted['mmmim']['model']['branches']['latent']['neck']
-        rest = (
-            f'target encoder and encoder; predictor of {neck["depth"]} blocks x {neck["embed_dim"]}'
-            if args.encoder == 'both'
-            else f'{args.encoder} alone: for features only'
-        )
-        print(
-            f'{args.dst}: ViT of {backbone["depth"]} blocks x {backbone["embed_dim"]} with {backbone["num_heads"]} '
-            f'heads, patch {backbone["patch_size"]}, {backbone["img_size"]} px, {rest}'
-            f'\nUse it: mmmim.get_model({args.dst!r})'
-        )
+    checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)
+    converted = convert_checkpoint(checkpoint, args.src, args.num_heads, args.encoder)
+    save_checkpoint_file(converted, args.dst)
+    backbone = converted['mmmim']['model']['backbone']
+    neck = converted['mmmim']['model']['branches']['latent']['neck']
+    rest = (
+        f'target encoder and encoder; predictor of {neck["depth"]} blocks x {neck["embed_dim"]}'
+        if args.encoder == 'both'
+        else f'{args.encoder} alone: for features only'
+    )
+    print(
+        f'{args.dst}: ViT of {backbone["depth"]} blocks x {backbone["embed_dim"]} with {backbone["num_heads"]} '
+        f'heads, patch {backbone["patch_size"]}, {backbone["img_size"]} px, {rest}'
+        f'\nUse it: mmmim.get_model({args.dst!r})'
+    )
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@user_errors()
 def main() -> None:
     """Convert and say what the model is."""
     args = parse_args()
@@ -21,25 +22,24 @@ def main() -> None:
     from mmmim.converters.mae import convert_checkpoint
     from mmmim.utils.checkpoint import load_checkpoint_file, save_checkpoint_file
 
-    with user_errors():
-        checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)
-        converted = convert_checkpoint(
-            checkpoint, args.src, args.num_heads, args.decoder_num_heads, normalize=not args.raw_pixels
-        )
-        save_checkpoint_file(converted, args.dst)
-        backbone = converted['mmmim']['model']['backbone']
-        branch = converted['mmmim']['model']['branches']['pixels']
-        neck, pixels = branch['neck'], 'normalised' if branch['target_generator']['normalize'] else 'raw'
-        decoder = (
-            f'decoder of {neck["depth"]} blocks x {neck["embed_dim"]} with {neck["num_heads"]} heads, {pixels} pixels'
-            if any(key.startswith('branches.') for key in converted['state_dict'])
-            else 'no decoder: for features only'
-        )
-        print(
-            f'{args.dst}: ViT of {backbone["depth"]} blocks x {backbone["embed_dim"]} with {backbone["num_heads"]} '
-            f'heads, patch {backbone["patch_size"]}, {backbone["img_size"]} px; {decoder}'
-            f'\nUse it: mmmim.get_model({args.dst!r})'
-        )
+    checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)
+    converted = convert_checkpoint(
+        checkpoint, args.src, args.num_heads, args.decoder_num_heads, normalize=not args.raw_pixels
+    )
+    save_checkpoint_file(converted, args.dst)
+    backbone = converted['mmmim']['model']['backbone']
+    branch = converted['mmmim']['model']['branches']['pixels']
+    neck, pixels = branch['neck'], 'normalised' if branch['target_generator']['normalize'] else 'raw'
+    decoder = (
+        f'decoder of {neck["depth"]} blocks x {neck["embed_dim"]} with {neck["num_heads"]} heads, {pixels} pixels'
+        if any(key.startswith('branches.') for key in converted['state_dict'])
+        else 'no decoder: for features only'
+    )
+    print(
+        f'{args.dst}: ViT of {backbone["depth"]} blocks x {backbone["embed_dim"]} with {backbone["num_heads"]} '
+        f'heads, patch {backbone["patch_size"]}, {backbone["img_size"]} px; {decoder}'
+        f'\nUse it: mmmim.get_model({args.dst!r})'
+    )
 
 
 if __name__ == '__main__':

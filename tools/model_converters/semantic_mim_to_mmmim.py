@@ -15,6 +15,7 @@ def parse_args() -> argparse.Namespace:
     ).parse_args()
 
 
+@user_errors()
 def main() -> None:
     """Convert and say what the model is."""
     args = parse_args()
@@ -22,18 +23,17 @@ def main() -> None:
     from mmmim.converters.semantic_mim import convert_checkpoint
     from mmmim.utils.checkpoint import load_checkpoint_file, save_checkpoint_file
 
-    with user_errors():
-        checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)
-        converted = convert_checkpoint(checkpoint, args.src, args.num_heads)
-        save_checkpoint_file(converted, args.dst)
-        backbone = converted['mmmim']['model']['backbone']
-        branch = converted['mmmim']['model']['branches']['semantic']
-        print(
-            f'{args.dst}: ViT of {backbone["depth"]} blocks x {backbone["embed_dim"]} with {backbone["num_heads"]} '
-            f'heads, patch {backbone["patch_size"]}, {backbone["img_size"]} px, {backbone["num_cls_tokens"]} proxies; '
-            f'{branch["neck"]["depth"]} blocks beside it, {branch["neck"]["out_dim"]} outputs for '
-            f'{branch["target_generator"]["type"]}\nUse it: mmmim.get_model({args.dst!r})'
-        )
+    checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)
+    converted = convert_checkpoint(checkpoint, args.src, args.num_heads)
+    save_checkpoint_file(converted, args.dst)
+    backbone = converted['mmmim']['model']['backbone']
+    branch = converted['mmmim']['model']['branches']['semantic']
+    print(
+        f'{args.dst}: ViT of {backbone["depth"]} blocks x {backbone["embed_dim"]} with {backbone["num_heads"]} '
+        f'heads, patch {backbone["patch_size"]}, {backbone["img_size"]} px, {backbone["num_cls_tokens"]} proxies; '
+        f'{branch["neck"]["depth"]} blocks beside it, {branch["neck"]["out_dim"]} outputs for '
+        f'{branch["target_generator"]["type"]}\nUse it: mmmim.get_model({args.dst!r})'
+    )
 
 
 if __name__ == '__main__':

@@ -10,14 +10,12 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import add_trust_option, progress, user_errors
+from mmmim.utils.cli import ToolParser, add_trust_option, progress, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_trust_option(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'

@@ -9,14 +9,12 @@ at the largest size. Components are whitened, of positive skew, and shown over +
 import argparse
 import os
 
-from mmmim.utils.cli import add_trust_option, user_errors
+from mmmim.utils.cli import ToolParser, add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_trust_option(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
     parser.add_argument(

@@ -8,14 +8,12 @@ model is trained on.
 import argparse
 import os
 
-from mmmim.utils.cli import add_trust_option, user_errors
+from mmmim.utils.cli import ToolParser, add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_trust_option(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
     parser.add_argument('checkpoint', metavar='CKPT', help='checkpoint of a model with a pixel branch, such as MAE')

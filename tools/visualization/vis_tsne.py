@@ -9,14 +9,12 @@ beside the picture (.npz: coordinates, labels, classes, paths).
 import argparse
 import os
 
-from mmmim.utils.cli import add_feature_options, user_errors
+from mmmim.utils.cli import ToolParser, add_feature_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_feature_options(parser)
     parser.add_argument(
         '--pool',

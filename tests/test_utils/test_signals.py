@@ -1,0 +1,194 @@
+"""What signals do to a process, and to the workers that it has; without torch where possible."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mmmim.utils.workers import outlived_by_parent
+
+REPOSITORY = Path(__file__).parents[2]
+# Blocks in C for ever, and not to be interrupted: the second lock of a mutex.
+STUCK = 'm = ctypes.create_string_buffer(64); c = ctypes.CDLL(None); c.pthread_mutex_lock(m); c.pthread_mutex_lock(m)'
+
+
+def start(body, **env):
+    """A process that runs ``body`` after saying that it is ready."""
+    imports = (
+        'import ctypes, os, signal, time\nfrom mmmim.utils import signals\nfrom mmmim.utils.cli import user_errors\n'
+    )
+    code = imports + body
+    env = {**os.environ, 'PYTHONPATH': str(REPOSITORY), **env}
+    process = subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    assert process.stdout.readline() == 'ready\n'
+    return process
+
+
+def end(process, seconds=20):
+    out, err = process.communicate(timeout=seconds)
+    assert 'Traceback' not in err
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGUSR1', 'SIGHUP'])
+def test_a_tool_ends_with_its_status(name):
+    process = start("with user_errors():\n    print('ready', flush=True)\n    time.sleep(30)")
+    process.send_signal(getattr(signal, name))
+    code, _, err = end(process)
+    assert code == 128 + getattr(signal, name)
+    assert err.count('\n') == 1
+    assert err.startswith('stopped by ')
+
+
+@pytest.mark.parametrize('wait', ['time.sleep(30)', STUCK])
+def test_a_second_ctrl_c_stops_at_once(wait):
+    body = f"with user_errors(), signals.training():\n    signals.defer()\n    print('ready', flush=True)\n    {wait}"
+    process = start(body)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    code, _, err = end(process)
+    assert code == 130
+    assert time.monotonic() - began < 5
+    assert 'Ctrl-C twice: stopped at once' in err
+
+
+def test_a_start_that_is_stuck_in_a_library_ends():
+    body = f"signals.GRACE = 0.5\nwith user_errors():\n    print('ready', flush=True)\n    {STUCK}"
+    process = start(body)
+    process.send_signal(signal.SIGTERM)
+    assert end(process)[0] == 143
+
+
+def test_signals_that_were_ignored_stay_ignored():
+    body = (
+        'signal.signal(signal.SIGHUP, signal.SIG_IGN)\n'
+        "with user_errors():\n    print('ready', flush=True)\n    time.sleep(1)\nprint('whole')"
+    )
+    process = start(body)
+    process.send_signal(signal.SIGHUP)
+    assert end(process)[:2] == (0, 'whole\n')
+
+
+def test_a_forked_process_does_not_speak_for_its_parent():
+    body = (
+        'with user_errors(), signals.training():\n    signals.defer()\n    pid = os.fork()\n'
+        "    if not pid:\n        time.sleep(0.2)\n        os.write(1, b'ready\\n')\n"
+        '        time.sleep(1.5)\n        os._exit(7)\n'
+        '    _, status = os.waitpid(pid, 0)\n    print(os.waitstatus_to_exitcode(status), signals.requested())'
+    )
+    process = start(body)
+    (child,) = map(int, Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split())
+    for _ in range(3):
+        os.kill(child, signal.SIGINT)
+        time.sleep(0.1)
+    assert end(process)[:2] == (0, '7 0\n')
+
+
+def test_a_rank_outlives_its_launcher_only_to_save():
+    """The kernel tells it, whatever ended the launcher."""
+    body = "with user_errors():\n    print('ready', os.getppid(), flush=True)\n    time.sleep(30)"
+    code = f'import os, time\nfrom mmmim.utils.cli import user_errors\n{body}'
+    launcher = (
+        'import subprocess, sys, time\n'
+        f'p = subprocess.Popen([sys.executable, "-c", {code!r}])\nprint(p.pid, flush=True)\ntime.sleep(30)'
+    )
+    env = {**os.environ, 'PYTHONPATH': str(REPOSITORY), 'TORCHELASTIC_RUN_ID': 'x'}
+    process = subprocess.Popen([sys.executable, '-c', launcher], stdout=subprocess.PIPE, text=True, env=env)
+    rank = int(process.stdout.readline())
+    assert process.stdout.readline().startswith('ready')
+    process.kill()
+    process.wait()
+    assert gone(rank)
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return torch.tensor(index)
+
+
+def gone(pid, seconds=5.0):
+    """Whether a process ends; zombies have."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z':
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _read_for_ever(pipe):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    loader = outlived_by_parent(DataLoader(Numbers(), 2, num_workers=1))
+    batches = iter(loader)
+    next(batches)
+    pipe.send(batches._workers[0].pid)
+    time.sleep(60)
+
+
+def test_workers_do_not_outlive_their_parent():
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context('fork').Process(target=_read_for_ever, args=(theirs,))
+    process.start()
+    worker = ours.recv()
+    process.kill()
+    process.join()
+    # torch's own workers look for their parent every five seconds.
+    assert gone(worker, 2)
+
+
+class Note:
+    """A user's ``worker_init_fn``."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, worker_id):
+        self.path.write_text(str(worker_id))
+
+
+def test_workers_leave_signals_to_their_parent(tmp_path):
+    loader = outlived_by_parent(DataLoader(Numbers(), 2, num_workers=1, worker_init_fn=Note(tmp_path / 'note')))
+    batches = iter(loader)
+    next(batches)
+    worker = batches._workers[0]
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+        # As of a scheduler or a terminal: not sent by the parent.
+        subprocess.run(['/bin/sh', '-c', f'kill -{int(signum)} {worker.pid}'], check=True)
+    assert [next(batches).tolist() for _ in range(20)][-1] == [40, 41]
+    assert (tmp_path / 'note').read_text() == '0'
+    worker.terminate()  # by the parent
+    worker.join(5)
+    assert worker.exitcode == 0
+    with pytest.raises(RuntimeError, match='DataLoader worker'):
+        for _ in batches:
+            pass
+
+
+def test_workers_without_it_do_not():
+    """What the test above would be without the function: it can fail."""
+    batches = iter(DataLoader(Numbers(), 2, num_workers=1))
+    next(batches)
+    worker = batches._workers[0]
+    subprocess.run(['/bin/sh', '-c', f'kill -{int(signal.SIGUSR1)} {worker.pid}'], check=True)
+    with pytest.raises(RuntimeError, match='DataLoader worker'):
+        for _ in batches:
+            pass

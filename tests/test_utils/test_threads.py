@@ -1,0 +1,101 @@
+"""Threads are chosen before torch is imported, and what the user sets wins."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmmim.utils import threads
+
+REPOSITORY = Path(__file__).parents[2]
+VARIABLES = (*threads.NUMBER, *threads.WAITING)
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, 'torch', raising=False)
+    monkeypatch.setattr(threads, '_container_limit', lambda: None)
+    return monkeypatch
+
+
+def test_the_choice(without_torch):
+    assert threads.choose_threads() == threads.POLICY
+    assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'
+    without_torch.delenv('OMP_WAIT_POLICY')
+    without_torch.delenv('KMP_BLOCKTIME')
+    without_torch.setattr(threads, '_container_limit', lambda: 3)
+    assert threads.choose_threads() == {**threads.POLICY, 'OMP_NUM_THREADS': '3'}
+    without_torch.delenv('OMP_NUM_THREADS')
+    assert threads.choose_threads(1)['OMP_NUM_THREADS'] == '1'
+
+
+@pytest.mark.parametrize('name', VARIABLES)
+def test_what_is_set_wins(without_torch, name):
+    without_torch.setenv(name, '2')
+    chosen = threads.choose_threads(1)
+    assert os.environ[name] == '2'
+    assert name not in chosen
+    assert ('OMP_NUM_THREADS' in chosen) == (name in threads.WAITING)
+    assert ('OMP_WAIT_POLICY' in chosen) == (name in threads.NUMBER)
+
+
+def test_too_late_is_not_half(without_torch):
+    without_torch.setitem(sys.modules, 'torch', object())
+    assert threads.choose_threads(1) == {}
+    assert 'OMP_NUM_THREADS' not in os.environ
+
+
+def test_control_groups(tmp_path, monkeypatch):
+    own, root = tmp_path / 'cgroup', tmp_path / 'fs'
+    (root / 'a/b').mkdir(parents=True)
+    (root / 'cpu/c').mkdir(parents=True)
+    own.write_text('0::/a/b\n')
+    assert threads._groups(root, own) == [root / 'a/b', root / 'a', root]
+    own.write_text('4:cpu,cpuacct:/c\n3:memory:/x\n')
+    assert threads._groups(root, own) == [root / 'cpu/c', root / 'cpu']
+    (root / 'a/b/cpu.max').write_text('max 100000\n')
+    (root / 'a/cpu.max').write_text('150000 100000\n')
+    (root / 'cpu/c/cpu.cfs_quota_us').write_text('-1\n')
+    (root / 'cpu/c/cpu.cfs_period_us').write_text('100000\n')
+    assert [threads._quota(group) for group in (root / 'a/b', root / 'a', root, root / 'cpu/c')] == [
+        None,
+        1.5,
+        None,
+        None,
+    ]
+    monkeypatch.setattr(threads, '_groups', lambda: [root / 'a/b', root / 'a'])
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(64)))
+    assert threads._container_limit() == 2
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 1})
+    assert threads._container_limit() is None
+
+
+def test_openmp_takes_it():
+    """As torch's OpenMP says when it is loaded, in what a tool runs in."""
+    code = 'from mmmim.utils.cli import user_errors\nwith user_errors():\n    import torch\n    print(torch.get_num_threads())'
+    env = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**env, 'PYTHONPATH': str(REPOSITORY), 'OMP_DISPLAY_ENV': 'VERBOSE'},
+    )
+    assert re.search(r"OMP_WAIT_POLICY\s*=\s*'PASSIVE'", done.stderr), done.stderr
+    assert re.search(r"GOMP_SPINCOUNT\s*=\s*'0'", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    'tool', sorted(path for path in (REPOSITORY / 'tools').rglob('*.py')), ids=lambda path: path.stem
+)
+def test_every_tool_chooses_first(tool):
+    text = tool.read_text()
+    assert '@user_errors()\ndef main(' in text
+    assert not re.search(r'^(import|from) (torch|numpy|mmengine|mmcv|mmpretrain|mmseg|scipy|cv2)', text, re.MULTILINE)
+    imported = re.findall(r'^from (mmmim[\w.]*) import', text, re.MULTILINE)
+    assert set(imported) <= {'mmmim.utils.cli', 'mmmim.utils'}, imported
