@@ -4,8 +4,10 @@ import os
 
 import pytest
 
+from mmmim.utils.threads import choose_threads
+
 # Tests start processes of their own, and small tensors are slower on more threads.
-os.environ.setdefault('OMP_NUM_THREADS', '1')
+choose_threads(1)
 # Nothing is downloaded.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 

@@ -62,7 +62,7 @@ def _explain(error: ChildFailedError) -> int:
 
 
 def run() -> None:
-    """Torchrun with the arguments of the command line."""
+    """Run torchrun with the arguments of the command line."""
     # torchrun's own handler of SIGTERM, SIGINT, SIGHUP and SIGQUIT ends all processes, within 30 seconds.
     SubprocessHandler._popen = _remember
     torch_api._terminate_process_handler = _hand_on

@@ -278,6 +278,53 @@ def test_test_errors(toy, monkeypatch, capsys, args, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('tool_name', 'args', 'took', 'first'),
+    [
+        ('train', ['--amp', 'a.py'], '--amp took a.py', 'config'),
+        ('train', ['--resume', 'a.py'], '--resume took a.py', 'config'),
+        ('train', ['--resume', 'x.pth', '--amp', 'a.py'], '--amp took a.py', 'config'),
+        ('train', ['--cfg-options', 'a=1', 'b=2', 'a.py'], '--cfg-options took a=1 b=2 a.py', 'config'),
+        ('train', ['--pretrained', 'a.py'], '--pretrained took a.py', 'config'),
+        ('train', ['--work-dir', 'a.py', '--no-validate'], '--work-dir took a.py', 'config'),
+        ('test', ['--cfg-options', 'a=1', 'a.py', 'x.pth'], '--cfg-options took a=1 a.py x.pth', 'config checkpoint'),
+        ('test', ['--pretrained', 'a.py'], '--pretrained took a.py', 'config checkpoint'),
+        ('analysis_tools/layer_sweep', ['--layers', '1', '2', 'a.py'], '--layers took 1 2 a.py', 'config'),
+        ('analysis_tools/get_flops', ['--cfg-options', 'a=1', 'a.py'], '--cfg-options took a=1 a.py', 'config'),
+        ('analysis_tools/rankme', ['--pool', 'cls', 'x.pth', 'data'], '--pool took cls x.pth data', 'CKPT DATA'),
+        ('visualization/vis_pca', ['a.png', '--sizes', '32', 'x.pth'], '--sizes took 32 x.pth', 'IMAGES CKPT'),
+        ('visualization/vis_tsne', ['--classes', 'a', 'x.pth', 'd'], '--classes took a x.pth d', 'CKPT DATA'),
+        ('misc/compare', ['--seeds', '1', '2', 'spec.py'], '--seeds took 1 2 spec.py', 'spec'),
+    ],
+)
+def test_options_that_took_another_word(monkeypatch, capsys, tool_name, args, took, first):
+    monkeypatch.setattr(sys, 'argv', [tool_name, *args])
+    with pytest.raises(SystemExit) as exit_info:
+        load_tool(tool_name).main()
+    assert exit_info.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert took in message
+    assert f'write {first} before the options' in message
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([], 'arguments are required: config'),
+        (['a.py', '--amp', 'float8'], "invalid choice: 'float8'"),
+        (['a.py', '--pretrained'], '--pretrained: expected one argument'),
+        (['a.py', '--res'], 'unrecognized arguments: --res'),
+    ],
+)
+def test_other_wrong_arguments_are_not_blamed_on_options(monkeypatch, capsys, args, message):
+    monkeypatch.setattr(sys, 'argv', ['train.py', *args])
+    with pytest.raises(SystemExit):
+        load_tool('train').main()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert message in said
+    assert 'before the options' not in said
+
+
 def test_arguments_change_the_config(toy, monkeypatch):
     train = load_tool('train')
     monkeypatch.chdir(toy)

@@ -152,6 +152,119 @@ def test_slurm_command(name, tmp_path):
         assert line in lines
 
 
+@pytest.mark.parametrize(
+    ('name', 'args', 'env', 'message'),
+    [
+        *(
+            ('dist_train.sh', ['a.py', value], {}, f"GPUS is '{value}'")
+            for value in ('0', '-1', 'abc', '1.5', '', '08')
+        ),
+        *(
+            ('dist_test.sh', ['a.py', 'x.pth', value], {}, f"'{value}' cannot be GPUS")
+            for value in ('-1', 'abc', '1.5')
+        ),
+        ('dist_test.sh', ['a.py', 'x.pth', '0'], {}, "GPUS is '0'"),
+        ('dist_test.sh', ['a.py', '0', '--pretrained', 'x'], {}, "GPUS is '0'"),
+        ('dist_train.sh', ['a.py', '2'], {'NNODES': '0'}, "NNODES is '0'"),
+        ('dist_train.sh', ['a.py', '2'], {'NNODES': 'x'}, "NNODES is 'x'"),
+        (
+            'dist_train.sh',
+            ['a.py', '2'],
+            {'NNODES': '2', 'NODE_RANK': '2'},
+            "'2': give a whole number from 0 to 1",
+        ),
+        ('dist_test.sh', ['a.py', '2'], {'NNODES': '2', 'NODE_RANK': 'a[$(touch hit)]'}, 'NODE_RANK is'),
+        ('dist_train.sh', ['a.py', '2'], {'PORT': '70000'}, "PORT is '70000'"),
+        ('dist_test.sh', ['a.py', '2'], {'PORT': 'http'}, "PORT is 'http'"),
+        *(
+            (name, ['p', 'j', 'a.py', 'w'], {key: value}, f"{key} is '{value}'")
+            for name in ('slurm_train.sh', 'slurm_test.sh')
+            for key, value in [
+                ('GPUS', '0'),
+                ('GPUS', 'abc'),
+                ('GPUS_PER_NODE', '9'),
+                ('GPUS_PER_NODE', '-1'),
+                ('CPUS_PER_TASK', '0'),
+            ]
+        ),
+        ('slurm_train.sh', ['p', 'j', 'a.py', 'w'], {'SAVE_SECONDS': '1m'}, "SAVE_SECONDS is '1m'"),
+        ('slurm_train.sh', ['p', 'j', 'a.py', 'w'], {'REQUEUE': 'yes'}, "REQUEUE is 'yes'"),
+    ],
+)
+def test_wrong_numbers(tmp_path, name, args, env, message):
+    for program in ('python', 'srun'):
+        fake(tmp_path / 'bin', program)
+    env = {'PYTHON': str(tmp_path / 'bin' / 'python'), 'PATH': f'{tmp_path / "bin"}:{os.environ["PATH"]}', **env}
+    lines = script(name, *args, cwd=tmp_path, code=2, **env).splitlines()
+    assert message in lines[-1]
+    assert lines[-1].startswith('error: ')
+    assert not (tmp_path / 'hit').exists()
+
+
+# Of each call the arguments; of the n-th the n-th status, after saving iter_n.pth unless it is marked with a '!'.
+SRUN = """#!/bin/bash
+echo "$@" >> calls
+read -r now later < statuses
+echo "$later" > statuses
+[[ $now == *! ]] || { mkdir -p there; echo "iter_$(wc -l < calls).pth" > there/last_checkpoint; }
+exit "${now%!}"
+"""
+
+
+def slurm_train(folder, statuses, *args, code, scontrol='exit 0', **env):
+    """What was said, and the arguments of every ``srun``."""
+    fake(folder / 'bin', 'srun')
+    fake(folder / 'bin', 'scontrol')
+    (folder / 'bin' / 'srun').write_text(SRUN)
+    (folder / 'bin' / 'scontrol').write_text(f'#!/bin/bash\necho "scontrol $@"\n{scontrol}\n')
+    (folder / 'statuses').write_text(f'{statuses}\n')
+    env = {'PATH': f'{folder / "bin"}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '', 'SLURM_RESTART_COUNT': '', **env}
+    output = script('slurm_train.sh', 'part', 'job', 'a.py', 'there', *args, cwd=folder, code=code, **env)
+    return output, (folder / 'calls').read_text().splitlines()
+
+
+def test_slurm_asks_for_a_signal_and_goes_on_in_a_new_job(tmp_path):
+    output, calls = slurm_train(tmp_path, '138 138 0', '--cfg-options', 'x=1', code=0)
+    assert len(calls) == 3
+    assert all('--signal=USR1@300' in call for call in calls)
+    assert calls[0].endswith('--cfg-options x=1')
+    assert calls[1].endswith('--cfg-options x=1 --resume')
+    assert calls[2] == calls[1]
+    assert 'goes on in a new job' in output
+
+
+@pytest.mark.parametrize('status', [0, 1, 2, 130, 143])
+def test_slurm_does_not_go_on_after_anything_else(tmp_path, status):
+    """Such as ``scancel``, which sends SIGTERM."""
+    assert len(slurm_train(tmp_path, status, code=status)[1]) == 1
+
+
+def test_slurm_settings(tmp_path):
+    _, calls = slurm_train(tmp_path, 138, code=138, SAVE_SECONDS='60', REQUEUE='0')
+    assert len(calls) == 1
+    assert '--signal=USR1@60' in calls[0]
+
+
+def test_slurm_gives_up_where_nothing_is_saved_in_time(tmp_path):
+    output, calls = slurm_train(tmp_path, '138 138!', code=138)
+    assert len(calls) == 2
+    assert 'error: the time of the job was over before anything was saved in there' in output
+
+
+def test_slurm_requeues_a_batch_job_and_resumes_in_it(tmp_path):
+    output, calls = slurm_train(tmp_path, 138, code=138, SLURM_JOB_ID='77')
+    assert 'scontrol requeue 77' in output
+    assert len(calls) == 1
+    _, calls = slurm_train(tmp_path, 0, code=0, SLURM_JOB_ID='77', SLURM_RESTART_COUNT='1')
+    assert calls[1].endswith('--launcher slurm --resume')
+    # An interactive allocation has no script to start again.
+    (tmp_path / 'calls').unlink()
+    output, calls = slurm_train(tmp_path, 138, code=138, SLURM_JOB_ID='77', scontrol='exit 1')
+    assert len(calls) == 1
+    assert 'error: job 77 cannot be requeued' in output
+    assert 'with --resume' in output
+
+
 @pytest.mark.parametrize('checkpoint', [['c d.pth'], []])
 def test_test_scripts_with_and_without_a_checkpoint(checkpoint, tmp_path):
     """Protocols that fit their own probe have none."""

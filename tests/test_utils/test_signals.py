@@ -18,6 +18,12 @@ REPOSITORY = Path(__file__).parents[2]
 # Blocks in C for ever, and not to be interrupted: the second lock of a mutex.
 STUCK = 'm = ctypes.create_string_buffer(64); c = ctypes.CDLL(None); c.pthread_mutex_lock(m); c.pthread_mutex_lock(m)'
 
+IMPORTS = """
+import ctypes, os, signal, time
+from mmmim.utils import signals
+from mmmim.utils.cli import user_errors
+"""
+
 
 def start(body, **env):
     """A process that runs ``body`` after saying that it is ready."""

@@ -5,6 +5,7 @@ The files are copied byte for byte under running numbers. Labels are not kept: t
 appears when all shards are complete; until then they lie in OUT.part.
 """
 
+import argparse
 import json
 import os
 import random
