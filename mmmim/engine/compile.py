@@ -39,7 +39,6 @@ def compile_model(model: nn.Module, options: Any) -> None:
     # One graph for every kind of block: encoder and predictor, student and teacher, training and evaluation, fixed and
     # varying sizes. torch's limit of 8 is for one function that compiles again and again.
     dynamo = torch._dynamo.config
-    limit = 'recompile_limit' if hasattr(dynamo, 'recompile_limit') else 'cache_size_limit'  # in torch 2.6
-    setattr(dynamo, limit, max(getattr(dynamo, limit), 64))
+    dynamo.recompile_limit = max(dynamo.recompile_limit, 64)
     compile_blocks(model, **({} if options is True else options))
     print_log(f'{len(blocks)} blocks will be compiled in the first iterations.', logger='current')

@@ -68,6 +68,10 @@ class FullyShardedDataParallel(nn.Module):
         for block in blocks_of(module):
             fully_shard(block, mesh=mesh, mp_policy=policy)
         self.module = fully_shard(module, mesh=mesh)
+        if mesh.device_type == 'cpu':
+            # Up to torch 2.8 gloo takes the mean of gradients for their sum, without a word.
+            for part in (*blocks_of(module), self.module):
+                part.set_force_sum_reduction_for_comms(True)
         self.reduce_every_micro_batch = reduce_every_micro_batch
         # The blocks are on their device already, without the whole model ever having been there; this moves buffers
         # and tells the data preprocessor.

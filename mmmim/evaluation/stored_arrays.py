@@ -74,8 +74,8 @@ class StoredArrays:
         for name, spec in self.arrays.items():
             try:
                 array = self._open(self.folder / f'{name}.npy')
-            except (OSError, ValueError) as error:
-                return f'{name}.npy: {error}'
+            except Exception as error:  # NumPy reads headers as Python text: damaged ones fail in every way
+                return f'{name}.npy: {type(error).__name__}: {error}'
             if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
                 return f'{name}.npy holds {array.dtype} {list(array.shape)}'
         return None
