@@ -11,6 +11,7 @@ import os
 import pickle
 import pickletools
 import re
+import stat
 import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING  # how protocols up to 2 call the modules of Python 3
@@ -41,7 +42,7 @@ _HOSTILE = frozenset(
         webbrowser urllib http requests ftplib smtplib telnetlib asyncio multiprocessing threading signal pickle cPickle
         _pickle dill cloudpickle marshal shelve code codeop pdb bdb timeit trace profile cProfile doctest tempfile glob
         fileinput zipfile tarfile platform site sysconfig venv ensurepip pip setuptools types inspect gc builtins
-        operator functools itertools linecache pydoc
+        operator functools itertools linecache pydoc io _io
         """,
     )
 )
@@ -55,7 +56,9 @@ _PLAIN_BUILTINS = frozenset(
 _OF_TENSORS = re.compile(
     r'torch\.(_utils\.|_tensor\.|storage\.|\w+Storage$|Size$|device$|[a-z]+\d+$)|collections\.OrderedDict$'
 )
-_PLAIN_FUNCTIONS = frozenset({'functools.partial', 'types.SimpleNamespace'})
+_PLAIN_FUNCTIONS = frozenset(
+    {'functools.partial', 'types.SimpleNamespace', 'io.BytesIO', '_io.BytesIO', 'io.StringIO', '_io.StringIO'}
+)
 
 
 @contextmanager
@@ -128,14 +131,15 @@ def local_file(path: str | os.PathLike) -> Path:
         raise InputError(f'{name}: checkpoints are read from local files only. Download it and give its path.')
     file = Path(name).expanduser()
     try:
-        if file.is_dir():
-            raise InputError(f'{file} is a folder: give a checkpoint file inside it, such as {file / "iter_1000.pth"}.')
-        if not file.exists():
-            raise InputError(f'The checkpoint {file} does not exist.')
-        if not file.is_file():  # opening a pipe would wait for ever
-            raise InputError(f'The checkpoint {file} is no regular file, but a pipe or a device.')
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        raise InputError(f'The checkpoint {file} does not exist.') from None
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
         raise InputError(f'The checkpoint {name[:100]!r} cannot be read: {error}') from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f'{file} is a folder: give a checkpoint file inside it, such as {file / "iter_1000.pth"}.')
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        raise InputError(f'The checkpoint {file} is no regular file, but a pipe or a device.')
     return file
 
 
@@ -235,8 +239,9 @@ def _check_nesting(checkpoint: Any, file: Path) -> None:
 
 
 def _unwrapped_all(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
-    parts = {key: unwrapped(value, file) if _is_weights(value) else value for key, value in checkpoint.items()}
-    return unwrapped(parts, file) if _is_weights(parts) else parts
+    if _is_weights(checkpoint):
+        return unwrapped(checkpoint, file)
+    return {key: unwrapped(value, file) if _is_weights(value) else value for key, value in checkpoint.items()}
 
 
 def _is_weights(value: Any) -> bool:

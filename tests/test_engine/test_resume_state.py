@@ -1,0 +1,151 @@
+"""States of trainings that were poisoned: every one is refused by name before a step is taken."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from toy_training import toy_config
+
+from mmmim.engine import Runner
+from mmmim.engine.lars import LARS
+from mmmim.engine.resume_state import check_optimizer, parameters_without_state
+from mmmim.utils import InputError
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A checkpoint after three steps of AdamW, on 6 parameters."""
+    folder = tmp_path_factory.mktemp('trained')
+    Runner.from_cfg(toy_config(folder, train_cfg__max_iters=3, default_hooks__checkpoint__interval=3)).train()
+    return torch.load(folder / 'iter_3.pth', weights_only=True)
+
+
+def moment(checkpoint, number=0, key='exp_avg', **changes):
+    state = checkpoint['optimizer']['state'][number]
+    state[key] = changes['value'] if 'value' in changes else changes['change'](state[key])
+
+
+def with_nan(value):
+    value = value.clone()
+    value.view(-1)[-1] = torch.nan
+    return value
+
+
+POISON = {
+    'one value for a matrix': (lambda c: moment(c, value=torch.zeros(1)), 'exp_avg of body.weight has the shape [1]'),
+    'another matrix': (lambda c: moment(c, value=torch.zeros(2, 2)), 'has the shape [2, 2], the parameter has [3, 3]'),
+    'transposed': (lambda c: moment(c, 4, value=torch.zeros(3, 1)), 'exp_avg of out.weight has the shape [3, 1]'),
+    'second moment': (lambda c: moment(c, 5, 'exp_avg_sq', value=torch.zeros(0)), 'exp_avg_sq of out.bias has'),
+    'repeated': (lambda c: moment(c, value=torch.zeros(1, 1).expand(3, 3)), 'has values for a part of it only'),
+    'NaN': (lambda c: moment(c, change=with_nan), 'exp_avg of body.weight holds NaN'),
+    'negative': (lambda c: moment(c, 0, 'exp_avg_sq', change=lambda v: v - 1), 'exp_avg_sq of body.weight holds neg'),
+    'integers': (lambda c: moment(c, change=torch.Tensor.long), 'exp_avg of body.weight holds torch.int64'),
+    'complex': (lambda c: moment(c, change=lambda v: v + 0j), 'exp_avg of body.weight holds torch.complex64'),
+    'a number': (lambda c: moment(c, value=3.0), 'exp_avg of body.weight is a float'),
+    'a list': (lambda c: moment(c, value=[0.0]), 'exp_avg of body.weight is a list'),
+    'sparse': (lambda c: moment(c, change=torch.Tensor.to_sparse), 'exp_avg of body.weight is no dense tensor'),
+    'step is NaN': (lambda c: moment(c, 0, 'step', value=torch.tensor(torch.nan)), 'step of body.weight holds NaN'),
+    'step is negative': (lambda c: moment(c, 0, 'step', value=torch.tensor(-1.0)), 'step of body.weight is [-1.0]'),
+    'steps': (lambda c: moment(c, 0, 'step', value=torch.ones(5)), 'step of body.weight is [1.0, 1.0, 1.0]'),
+    'step is infinite': (lambda c: moment(c, 0, 'step', value=float('inf')), 'step of body.weight is inf'),
+    'no second moment': (lambda c: c['optimizer']['state'][1].pop('exp_avg_sq'), 'body.bias has no exp_avg_sq'),
+    'no state of one': (lambda c: c['optimizer']['state'].pop(3), 'the optimiser has no state of norm.bias'),
+    'state is a text': (lambda c: c['optimizer']['state'].update({1: 'x'}), 'the state of body.bias is a str'),
+    'states are a list': (lambda c: c['optimizer'].update(state=[]), 'optimizer has no state'),
+    'optimizer is a list': (lambda c: c.update(optimizer=[]), 'optimizer has no state'),
+    'optimizer is None': (lambda c: c.update(optimizer=None), 'optimizer has no state'),
+    'no groups': (lambda c: c['optimizer'].update(param_groups=None), 'param_groups is no list'),
+    'a group fewer': (lambda c: c['optimizer'].update(param_groups=[]), 'optimiser or schedulers differ'),
+    'numbers twice': (lambda c: c['optimizer']['param_groups'][0].update(params=[0] * 6), 'is not of the parameters'),
+    'states of others': (lambda c: c['optimizer']['state'].update({99: {}}), 'is not of the parameters'),
+    'rate is NaN': (lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')), 'param_groups is no list'),
+    'rate is negative': (lambda c: c['optimizer']['param_groups'][0].update(lr=-1.0), 'param_groups is no list'),
+    'rate is a text': (lambda c: c['optimizer']['param_groups'][0].update(lr='x'), 'param_groups is no list'),
+    'meta is a list': (lambda c: c.update(meta=[]), 'meta is a list'),
+    'iter is a text': (lambda c: c['meta'].update(iter='3'), "meta.iter is '3'"),
+    'iter is negative': (lambda c: c['meta'].update(iter=-3), 'meta.iter is -3'),
+    'iter is missing': (lambda c: c['meta'].pop('iter'), 'meta.iter is None'),
+    'epoch is a tensor': (lambda c: c['meta'].update(epoch=torch.zeros(1)), 'meta.epoch is tensor'),
+    'seed is a text': (lambda c: c['meta'].update(seed='a'), "meta.seed is 'a'"),
+    'batch is a text': (lambda c: c['meta'].update(global_batch_size='a'), "meta.global_batch_size is 'a'"),
+    'hub is a list': (lambda c: c.update(message_hub=[]), 'message_hub has no log_scalars'),
+    'hub without scalars': (lambda c: c['message_hub'].pop('log_scalars'), 'message_hub has no log_scalars'),
+    'hub of lists': (lambda c: c['message_hub'].update(runtime_info=[]), 'message_hub has no log_scalars'),
+    'mmmim is a text': (lambda c: c.update(mmmim='x'), 'mmmim is a str'),
+    'config is a text': (lambda c: c['mmmim'].update(config='x'), 'mmmim.config is a str'),
+    'scheduler is a text': (lambda c: c.update(param_schedulers=['x']), 'param_schedulers holds a str'),
+    'scheduler is replaced': (lambda c: c['param_schedulers'][0].update(step=1), 'param_schedulers has step=1'),
+    'step of a scheduler': (lambda c: c['param_schedulers'][0].update(last_step='x'), "last_step='x'"),
+    'rates of a scheduler': (lambda c: c['param_schedulers'][0].update(base_values=[float('nan')]), 'base_values'),
+    'weights are a list': (lambda c: c.update(state_dict=[1]), 'state_dict is a list'),
+    'weights are None': (lambda c: c.update(state_dict=None), 'state_dict is None'),
+    'names are numbers': (lambda c: c.update(state_dict={1: torch.zeros(1)}), 'holds no weights'),
+    'NaN weight': (lambda c: c['state_dict'].update({'out.bias': torch.tensor([torch.nan])}), 'out.bias holds NaN'),
+    'NaN buffer': (lambda c: c['state_dict'].update({'norm.running_var': torch.full((3,), torch.nan)}), 'running_var'),
+    'complex weight': (lambda c: c['state_dict'].update({'out.bias': torch.ones(1) + 0j}), 'complex numbers'),
+    'integer weight': (lambda c: c['state_dict'].update({'out.bias': torch.ones(1).int()}), 'integer numbers'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', POISON)
+def test_poisoned_states_are_refused(trained, tmp_path, name):
+    change, message = POISON[name]
+    poisoned = copy.deepcopy(trained)
+    change(poisoned)
+    torch.save(poisoned, tmp_path / 'poisoned.pth')
+    cfg = toy_config(tmp_path / 'out', resume=True, load_from=str(tmp_path / 'poisoned.pth'), train_cfg__max_iters=4)
+    with pytest.raises(InputError) as error:
+        Runner.from_cfg(cfg).train()
+    assert message in str(error.value)
+    assert 'poisoned.pth' in str(error.value)
+    assert not list((tmp_path / 'out').glob('iter_*.pth'))
+
+
+def test_the_unpoisoned_state_is_resumed(trained, tmp_path):
+    torch.save(trained, tmp_path / 'good.pth')
+    cfg = toy_config(tmp_path / 'out', resume=True, load_from=str(tmp_path / 'good.pth'), train_cfg__max_iters=4)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 4
+
+
+OPTIMIZERS = [
+    (torch.optim.AdamW, {'fused': True, 'amsgrad': True}),
+    (torch.optim.Adam, {}),
+    (torch.optim.SGD, {'momentum': 0.9, 'fused': True}),
+    (torch.optim.SGD, {}),
+    (torch.optim.RMSprop, {'momentum': 0.5, 'centered': True}),
+    (torch.optim.Adagrad, {}),
+    (torch.optim.Adafactor, {}),
+    (LARS, {}),
+]
+
+
+@pytest.mark.parametrize(('kind', 'options'), OPTIMIZERS, ids=lambda value: getattr(value, '__name__', ''))
+def test_states_of_every_optimizer_are_compared(kind, options):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[1].bias.requires_grad_(False)  # a parameter without a gradient has no state, and that is right
+    optimizer = kind(model.parameters(), lr=0.1, **options)
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    without = parameters_without_state(state)
+    fresh = kind(model.parameters(), lr=0.1, **options)
+    check_optimizer(state, fresh, model, without, 'x.pth')
+    check_optimizer(copy.deepcopy(state), fresh, model, None, 'x.pth')
+    for key, value in state['state'].get(0, {}).items():
+        if isinstance(value, torch.Tensor) and value.shape == (4, 3):
+            poisoned = copy.deepcopy(state)
+            poisoned['state'][0][key] = torch.zeros(4)
+            with pytest.raises(InputError, match=rf'{key} of 0\.weight has the shape \[4\]'):
+                check_optimizer(poisoned, fresh, model, without, 'x.pth')
+
+
+def test_the_state_of_another_optimizer_is_refused():
+    model = nn.Linear(3, 4)
+    model(torch.ones(2, 3)).sum().backward()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    sgd.step()
+    with pytest.raises(InputError, match='the state of weight has no step, which AdamW needs'):
+        check_optimizer(sgd.state_dict(), torch.optim.AdamW(model.parameters()), model, [], 'x.pth')
