@@ -16,7 +16,7 @@ from .masking import (
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
 from .synthetic import SyntheticImages
-from .transforms import ForgetOriginalSize, LoadImage, RandomResizedCrop, ResizeLabelMap
+from .transforms import ForgetOriginalSize, LoadImage, LoadLabelMap, RandomResizedCrop, ResizeLabelMap
 from .webdataset_stream import WebDatasetStream
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     'ImageStream',
     'InverseBlockMasking',
     'LoadImage',
+    'LoadLabelMap',
     'MaskingStrategy',
     'MultiBlockMasking',
     'PositionIndex',

@@ -31,13 +31,7 @@ NEIGHBOURS = 10
 
 _PIPELINE = [
     {'type': 'mmmim.LoadImage'},
-    {
-        'type': 'mmcv.LoadAnnotations',
-        'with_bbox': False,
-        'with_label': False,
-        'with_seg': True,
-        'imdecode_backend': 'pillow',
-    },
+    {'type': 'mmmim.LoadLabelMap'},
     {'type': 'mmpretrain.PackInputs', 'algorithm_keys': ('gt_seg_map',)},
 ]
 

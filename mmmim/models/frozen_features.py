@@ -22,7 +22,7 @@ class FrozenFeatures(BaseModel):
         backbone: Config of a :class:`PretrainedBackbone`.
         features: 'patches', the tokens of its maps; or one feature of the whole image, as
             :meth:`mmmim.models.features.Features.pool` names it, of each of the backbone's ``out_indices``.
-        data_preprocessor: Config, e.g. of ``mmengine.ImgDataPreprocessor``.
+        data_preprocessor: Config, e.g. of ``mmmim.ImageListPreprocessor``.
 
     Raises:
         InputError: There is no such feature, or the backbone has options of maps only.

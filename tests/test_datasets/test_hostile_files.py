@@ -316,3 +316,21 @@ def test_the_header_check_reads_a_file_once(tmp_path, monkeypatch):
     image = LoadImage()({'img_path': tmp_path / 'a.jpg'})['img']
     assert len(reads) == 1
     np.testing.assert_array_equal(image, decode_jpeg((tmp_path / 'a.jpg').read_bytes()))
+
+
+def test_an_unreadable_image_is_one_line_behind_worker_processes(tmp_path):
+    """In data sets of others, which leave nothing out."""
+    from torch.utils.data import DataLoader
+
+    (tmp_path / 'a\n.png').write_bytes(b'no image')
+    loader = DataLoader([{'img_path': str(tmp_path / 'a\n.png')}], collate_fn=LoadOnly(), num_workers=1)
+    with pytest.raises(InputError) as caught:
+        next(iter(loader))
+    assert isinstance(caught.value, UnreadableImageError)
+    assert str(caught.value).startswith('cannot read image ')
+    assert str(caught.value).isprintable()
+
+
+class LoadOnly:
+    def __call__(self, samples):
+        return [LoadImage()(dict(sample)) for sample in samples]

@@ -8,7 +8,7 @@ from mmmim.datasets.digit_scenes_segmentation import DigitScenesSegmentation
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
 
-PIPELINE = [{'type': 'mmmim.LoadImage'}, {'type': 'mmseg.LoadAnnotations'}, {'type': 'mmseg.PackSegInputs'}]
+PIPELINE = [{'type': 'mmmim.LoadImage'}, {'type': 'mmmim.LoadLabelMap'}, {'type': 'mmseg.PackSegInputs'}]
 
 
 @pytest.mark.parametrize(

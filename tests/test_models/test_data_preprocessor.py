@@ -176,3 +176,19 @@ def test_encoders_of_other_libraries_say_their_channels():
     pytest.importorskip('timm')
     with pytest.raises(InputError, match=r'5 channel\(s\) and has the mean and std of 3'):
         MODELS.build({'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'in_chans': 5})
+
+
+@pytest.mark.parametrize('channels', [1, 3, 5])
+def test_lists_of_images_of_any_number_of_channels(channels):
+    mean, std = [float(i + 1) for i in range(channels)], [2.0] * channels
+    config = {'mean': mean, 'std': std, 'bgr_to_rgb': True}
+    images = [torch.randint(0, 256, (channels, 4, 4), dtype=torch.uint8) for _ in range(2)]
+    given = MODELS.build({'type': 'mmmim.ImageListPreprocessor', **config})({'inputs': list(images)})['inputs']
+    stacked = swap_red_and_blue(torch.stack(images)).float()
+    assert torch.equal(given, (stacked - torch.tensor(mean).view(-1, 1, 1)) / 2)
+    if channels == 3:
+        theirs = MODELS.build({'type': 'mmengine.ImgDataPreprocessor', **config})({'inputs': list(images)})['inputs']
+        assert torch.equal(given, theirs)
+    if channels == 5:
+        with pytest.raises(InputError, match=r'3 channel\(s\).*mean and std of 5'):
+            MODELS.build({'type': 'mmmim.ImageListPreprocessor', **config})({'inputs': [PIXELS[0]]})

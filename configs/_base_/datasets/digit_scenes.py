@@ -70,13 +70,7 @@ probe_data = dict(
         split='train',
         pipeline=[
             dict(type='mmmim.LoadImage'),
-            dict(
-                type='mmcv.LoadAnnotations',
-                with_bbox=False,
-                with_label=False,
-                with_seg=True,
-                imdecode_backend='pillow',
-            ),
+            dict(type='mmmim.LoadLabelMap'),
             dict(type='mmpretrain.PackInputs', algorithm_keys=('gt_seg_map',)),
         ],
     ),
@@ -87,13 +81,7 @@ probe_data = dict(
         split='val',
         pipeline=[
             dict(type='mmmim.LoadImage'),
-            dict(
-                type='mmcv.LoadAnnotations',
-                with_bbox=False,
-                with_label=False,
-                with_seg=True,
-                imdecode_backend='pillow',
-            ),
+            dict(type='mmmim.LoadLabelMap'),
             dict(type='mmpretrain.PackInputs', algorithm_keys=('gt_seg_map',)),
         ],
     ),

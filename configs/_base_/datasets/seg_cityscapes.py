@@ -16,7 +16,7 @@ train_dataloader = dict(
             ignore_index=ignore_index,
             pipeline=[
                 dict(type='mmmim.LoadImage'),
-                dict(type='mmseg.LoadAnnotations'),
+                dict(type='mmmim.LoadLabelMap'),
                 dict(
                     type='mmcv.RandomResize',
                     scale=(2048, 1024),
@@ -46,7 +46,7 @@ val_dataloader = dict(
             dict(type='mmmim.LoadImage'),
             dict(type='mmcv.Resize', scale=(2048, 1024), keep_ratio=True),
             # After resizing: predictions are compared at the size of the image file.
-            dict(type='mmseg.LoadAnnotations'),
+            dict(type='mmmim.LoadLabelMap'),
             dict(type='mmseg.PackSegInputs'),
         ],
     ),

@@ -18,7 +18,7 @@ train_dataloader = dict(
             ignore_index=ignore_index,
             pipeline=[
                 dict(type='mmmim.LoadImage'),
-                dict(type='mmseg.LoadAnnotations'),
+                dict(type='mmmim.LoadLabelMap'),
                 dict(type='mmmim.RandomResizedCrop', scale=32, crop_ratio_range=(0.6, 1.0)),
                 dict(type='mmseg.PackSegInputs'),
             ],
@@ -37,7 +37,7 @@ val_dataloader = dict(
         ignore_index=ignore_index,
         pipeline=[
             dict(type='mmmim.LoadImage'),
-            dict(type='mmseg.LoadAnnotations'),
+            dict(type='mmmim.LoadLabelMap'),
             dict(type='mmseg.PackSegInputs'),
         ],
     ),
@@ -54,7 +54,7 @@ test_dataloader = dict(
         ignore_index=ignore_index,
         pipeline=[
             dict(type='mmmim.LoadImage'),
-            dict(type='mmseg.LoadAnnotations'),
+            dict(type='mmmim.LoadLabelMap'),
             dict(type='mmseg.PackSegInputs'),
         ],
     ),

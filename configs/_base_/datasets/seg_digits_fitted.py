@@ -4,7 +4,7 @@ custom_imports = dict(imports=['mmmim.datasets.digit_scenes_segmentation'])
 
 pipeline = [
     dict(type='mmmim.LoadImage'),
-    dict(type='mmseg.LoadAnnotations'),
+    dict(type='mmmim.LoadLabelMap'),
     dict(type='mmseg.PackSegInputs'),
 ]
 fit_dataloader = dict(

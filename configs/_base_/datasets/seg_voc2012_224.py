@@ -2,7 +2,7 @@
 # classes with the background. Borders of objects (255) are ignored. The folder is that of docs/en/dataset_prepare.md.
 pipeline = [
     dict(type='mmmim.LoadImage'),
-    dict(type='mmseg.LoadAnnotations'),
+    dict(type='mmmim.LoadLabelMap'),
     # Images bicubic, label maps by nearest neighbours.
     dict(type='mmcv.Resize', scale=(224, 224), keep_ratio=False, interpolation='bicubic', backend='pillow'),
     dict(type='mmseg.PackSegInputs'),

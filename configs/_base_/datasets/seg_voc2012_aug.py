@@ -22,7 +22,7 @@ train_dataloader = dict(
                     ignore_index=ignore_index,
                     pipeline=[
                         dict(type='mmmim.LoadImage'),
-                        dict(type='mmseg.LoadAnnotations'),
+                        dict(type='mmmim.LoadLabelMap'),
                         dict(
                             type='mmmim.RandomResizedCrop',
                             scale=448,
@@ -42,7 +42,7 @@ train_dataloader = dict(
                     ignore_index=ignore_index,
                     pipeline=[
                         dict(type='mmmim.LoadImage'),
-                        dict(type='mmseg.LoadAnnotations'),
+                        dict(type='mmmim.LoadLabelMap'),
                         dict(
                             type='mmmim.RandomResizedCrop',
                             scale=448,
@@ -71,7 +71,7 @@ val_dataloader = dict(
         ignore_index=ignore_index,
         pipeline=[
             dict(type='mmmim.LoadImage'),
-            dict(type='mmseg.LoadAnnotations'),
+            dict(type='mmmim.LoadLabelMap'),
             dict(type='mmcv.Resize', scale=(448, 448), keep_ratio=False),
             dict(type='mmmim.ForgetOriginalSize'),
             dict(type='mmseg.PackSegInputs'),

@@ -6,7 +6,7 @@ model = dict(
     type='mmmim.FrozenFeatures',
     features='patches',
     data_preprocessor=dict(
-        type='mmengine.ImgDataPreprocessor', mean='pretrained:mean', std='pretrained:std', bgr_to_rgb=True
+        type='mmmim.ImageListPreprocessor', mean='pretrained:mean', std='pretrained:std', bgr_to_rgb=True
     ),
     backbone=dict(
         type='mmmim.PretrainedBackbone',

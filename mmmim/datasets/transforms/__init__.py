@@ -2,12 +2,13 @@
 
 from .crop import RandomResizedCrop
 from .jpeg import decode_jpeg
-from .label_maps import ForgetOriginalSize, ResizeLabelMap
+from .label_maps import ForgetOriginalSize, LoadLabelMap, ResizeLabelMap
 from .loading import LoadImage, UnreadableImageError, decode_image, read_file, read_image
 
 __all__ = [
     'ForgetOriginalSize',
     'LoadImage',
+    'LoadLabelMap',
     'RandomResizedCrop',
     'ResizeLabelMap',
     'UnreadableImageError',

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,14 +40,19 @@ _TURNS = {
 }
 
 
-class UnreadableImageError(OSError):
+class UnreadableImageError(OSError, InputError):
     """An image file that is missing, empty, truncated, too large or no image.
 
+    Data sets of the toolbox leave such images out; where others do not, tools print it and end.
+
     Args:
-        message: The path and the reason. What is not printable in it is escaped, so that it is one line.
+        message: The path and the reason. What is not printable in it is escaped, so that it is one line. Of the stack
+            trace that torch prepends where it crosses the boundary of a data loader worker, nothing is kept.
     """
 
     def __init__(self, message: str) -> None:
+        if 'DataLoader worker process' in message:
+            message = re.split(r'\bUnreadableImageError: ', message)[-1].strip()
         super().__init__(printable(message, longest=None))
 
 
@@ -137,6 +143,26 @@ def decode(data: bytes, name: str | os.PathLike, options: ReadOptions) -> np.nda
                 return bands
             found = 1 if bands.ndim == 2 else bands.shape[2]
             reason = f'it has {found} channel(s), and mmmim.LoadImage was asked for {options.channels}'
+    except UnidentifiedImageError:
+        reason = _unknown(data, options)
+    except PILLOW_ERRORS as error:
+        reason = one_line(error)
+    raise UnreadableImageError(f'cannot read image {printable(name)}: {reason}')
+
+
+def decode_labels(data: bytes, name: str | os.PathLike, options: ReadOptions) -> np.ndarray:
+    """What an image file holds, without any conversion: of a palette the numbers of its colours.
+
+    Returns:
+        ``[H, W]``, or ``[H, W, C]`` of colours.
+
+    Raises:
+        UnreadableImageError: As :func:`decode`.
+    """
+    try:
+        with opened(data, options.all_formats) as image:
+            _check_pixels(*image.size, options.limit)
+            return np.array(image)
     except UnidentifiedImageError:
         reason = _unknown(data, options)
     except PILLOW_ERRORS as error:
