@@ -43,3 +43,18 @@ MASKINGS = TASK_UTILS
 SCHEDULES = Registry('schedule', scope='mmmim', locations=['mmmim.engine'])
 #: Probes of frozen features, fitted by :class:`mmmim.FitTestLoop`.
 PROBES = Registry('probe', scope='mmmim', locations=['mmmim.evaluation.fitted_probes'])
+
+
+def register_all_modules(init_default_scope: bool = True) -> None:
+    """Import everything that registers itself, as the function of this name in other OpenMMLab packages does.
+
+    Building from configs needs no such call. It fills the registries for looking: ``print(mmmim.registry.MODELS)``.
+
+    Args:
+        init_default_scope: Whether types without a package are then those of mmmim.
+    """
+    registries = (value for value in list(globals().values()) if isinstance(value, Registry) and value.scope == 'mmmim')
+    for registry in registries:
+        registry.import_from_location()
+    if init_default_scope:
+        _roots.init_default_scope('mmmim')
