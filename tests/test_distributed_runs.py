@@ -1,5 +1,6 @@
 """Trainings that change the number of processes, the wrapper, or both when they are resumed."""
 
+import json
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch.utils.data import default_collate
 
 from mmmim.datasets.masking import UniformMasking
 from mmmim.engine import FSDP2Strategy, Runner
+from mmmim.engine.replay import replay
 from mmmim.registry import FUNCTIONS, HOOKS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
@@ -50,6 +52,16 @@ class KeepLosses(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         runner.losses[runner.iter] = {key: value.item() for key, value in outputs.items()}
+
+
+@HOOKS.register_module(force=True)
+class SpoilImages(Hook):
+    """From the second iteration on one value of an image of the second process is NaN."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        data_batch['inputs'] = data_batch['inputs'].float()
+        if runner.iter and dist.get_rank() == 1:
+            data_batch['inputs'][2, 0, 0, 0] = torch.nan
 
 
 def make(folder, name, launcher='none', resume=None, **options):
@@ -97,6 +109,13 @@ def worker(rank, folder):
         folder, 'fsdp_other_batch', 'pytorch', 'one', **FSDP, **{'global_batch_size': 4, 'train_cfg.max_iters': 3}
     )
     losses['fsdp_other_batch'] = runner.losses
+    ends = []
+    for name, options in (('ddp_ends', {}), ('fsdp_ends', FSDP)):
+        cfg = make(folder, name, 'pytorch', **options, **{'default_hooks.runtime_info.max_skipped': 3})
+        cfg.custom_hooks.append(dict(type='mmmim.SpoilImages'))
+        with pytest.raises(InputError) as error:
+            Runner.from_cfg(cfg).train()
+        ends.append(str(error.value))
     errors = []
     for options in (
         {'strategy.type': 'mmengine.DDPStrategy'},
@@ -107,7 +126,7 @@ def worker(rank, folder):
         with pytest.raises(InputError) as error:
             train(folder, f'error{len(errors)}', 'pytorch', **options)
         errors.append(str(error.value))
-    torch.save((losses, errors), f'{folder}/{rank}.pth')
+    torch.save((losses, errors, ends), f'{folder}/{rank}.pth')
     dist.destroy_process_group()
 
 
@@ -198,3 +217,42 @@ def test_errors(runs, tmp_path):
     with pytest.raises(InputError, match=r'start them with tools/dist_train\.sh'):
         train(folder, 'alone', **FSDP)
     assert FSDP2Strategy.__mro__[1].__module__.startswith('mmengine')
+
+
+@pytest.mark.parametrize('name', ['ddp', 'fsdp'])
+def test_logged_values_are_means_over_the_images_of_all_processes(runs, name):
+    folder, _, ranks = runs
+    (path,) = (folder / name).glob('*/vis_data/scalars.json')
+    rows = [row for row in map(json.loads, path.read_text().splitlines()) if 'loss' in row]
+    assert len(rows) == ITERATIONS
+    for row in rows:
+        own = [rank[0][name][row['iter'] - 1] for rank in ranks]
+        for key in ('loss', 'loss_capi', 'loss_capi_clustering'):
+            mean = sum(number * values[key] for number, values in zip(PARTS, own, strict=True)) / BATCH
+            assert row[key] == pytest.approx(mean, rel=1e-9)
+            assert row[key] != pytest.approx(own[0][key], rel=1e-9)
+        assert row['grad_norm'] == own[0]['grad_norm'] == own[1]['grad_norm']
+
+
+@pytest.mark.parametrize('kind', [0, 1], ids=['ddp', 'fsdp'])
+def test_lost_steps_end_all_processes_and_the_bad_batch_is_kept(runs, kind):
+    """Of NaN in the second process both know; it alone writes its batch."""
+    folder, _, ranks = runs
+    name = ('ddp_ends', 'fsdp_ends')[kind]
+    messages = [rank[2][kind] for rank in ranks]
+    assert messages[0] == messages[1]
+    assert 'the last 3 steps, up to iteration 4, were lost' in messages[0]
+    (path,) = (folder / name).glob('nonfinite*')
+    assert path.name == 'nonfinite_iter_4_rank_1.pth'
+    assert str(path) in messages[0]
+    saved = torch.load(path, weights_only=True)
+    assert saved['not_finite']['images'] == [2]
+    assert len(saved['batch']['inputs']) == PARTS[1]
+    if name == 'ddp_ends':
+        found = replay(str(path))
+        assert found.report.first == 'data_preprocessor (MIMDataPreprocessor)'
+        assert found.report.gradients
+    else:  # its weights lie in parts on both
+        with pytest.raises(InputError, match='holds no weights: give a checkpoint of the run with --checkpoint'):
+            replay(str(path))
+        assert replay(str(path), weights=str(folder / name / 'iter_4.pth')).report.bad_losses

@@ -21,6 +21,7 @@ import mmmim
 from mmmim.engine.batch_size import describe_batch_change
 from mmmim.engine.ddp import bare_model, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
+from mmmim.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmmim.engine.named_files import plain_files, strict_init_cfg
 from mmmim.engine.resume_state import check_optimizer, check_resumable, check_scheduler, parameters_without_state
 from mmmim.engine.training_config import describe_changes, training_config
@@ -285,6 +286,9 @@ class CheckpointRunner(_Runner):
         """
         if file_client_args is not None or backend_args is not None:
             raise InputError('Checkpoints are written to local folders: remove file_client_args and backend_args.')
+        for hook in self.hooks:
+            if isinstance(hook, RuntimeInfoHook):
+                hook.flush(self)  # a checkpoint knows of all steps before it
         save_optimizer = save_optimizer and isinstance(self.optim_wrapper, OptimWrapper)
         if self.strategy is not None:
             weights = self.strategy.model_state_dict()
@@ -343,8 +347,8 @@ class CheckpointRunner(_Runner):
         return self._other_folders.setdefault(path, CheckpointFolder(path))
 
     def _message_hub_state(self) -> dict:
-        # The histories of logged values stay out: they are objects, grow with the training, and only smooth the first
-        # values that are logged after resuming.
+        # The histories of logged values stay out: they are objects and grow with the training. RuntimeInfoHook adds
+        # what of them is still averaged.
         hub = self.message_hub
         info = {key: value for key, value in hub.runtime_info.items() if hub._resumed_keys.get(key, False)}
         return {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)}

@@ -100,6 +100,10 @@ class Runner(CheckpointRunner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register ``default_hooks``; None switches any of them off (in mmengine, only its own)."""
         own = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
+        # Trainings of any config end when they learn nothing any more.
+        info = (hooks or {}).get('runtime_info', {'type': 'RuntimeInfoHook'})
+        if isinstance(info, dict) and info.get('type') in ('RuntimeInfoHook', 'mmengine.RuntimeInfoHook'):
+            hooks = {**(hooks or {}), 'runtime_info': {**info, 'type': 'mmmim.RuntimeInfoHook'}}
         super().register_default_hooks({k: v for k, v in (hooks or {}).items() if v is not None or k in own})
 
     def _check_launcher(self) -> None:

@@ -18,6 +18,8 @@ from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.checkpoint import load_checkpoint_file
 from mmmim.utils.checkpoint_folder import CheckpointFolder
 
+from .runtime_info_hook import steps_are_lost
+
 
 @HOOKS.register_module()
 class CheckpointHook(_CheckpointHook):
@@ -76,6 +78,8 @@ class CheckpointHook(_CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        # In a row of steps that teach nothing, the new file does not take the place of those from before.
+        outdated = [] if steps_are_lost(runner) else outdated
         if is_main_process():
             try:
                 write_text_atomically(self.last_ckpt, os.path.join(runner.work_dir, 'last_checkpoint'))

@@ -56,6 +56,9 @@ UNIFORM_ENTROPY = 0.98
 #: factor of ten in the first iterations of a healthy run.
 GRADIENT_VANISHED, GRADIENT_EXPLODED = 0.01, 10.0
 
+#: Where a checkpoint holds when the last report was and what it warned of.
+_HISTORY = 'health_history'
+
 #: Of fewer images, pooled features say nothing: their RankMe is the number of images at most.
 MIN_IMAGES = 16
 
@@ -176,7 +179,8 @@ def _evenly(rows: Tensor, number: int) -> Tensor:
 class HealthHook(Hook):
     """Report the health of a :class:`MaskedImageModeling`, and warn when it is collapsing.
 
-    After the first and the last iteration and every ``interval`` iterations, on the images of the iteration, logs
+    After the first and the last iteration of a training and every ``interval`` iterations, on the images of the
+    iteration, logs
     ``health/{student,teacher}_{rankme,cosine}_{pooled,patches}`` of whole images in eval mode,
     ``health/<branch>_positional_share`` of the targets, ``health/<branch>_{target_entropy,prototypes_in_use}`` where
     targets are distributions (a target generator says so by an attribute ``distribution = True``), the second also
@@ -184,7 +188,8 @@ class HealthHook(Hook):
     report. docs/en/health.md says what they mean.
 
     A threshold that is crossed is a warning, once until it is no longer crossed. The first report is of nearly random
-    weights: it is what later ones are compared with, and travels in the checkpoint.
+    weights: it is what later ones are compared with. What they are compared with, the gradient norms and which warnings
+    were given travel in the checkpoint, so a training that is resumed reports as one that was not interrupted.
 
     Training is not changed: no gradients, no random numbers, modes restored. Under data parallelism all processes make
     targets, since clustering reduces over them; values are those of the first process.
@@ -204,9 +209,11 @@ class HealthHook(Hook):
         self.interval, self.images = interval, images
 
     def before_train(self, runner: Any) -> None:
-        """Start without a report; leave models of other kinds alone."""
+        """Start without a report, or go on with those of a checkpoint; leave models of other kinds alone."""
         self._last: int | None = None
         self._warned: set[str] = set()
+        if runner.iter and (saved := runner.message_hub.get_info(_HISTORY)):
+            self._last, self._warned = saved['last'], set(saved['warned'])
         model = bare_model(runner)
         self._active = hasattr(model, 'targets') and hasattr(model, 'backbone')
         if not self._active:
@@ -219,12 +226,23 @@ class HealthHook(Hook):
         due = self._last is None or self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
         if not (due and self._active):
             return
+        for hook in runner.hooks:  # a reduction over the processes, so before what only one of them does
+            if isinstance(hook, RuntimeInfoHook):
+                hook.flush(runner)
         measures = self._measure(runner, data_batch)
         if is_main_process():
             numbers = torch.stack(list(measures.values())).tolist()  # all values in one transfer
             images = min(self.images, len(data_batch['inputs']))
             self._report(runner, {f'health/{k}': value for k, value in zip(measures, numbers, strict=True)}, images)
         self._last = runner.iter
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Add what the next report needs beside the gradient norms, which RuntimeInfoHook adds."""
+        if getattr(self, '_last', None) is None:
+            return
+        info = {'last': self._last, 'warned': sorted(self._warned)}
+        checkpoint['message_hub']['runtime_info'][_HISTORY] = info
+        checkpoint['message_hub']['resumed_keys'][_HISTORY] = True
 
     def _measure(self, runner: Any, data_batch: Any) -> dict[str, Tensor]:
         """All measures but the gradient norm, on the device; none where this process does not take part."""
@@ -276,9 +294,6 @@ class HealthHook(Hook):
 
     def _gradient_norms(self, runner: Any) -> tuple[np.ndarray, np.ndarray]:
         """Finite gradient norms since the last report and before it."""
-        for hook in runner.hooks:
-            if isinstance(hook, RuntimeInfoHook):
-                hook.flush(runner)
         if self._last is None or 'train/grad_norm' not in runner.message_hub.log_scalars:
             return np.empty(0), np.empty(0)
         norms = runner.message_hub.get_scalar('train/grad_norm').data[0]

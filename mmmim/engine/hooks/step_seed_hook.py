@@ -1,14 +1,12 @@
 """Steps whose random numbers do not depend on the steps before."""
 
-import random
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from mmmim.registry import HOOKS
+from mmmim.utils.seeds import seed_step
 
 
 @HOOKS.register_module()
@@ -23,7 +21,4 @@ class StepSeedHook(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Seed Python, numpy and torch (all devices)."""
-        seeds = np.random.SeedSequence([runner.seed, get_rank(), runner.iter]).generate_state(3).tolist()
-        random.seed(seeds[0])
-        np.random.seed(seeds[1])  # noqa: NPY002
-        torch.manual_seed(seeds[2])
+        seed_step(runner.seed, get_rank(), runner.iter)
