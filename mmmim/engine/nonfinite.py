@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.runner import weights_to_cpu
 from torch import Tensor, nn
 
@@ -167,7 +167,7 @@ def _is_scalar(value: Any) -> bool:
 def capture(runner: Any, batch: Any, outputs: Mapping[str, Any]) -> str | None:
     """Write what it takes to see the last step again into the work folder; all processes call it.
 
-    Of several processes those write whose images, losses or gradients are not finite, each a file of its own.
+    Of several processes those write whose images are not finite, or else losses or gradients: each a file of its own.
 
     Args:
         runner: After the step; weights are those before it, if the step was skipped.
@@ -194,10 +194,12 @@ def capture(runner: Any, batch: Any, outputs: Mapping[str, Any]) -> str | None:
     logged = _numbers(outputs)
     losses = sorted({*report.bad_losses, *(k for k, v in logged.items() if 'loss' in k and not math.isfinite(v))})
     data['not_finite'] = {'images': images, 'losses': losses, 'gradients': report.gradients, 'weights': weights}
-    mine = bool(images or losses or report.gradients)
-    anyone = any(_gathered(mine))
+    # What is not finite on one process spreads to others, as where prototypes are balanced over all images: the cause
+    # is where images are not finite, or else losses, or else gradients.
+    evidence = 3 if images else 2 if losses else 1 if report.gradients else 0
+    most = max(_gathered(evidence))
     path = None
-    if mine or (not anyone and get_rank() == 0):
+    if (evidence == most and most) or (not most and get_rank() == 0):
         path = _write(runner, data, state)
     return next((each for each in _gathered(path) if each is not None), None)
 
@@ -210,7 +212,8 @@ def _state_dict(runner: Any) -> dict[str, Any]:
     """Weights on the CPU; of a model that is divided among processes only the first process has them."""
     strategy = getattr(runner, 'strategy', None)
     if is_sharded(runner) and strategy is not None:
-        return {key: value for key, value in strategy.model_state_dict().items() if value is not None}
+        state = strategy.model_state_dict()
+        return state if is_main_process() else {}
     return dict(weights_to_cpu(bare_model(runner).state_dict()))
 
 
