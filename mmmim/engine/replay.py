@@ -14,8 +14,9 @@ from mmmim.engine.nonfinite import VERSION, StepReport, run_step
 from mmmim.engine.stored_batch import images_of, unpack
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict
+from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict, weights_of
 from mmmim.utils.pretrained import LATER, backbones
+from mmmim.utils.stored_config import check_stored_model
 from mmmim.utils.tables import markdown_table
 
 #: Names that a table lists; of more it says how many.
@@ -113,17 +114,43 @@ def replay(path: str, device: str = 'cpu', weights: str | None = None) -> Replay
     if not state:
         raise InputError(f'{weights or path} holds no weights: give a checkpoint of the run with --checkpoint.')
     model = _model(capture, path)
-    load_state_dict(model, state, weights or path)
+    _load(model, state, weights or path)
     model.to(device)
     for name, value in (capture.get('scheduled') or {}).items():
-        part, _, attribute = name.rpartition('.')
-        setattr(model.get_submodule(part), attribute, value)
+        _set_number(model, name, value, path)
     batch = unpack(capture['batch'])
-    seeds = (capture['seed'], capture['rank'], capture['iteration'] - 1)
     dtype = _dtype(capture['dtype'])
-    report = run_step(model, batch, seeds, dtype, capture['loss_scale'], watch=True)
-    exact = None if dtype in (None, torch.float32) else run_step(model, batch, seeds)
+    try:
+        seeds = (int(capture['seed']), int(capture['rank']), int(capture['iteration']) - 1)
+        report = run_step(model, batch, seeds, dtype, float(capture['loss_scale']), watch=True)
+        exact = None if dtype in (None, torch.float32) else run_step(model, batch, seeds)
+    except torch.OutOfMemoryError as error:
+        raise InputError(f'The step of {path} does not fit into the memory of {device}: use --device cpu.') from error
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise InputError(f'The step of {path} cannot be run: {type(error).__name__}: {error}') from error
     return Replay(capture, report, exact)
+
+
+def _set_number(model: nn.Module, name: str, value: Any, path: str) -> None:
+    """Set a number that a schedule had moved."""
+    part, _, attribute = str(name).rpartition('.')
+    try:
+        owner = model.get_submodule(part)
+    except AttributeError:
+        raise InputError(f'{path} has a value for {name}, and its model no part {part!r}.') from None
+    if not all(isinstance(number, int | float) for number in (getattr(owner, attribute, None), value)):
+        raise InputError(f'{path} has a value for {name}, which is no number of its model.')
+    setattr(owner, attribute, value)
+
+
+def _load(model: nn.Module, state: Any, source: str) -> None:
+    """Load weights strictly, but for values that are not finite, which may be what is looked for."""
+    sound = {
+        key: value.nan_to_num(0.0, 0.0, 0.0) if isinstance(value, Tensor) and value.is_floating_point() else value
+        for key, value in weights_of({'state_dict': state}, source).items()
+    }
+    load_state_dict(model, sound, source)
+    model.load_state_dict(state)
 
 
 def _dtype(name: Any) -> torch.dtype | None:
@@ -149,7 +176,7 @@ def _model(capture: dict[str, Any], path: str) -> nn.Module:
             tokenizer['untrained'] = True
     for backbone in backbones(model):
         backbone.update(checkpoint=LATER, weights='auto')
-    return MODELS.build(model)
+    return MODELS.build(check_stored_model(model, path))
 
 
 def _where(capture: dict[str, Any]) -> str:

@@ -373,6 +373,32 @@ def test_the_tool(images, tmp_path, capsys, monkeypatch):
     assert names(tmp_path, 'nonfinite*') == ['nonfinite_iter_2.pth']
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (
+            lambda saved, hit: saved['mmmim']['model']['backbone'].update(type='os.system', command=f'touch {hit}'),
+            'system',
+        ),
+        (lambda saved, hit: saved['batch'].update(mask={'__kind__': 'os.system'}), 'no known kind'),
+        (lambda saved, hit: saved.update(dtype='load'), 'a type among'),
+        (lambda saved, hit: saved['state_dict'].popitem(), '1 missing'),
+        (lambda saved, hit: saved.update(batch={'inputs': 3}), 'cannot be run'),
+        (lambda saved, hit: saved.update(scheduled={'backbone.forward': 3}), 'no number'),
+    ],
+)
+def test_captures_from_elsewhere_run_nothing(images, tmp_path, change, message):
+    runner = build(images, tmp_path)
+    runner.model.init_weights()
+    hit, path = tmp_path / 'hit', capture(runner, next(iter(runner.train_dataloader)), {'loss': NAN})
+    saved = torch.load(path, weights_only=True)
+    change(saved, hit)
+    torch.save(saved, path)
+    with pytest.raises(InputError, match=message):
+        replay(path)
+    assert not hit.exists()
+
+
 def test_a_step_that_is_looked_at_changes_nothing(images, tmp_path):
     runner = build(images, tmp_path)
     model, data = runner.model, next(iter(runner.train_dataloader))
