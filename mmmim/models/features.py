@@ -96,7 +96,7 @@ def extract_features(
     Returns:
         Features.
     """
-    context = backbone(images, layers=(*layers, -1))
+    context = backbone(images, layers=(*layers, -1)).of(backbone)
     *tokens, last = layer_tokens(backbone, context)
     extra = context.extra.shape[1]
     cls = context.num_cls_tokens

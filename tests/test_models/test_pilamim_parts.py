@@ -149,6 +149,17 @@ def test_an_encoder_of_its_own_tells_of_its_own_tokens(images, mask, own, studen
         torch.testing.assert_close(target.cls, generator.encoder(images).extra[:, 0])
 
 
+def test_an_encoder_that_does_not_tell_is_asked(images, mask, monkeypatch):
+    """As those of projects whose contexts have no such number: their attribute counts."""
+    model = build()
+    run = ViT.forward
+    monkeypatch.setattr(ViT, 'forward', lambda *args, **options: replace(run(*args, **options), num_cls_tokens=None))
+    target = model.targets(images, mask, differentiable=False)['latent']
+    torch.testing.assert_close(target.cls, model.teacher.backbone(images).extra[:, 0])
+    assert model.branches['latent'].neck(model.backbone(images, mask), mask).cls is not None
+    assert extract_features(model.backbone, images).cls is not None
+
+
 def test_a_register_is_not_predicted_as_cls(images, mask):
     neck = MODELS.build(decoder(DIM, predict_cls=True))
     bare = MODELS.build(encoder(num_cls_tokens=0, num_registers=1))

@@ -194,10 +194,11 @@ class SelfAttentionPredictor(BaseModule):
         table = positions.codes(mask.grid)
         masks, blocks, predicted = mask.predict.shape
         number = context.extra.shape[1]
-        if self.predict_cls and (blocks > 1 or context.num_cls_tokens == 0):
+        whole_image = number if context.num_cls_tokens is None else context.num_cls_tokens
+        if self.predict_cls and (blocks > 1 or not whole_image):
             raise InputError(
                 'SelfAttentionPredictor.predict_cls needs an encoder with a CLS token (num_cls_tokens) and one target '
-                f'block per mask, there are {context.num_cls_tokens} tokens and {blocks} blocks.'
+                f'block per mask, there are {whole_image} tokens and {blocks} blocks.'
             )
         seen, asked = table[mask.visible], table[mask.predict.flatten(0, 1)]
         extra = positions.extra_codes(number, seen)

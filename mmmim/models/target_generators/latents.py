@@ -102,10 +102,11 @@ class LatentTarget(BaseModule):
         if self.source != 'teacher':
             with nullcontext() if self.differentiable else torch.no_grad():
                 options = {} if self.depth is None else {'depth': self.depth}
-                return (backbone if self.encoder is None else self.encoder)(images, mask, **options)
+                encoder = backbone if self.encoder is None else self.encoder
+                return encoder(images, mask, **options).of(encoder)
         if teacher is None:
             raise InputError("LatentTarget needs a teacher: set model.teacher=['backbone'].")
-        return teacher.encode(images, mask, depth=self.depth)
+        return teacher.encode(images, mask, depth=self.depth).of(getattr(teacher, 'backbone', backbone))
 
     def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
         """Targets of the predicted patches.
