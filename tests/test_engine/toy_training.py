@@ -1,15 +1,17 @@
 """The smallest training that goes through every part of the runner; also imported by the configs of tool tests."""
 
 import itertools
+import time
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmmim.registry import DATASETS, METRICS, MODELS
+from mmmim.registry import DATASETS, HOOKS, METRICS, MODELS
 
 
 @DATASETS.register_module(force=True)
@@ -53,6 +55,14 @@ class ToyMetric(BaseMetric):
 
     def compute_metrics(self, results):
         return {'error': float(np.mean(results))}
+
+
+@HOOKS.register_module(force=True)
+class SlowHook(Hook):
+    """Time to send a signal in."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(0.05)
 
 
 _COUNT = itertools.count()
