@@ -6,6 +6,11 @@ import socket
 import sys
 import traceback
 
+import mmmim.datasets
+import mmmim.engine
+import mmmim.models
+import mmmim.visualization.curves  # noqa: F401  (here, so that no forked process has to)
+
 
 def start(function, output, **environment):
     """Run a function in a forked process whose output goes to a file.

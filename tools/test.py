@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from mmmim.utils.cli import ToolParser, add_cfg_options, add_pretrained_options, user_errors
+from mmmim.utils.output import keep_writing
 
 
 def parse_args() -> argparse.Namespace:
@@ -108,6 +109,7 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 def main() -> None:
     """Run."""
     args = parse_args()
+    keep_writing()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = build_config(args)
 

@@ -51,7 +51,7 @@ def pretrain(work: Path, model: str, seed: int, iterations: int) -> str:
     checkpoint = folder / f'iter_{iterations}.pth'
     if not checkpoint.exists():
         options = (f'train_cfg.max_iters={iterations}', f'randomness.seed={seed}')
-        tool('train.py', config, '--work-dir', folder, '--cfg-options', *options)
+        tool('train.py', config, '--work-dir', folder, '--resume', '--cfg-options', *options)
     return str(checkpoint)
 
 
@@ -67,7 +67,7 @@ def evaluate(work: Path, model: str, seed: int, checkpoint: str, protocol: str, 
         if last is None:
             tool('test.py', config, '--pretrained', checkpoint, '--work-dir', folder, '--out', out, *options)
         else:
-            tool('train.py', config, '--pretrained', checkpoint, '--work-dir', folder, *options)
+            tool('train.py', config, '--pretrained', checkpoint, '--work-dir', folder, '--resume', *options)
             tool('test.py', config, folder / f'iter_{last}.pth', '--work-dir', folder, '--out', out)
     return json.loads(out.read_text())
 

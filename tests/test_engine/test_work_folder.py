@@ -14,6 +14,9 @@ from mmmim.engine import Runner
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import load_checkpoint_file, save_checkpoint_file
 from mmmim.utils.checkpoint_folder import CheckpointFolder
+from mmmim.utils.cli import user_errors
+from mmmim.utils.folder_lock import locked
+from tests.processes import start_group, wait
 
 BEST = {'interval': 2, 'max_keep_ckpts': 1, 'save_best': 'error', 'rule': 'less'}
 
@@ -334,3 +337,35 @@ def test_published_parts(tmp_path):
     train(tmp_path, 2, {'published_keys': ['state_dict', 'meta']})
     [published] = [name for name in checkpoints(tmp_path) if re.fullmatch(r'iter_2-[0-9a-f]{8}\.pth', name)]
     assert sorted(load_checkpoint_file(tmp_path / published)) == ['meta', 'state_dict']
+
+
+# Several processes.
+
+
+def test_two_processes_agree(tmp_path):
+    """The first decides what is resumed; a refusal is everybody's; the lock is the first one's and goes at the end."""
+    train(tmp_path / 'run', 4, {'max_keep_ckpts': 2})
+    (tmp_path / 'run/iter_4.pth').write_bytes(b'damaged')
+
+    def attempt(**changes):
+        with user_errors():
+            runner = train(tmp_path / 'run', 6, {'max_keep_ckpts': 2}, launcher='pytorch', **changes)
+            print(f'process {runner.rank} at the end: {float(runner.model.module.out.weight.detach().sum())!r}')
+
+    def statuses(**changes):
+        return [wait(process) for process in start_group(lambda: attempt(**changes), tmp_path / 'log', 2)]
+
+    assert statuses() == [2, 2]
+    said = (tmp_path / 'log').read_text()
+    assert f'error: {tmp_path}/run holds checkpoints of an earlier training' in said
+    assert 'Traceback' not in said
+    with locked(tmp_path / 'run'):
+        assert statuses(resume='auto') == [2, 2]
+    assert 'is in use by another training' in (tmp_path / 'log').read_text()
+    assert not (tmp_path / 'run/.lock').exists()
+    assert statuses(resume='auto') == [0, 0]
+    said = (tmp_path / 'log').read_text()
+    assert re.search(r'iter_4\.pth is damaged.*Going on from .*iter_2\.pth', said)
+    [first, second] = sorted(re.findall(r'process (\d) at the end: (\S+)', said))
+    assert first[1] == second[1]
+    assert not (tmp_path / 'run/.lock').exists()

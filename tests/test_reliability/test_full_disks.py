@@ -46,8 +46,16 @@ def train(work_dir, keep):
         Runner.from_cfg(cfg).train()
 
 
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """The last checkpoint of a training with enough room."""
+    folder = tmp_path_factory.mktemp('whole')
+    assert wait(start(lambda: train(folder / 'work', 1), folder / 'log')) == 0
+    return load_checkpoint_file(folder / 'work/iter_6.pth')
+
+
 @pytest.mark.parametrize('position', range(POSITIONS))
-def test_full_after(disk, tmp_path, position):
+def test_full_after(disk, whole, tmp_path, position):
     """One sentence or a whole training; what was saved loads; with room, the training goes on to the same end."""
     keep = 1 + position % 2
     room = SIZE * position // POSITIONS
@@ -68,16 +76,15 @@ def test_full_after(disk, tmp_path, position):
         assert 'no space left on device' in sentence
     else:
         assert (disk / 'work/iter_6.pth').exists()
-    whole = list((disk / 'work').glob('*.pth')) if (disk / 'work').exists() else []
-    for path in whole:
+    saved = list((disk / 'work').glob('*.pth')) if (disk / 'work').exists() else []
+    for path in saved:
         load_checkpoint_file(path)
     assert not list(disk.rglob('*.tmp'))
-    if any(path.name.startswith('iter_') for path in whole):
+    if any(path.name.startswith('iter_') for path in saved):
         assert CheckpointFolder(disk / 'work').find_latest()[0] is not None
 
     (disk / 'filler').unlink()
     assert wait(start(run, log)) == 0, log.read_text()
-    assert wait(start(lambda: train(tmp_path / 'whole', keep), log)) == 0
-    one, other = (load_checkpoint_file(path / 'iter_6.pth') for path in (disk / 'work', tmp_path / 'whole'))
-    for key, value in one['state_dict'].items():
-        assert torch.equal(value, other['state_dict'][key]), key
+    found = load_checkpoint_file(disk / 'work/iter_6.pth')
+    for key, value in found['state_dict'].items():
+        assert torch.equal(value, whole['state_dict'][key]), key
