@@ -263,3 +263,9 @@ def test_other_files_are_refused_with_an_explanation():
         refused('no known layout of MAE: neither that of the authors .* nor that of mmpretrain', weights)
     refused('no flat table of tensors', {'epoch': 3})
     refused('no flat table of tensors', {'model': {}})
+
+
+def test_files_of_hugging_face_are_called_by_their_name():
+    weights = {'vit.embeddings.cls_token': torch.zeros(1), 'decoder.mask_token': torch.zeros(1)}
+    with pytest.raises(InputError, match=r'no known layout of MAE.*transformers of Hugging Face.*--encoder timm:NAME'):
+        convert_checkpoint(weights, 'file.pth')

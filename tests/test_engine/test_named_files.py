@@ -220,3 +220,34 @@ def test_trust_is_one_key_for_all_that_a_runner_builds(tmp_path):
     with pytest.raises(InputError, match=r'argparse\.Namespace'):
         mmmim.get_model(tmp_path / 'x.pth')
     assert mmmim.get_model(tmp_path / 'x.pth', trust_checkpoint=True).patch_size == 4
+
+
+def mae_of(size, positions='sincos'):
+    encoder = {'type': 'mmmim.ViT', 'img_size': size, 'patch_size': 4, 'embed_dim': 8, 'depth': 1, 'num_heads': 2}
+    decoder = {'type': 'mmmim.SelfAttentionPredictor', 'context_dim': 8, 'embed_dim': 8, 'depth': 1, 'num_heads': 2}
+    branch = {
+        'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': 4},
+        'neck': {**decoder, 'grid': (size // 4, size // 4), 'out_dim': 48},
+        'head': {'type': 'mmmim.RegressionHead'},
+    }
+    backbone = {**encoder, 'positions': positions}
+    return {'type': 'mmmim.MaskedImageModeling', 'backbone': backbone, 'branches': {'pixels': branch}}
+
+
+def test_load_from_another_resolution(tmp_path):
+    """Sines and cosines are those of the model; learned positions must fit."""
+    trained = MODELS.build(mae_of(8))
+    torch.save({'state_dict': trained.state_dict(prefix='module.')}, tmp_path / 'x.pth')
+    runner = runner_of(mae_of(12), tmp_path, load_from=str(tmp_path / 'x.pth'))
+    model = runner.model
+    tables = [model.backbone.positions.weight.clone(), model.branches.pixels.neck.positions.weight.clone()]
+    assert [len(table) for table in tables] == [9, 9]
+    runner.load_or_resume()
+    assert torch.equal(model.backbone.positions.weight, tables[0])
+    assert torch.equal(model.branches.pixels.neck.positions.weight, tables[1])
+    for key, value in trained.state_dict().items():
+        if 'positions.weight' not in key:
+            assert torch.equal(model.state_dict()[key], value)
+    runner = runner_of(mae_of(12, 'learnable'), tmp_path, load_from=str(tmp_path / 'x.pth'))
+    with pytest.raises(InputError, match=r'1 of another shape \(backbone\.positions\.weight: \[4, 8\]'):
+        runner.load_or_resume()

@@ -222,3 +222,58 @@ def test_files_that_do_not_fit_are_refused(config, tmp_path):
         PretrainedBackbone(str(tmp_path / 'x.safetensors'), encoder=config)
     with pytest.raises(InputError, match='does not exist'):
         PretrainedBackbone(str(tmp_path / 'y.safetensors'), encoder=config)
+
+
+@pytest.mark.parametrize('registers', [False, True])
+def test_files_of_the_authors_of_dinov2(tmp_path, registers):
+    """Loaded as timm's own conversion does, without the mask token; anything else that does not fit is named."""
+    name = f'vit_small_patch14_{"reg4_" if registers else ""}dinov2.lvd142m'
+    options = {**TINY, 'img_size': 70}
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=0, **options)
+    official = {key: torch.randn_like(value) for key, value in model.state_dict().items()}
+    if registers:
+        official['register_tokens'] = official.pop('reg_token')
+        official['pos_embed'] = torch.randn(1, 26, 32)
+    official['mask_token'] = torch.zeros(1, 32)
+    torch.save(official, tmp_path / 'dinov2.pth')
+    expected = timm.models.vision_transformer.checkpoint_filter_fn(dict(official), model)
+    loaded = TimmEncoder(name, weights=tmp_path / 'dinov2.pth', **options).encoder.state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[key], expected[key]) for key in loaded)
+    torch.save({**official, 'more': torch.zeros(1)}, tmp_path / 'more.pth')
+    with pytest.raises(InputError, match=r'1 unexpected \(more\)'):
+        TimmEncoder(name, weights=tmp_path / 'more.pth', **options)
+    with pytest.raises(InputError, match=r'pos_embed: \[1, 2[56], 32\], the model has \[1, 1[67], 32\]'):
+        TimmEncoder(name, weights=tmp_path / 'dinov2.pth', **{**options, 'img_size': 56})
+
+
+@pytest.mark.parametrize('option', ['checkpoint_path', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay'])
+def test_timm_itself_reads_and_downloads_nothing(option):
+    with pytest.raises(InputError, match=rf'TimmEncoder\.{option}: timm itself would read'):
+        TimmEncoder('vit_tiny_patch16_224', **TINY, **{option: {'file': 'x'}})
+
+
+@pytest.mark.parametrize(
+    'name', ['os.system', 'apis.get_model', 'mmpretrain.apis.get_model', 'RAM', 'models.VisionTransformer']
+)
+def test_names_of_mmpretrain_are_no_paths_of_modules(name):
+    with pytest.raises(InputError, match='mmpretrain has no backbone and no model'):
+        MMPretrainEncoder(name)
+
+
+@WRAPPED
+def test_prefixes_and_poison_in_files_of_other_libraries(config, tmp_path):
+    state = MODELS.build(config).encoder.state_dict()
+    for suffix, write in (('pth', torch.save), ('safetensors', save_file)):
+        path = tmp_path / f'x.{suffix}'
+        write({f'module.{key}': value for key, value in state.items()}, path)
+        MODELS.build({**config, 'weights': str(path)})
+        key = next(key for key, value in state.items() if key.endswith('bias'))
+        for value, message in (
+            (torch.full_like(state[key], torch.nan), 'NaN or infinite'),
+            (torch.ones_like(state[key]).int(), 'integer numbers'),
+        ):
+            write({**state, key: value}, path)
+            with pytest.raises(InputError, match=rf'x\.{suffix} holds wrong values: .*{message}'):
+                MODELS.build({**config, 'weights': str(path)})

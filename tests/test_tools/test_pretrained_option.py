@@ -1,3 +1,4 @@
+import argparse
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mmmim.engine import Runner
 from mmmim.registry import LOOPS, MODELS
 from mmmim.utils import InputError
 from mmmim.utils.pretrained import apply_pretrained, pretrained_facts, set_encoder
-from tests.paths import load_tool
+from tests.paths import ROOT, load_tool
 from tests.toys import DIM, capi_config
 
 #: A segmentor on any encoder, in three iterations.
@@ -201,6 +202,38 @@ def test_encoders_of_other_libraries_on_the_command_line(folder):
     assert cfg.load_from == 'theirs.bin'
     with pytest.raises(InputError, match='does not fit EncoderDecoder'):
         build(cfg, 'not_trained').load_or_resume()
+
+
+def test_trust_and_the_folder_of_a_training_on_the_command_line(folder):
+    file = torch.load('capi.pth')
+    torch.save({**file, 'args': argparse.Namespace(lr=1)}, 'objects.pth')
+    with pytest.raises(InputError, match=r'argparse\.Namespace.*--trust-checkpoint'):
+        config_of('train', 'seg.py', '--pretrained', 'objects.pth')
+    cfg = config_of('train', 'seg.py', '--pretrained', 'objects.pth', '--trust-checkpoint')
+    assert (cfg.trust_checkpoint, cfg.model.backbone.checkpoint) == (True, 'objects.pth')
+    assert build(cfg, 'trusting').model.backbone.embed_dim == DIM
+    with pytest.raises(InputError, match='no checkpoint of a training in the folder data'):
+        config_of('train', 'seg.py', '--pretrained', 'capi.pth', '--resume', 'data')
+    cfg = config_of('train', 'seg.py', '--pretrained', 'capi.pth', '--work-dir', 'old')
+    build(cfg, 'old').train()
+    cfg = config_of('train', 'seg.py', '--resume', 'old')
+    assert (cfg.resume, cfg.load_from) == (True, 'old/iter_3.pth')
+    (folder / 'last.pth').write_bytes(Path('old/iter_3.pth').read_bytes()[:-100])
+    with pytest.raises(InputError, match='damaged'):
+        config_of('train', 'seg.py', '--resume', 'last.pth')
+
+
+@pytest.mark.parametrize(
+    'tool',
+    ['train', 'test', *(f'analysis_tools/{name}' for name in ('layer_sweep', 'attention_distance', 'rankme',
+     'score_digit_scenes')), *(f'visualization/vis_{name}' for name in ('pca', 'attention', 'tsne', 'reconstruction')),
+     *(f'model_converters/{path.stem}' for path in (ROOT / 'tools/model_converters').glob('*.py'))],
+)  # fmt: skip
+def test_every_tool_that_reads_weights_can_trust_them(tool, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [tool, '--help'])
+    with pytest.raises(SystemExit):
+        load_tool(tool).parse_args()
+    assert '--trust-checkpoint' in capsys.readouterr().out
 
 
 class Fits:
