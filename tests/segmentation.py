@@ -16,11 +16,15 @@ SIDE, LABELS = 64, 20
 
 
 def write_pair(image: Path, labels: Path, values: Any, size: tuple[int, int] = (48, 80)) -> None:
-    """An image whose left and right halves have two labels of ``values`` and a brightness of their own."""
+    """An image whose left and right halves have two labels of ``values`` and a brightness of their own.
+
+    Above and below them are the two labels that are not ignored: 255, or 0 where there is no 255.
+    """
     rng = np.random.default_rng(len(str(image)))
     left = np.arange(size[1]) < size[1] // 2
     pixels = rng.integers(0, 60, (*size, 3)) + np.where(left, 150, 30)[None, :, None]
     label_map = np.where(left, *rng.choice(values, 2, replace=False))[None].repeat(size[0], 0)
+    label_map[:8], label_map[-8:] = values[:2] if values[-1] == 255 else values[1:]
     for path, array in ((image, pixels), (labels, label_map)):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(array.astype(np.uint8)).save(path)

@@ -14,8 +14,10 @@ from mmengine.dist import is_main_process
 from mmengine.runner import TestLoop
 from torch import Tensor
 
-from mmmim.evaluation.feature_cache import Data, FeatureCache, Samples, ignore_index
-from mmmim.evaluation.fitted_probes import Probe, choose, number_text, setting_text
+from mmmim.evaluation.agreement import check_agreement, label_spaces
+from mmmim.evaluation.feature_cache import Data, FeatureCache, Samples, ignore_index, samples_per_image
+from mmmim.evaluation.fitted_probes import Probe, choose, held_out_images, number_text, setting_text
+from mmmim.evaluation.label_counts import LabelCounts, check_two_classes, count_labels
 from mmmim.models.frozen_features import FrozenFeatures
 from mmmim.models.layers import unpatchify
 from mmmim.registry import LOOPS, PROBES
@@ -52,7 +54,8 @@ class FitTestLoop(TestLoop):
         cache: Arguments of :class:`mmmim.evaluation.feature_cache.FeatureCache`.
 
     Raises:
-        InputError: The config lacks what is needed, or data set and metrics ignore different labels.
+        InputError: The config lacks what is needed, data set and metrics ignore different labels, the classes of the
+            two data sets differ, or there are too few images.
     """
 
     #: Tests of this kind need no trained head.
@@ -92,8 +95,11 @@ class FitTestLoop(TestLoop):
             raise InputError(f"mmmim.FitTestLoop tests model.type='mmmim.FrozenFeatures', not {type(model).__name__}.")
         self.device = next(model.parameters()).device
         config = runner.cfg.model.to_dict()
-        train = self.cache.read(model, config, self._data('fit_dataloader', None), labels=True)
-        test = self.cache.read(model, config, self._data('test_dataloader', self.dataloader.dataset), labels=False)
+        fit, tested = self._data('fit_dataloader', None), self._data('test_dataloader', self.dataloader.dataset)
+        self._check_data(model, fit, tested)
+        train = self.cache.read(model, config, fit, labels=True)
+        self._say_dropped(fit, train[0])
+        test = self.cache.read(model, config, tested, labels=False)
         metrics: dict[str, float] = {}
         self.records = []
         for layer, *samples in zip(model.layers, train, test, strict=True):
@@ -127,6 +133,30 @@ class FitTestLoop(TestLoop):
             dataset = runner.build_dataloader({**config, 'sampler': range(0)}).dataset
         plain = to_plain(runner.cfg[name].dataset.to_dict())
         return Data(name, dataset, plain, loader)
+
+    def _check_data(self, model: FrozenFeatures, fit: Data, test: Data) -> None:
+        """Refuse what cannot be fitted or scored, before features are extracted."""
+        sets = {f'{data.name}.dataset': data.dataset for data in (fit, test)}
+        for sentence in check_agreement([space for item in sets.items() for space in label_spaces(*item)]):
+            self.runner.logger.warning(sentence)
+        check_two_classes(*sets.items())
+        images = np.arange(len(fit.dataset))
+        if len(self.probe.grid) > 1:
+            images, _ = held_out_images(len(images), self.held_out, self.seed)
+        self.probe.check(len(images) * samples_per_image(model, fit))
+
+    def _say_dropped(self, data: Data, samples: Samples) -> None:
+        """Warn of classes without a label to fit on, and of many ignored ones."""
+        assert samples.labels is not None
+        table = np.zeros(samples.num_classes + 1, np.int64)
+        for part in np.array_split(samples.labels, max(1, samples.labels.nbytes >> 26)):  # a file, mapped into memory
+            table += count_labels(part, len(table), None)[0]
+        ignored, counts = int(table[samples.ignored]), np.delete(table, samples.ignored)
+        space = label_spaces(f'{data.name}.dataset', data.dataset)[0]
+        for sentence in LabelCounts(
+            space, 'pixel' if table.sum() > len(samples.labels) else 'image', counts, ignored
+        ).dropped():
+            self.runner.logger.warning(sentence)
 
     def _fit_and_test(self, layer: int, train: Samples, test: Samples) -> dict[str, Any]:
         probe, logger = self.probe, self.runner.logger

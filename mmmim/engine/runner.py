@@ -22,6 +22,7 @@ from mmmim.engine.checkpointing import CheckpointRunner
 from mmmim.engine.compile import compile_model
 from mmmim.engine.ddp import init_process_group_on_cpu, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
+from mmmim.engine.hooks.labels_hook import LabelsHook, one_size
 from mmmim.engine.preemption import PreemptionHook
 from mmmim.engine.reporting import keep_logging, keep_tracking, only_reports, reserve_folder
 from mmmim.registry import RUNNERS, STRATEGIES
@@ -48,13 +49,13 @@ _LAUNCHERS = {
 
 
 class _ShortMessages(logging.Filter):
-    """Keeps what a log file wants and a screen does not: long listings, and notes of mmengine about itself."""
-
-    _NOTES = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias', 'Exp name: ')
+    """Keeps from a screen what only a log file wants: long listings, and a note of mmengine; never a warning."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            return True
         message = record.getMessage()
-        return message.count('\n') < 20 and not message.startswith(self._NOTES)
+        return message.count('\n') < 20 and not message.startswith('Exp name: ')
 
 
 @RUNNERS.register_module()
@@ -120,6 +121,12 @@ class Runner(CheckpointRunner):
                 f'launcher {self._launcher!r} (--launcher) gives every process a GPU, and this machine has none: on '
                 'CPUs start with tools/dist_train.sh CONFIG PROCESSES.'
             )
+
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        """Register hooks, and the one that looks at labels."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self._labels_hook = LabelsHook()
+        self.register_hook(self._labels_hook)
 
     @staticmethod
     def _check_local_rank() -> None:
@@ -221,7 +228,8 @@ class Runner(CheckpointRunner):
             if is_main_process() and (removed := self.checkpoints.clean_up()):
                 self.logger.info(f'Removed what a killed process was writing: {", ".join(removed)}.')
             super().dump_config()
-            return super().train()
+            with one_size(lambda: self._labels_hook.batch):
+                return super().train()
 
     def _lock_folders(self, stack: contextlib.ExitStack) -> None:
         """Keep other trainings out of the folders that are written to, until the stack is left."""
@@ -236,6 +244,16 @@ class Runner(CheckpointRunner):
 
     def dump_config(self) -> None:
         """Nothing yet: the config is written when training starts, by the run that has the folder to itself."""
+
+    def val(self) -> dict:
+        """Validate."""
+        with one_size(lambda: self._labels_hook.batch):
+            return super().val()
+
+    def test(self) -> dict:
+        """Test."""
+        with one_size(lambda: self._labels_hook.batch):
+            return super().test()
 
     def _strategy_cfg(self) -> dict[str, Any]:
         """``strategy`` of the config; empty where it has no type."""

@@ -11,6 +11,7 @@ from mmmim.datasets import DigitScenes
 from mmmim.models.features import Features
 from mmmim.models.layers import patch_grid, patchify
 
+from .agreement import check_agreement
 from .dense import confusion_matrix, mean_iou
 from .health import mean_pairwise_cosine
 from .knn import knn_classify, leave_one_out_accuracy, mode
@@ -39,7 +40,7 @@ _PIPELINE = [
 def read_split(subset: str, split: str, data_root: str = 'data/digit_scenes') -> LabelledImages:
     """A split of DigitScenes in memory."""
     dataset = DigitScenes(data_root, subset, split, pipeline=_PIPELINE)
-    return LabelledImages.read(dataset)
+    return LabelledImages.read(dataset, name=f'DigitScenes {subset}, {split}')
 
 
 def pixel_features(patch_size: int) -> Callable[[Tensor], Features]:
@@ -138,6 +139,7 @@ def score(
     """
     train, val = read_split(subset, 'train', data_root), read_split(subset, 'val', data_root)
     test = val if split == 'val' else read_split(subset, split, data_root)
+    check_agreement([space for data in (train, val, test) for space in data.spaces])
     sets = [(global_features(data.encode(extract), tuple(poolings)), data.labels) for data in (train, val, test)]
     (fitted, labels), (chosen, chosen_labels), (scored, true) = sets
     assert labels is not None

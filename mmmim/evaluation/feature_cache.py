@@ -27,8 +27,10 @@ from mmmim.utils.checkpoint import to_plain
 from mmmim.utils.cli import progress
 from mmmim.version import __version__
 
+from .agreement import label_spaces, leaves
 from .dense import patch_labels
 from .knn import mode
+from .label_counts import labels_of, outside
 from .stored_arrays import ArraySpec, StoredArrays, Writer, check_space
 
 DTYPES = ('float16', 'float32')
@@ -320,23 +322,23 @@ def label_vectors(samples: Sequence[Any], grid: tuple[int, int], data: Data) -> 
         labels = torch.cat([sample.gt_label for sample in samples]).view(-1, 1, 1)
     index = ignore_index(data.dataset)
     ignored = torch.zeros_like(labels, dtype=torch.bool) if index is None else labels == index
-    wrong = labels[((labels < 0) | (labels >= data.num_classes)) & ~ignored]
-    if len(wrong):
-        raise InputError(
-            f'{data.name}: label {int(wrong[0])} is none of the {data.num_classes} classes of the data set and is not '
-            f'ignored (ignore_index={index}): set reduce_zero_label or ignore_index of the data set.'
-        )
+    valid = ((labels >= 0) & (labels < data.num_classes)) | ignored
+    if not valid.all():
+        place = int((~valid).flatten(1).any(dim=1).nonzero()[0])
+        found = labels_of(samples[place])
+        label = int(labels[place][~valid[place]][0])
+        raise outside(label, label_spaces(f'{data.name}.dataset', data.dataset)[0], found[2] if found else None)
     return torch.where(ignored, data.ignored, labels + int(data.ignored == 0))
 
 
 def ignore_index(dataset: Any) -> int | None:
     """The label that a data set ignores, or the first one in a wrapper; None where it ignores none."""
-    while not hasattr(dataset, 'ignore_index'):
-        inner = [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())]
-        dataset = next((each for each in inner if each is not None), None)
-        if dataset is None:
-            return None
-    return dataset.ignore_index
+    return next((getattr(leaf, 'ignore_index', None) for leaf in leaves(dataset)), None)
+
+
+def samples_per_image(model: FrozenFeatures, data: Data) -> int:
+    """N: samples that an image of a data set becomes."""
+    return _Layout.of(model, data).samples
 
 
 def encoder_key(model: FrozenFeatures, config: Mapping[str, Any]) -> dict[str, Any]:

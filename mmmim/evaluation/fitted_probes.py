@@ -57,6 +57,9 @@ class Probe(ABC):
         self.grid = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
         self.standardize = standardize
 
+    def check(self, samples: int) -> None:  # noqa: B027, a probe may fit any number of samples
+        """Refuse settings that so many samples, or fewer, cannot be fitted with."""
+
     def fit(self, train: Samples, images: np.ndarray, settings: Sequence[Setting], device: torch.device) -> None:
         """Fit all settings on the samples of some images whose majority label counts; by all processes."""
         index = train.labelled_rows(images)
@@ -108,7 +111,16 @@ class KNNProbe(Probe):
             raise InputError(f"test_cfg.probe.dtype={dtype!r}: use 'float32' or 'bfloat16'.")
         self.dtype = getattr(torch, dtype)
 
+    def check(self, samples: int) -> None:
+        """See :meth:`Probe.check`."""
+        if (k := max(setting['k'] for setting in self.grid)) > samples:
+            raise InputError(
+                f'test_cfg.probe.k: {k} neighbours of {samples} samples to fit on (without those of test_cfg.held_out, '
+                f'where several settings are tried): give values up to {samples}, or more images.'
+            )
+
     def _fit(self, train: Samples, index: np.ndarray) -> None:
+        self.check(len(index))
         self.database, self.num_classes = self.rows(train, index), train.num_classes
         self.labels, self.index = train.flat('labels'), torch.from_numpy(index).to(self.device)
 
@@ -202,12 +214,7 @@ def choose(
     Raises:
         InputError: There are too few images.
     """
-    n = len(train.features)
-    number = max(1, round(held_out * n))
-    if not 0 < held_out < 1 or number >= n:
-        raise InputError(f'test_cfg.held_out={held_out} of {n} images leaves none to fit on or none to score.')
-    order = np.random.default_rng(seed).permutation(n)
-    fitted, scored = np.sort(order[number:]), np.sort(order[:number])
+    fitted, scored = held_out_images(len(train.features), held_out, seed)
     probe.fit(train, fitted, probe.grid, device)
     rows = []
     for setting, table in zip(probe.grid, confusions(probe, train, share(scored)), strict=True):
@@ -215,6 +222,27 @@ def choose(
         rows.append({**setting, **percent(table)})
     best = max(range(len(rows)), key=lambda i: rows[i][by])
     return probe.grid[best], rows
+
+
+def held_out_images(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide images into those to fit on while a setting is chosen, and those to score it on.
+
+    Args:
+        n: Images.
+        held_out: Share of the images to score on.
+        seed: Of their choice.
+
+    Returns:
+        Indices of both, sorted.
+
+    Raises:
+        InputError: There are too few images.
+    """
+    number = max(1, round(held_out * n))
+    if not 0 < held_out < 1 or number >= n:
+        raise InputError(f'test_cfg.held_out={held_out} of {n} images leaves none to fit on or none to score.')
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[number:]), np.sort(order[:number])
 
 
 def confusions(probe: Probe, samples: Samples, images: np.ndarray) -> list[Tensor]:

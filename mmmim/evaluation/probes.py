@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 from torch import Tensor
@@ -16,8 +17,10 @@ from mmmim.models.features import Features
 from mmmim.utils import InputError
 from mmmim.utils.precision import with_float64
 
+from .agreement import LabelSpace, label_spaces
 from .dense import confusion_matrix, mean_iou, patch_labels
 from .knn import knn_classify
+from .label_counts import LabelCounts
 from .logistic_regression import fit_logistic_regression, predict
 from .rows import Standardizer
 
@@ -35,6 +38,7 @@ class LabelledImages:
         label_maps: Label of every pixel, ``[n, H, W]``, or None.
         ignored_labels: Labels of pixels that do not count, from ``ignored_labels`` in the metainfo of the data set.
         batch: Images that are encoded at a time.
+        spaces: What the labels mean, see :func:`mmmim.evaluation.agreement.label_spaces`.
     """
 
     images: Tensor
@@ -42,6 +46,7 @@ class LabelledImages:
     label_maps: Tensor | None
     ignored_labels: tuple[int, ...] = ()
     batch: int = 250
+    spaces: Sequence[LabelSpace] = ()
 
     @classmethod
     def read(
@@ -50,6 +55,7 @@ class LabelledImages:
         number: int | None = None,
         classes: Sequence[int] | None = None,
         bgr: bool = True,
+        name: str = 'The data set',
     ) -> LabelledImages:
         """Read images and their labels.
 
@@ -60,6 +66,7 @@ class LabelledImages:
                 at least 20 images of a class, so it has fewer classes where there are many.
             classes: Only images of these.
             bgr: Whether images come as BGR, as OpenMMLab's loaders give them.
+            name: Of the data set, for messages.
 
         Raises:
             InputError: Images of different sizes, or label maps that do not fit them.
@@ -86,6 +93,7 @@ class LabelledImages:
             labels=torch.cat([d.gt_label for d in data]) if 'gt_label' in data[0] else None,
             label_maps=None if maps is None else torch.stack(maps),
             ignored_labels=tuple(dataset.metainfo.get('ignored_labels', ())),
+            spaces=label_spaces(name, dataset),
         )
 
     def encode(self, extract: Callable[[Tensor], Features], number: int | None = None) -> Iterator[Features]:
@@ -183,6 +191,40 @@ def quick_scores(
     if train.label_maps is not None and test.label_maps is not None:
         scores['knn_miou'] = knn_miou(extract, train, test, k, dense_images)
     return scores
+
+
+def dropped_labels(sets: Sequence[LabelledImages], dense_images: int | None = None) -> list[str]:
+    """Sentences about what scores on some of these images, learned on the others, leave out.
+
+    A class is a label that one of the sets has.
+
+    Args:
+        sets: Images to learn on and to score.
+        dense_images: Images of each whose label maps are used; None for all.
+
+    Returns:
+        See :meth:`mmmim.evaluation.label_counts.LabelCounts.dropped`.
+    """
+    sentences = []
+    for unit in ('image', 'pixel'):
+        labels = [each.labels if unit == 'image' else each.label_maps for each in sets]
+        if any(each is None for each in labels):
+            continue
+        tables = [each[:dense_images] if unit == 'pixel' else each for each in labels if each is not None]
+        left_out = {label for each in sets for label in each.ignored_labels} if unit == 'pixel' else set()
+        found = [dict(zip(*(x.tolist() for x in t.unique(return_counts=True)), strict=True)) for t in tables]
+        values = sorted({label for counts in found for label in counts} - left_out)
+        for each, counts in zip(sets, found, strict=True):
+            names = each.spaces[0].classes if each.spaces and unit == 'image' else None
+            space = LabelSpace(
+                each.spaces[0].name if each.spaces else 'The data set',
+                tuple(names[v] if names and v < len(names) else f'label {v}' for v in values),
+                ignored=min(left_out, default=None),
+            )
+            ignored = sum(counts.get(label, 0) for label in left_out)
+            numbers = np.array([counts.get(v, 0) for v in values], np.int64)
+            sentences += LabelCounts(space, unit, numbers, ignored).dropped()
+    return sentences
 
 
 def dense_features(

@@ -125,7 +125,7 @@ def test_classes_that_do_not_compare_are_refused(images, tmp_path):
     shutil.copytree(images / 'dog', tmp_path / 'images' / 'dog')
     cfg = make(images, tmp_path / 'run')
     cfg.probe_data.val = dict(cfg.probe_data.val, data_root=str(tmp_path / 'images'))
-    with pytest.raises(InputError, match=r"different classes \(\['cat'\]\)"):
+    with pytest.raises(InputError, match=r"different classes \(2 and 1\): 'cat' only in the first"):
         Runner.from_cfg(cfg).train()
 
 

@@ -3,6 +3,7 @@
 from .checkpoint_hook import CheckpointHook
 from .curves_hook import CurvesHook
 from .health_hook import HealthHook
+from .labels_hook import LabelsHook
 from .pictures_hook import PicturesHook
 from .probe_hook import ProbeHook
 from .runtime_info_hook import RuntimeInfoHook
@@ -16,6 +17,7 @@ __all__ = [
     'CheckpointHook',
     'CurvesHook',
     'HealthHook',
+    'LabelsHook',
     'PicturesHook',
     'ProbeHook',
     'RuntimeInfoHook',

@@ -11,7 +11,8 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 
 from mmmim.engine.ddp import bare_model, gathered, is_sharded, takes_part
-from mmmim.evaluation.probes import LabelledImages, quick_scores
+from mmmim.evaluation.agreement import check_agreement, label_spaces
+from mmmim.evaluation.probes import LabelledImages, dropped_labels, quick_scores
 from mmmim.models.features import check_pooling, encoders
 from mmmim.registry import DATASETS, HOOKS
 from mmmim.utils import InputError
@@ -81,6 +82,8 @@ class ProbeHook(Hook):
             pairs = ((train.labels, val.labels), (train.label_maps, val.label_maps))
             if any(one is not None and other is not None for one, other in pairs):
                 self.data = (train, val)
+                for sentence in dropped_labels(self.data, self.dense_images):
+                    runner.logger.warning(sentence)
         if self.data is None:
             runner.logger.info(
                 'Probes: no labelled images, so only losses and health are reported. To see what the features are '
@@ -98,17 +101,13 @@ class ProbeHook(Hook):
 
     def _read(self, configs: dict, model: Any) -> tuple[LabelledImages, LabelledImages]:
         datasets = [DATASETS.build(configs[split]) for split in ('train', 'val')]
-        names = [dataset.metainfo.get('classes') for dataset in datasets]
-        if None not in names and list(names[0]) != list(names[1]):
-            different = sorted({*names[0]} ^ {*names[1]})[:5] or 'in another order'
-            raise InputError(
-                f'The data sets of probe_data have different classes ({different}), so their labels do not compare: '
-                'give both the same class folders.'
-            )
         bgr = getattr(model.data_preprocessor, 'bgr_to_rgb', True)
-        train = LabelledImages.read(datasets[0], self.images[0], bgr=bgr)
+        spaces = [space for i in range(2) for space in label_spaces(f'probe_data.{("train", "val")[i]}', datasets[i])]
+        if all(space.classes is not None for space in spaces):
+            check_agreement(spaces)
+        train = LabelledImages.read(datasets[0], self.images[0], bgr=bgr, name='probe_data.train')
         classes = None if train.labels is None else train.labels.unique().tolist()
-        val = LabelledImages.read(datasets[1], self.images[1], classes, bgr)
+        val = LabelledImages.read(datasets[1], self.images[1], classes, bgr, 'probe_data.val')
         for part in (train, val):
             part.batch = min(part.batch, getattr(model, 'micro_batch_size', None) or part.batch)
         return train, val
