@@ -24,7 +24,8 @@ def write_pair(image: Path, labels: Path, values: Any, size: tuple[int, int] = (
     left = np.arange(size[1]) < size[1] // 2
     pixels = rng.integers(0, 60, (*size, 3)) + np.where(left, 150, 30)[None, :, None]
     label_map = np.where(left, *rng.choice(values, 2, replace=False))[None].repeat(size[0], 0)
-    label_map[:8], label_map[-8:] = values[:2] if values[-1] == 255 else values[1:]
+    counted = [value for value in values if value != (255 if 255 in values else 0)]
+    label_map[:8], label_map[-8:] = counted[0], counted[-1]
     for path, array in ((image, pixels), (labels, label_map)):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(array.astype(np.uint8)).save(path)

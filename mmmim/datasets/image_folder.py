@@ -162,7 +162,8 @@ class ImageFolder(CustomDataset):
             )
         if self.CLASSES is None:
             self._metainfo['classes'] = tuple(names)
-        index = {name: i for i, name in enumerate(names)}
+        # As mmpretrain's CustomDataset has it: what labels are numbered by, whatever the classes are called.
+        self.folder_to_idx = index = {name: i for i, name in enumerate(names)}
         samples = [(path, index[path.split(os.sep, 1)[0]]) for path in paths if os.sep in path]
         if not samples:
             raise InputError(f'the class folders of {root} hold no images; with_label=False takes those beside them')

@@ -98,7 +98,8 @@ class FitTestLoop(TestLoop):
         fit, tested = self._data('fit_dataloader', None), self._data('test_dataloader', self.dataloader.dataset)
         self._check_data(model, fit, tested)
         train = self.cache.read(model, config, fit, labels=True)
-        self._say_dropped(fit, train[0])
+        if is_main_process():
+            self._say_dropped(fit, train[0])
         test = self.cache.read(model, config, tested, labels=False)
         metrics: dict[str, float] = {}
         self.records = []
@@ -148,14 +149,13 @@ class FitTestLoop(TestLoop):
     def _say_dropped(self, data: Data, samples: Samples) -> None:
         """Warn of classes without a label to fit on, and of many ignored ones."""
         assert samples.labels is not None
-        table = np.zeros(samples.num_classes + 1, np.int64)
-        for part in np.array_split(samples.labels, max(1, samples.labels.nbytes >> 26)):  # a file, mapped into memory
+        table: np.ndarray = np.zeros(samples.num_classes + 1, np.int64)
+        for part in np.array_split(samples.labels, max(1, samples.labels.nbytes >> 23)):  # a file, mapped into memory
             table += count_labels(part, len(table), None)[0]
-        ignored, counts = int(table[samples.ignored]), np.delete(table, samples.ignored)
         space = label_spaces(f'{data.name}.dataset', data.dataset)[0]
-        for sentence in LabelCounts(
-            space, 'pixel' if table.sum() > len(samples.labels) else 'image', counts, ignored
-        ).dropped():
+        unit = 'image' if samples.labels.shape[1:] == (1, 1) else 'pixel'
+        counts = LabelCounts(space, unit, np.delete(table, samples.ignored), int(table[samples.ignored]))
+        for sentence in counts.dropped():
             self.runner.logger.warning(sentence)
 
     def _fit_and_test(self, layer: int, train: Samples, test: Samples) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from mmmim.utils import InputError
@@ -133,8 +133,9 @@ def _compare(one: LabelSpace, other: LabelSpace) -> None:
             if set(mine) - set(theirs)
         ]
         if not only:
-            at = next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-            only = [f'class {at} is {first[at]!r} in the first and {second[at]!r} in the second']
+            pairs = zip_longest(first, second)
+            at, (a, b) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            only = [f'class {at} is {a!r} in the first and {b!r} in the second']
         raise InputError(
             f'{one.name} and {other.name} have different {what} ({len(first)} and {len(second)}): {", ".join(only)}. '
             f'{remedy}class folders, or the same metainfo.classes, in the same order.'

@@ -225,7 +225,8 @@ def label_heads(model: nn.Module) -> dict[str, Any]:
     for name in ('decode_head', 'auxiliary_head', 'head'):
         part = getattr(model, name, None)
         several = isinstance(part, nn.ModuleList)
-        for i, head in enumerate(part if several else [part]):
+        parts: list[Any] = [*part] if isinstance(part, nn.ModuleList) else [part]
+        for i, head in enumerate(parts):
             if isinstance(getattr(head, 'num_classes', None), int):
                 heads[f'model.{name}[{i}]' if several else f'model.{name}'] = head
     return heads
