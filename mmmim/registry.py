@@ -5,12 +5,52 @@ package (``mmmim.ViT``, ``mmpretrain.RandomFlip``, ``mmengine.CheckpointHook``),
 of the same name never decide silently which one is built.
 """
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine import registry as _roots
 from mmengine.registry import Registry
 
+from .utils import InputError
+from .utils.options import check_options, checks_its_options
+
+
+class CheckedRegistry(Registry):
+    """A registry whose classes refuse wrong options in one sentence, see :mod:`mmmim.utils.options`."""
+
+    def _register_module(self, module: Any, module_name: Any = None, force: bool = False) -> None:
+        if inspect.isclass(module):
+            checks_its_options(module)
+        super()._register_module(module, module_name, force)
+
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """Build what a config names.
+
+        Raises:
+            InputError: It has no type, or options that its class does not have or cannot do without.
+        """
+        if isinstance(cfg, Mapping) and 'type' not in cfg and 'type' not in (kwargs.get('default_args') or {}):
+            keys = ', '.join(map(str, cfg)) or 'nothing'
+            raise InputError(f'A {self.name} of a config has no type: it is a dict of {keys}.')
+        try:
+            return super().build(cfg, *args, **kwargs)
+        except TypeError:
+            if isinstance(cfg, Mapping):
+                self._explain(cfg, kwargs.get('default_args') or {})
+            raise
+
+    def _explain(self, cfg: Mapping, default_args: Mapping) -> None:
+        """Raise an error in words if the options are the reason why a part cannot be made."""
+        kind = cfg.get('type', default_args.get('type'))
+        found = self.get(kind) if isinstance(kind, str) else kind
+        if found is not None:
+            options = {key: value for key, value in cfg.items() if key not in ('type', '_scope_')}
+            check_options(found, options, getattr(found, '__name__', str(kind)), given=tuple(default_args))
+
 
 def _child(root: Registry, *locations: str) -> Registry:
-    return Registry(root.name, parent=root, scope='mmmim', locations=list(locations))
+    return CheckedRegistry(root.name, parent=root, scope='mmmim', locations=list(locations))
 
 
 RUNNERS = _child(_roots.RUNNERS, 'mmmim.engine')
@@ -40,9 +80,9 @@ FUNCTIONS = _child(_roots.FUNCTIONS, 'mmmim.datasets')
 #: Masking strategies are task utilities: ``masking=dict(type='mmmim.BlockMasking', ...)``.
 MASKINGS = TASK_UTILS
 #: Schedules ``(step, total) -> value`` of learning rates and EMA momenta.
-SCHEDULES = Registry('schedule', scope='mmmim', locations=['mmmim.engine'])
+SCHEDULES = CheckedRegistry('schedule', scope='mmmim', locations=['mmmim.engine'])
 #: Probes of frozen features, fitted by :class:`mmmim.FitTestLoop`.
-PROBES = Registry('probe', scope='mmmim', locations=['mmmim.evaluation.fitted_probes'])
+PROBES = CheckedRegistry('probe', scope='mmmim', locations=['mmmim.evaluation.fitted_probes'])
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

@@ -67,6 +67,7 @@ def take_trained_model(cfg: Any, checkpoint: str) -> None:
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
+    from mmmim.engine.config_check import check_config
     from mmmim.utils import InputError
     from mmmim.utils.cli import load_config, merge_cfg_options
     from mmmim.utils.outputs import check_file
@@ -94,6 +95,7 @@ def build_config(args: argparse.Namespace) -> Any:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(args.config))[0])
     cfg.load_from, cfg.resume = args.checkpoint, False
+    check_config(cfg)
     return cfg
 
 

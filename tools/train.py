@@ -102,6 +102,7 @@ def set_pretrained(cfg: Any, args: argparse.Namespace) -> None:
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
+    from mmmim.engine.config_check import check_config
     from mmmim.utils import InputError
     from mmmim.utils.cli import load_config, merge_cfg_options
     from mmmim.utils.pretrained import set_encoder
@@ -114,18 +115,11 @@ def build_config(args: argparse.Namespace) -> Any:
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
             raise InputError(f'{args.config} cannot be trained: it has no {key}.')
-    max_iters = cfg.train_cfg.get('max_iters')
-    if max_iters is not None and (not isinstance(max_iters, int) or max_iters < 1):
-        raise InputError(f'train_cfg.max_iters must be a whole number of iterations above 0, not {max_iters!r}.')
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(args.config))[0])
-    try:
-        os.makedirs(cfg.work_dir, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'The work folder {cfg.work_dir} cannot be made: {error.strerror}.') from error
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.force_lock:
@@ -145,6 +139,11 @@ def build_config(args: argparse.Namespace) -> Any:
                 'is for; --cfg-options +auto_scale_lr.base_batch_size=... adds it.'
             )
         cfg.auto_scale_lr.enable = True
+    check_config(cfg)
+    try:
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'The work folder {cfg.work_dir} cannot be made: {error.strerror}.') from error
     return cfg
 
 

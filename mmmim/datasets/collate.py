@@ -10,6 +10,7 @@ from torch.utils.data import default_collate
 
 from mmmim.registry import FUNCTIONS, MASKINGS
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Natural
 
 from .masking import MaskingStrategy
 from .masking.functional import jitter
@@ -22,8 +23,8 @@ _STRATEGIES: dict[str, MaskingStrategy] = {}
 def mask_collate(
     samples: Sequence[dict],
     masking: dict | MaskingStrategy,
-    patch_size: int,
-    gap: int = 0,
+    patch_size: Count,
+    gap: Natural = 0,
     inclusive_gap: bool = False,
 ) -> dict[str, Any]:
     """Stack the images of a batch and draw its masks.

@@ -15,6 +15,7 @@ from mmpretrain.datasets import CustomDataset
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
+from mmmim.utils.options import Share
 
 from .transforms.loading import UnreadableImageError
 
@@ -62,7 +63,7 @@ class ImageFolder(CustomDataset):
         data_root: str,
         with_label: bool = False,
         extensions: Sequence[str] = IMAGE_EXTENSIONS,
-        max_unreadable_share: float = 0.01,
+        max_unreadable_share: Share = 0.01,
         **kwargs: Any,
     ) -> None:
         if not 0 <= max_unreadable_share <= 1:

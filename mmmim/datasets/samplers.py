@@ -10,6 +10,7 @@ from mmengine.dataset import InfiniteSampler
 
 from mmmim.registry import DATA_SAMPLERS
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Seed
 
 
 class PositionIndex(int):
@@ -56,7 +57,7 @@ class PositionSampler(InfiniteSampler):
     """
 
     def __init__(
-        self, dataset: Sized, shuffle: bool = True, seed: int | None = None, global_batch_size: int | None = None
+        self, dataset: Sized, shuffle: bool = True, seed: Seed | None = None, global_batch_size: Count | None = None
     ) -> None:
         super().__init__(dataset, shuffle=shuffle, seed=seed)
         if self.size == 0:

@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mmmim.registry import DATASETS
+from mmmim.utils.options import Count, Size
 
 
 @DATASETS.register_module()
@@ -20,7 +21,7 @@ class SyntheticImages(Dataset):
 
     metainfo: ClassVar[dict] = {}
 
-    def __init__(self, size: int | tuple[int, int] = 224, number: int = 1_000_000, channels: int = 3) -> None:
+    def __init__(self, size: Size = 224, number: Count = 1_000_000, channels: Count = 3) -> None:
         height, width = (size, size) if isinstance(size, int) else size
         rng = torch.Generator().manual_seed(0)
         self.images = torch.randint(0, 256, (8, channels, height, width), dtype=torch.uint8, generator=rng)

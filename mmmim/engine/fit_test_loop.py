@@ -24,6 +24,7 @@ from mmmim.registry import LOOPS, PROBES
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.checkpoint import to_plain
+from mmmim.utils.options import InnerShare, Seed
 from mmmim.utils.tables import markdown_table
 
 from .ddp import bare_model
@@ -67,9 +68,9 @@ class FitTestLoop(TestLoop):
         dataloader: Any,
         evaluator: Any,
         probe: dict[str, Any],
-        held_out: float = 0.1,
+        held_out: InnerShare = 0.1,
         choose_by: str = 'mIoU',
-        seed: int = 0,
+        seed: Seed = 0,
         cache: dict[str, Any] | None = None,
     ) -> None:
         if choose_by not in ('mIoU', 'aAcc'):

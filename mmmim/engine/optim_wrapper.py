@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.dist import all_reduce
@@ -10,8 +10,23 @@ from mmengine.optim import OptimWrapper as _OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmmim.models.algorithms.masked_image_modeling import refuse_accumulation
 from mmmim.registry import OPTIM_WRAPPERS
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Positive, check_names
+
+
+def _refuse_host_options(options: dict[str, Any]) -> None:
+    """Name what takes the place of the options of mmengine's wrappers, but for those that ask for nothing."""
+    refuse_accumulation(options.pop('accumulative_counts', 1))
+    if (clip := options.pop('clip_grad', None)) is not None:
+        norm = clip.get('max_norm') if isinstance(clip, dict) else None
+        raise InputError(
+            'mmmim.OptimWrapper clips the norm of all gradients by optim_wrapper.clip_norm: set clip_norm='
+            f'{norm or "..."} instead of optim_wrapper.clip_grad.'
+        )
+    known = ('dtype', 'clip_norm', 'loss_scale', 'growth_interval', 'optimizer', 'constructor', 'paramwise_cfg')
+    check_names('optim_wrapper', options, known, 'mmmim.OptimWrapper')
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -27,8 +42,10 @@ class OptimWrapper(_OptimWrapper):
         dtype: 'bfloat16' for autocast (no loss scaling needed), 'float16' for autocast with loss scaling, None for
             fp32. Parameters stay fp32.
         clip_norm: Clip the gradient norm to this value; None for no clipping.
-        loss_scale: Loss scale of the first step with float16; each skipped step halves it.
+        loss_scale: Loss scale of the first step with float16; each skipped step halves it. 'dynamic', as in mmengine,
+            is the default.
         growth_interval: Steps without a skipped one that double it.
+        **host: None: options of mmengine's wrappers are named with what takes their place here.
 
     Attributes:
         skipped: 1.0 on the device if the last step was skipped, else 0.0.
@@ -36,18 +53,20 @@ class OptimWrapper(_OptimWrapper):
             ``loss_scale`` of the last step, for the log.
 
     Raises:
-        InputError: The optimiser is not fused, or the type is none to autocast to.
+        InputError: The optimiser is not fused, the type is none to autocast to, or an option is mmengine's.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
         dtype: str | None = None,
-        clip_norm: float | None = None,
-        loss_scale: float = 2.0**16,
-        growth_interval: int = 2000,
+        clip_norm: Positive | None = None,
+        loss_scale: Positive | Literal['dynamic'] = 2.0**16,
+        growth_interval: Count = 2000,
+        **host: Any,
     ) -> None:
         super().__init__(optimizer)
+        _refuse_host_options(host)
         if not all(group.get('fused') for group in optimizer.param_groups):
             raise InputError(
                 f'mmmim.OptimWrapper skips steps with non-finite gradients on the device, which {type(optimizer)} '
@@ -62,7 +81,8 @@ class OptimWrapper(_OptimWrapper):
         self.scaler: torch.amp.GradScaler | None = None
         if dtype == 'float16':
             device = optimizer.param_groups[0]['params'][0].device.type
-            self.scaler = torch.amp.GradScaler(device, loss_scale, growth_interval=growth_interval)
+            start = 2.0**16 if loss_scale == 'dynamic' else loss_scale
+            self.scaler = torch.amp.GradScaler(device, start, growth_interval=growth_interval)
         self.skipped: Tensor | None = None
         self.step_info: dict[str, Tensor] = {}
 

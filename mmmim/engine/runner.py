@@ -20,11 +20,14 @@ from torch import nn
 from mmmim.engine.batch_size import apply_global_batch_size, check_micro_batches
 from mmmim.engine.checkpointing import CheckpointRunner
 from mmmim.engine.compile import compile_model
+from mmmim.engine.config_check import check_config
 from mmmim.engine.ddp import init_process_group_on_cpu, main_process_decides
+from mmmim.engine.epochs import check_batch, check_epochs
 from mmmim.engine.fsdp import FSDP2Strategy
 from mmmim.engine.hooks.labels_hook import LabelsHook, one_size
 from mmmim.engine.preemption import PreemptionHook
 from mmmim.engine.reporting import keep_logging, keep_tracking, only_reports, reserve_folder
+from mmmim.engine.schedules import refuse_short
 from mmmim.registry import RUNNERS, STRATEGIES
 from mmmim.utils import InputError, signals
 from mmmim.utils.folder_lock import locked
@@ -74,6 +77,17 @@ class Runner(CheckpointRunner):
     """
 
     model: Any
+    _train_dataloader: Any
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> Runner:
+        """A runner of a whole config.
+
+        Raises:
+            InputError: An option means nothing, see :func:`mmmim.engine.config_check.check_config`.
+        """
+        check_config(cfg)
+        return super().from_cfg(cfg)
 
     def __init__(self, model: Any, work_dir: str, *args: Any, **kwargs: Any) -> None:
         try:
@@ -184,6 +198,24 @@ class Runner(CheckpointRunner):
         connect_stream(loader, None if diff_rank_seed else seed)
         return outlived_by_parent(loader)
 
+    def build_train_loop(self, loop: Any) -> Any:
+        """Build the training loop.
+
+        Raises:
+            InputError: It counts epochs, and its images never end; or its batch is far larger than the data set.
+        """
+        if isinstance(loop, MutableMapping):
+            if isinstance(self._train_dataloader, MutableMapping):
+                every = self._randomness_cfg.get('diff_rank_seed', False)
+                self._train_dataloader = self.build_dataloader(self._train_dataloader, self.seed, every)
+            loader = self._train_dataloader
+            images = self.cfg.get('global_batch_size') or (loader.batch_size or 1) * self.world_size
+            check_epochs(loop, loader, images)
+            check_batch(loader, images)
+            if 'type' not in loop and 'by_epoch' not in loop:
+                loop = {**loop, 'by_epoch': 'max_epochs' in loop}
+        return super().build_train_loop(loop)
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training, by default in ``mmmim.DistributedDataParallel``.
 
@@ -272,9 +304,19 @@ class Runner(CheckpointRunner):
         return kind.of_runner(self, **options)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Build the optimiser; where a strategy divides the parameters, of the divided ones."""
+        """Build the optimiser; where a strategy divides the parameters, of the divided ones.
+
+        Raises:
+            InputError: It asks for a GPU and there is none.
+        """
         if self.strategy is None:
-            return super().build_optim_wrapper(optim_wrapper)
+            try:
+                return super().build_optim_wrapper(optim_wrapper)
+            except AssertionError as error:
+                raise InputError(
+                    f'optim_wrapper cannot be made: {error}. On a CPU, mixed precision is '
+                    "optim_wrapper.type='mmmim.OptimWrapper' with dtype='bfloat16'."
+                ) from error
         if not is_model_wrapper(self.model):
             # mmengine's runner makes the optimiser first; here the order is that of the strategies of mmengine.
             super()._init_model_weights()
@@ -295,10 +337,7 @@ class Runner(CheckpointRunner):
         except ValueError as error:
             if 'end should be larger than begin' not in str(error):
                 raise
-            raise InputError(
-                f'param_scheduler: {error}. A training this short (train_cfg.max_iters) needs a shorter warm-up: '
-                'change begin and end of the schedulers with it.'
-            ) from error
+            raise refuse_short(error) from error
 
     def _init_model_weights(self) -> None:
         if self.strategy is None:

@@ -1,28 +1,30 @@
 """Schedules of learning rates, weight decay and EMA momenta: pure functions of the step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mmengine.optim import _ParamScheduler
 
 from mmmim.registry import PARAM_SCHEDULERS, SCHEDULES
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Natural, NonNegative, Number, Share, ShareBelowOne, check_options, check_value
 
 
 @SCHEDULES.register_module()
-def constant(step: int, total: int, value: float) -> float:
+def constant(step: int, total: int, value: Number) -> float:
     """The same value at every step."""
     return value
 
 
 @SCHEDULES.register_module()
-def linear(step: int, total: int, start: float, final: float) -> float:
+def linear(step: int, total: int, start: Number, final: Number) -> float:
     """From ``start`` at step 0 to ``final`` at step ``total`` (which is one past the last)."""
     return start + (final - start) * step / total
 
 
 @SCHEDULES.register_module()
-def cosine(step: int, total: int, start: float, final: float) -> float:
+def cosine(step: int, total: int, start: Number, final: Number) -> float:
     """Half a cosine from ``start`` at step 0 towards ``final`` at step ``total`` (which is one past the last)."""
     return final + 0.5 * (start - final) * (1 + math.cos(math.pi * step / total))
 
@@ -31,11 +33,11 @@ def cosine(step: int, total: int, start: float, final: float) -> float:
 def truncated_cosine(
     step: int,
     total: int,
-    start: float = 0.0,
-    base: float = 1.0,
-    final: float = 0.0,
-    warmup_ratio: float = 0.1,
-    truncation: float = 0.8,
+    start: Number = 0.0,
+    base: Number = 1.0,
+    final: Number = 0.0,
+    warmup_ratio: ShareBelowOne = 0.1,
+    truncation: Share = 0.8,
 ) -> float:
     """Linear warm-up, then a cosine that stops before it is flat (CAPI, arXiv 2502.08769).
 
@@ -64,7 +66,12 @@ def truncated_cosine(
 
 @SCHEDULES.register_module()
 def warmup_cosine(
-    step: int, total: int, start: float = 0.0, base: float = 1.0, final: float = 0.0, warmup_ratio: float = 0.05
+    step: int,
+    total: int,
+    start: Number = 0.0,
+    base: Number = 1.0,
+    final: Number = 0.0,
+    warmup_ratio: ShareBelowOne = 0.05,
 ) -> float:
     """Linear warm-up, then half a cosine.
 
@@ -89,7 +96,7 @@ def warmup_cosine(
 
 
 @SCHEDULES.register_module()
-def epochwise_min_cosine(step: int, total: int, epochs: int, warmup_epochs: int) -> float:
+def epochwise_min_cosine(step: int, total: int, epochs: Count, warmup_epochs: NonNegative) -> float:
     """The lower one of a linear warm-up and half a cosine, constant within an epoch (PiLaMIM, Lee et al., 2025).
 
     ``min((e + 1) / (W + 1e-8), (cos(pi e / E) + 1) / 2)`` in epoch e = 0 .. E - 1. The cosine starts in epoch 0 and not
@@ -108,22 +115,41 @@ def epochwise_min_cosine(step: int, total: int, epochs: int, warmup_epochs: int)
     return min((epoch + 1) / (warmup_epochs + 1e-8), 0.5 * (math.cos(math.pi * epoch / epochs) + 1))
 
 
-def build_schedule(cfg: dict) -> Callable[[int, int], float]:
+def build_schedule(cfg: Mapping[str, Any] | float) -> Callable[[int, int], float]:
     """A schedule ``(step, total) -> value`` from ``dict(type='mmmim.truncated_cosine', ...)``.
 
     Every schedule takes ``first``, the step that it starts at instead of 0. With ``first=1`` it is at step ``total`` in
     the last of ``total`` iterations, as in recipes that advance their schedules before they use them (I-JEPA).
 
+    Args:
+        cfg: Its type and options; a number is the same value at every step.
+
     Raises:
-        InputError: No schedule has this name.
+        InputError: No schedule has this name, or it has other options.
     """
+    if not isinstance(cfg, Mapping):
+        check_value('A schedule', cfg, Number | dict)
+        return lambda step, total: constant(step, total, cfg)
     options = dict(cfg)
+    if 'type' not in options:
+        raise InputError(f'A schedule has no type: it is a dict of {", ".join(map(str, options)) or "nothing"}.')
     name, first = options.pop('type'), options.pop('first', 0)
+    check_value(f'{name}.first', first, Natural)
     function = SCHEDULES.get(name)
-    if function is None:
+    if function is not None:
+        check_options(function, options, name, given=('step', 'total'))
+    else:
         known = ', '.join(f'mmmim.{key}' for key in sorted(SCHEDULES.module_dict))
         raise InputError(f'There is no schedule {name!r}: use one of {known}, or register yours in SCHEDULES.')
     return lambda step, total: function(step + first, total, **options)
+
+
+def refuse_short(error: Exception) -> InputError:
+    """The error of schedulers that would end before they begin, as one after a warm-up longer than the training."""
+    return InputError(
+        f'param_scheduler: {error}. A training this short (train_cfg.max_iters) needs a shorter warm-up: change begin '
+        'and end of the schedulers with it.'
+    )
 
 
 class ScheduleParam(_ParamScheduler):
@@ -146,8 +172,8 @@ class ScheduleParam(_ParamScheduler):
         self,
         optimizer: object,
         schedule: dict,
-        end: int,
-        begin: int = 0,
+        end: Count,
+        begin: Natural = 0,
         last_step: int = -1,
         by_epoch: bool = False,
         verbose: bool = False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from mmmim.registry import PROBES
 from mmmim.utils import InputError
 from mmmim.utils.cli import reporter
+from mmmim.utils.options import Count, Members, NonNegative, Positive
 
 from .dense import confusion_matrix
 from .feature_cache import Samples
@@ -101,8 +102,8 @@ class KNNProbe(Probe):
 
     def __init__(
         self,
-        k: Sequence[int] = (1, 3, 10, 30),
-        distance: Sequence[str] = ('cosine', 'l2'),
+        k: Annotated[Sequence[Count], Members(1)] = (1, 3, 10, 30),
+        distance: Annotated[Sequence[Literal['cosine', 'l2']], Members(1)] = ('cosine', 'l2'),
         standardize: bool = True,
         dtype: str = 'float32',
     ) -> None:
@@ -152,9 +153,9 @@ class LogisticRegressionProbe(Probe):
 
     def __init__(
         self,
-        c: Sequence[float] = PENALTIES,
-        max_iter: int = 1000,
-        tolerance: float = 1e-12,
+        c: Annotated[Sequence[Positive], Members(1)] = PENALTIES,
+        max_iter: Count = 1000,
+        tolerance: NonNegative = 1e-12,
         standardize: bool = True,
     ) -> None:
         super().__init__({'c': c}, standardize)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from .config_keys import READ, copies_of, leaves
 from .errors import InputError
 from .failures import explain
 from .names import forgive
@@ -185,7 +186,8 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
         action='extend',
         default=[],
         metavar='KEY=VALUE',
-        help=f'change keys of the config{example and f", e.g. {example}"}; +KEY=VALUE adds a key that it lacks',
+        help=f'change keys of the config{example and f", e.g. {example}"}; +KEY=VALUE adds a key that it lacks, '
+        '~KEY removes one',
     )
 
 
@@ -317,18 +319,57 @@ def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
     Args:
         cfg: mmengine's ``Config``.
         options: ``key=value``, the key dotted, lists by index (``train_dataloader.dataset.pipeline.1.scale=64``). A key
-            must exist; ``+key=value`` adds it, and the dicts on the way to it. Values are numbers, True, False, None,
-            strings, lists ``[a,b]`` or ``a,b`` and tuples ``"(a,b)"``; quotes keep a text as it is.
+            must exist; ``+key=value`` adds it, and the dicts on the way to it, and ``~key`` removes it. Values are
+            numbers, True, False, None, strings, lists ``[a,b]`` or ``a,b`` and tuples ``"(a,b)"``; quotes keep a text
+            as it is.
 
     Raises:
-        InputError: A key does not exist, or an option cannot be understood.
+        InputError: A key does not exist, or nothing reads it; or an option cannot be understood.
     """
     for option in options:
         key, equals, text = option.partition('=')
+        if key.startswith('~') and not equals:
+            _remove(cfg, key.removeprefix('~'), option)
+            continue
         add, key = key.startswith('+'), key.removeprefix('+')
         if not equals or not all(key.split('.')):
             raise InputError(f'--cfg-options {option}: write key=value, such as train_dataloader.num_workers=4.')
+        _check_is_read(cfg, key, add, option)
         _set(cfg, key, _parse(option, text), add, option)
+
+
+def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
+    """Refuse to change a variable of a config file whose copies are what is read, and to add what nothing reads."""
+    name, _, rest = key.partition('.')
+    if name in READ:
+        return
+    if name in cfg:
+        copies = [f'{copy}.{rest}' if rest else copy for copy in copies_of(cfg._cfg_dict, name)]
+        if copies:
+            more = f' and {len(copies) - 3} more' if len(copies) > 3 else ''
+            raise InputError(
+                f'--cfg-options {option}: {name} is a variable of the config file, and what is read are copies of it: '
+                f'set {", ".join(copies[:3])}{more}.'
+            )
+    elif add:
+        known = [path for path, _ in leaves(cfg._cfg_dict) if path.rpartition('.')[2] == key.rpartition('.')[2]]
+        close = known[:2] or difflib.get_close_matches(name, READ, n=1, cutoff=0.7)
+        hint = f' Did you mean {" or ".join(close)}?' if close else ''
+        raise InputError(f'--cfg-options {option}: nothing reads a key {name} at the top of a config.{hint}')
+
+
+def _remove(cfg: Any, key: str, option: str) -> None:
+    """Remove a key from a dict of a config."""
+    *path, last = key.split('.')
+    node = cfg._cfg_dict
+    for part in path:
+        if isinstance(node, list):
+            node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        raise InputError(f'--cfg-options {option}: the config has no {key} to remove.')
+    del node[last]
 
 
 def _parse(option: str, text: str) -> Any:

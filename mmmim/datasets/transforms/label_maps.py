@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmmim.registry import TRANSFORMS
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
+from mmmim.utils.options import Size
 
 from .decoding import ReadOptions, UnreadableImageError, decode_labels
 from .loading import read_file
@@ -95,7 +96,7 @@ class ResizeLabelMap(BaseTransform):
         scale: Height and width of the result; an int for both.
     """
 
-    def __init__(self, scale: int | tuple[int, int]) -> None:
+    def __init__(self, scale: Size) -> None:
         self.scale = (scale, scale) if isinstance(scale, int) else scale
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

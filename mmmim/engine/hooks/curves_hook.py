@@ -9,6 +9,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from mmmim.registry import HOOKS
+from mmmim.utils.options import Count
 from mmmim.visualization.curves import draw_pictures, read_scalars
 
 
@@ -26,7 +27,7 @@ class CurvesHook(Hook):
     priority = 'LOWEST'
     only_reports = True
 
-    def __init__(self, interval: int | None = None) -> None:
+    def __init__(self, interval: Count | None = None) -> None:
         self.interval = interval
 
     def after_train_iter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from mmmim.models.algorithms import encode_in_pieces
 from mmmim.models.features import eval_mode
 from mmmim.registry import HOOKS
 from mmmim.structures import PatchMask
-from mmmim.utils import InputError
+from mmmim.utils.options import Count, Range
 from mmmim.utils.precision import widest_float
 
 from .runtime_info_hook import RuntimeInfoHook
@@ -203,9 +203,8 @@ class HealthHook(Hook):
     priority = 'ABOVE_NORMAL'
     only_reports = True
 
-    def __init__(self, interval: int = 1000, images: int = 256) -> None:
-        if images < 2:
-            raise InputError(f'HealthHook: images={images}: measures compare images, give 2 or more.')
+    # Measures compare images.
+    def __init__(self, interval: Count = 1000, images: Annotated[int, Range(2)] = 256) -> None:
         self.interval, self.images = interval, images
 
     def before_train(self, runner: Any) -> None:

@@ -13,6 +13,7 @@ from mmmim.models.features import encoders, eval_mode
 from mmmim.models.target_generators.pixels import PixelTarget
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
+from mmmim.utils.options import Natural
 
 
 @HOOKS.register_module()
@@ -30,7 +31,7 @@ class PicturesHook(Hook):
     priority = 'LOWEST'
     only_reports = True
 
-    def __init__(self, images: int = 8) -> None:
+    def __init__(self, images: Natural = 8) -> None:
         self.images = images
 
     def after_train_iter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -17,6 +18,7 @@ from mmmim.models.features import check_pooling, encoders
 from mmmim.registry import DATASETS, HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
+from mmmim.utils.options import Count, Natural
 from mmmim.utils.tables import markdown_table
 
 FILE = 'probes.json'
@@ -53,11 +55,11 @@ class ProbeHook(Hook):
 
     def __init__(
         self,
-        interval: int,
-        images: tuple[int, int] = (2000, 1000),
-        linear: tuple[str, ...] = ('pooled',),
-        k: int = 10,
-        dense_images: int = 200,
+        interval: Count,
+        images: tuple[Count, Count] = (2000, 1000),
+        linear: Sequence[str] = ('pooled',),
+        k: Count = 10,
+        dense_images: Natural = 200,
     ) -> None:
         if isinstance(linear, str):
             raise InputError(f'ProbeHook: linear is a list of features: [{linear!r}].')

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 
 from mmmim.engine.ddp import bare_model
 from mmmim.registry import HOOKS
+from mmmim.utils.options import Natural
 
 
 @HOOKS.register_module()
@@ -28,7 +29,7 @@ class SegmentationPicturesHook(Hook):
     priority = 'LOWEST'
     only_reports = True
 
-    def __init__(self, images: int = 8) -> None:
+    def __init__(self, images: Natural = 8) -> None:
         self.images = images
         self._samples: list[Any] = []
 

@@ -10,6 +10,7 @@ from mmmim.engine.ddp import bare_model
 from mmmim.engine.schedules import build_schedule
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
+from mmmim.utils.options import Share
 
 
 @HOOKS.register_module()
@@ -20,14 +21,14 @@ class TargetEMAHook(Hook):
     device.
 
     Args:
-        momentum: Config of a schedule, e.g.
+        momentum: A number, or the config of a schedule, e.g.
             ``dict(type='mmmim.truncated_cosine', start=1.0, base=0.999, final=1.0, warmup_ratio=0.1)``.
     """
 
     # Before the probes and the checkpoint of the same iteration, which see the moved teacher.
     priority = 'HIGH'
 
-    def __init__(self, momentum: dict) -> None:
+    def __init__(self, momentum: dict | Share) -> None:
         self.schedule = build_schedule(momentum)
 
     def before_train(self, runner: Runner) -> None:

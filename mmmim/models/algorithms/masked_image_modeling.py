@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options
 
 from ..backbones.vit import layer_index
 from ..layers import check_mode, set_checkpointing
@@ -38,7 +39,7 @@ class Branch(nn.Module):
         weight: Of all losses of the branch.
     """
 
-    def __init__(self, target_generator: dict, neck: dict, head: dict, weight: float = 1.0) -> None:
+    def __init__(self, target_generator: dict, neck: dict, head: dict, weight: NonNegative = 1.0) -> None:
         super().__init__()
         self.target_generator = MODELS.build(target_generator)
         self.neck = MODELS.build(neck)
@@ -49,6 +50,11 @@ class Branch(nn.Module):
     def differentiable(self) -> bool:
         """Whether targets carry gradients into the model."""
         return getattr(self.target_generator, 'differentiable', False)
+
+
+def _branch(name: str, options: dict) -> Branch:
+    check_options(Branch, options, f'model.branches.{name}')
+    return Branch(**options)
 
 
 def _size(part: nn.Module, key: str) -> Any:
@@ -126,17 +132,17 @@ class MaskedImageModeling(BaseModel):
     def __init__(
         self,
         backbone: dict,
-        branches: dict[str, dict | None],
+        branches: Annotated[dict[str, dict | None], OptionsOf(Branch)],
         teacher: Sequence[str] | None = None,
         teacher_init: str = 'student',
-        micro_batch_size: int | None = None,
+        micro_batch_size: Count | None = None,
         activation_checkpointing: str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor or {'type': 'mmmim.MIMDataPreprocessor'}, init_cfg)
         self.backbone = MODELS.build(backbone)
-        self.branches = nn.ModuleDict({name: Branch(**cfg) for name, cfg in branches.items() if cfg is not None})
+        self.branches = nn.ModuleDict({name: _branch(name, cfg) for name, cfg in branches.items() if cfg is not None})
         if not self.branches:
             raise InputError('model.branches has no branch, so there is nothing to learn: switch one on.')
         for name, branch in self.branches.items():
@@ -270,6 +276,19 @@ def _loss_name(branch: str, key: str) -> str:
     return f'loss_{branch}' + key.removeprefix('loss')
 
 
+def refuse_accumulation(counts: Any) -> None:
+    """Refuse to accumulate gradients over iterations: ``counts`` of them, other than 1, for one optimiser step.
+
+    Raises:
+        InputError: With what takes its place.
+    """
+    if counts != 1:
+        raise InputError(
+            'An iteration of MaskedImageModeling is one optimiser step: instead of optim_wrapper.accumulative_counts, '
+            'set global_batch_size to the whole batch and model.micro_batch_size to what fits.'
+        )
+
+
 def _rank_weight(images: Tensor) -> Tensor | float:
     """What makes the mean over ranks of mean losses the mean over all images: 1 unless ranks have different numbers."""
     if get_world_size() == 1:
@@ -297,11 +316,7 @@ def train_step(
     Returns:
         Detached losses of this rank's batch: each, and their sum ``loss``; and what the optimiser says of its step.
     """
-    if getattr(optim_wrapper, '_accumulative_counts', 1) > 1:
-        raise InputError(
-            'An iteration of MaskedImageModeling is one optimiser step: instead of optim_wrapper.accumulative_counts, '
-            'set global_batch_size to the whole batch and model.micro_batch_size to what fits.'
-        )
+    refuse_accumulation(getattr(optim_wrapper, '_accumulative_counts', 1))
     data = algorithm.data_preprocessor(data, training=True)
     images, mask = data['inputs'], data['mask']
     with optim_wrapper.optim_context(model):

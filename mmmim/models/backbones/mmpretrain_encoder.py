@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from mmmim.utils.options import Positive
 from mmmim.utils.stored_config import find_registered
 
 from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
@@ -42,7 +43,7 @@ class MMPretrainEncoder(WrappedEncoder):
         name: str,
         weights: str | Path | None = None,
         mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        std: Sequence[Positive] | None = None,
         init_cfg: dict | None = None,
         **options: Any,
     ) -> None:

@@ -15,6 +15,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import check_state_dict
+from mmmim.utils.options import Count, ShareBelowOne
 from mmmim.utils.pretrained import LATER, PLACEHOLDER, RANDOM, load_pretrained
 
 from ..layers import patch_grid
@@ -90,8 +91,8 @@ class PretrainedBackbone(BaseModule):
         out_indices: Sequence[int | float] = (-1,),
         frozen: bool = False,
         final_norm: bool = True,
-        stride: int | None = None,
-        drop_path_rate: float | None = None,
+        stride: Count | None = None,
+        drop_path_rate: ShareBelowOne | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from mmmim.utils.options import Positive, Size
 
 from .vit import parameter_layer
 from .wrapped import WrappedEncoder, load_foreign_weights
@@ -42,10 +43,10 @@ class TimmEncoder(WrappedEncoder):
     def __init__(
         self,
         name: str,
-        img_size: int | Sequence[int] | None = None,
+        img_size: Size | None = None,
         weights: str | Path | None = None,
         mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        std: Sequence[Positive] | None = None,
         init_cfg: dict | None = None,
         **options: Any,
     ) -> None:

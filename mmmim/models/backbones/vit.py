@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, DropRate, Natural, Number, Positive, Size
 
 from ..layers import (
     Block,
@@ -97,28 +98,28 @@ class ViT(BaseModule):
 
     def __init__(
         self,
-        img_size: int | tuple[int, int] = 224,
-        patch_size: int = 16,
-        embed_dim: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
-        mlp_ratio: float = 4.0,
-        num_cls_tokens: int = 1,
-        num_registers: int = 0,
+        img_size: Size = 224,
+        patch_size: Count = 16,
+        embed_dim: Count = 768,
+        depth: Count = 12,
+        num_heads: Count = 12,
+        mlp_ratio: Positive = 4.0,
+        num_cls_tokens: Natural = 1,
+        num_registers: Natural = 0,
         positions: str = 'sincos',
         extra_positions: bool = False,
         fused: bool = False,
         norm: str = 'layer',
-        norm_eps: float = 1e-6,
+        norm_eps: Positive = 1e-6,
         final_norm: bool = True,
         final_affine: bool = True,
         bias: bool = True,
         qkv_bias: bool | str = True,
-        layer_scale: float | None = None,
-        projector_dims: Sequence[int] = (),
+        layer_scale: Number | None = None,
+        projector_dims: Sequence[Count] = (),
         init: str = 'mae',
-        drop_path_rate: float | Sequence[float] = 0.0,
-        in_channels: int = 3,
+        drop_path_rate: DropRate = 0.0,
+        in_channels: Count = 3,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.options import Positive
 
 from ..layers import ExactBuffers
 from .checks import check_channels, check_scale
@@ -47,7 +48,7 @@ class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
     def __init__(
         self,
         mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        std: Sequence[Positive] = IMAGENET_STD,
         bgr_to_rgb: bool = True,
         non_blocking: bool = True,
     ) -> None:

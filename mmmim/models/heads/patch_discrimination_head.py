@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
+from mmmim.utils.options import NonNegative, Number, Positive
 
 from ..functional import mean_similarity, patch_discrimination
 
@@ -20,7 +21,7 @@ class PatchDiscriminationHead(BaseModule):
         init_cfg: mmengine's.
     """
 
-    def __init__(self, temperature: float = 0.2, standardize: bool = True, init_cfg: dict | None = None) -> None:
+    def __init__(self, temperature: Positive = 0.2, standardize: bool = True, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.temperature, self.standardize = temperature, standardize
 
@@ -55,7 +56,7 @@ class SimilarityConstraint(BaseModule):
     """
 
     def __init__(
-        self, target: float = 0.75, weight: float = 0.1, per_image: bool = False, init_cfg: dict | None = None
+        self, target: Number = 0.75, weight: NonNegative = 0.1, per_image: bool = False, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
         self.target, self.weight, self.per_image = target, weight, per_image

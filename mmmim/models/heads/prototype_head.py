@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
+from mmmim.utils.options import Count, Positive
 
 from ..functional import soft_cross_entropy
 
@@ -31,10 +32,10 @@ class PrototypeHead(BaseModule):
 
     def __init__(
         self,
-        in_dim: int,
-        num_prototypes: int,
-        temperature: float = 0.12,
-        mlp_dims: Sequence[int] = (),
+        in_dim: Count,
+        num_prototypes: Count,
+        temperature: Positive = 0.12,
+        mlp_dims: Sequence[Count] = (),
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)

@@ -9,6 +9,7 @@ from torch import Tensor
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 from mmmim.utils import InputError
+from mmmim.utils.options import NonNegative
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {'mse': F.mse_loss, 'l1': F.l1_loss, 'huber': F.huber_loss}
 
@@ -37,7 +38,7 @@ class RegressionHead(BaseModule):
         self,
         loss: str = 'mse',
         of: str = 'patches',
-        weight: float = 1.0,
+        weight: NonNegative = 1.0,
         nominal_ratio: float | None = None,
         init_cfg: dict | None = None,
     ) -> None:

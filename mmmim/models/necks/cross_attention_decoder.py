@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
+from mmmim.utils.options import Count, Positive
 
 from ..layers import DecoderBlock, init_weights, make_norm, make_positions
 
@@ -35,15 +36,15 @@ class CrossAttentionDecoder(BaseModule):
 
     def __init__(
         self,
-        context_dim: int = 768,
-        embed_dim: int = 512,
-        depth: int = 3,
-        num_heads: int = 16,
-        out_dim: int | None = None,
+        context_dim: Count = 768,
+        embed_dim: Count = 512,
+        depth: Count = 3,
+        num_heads: Count = 16,
+        out_dim: Count | None = None,
         visual_cues: bool = True,
-        mlp_ratio: float = 4.0,
+        mlp_ratio: Positive = 4.0,
         positions: str = 'sincos_stretched',
-        grid: tuple[int, int] = (14, 14),
+        grid: tuple[Count, Count] = (14, 14),
         init: str = 'latent_mim',
         init_cfg: dict | None = None,
     ) -> None:

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.registry import MODELS
+from mmmim.utils.options import Count
 
 
 @MODELS.register_module()
@@ -24,8 +25,8 @@ class FeatureBatchNorm(BaseModule):
 
     def __init__(
         self,
-        num_features: int,
-        num_levels: int = 1,
+        num_features: Count,
+        num_levels: Count = 1,
         norm_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:

@@ -1,7 +1,5 @@
 """Predictors: Transformers that turn encoded patches into predictions of the others."""
 
-from collections.abc import Sequence
-
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -10,6 +8,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, DropRate, Natural, Positive
 
 from ..layers import Block, drop_path_rates, init_weights, make_norm, make_positions
 
@@ -42,20 +41,20 @@ class CrossAttentionPredictor(BaseModule):
 
     def __init__(
         self,
-        context_dim: int = 1024,
-        embed_dim: int = 1024,
-        depth: int = 12,
-        num_heads: int = 16,
-        mlp_ratio: float = 4.0,
+        context_dim: Count = 1024,
+        embed_dim: Count = 1024,
+        depth: Count = 12,
+        num_heads: Count = 16,
+        mlp_ratio: Positive = 4.0,
         positions: str = 'rope',
-        grid: tuple[int, int] = (16, 16),
+        grid: tuple[Count, Count] = (16, 16),
         norm: str = 'rms',
-        norm_eps: float = 1e-5,
+        norm_eps: Positive = 1e-5,
         final_affine: bool = False,
         bias: bool = False,
         qkv_bias: bool = False,
         init: str = 'capi',
-        drop_path_rate: float | Sequence[float] = 0.0,
+        drop_path_rate: DropRate = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -144,24 +143,24 @@ class SelfAttentionPredictor(BaseModule):
 
     def __init__(
         self,
-        context_dim: int = 768,
-        embed_dim: int = 512,
-        depth: int = 8,
-        num_heads: int = 16,
-        out_dim: int | None = None,
-        mlp_ratio: float = 4.0,
+        context_dim: Count = 768,
+        embed_dim: Count = 512,
+        depth: Count = 8,
+        num_heads: Count = 16,
+        out_dim: Count | None = None,
+        mlp_ratio: Positive = 4.0,
         positions: str = 'sincos',
-        grid: tuple[int, int] = (14, 14),
-        num_extra_positions: int = 0,
+        grid: tuple[Count, Count] = (14, 14),
+        num_extra_positions: Natural = 0,
         predict_cls: bool = False,
         norm: str = 'layer',
-        norm_eps: float = 1e-6,
+        norm_eps: Positive = 1e-6,
         final_norm: bool = True,
         final_affine: bool = True,
         bias: bool = True,
         qkv_bias: bool = True,
         init: str = 'mae',
-        drop_path_rate: float | Sequence[float] = 0.0,
+        drop_path_rate: DropRate = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -230,7 +229,7 @@ class PickPredicted(BaseModule):
     """
 
     def __init__(
-        self, context_dim: int = 768, out_dim: int | None = None, init: str = 'mae', init_cfg: dict | None = None
+        self, context_dim: Count = 768, out_dim: Count | None = None, init: str = 'mae', init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
         self.context_dim, self.out_dim = context_dim, out_dim or context_dim

@@ -1,7 +1,5 @@
 """Proxy reconstruction: mask tokens that know an image only by its proxies (SemanticMIM)."""
 
-from collections.abc import Sequence
-
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -9,6 +7,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, DropRate, Number, Positive
 
 from ..layers import AxialRoPE, Block, drop_path_rates, head_width, init_weights, make_norm
 from ..layers.rope import Rotation
@@ -61,20 +60,20 @@ class ProxyReconstruction(BaseModule):
 
     def __init__(
         self,
-        context_dim: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
-        out_dim: int | None = None,
-        mlp_ratio: float = 4.0,
+        context_dim: Count = 768,
+        depth: Count = 12,
+        num_heads: Count = 12,
+        out_dim: Count | None = None,
+        mlp_ratio: Positive = 4.0,
         positions: str = 'added',
         norm: str = 'layer',
-        norm_eps: float = 1e-6,
+        norm_eps: Positive = 1e-6,
         final_affine: bool = True,
         bias: bool = True,
         qkv_bias: bool | str = True,
-        layer_scale: float | None = None,
+        layer_scale: Number | None = None,
         init: str = 'trunc_normal',
-        drop_path_rate: float | Sequence[float] = 0.0,
+        drop_path_rate: DropRate = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)

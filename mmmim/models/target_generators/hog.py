@@ -8,6 +8,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
+from mmmim.utils.options import Count
 
 from ..algorithms.ema_copy import EMACopy
 from ..functional import hog
@@ -35,11 +36,11 @@ class HOGTarget(BaseModule):
 
     def __init__(
         self,
-        patch_size: int = 16,
-        bins: int = 9,
-        cell: int = 8,
-        window: int = 16,
-        in_channels: int = 3,
+        patch_size: Count = 16,
+        bins: Count = 9,
+        cell: Count = 8,
+        window: Count = 16,
+        in_channels: Count = 3,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)

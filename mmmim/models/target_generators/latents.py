@@ -12,6 +12,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Natural
 
 from ..algorithms.ema_copy import EMACopy
 from .pixels import patch_statistics
@@ -47,11 +48,11 @@ class LatentTarget(BaseModule):
 
     def __init__(
         self,
-        in_dim: int,
+        in_dim: Count,
         encoder: str | dict = 'teacher',
         stop_gradient: bool = True,
         sees: str = 'all',
-        depth: int | None = None,
+        depth: Natural | None = None,
         normalize: str | None = None,
         aligned: bool = True,
         init_cfg: dict | None = None,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Positive
 
 from ..algorithms.ema_copy import EMACopy
 from ..functional import Balancing, online_clustering
@@ -65,14 +66,14 @@ class OnlineClustering(BaseModule):
 
     def __init__(
         self,
-        in_dim: int,
-        num_prototypes: int,
+        in_dim: Count,
+        num_prototypes: Count,
         positional: bool = True,
-        target_temperature: float = 0.06,
-        temperature: float = 0.12,
-        iterations: int = 3,
-        eps: float = 1e-8,
-        chunk_positions: int | None = None,
+        target_temperature: Positive = 0.06,
+        temperature: Positive = 0.12,
+        iterations: Count = 3,
+        eps: Positive = 1e-8,
+        chunk_positions: Count | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
+from mmmim.utils.options import Count
 
 from ..algorithms.ema_copy import EMACopy
 from ..layers import patchify, pick_patches, unpatchify
@@ -39,7 +40,7 @@ class PixelTarget(BaseModule):
     """
 
     def __init__(
-        self, patch_size: int = 16, normalize: bool = True, in_channels: int = 3, init_cfg: dict | None = None
+        self, patch_size: Count = 16, normalize: bool = True, in_channels: Count = 3, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
         self.patch_size, self.normalize, self.in_channels = patch_size, normalize, in_channels

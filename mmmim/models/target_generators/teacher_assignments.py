@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Positive
 
 from ..algorithms.ema_copy import EMACopy
 from ..functional import Balancing, assign_tokens
@@ -37,12 +38,12 @@ class TeacherAssignments(BaseModule):
     def __init__(
         self,
         head: str,
-        num_prototypes: int,
+        num_prototypes: Count,
         positional: bool = True,
-        target_temperature: float = 0.06,
-        iterations: int = 3,
-        eps: float = 1e-8,
-        chunk_positions: int | None = None,
+        target_temperature: Positive = 0.06,
+        iterations: Count = 3,
+        eps: Positive = 1e-8,
+        chunk_positions: Count | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Positive
 
 from ..algorithms.ema_copy import EMACopy
 from ..layers import patch_grid
@@ -34,9 +35,9 @@ class TokenizerTarget(BaseModule):
     def __init__(
         self,
         tokenizer: dict,
-        patch_size: int = 16,
+        patch_size: Count = 16,
         mean: Sequence[float] = (123.675, 116.28, 103.53),
-        std: Sequence[float] = (58.395, 57.12, 57.375),
+        std: Sequence[Positive] = (58.395, 57.12, 57.375),
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)

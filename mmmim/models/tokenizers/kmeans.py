@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import check_values, load_checkpoint_file
+from mmmim.utils.options import Count
 
 from ..functional import nearest
 from ..layers import patchify
@@ -75,10 +76,10 @@ class KMeansTokenizer(nn.Module):
     def __init__(
         self,
         codebook: str | None = None,
-        num_tokens: int = 512,
-        patch_size: int = 16,
+        num_tokens: Count = 512,
+        patch_size: Count = 16,
         untrained: bool = False,
-        in_channels: int = 3,
+        in_channels: Count = 3,
     ) -> None:
         super().__init__()
         self.num_tokens, self.patch_size, self.in_channels = num_tokens, patch_size, in_channels

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict, weights_of
+from mmmim.utils.options import Count
 
 from ..functional import nearest
 
@@ -68,7 +69,7 @@ class DalleTokenizer(nn.Module):
     in_channels = 3
 
     def __init__(
-        self, weights: str | None = None, num_tokens: int = 8192, hidden_dim: int = 256, untrained: bool = False
+        self, weights: str | None = None, num_tokens: Count = 8192, hidden_dim: Count = 256, untrained: bool = False
     ) -> None:
         from mmpretrain.models.selfsup.cae import DALLEEncoder
 
@@ -108,9 +109,9 @@ class VQKDTokenizer(nn.Module):
     def __init__(
         self,
         weights: str | None = None,
-        num_tokens: int = 8192,
+        num_tokens: Count = 8192,
         arch: str | dict = 'base',
-        grid: tuple[int, int] = (14, 14),
+        grid: tuple[Count, Count] = (14, 14),
         untrained: bool = False,
     ) -> None:
         from mmpretrain.models.selfsup.beit import VQKD

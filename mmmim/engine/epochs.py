@@ -1,0 +1,97 @@
+"""Loops that count epochs, and images that never end."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.runner import EpochBasedTrainLoop
+
+from mmmim.datasets.image_stream import is_stream
+from mmmim.registry import DATA_SAMPLERS, DATASETS, LOOPS
+from mmmim.utils import InputError
+
+#: A batch may have an image more than once, which is logged; so often, somebody has mistyped a number.
+_MOST_REPEATS = 100
+
+
+def counts_epochs(loop: Any) -> bool:
+    """Whether ``train_cfg`` asks for a loop that ends after a number of epochs."""
+    if not isinstance(loop, Mapping):
+        return isinstance(loop, EpochBasedTrainLoop)
+    kind = loop.get('type')
+    if kind is None:
+        return bool(loop.get('by_epoch', 'max_epochs' in loop))
+    kind = LOOPS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, EpochBasedTrainLoop)
+
+
+def _endless(loader: Any) -> str:
+    """What makes the images of a data loader, or of its config, endless; empty where nothing does."""
+    if isinstance(loader, Mapping):
+        dataset, sampler = loader.get('dataset'), loader.get('sampler')
+    else:
+        dataset, sampler = loader.dataset, loader.sampler
+    if is_stream(dataset):
+        return 'a stream of images'
+    kind = sampler.get('type') if isinstance(sampler, Mapping) else type(sampler)
+    kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
+    return kind.__name__ if isinstance(kind, type) and issubclass(kind, InfiniteSampler) else ''
+
+
+def check_epochs(loop: Any, loader: Any, batch: int | None) -> None:
+    """Refuse a loop that waits for the end of an epoch where the images never end.
+
+    Args:
+        loop: ``train_cfg``.
+        loader: ``train_dataloader``, or what was made of it.
+        batch: Images of an iteration, over all processes; None: not known.
+
+    Raises:
+        InputError: With the number of iterations that takes the place of the epochs, where the data set tells it.
+    """
+    if not counts_epochs(loop) or loader is None or not (endless := _endless(loader)):
+        return
+    epochs = loop.get('max_epochs') if isinstance(loop, Mapping) else None
+    images = None if endless == 'a stream of images' else _number_of_images(loader)
+    advice = 'train_cfg.max_iters'
+    if images and batch and isinstance(epochs, int) and epochs > 0:
+        iterations = math.ceil(epochs * images / batch)
+        advice = (
+            f'train_cfg.max_iters={iterations}, which is {epochs} epoch(s) of {images} images in batches of {batch}'
+        )
+    raise InputError(
+        f"train_cfg: an epoch of {endless} never ends; use train_cfg.type='mmengine.IterBasedTrainLoop' with {advice}, "
+        'and without max_epochs.'
+    )
+
+
+def _number_of_images(loader: Any) -> int | None:
+    dataset = loader.get('dataset') if isinstance(loader, Mapping) else loader.dataset
+    try:
+        if isinstance(dataset, Mapping):
+            dataset = DATASETS.build(copy.deepcopy(dict(dataset)))
+        return len(dataset)  # type: ignore[arg-type]
+    except Exception:  # what is wrong with the data set is said when it is used
+        return None
+
+
+def check_batch(loader: Any, images: int) -> None:
+    """Refuse a batch that would hold every image of the data set very often.
+
+    Args:
+        loader: The data loader of the training.
+        images: Of an iteration, over all processes.
+
+    Raises:
+        InputError: Naming both numbers.
+    """
+    available = len(loader.dataset)
+    if images > _MOST_REPEATS * available:
+        raise InputError(
+            f'A batch of {images} images (global_batch_size, or train_dataloader.batch_size per process) would hold '
+            f'each of the {available} images of the data set more than {_MOST_REPEATS} times: make it smaller.'
+        )
