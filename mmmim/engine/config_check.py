@@ -26,6 +26,9 @@ from mmmim.utils import InputError
 from mmmim.utils.config_keys import leaves
 from mmmim.utils.options import refuse
 
+#: Schedulers that count iterations whatever they are told.
+OWN_SCHEDULERS = ('mmmim.ScheduleLR', 'mmmim.ScheduleWeightDecay')
+
 
 def check_config(cfg: Mapping[str, Any]) -> None:
     """Refuse options that mean nothing, in one sentence that names the key.
@@ -41,9 +44,8 @@ def check_config(cfg: Mapping[str, Any]) -> None:
             raise refuse(path, value, 'a finite number')
     scope = cfg.get('default_scope') or 'mmengine'
     check_settings(cfg)
-    if isinstance(cfg.get('train_dataloader'), Mapping):
-        batch = cfg.get('global_batch_size') or cfg['train_dataloader'].get('batch_size')
-        check_epochs(cfg.get('train_cfg'), cfg['train_dataloader'], batch)
+    if 'max_iters' in (cfg.get('train_cfg') or {}):  # otherwise the runner says how many iterations the epochs are
+        check_epochs(cfg['train_cfg'], cfg.get('train_dataloader'))
     for key in LOADERS:
         check_loader(cfg.get(key), key, scope)
     for key, registry in TOP.items():
@@ -64,6 +66,8 @@ def _check_training(cfg: Mapping[str, Any], scope: str) -> None:
         if constructor is None or own:
             raise InputError("optim_wrapper.optimizer must be a dict with a type, such as dict(type='mmengine.AdamW').")
         return
+    if 'constructor' in wrapper:
+        find_type(constructor, 'optim_wrapper.constructor', R.OPTIM_WRAPPER_CONSTRUCTORS, scope)
     if own:
         attempt('optim_wrapper', lambda: RuleOptimWrapperConstructor(dict(wrapper), wrapper.get('paramwise_cfg')))
     made = _optimizer(optimizer, scope)
@@ -104,7 +108,7 @@ def _check_schedulers(node: Any, path: str, scope: str, optimizer: Mapping, tota
     elif isinstance(node, Mapping) and 'type' not in node:
         for name, child in node.items():
             _check_schedulers(child, f'{path}.{name}', scope, optimizer, total)
-    elif isinstance(node, Mapping) and not node.get('by_epoch', True):
+    elif isinstance(node, Mapping) and (node['type'] in OWN_SCHEDULERS or not node.get('by_epoch', True)):
         made = _optimizer(optimizer, scope)
         default = {'optimizer': made, 'end': total}
         try_to_build(path, node, R.PARAM_SCHEDULERS, scope, default_args=default)
@@ -130,7 +134,7 @@ def _check_model(model: Any, scope: str) -> None:
     """Make a model of mmmim without memory and weights: parts refuse sizes that contradict each other."""
     if not isinstance(model, Mapping):
         return
-    kind = find_type(model['type'], 'model', R.MODELS, scope) if 'type' in model else None
+    kind = find_type(model['type'], 'model.type', R.MODELS, scope) if 'type' in model else None
     if not (inspect.isclass(kind) and issubclass(kind, MaskedImageModeling)):
         return
     try:

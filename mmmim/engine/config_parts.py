@@ -156,6 +156,8 @@ def walk(node: Any, key: str, registry: Registry, scope: str, group: bool = Fals
             walk(child, f'{key}.{index}', registry, scope)
         return
     if not isinstance(node, Mapping):
+        if isinstance(node, (str, int, float)) and key in TOP:
+            raise refuse(key, node, 'a dict with a type, or None')
         return
     if group and 'type' not in node:
         for name, child in node.items():
@@ -184,7 +186,8 @@ _HOST_PARTS = ('backbone', 'neck', 'head', 'decode_head', 'auxiliary_head', 'dat
 
 def _is_part(node: Mapping, name: str) -> bool:
     """Whether a dict inside a model is a model."""
-    return name in _HOST_PARTS or (_is_own(node.get('type')) and not name.endswith('_cfg'))
+    own = 'type' not in node or _is_own(node['type'])
+    return name in _HOST_PARTS or (own and not name.endswith('_cfg'))
 
 
 def _is_own(kind: Any) -> bool:
@@ -213,7 +216,7 @@ def find_type(kind: Any, key: str, registry: Registry, scope: str) -> Any:
     """The class or function that a part names."""
     if not isinstance(kind, str):
         if not callable(kind):
-            raise refuse(f'{key}.type', kind, 'the name of a class, with its package')
+            raise refuse(key, kind, 'the name of a class, with its package')
         return kind
     try:
         if registry.parent is None:
@@ -226,7 +229,7 @@ def find_type(kind: Any, key: str, registry: Registry, scope: str) -> Any:
     if found is None:
         close = _similar_type(kind, registry)
         hint = f' (did you mean {close}?)' if close else ''
-        raise InputError(f'{key}.type: {kind} is not in the {registry.scope}::{registry.name} registry{hint}.')
+        raise InputError(f'{key}: {kind} is not in the {registry.scope}::{registry.name} registry{hint}.')
     return found
 
 
@@ -241,14 +244,15 @@ def _similar_type(kind: str, registry: Registry) -> str:
         names += [f'{child.scope}.{name}' for name in child.module_dict]
     names += [f'{root.scope}.{name}' for name in root.module_dict]
     last = kind.rpartition('.')[2]
-    close = difflib.get_close_matches(kind, names, n=1, cutoff=0.7)
+    close = [name for name in names if name.lower() == kind.lower()]
     close = close or [name for name in names if name.rpartition('.')[2].lower() == last.lower()]
+    close = close or difflib.get_close_matches(kind, names, n=1, cutoff=0.7)
     close = close or difflib.get_close_matches(f'mmmim.{last}', names, n=1, cutoff=0.7)
     return close[0] if close else ''
 
 
 def _check_part(node: Mapping, key: str, registry: Registry, scope: str, complete: bool) -> None:
-    found = find_type(node['type'], key, registry, scope)
+    found = find_type(node['type'], f'{key}.type', registry, scope)
     options = {name: value for name, value in node.items() if name not in ('type', '_scope_')}
     own = _is_own(found)
     given = _GIVEN.get(registry.name, ())

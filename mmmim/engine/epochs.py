@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.runner import EpochBasedTrainLoop
+from torch.utils.data import DataLoader
 
 from mmmim.datasets.image_stream import is_stream
-from mmmim.registry import DATA_SAMPLERS, DATASETS, LOOPS
+from mmmim.registry import DATA_SAMPLERS, LOOPS
 from mmmim.utils import InputError
 
 #: A batch may have an image more than once, which is logged; so often, somebody has mistyped a number.
@@ -42,7 +42,7 @@ def _endless(loader: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and issubclass(kind, InfiniteSampler) else ''
 
 
-def check_epochs(loop: Any, loader: Any, batch: int | None) -> None:
+def check_epochs(loop: Any, loader: Any, batch: int | None = None) -> None:
     """Refuse a loop that waits for the end of an epoch where the images never end.
 
     Args:
@@ -56,27 +56,17 @@ def check_epochs(loop: Any, loader: Any, batch: int | None) -> None:
     if not counts_epochs(loop) or loader is None or not (endless := _endless(loader)):
         return
     epochs = loop.get('max_epochs') if isinstance(loop, Mapping) else None
-    images = None if endless == 'a stream of images' else _number_of_images(loader)
     advice = 'train_cfg.max_iters'
-    if images and batch and isinstance(epochs, int) and epochs > 0:
-        iterations = math.ceil(epochs * images / batch)
+    if isinstance(loader, DataLoader) and not is_stream(loader.dataset) and batch and isinstance(epochs, int):
+        images = len(loader.dataset)  # type: ignore[arg-type]
         advice = (
-            f'train_cfg.max_iters={iterations}, which is {epochs} epoch(s) of {images} images in batches of {batch}'
+            f'train_cfg.max_iters={math.ceil(epochs * images / batch)}, which is {epochs} epoch(s) of {images} images '
+            f'in batches of {batch}'
         )
     raise InputError(
         f"train_cfg: an epoch of {endless} never ends; use train_cfg.type='mmengine.IterBasedTrainLoop' with {advice}, "
         'and without max_epochs.'
     )
-
-
-def _number_of_images(loader: Any) -> int | None:
-    dataset = loader.get('dataset') if isinstance(loader, Mapping) else loader.dataset
-    try:
-        if isinstance(dataset, Mapping):
-            dataset = DATASETS.build(copy.deepcopy(dict(dataset)))
-        return len(dataset)  # type: ignore[arg-type]
-    except Exception:  # what is wrong with the data set is said when it is used
-        return None
 
 
 def check_batch(loader: Any, images: int) -> None:

@@ -354,8 +354,8 @@ def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
     elif add:
         known = [path for path, _ in leaves(cfg._cfg_dict) if path.rpartition('.')[2] == key.rpartition('.')[2]]
         close = known[:2] or difflib.get_close_matches(name, READ, n=1, cutoff=0.7)
-        hint = f' Did you mean {" or ".join(close)}?' if close else ''
-        raise InputError(f'--cfg-options {option}: nothing reads a key {name} at the top of a config.{hint}')
+        hint = f'did you mean {" or ".join(close)}?' if close else 'what your own code reads stands in the config file.'
+        raise InputError(f'--cfg-options {option}: nothing reads a key {name} at the top of a config: {hint}')
 
 
 def _remove(cfg: Any, key: str, option: str) -> None:

@@ -60,10 +60,12 @@ def test_options(option, key, value):
 
 def test_list_index_and_several_options():
     cfg = config()
-    merge_cfg_options(cfg, ['train_dataloader.dataset.pipeline.1.scale=64', 'train_cfg.max_iters=5', '+x.y=1'])
+    merge_cfg_options(
+        cfg, ['train_dataloader.dataset.pipeline.1.scale=64', 'train_cfg.max_iters=5', '+randomness.seed=1']
+    )
     assert cfg.train_dataloader.dataset.pipeline[1].scale == 64
     assert cfg.train_dataloader.dataset.pipeline[0].type == 'Load'
-    assert cfg.x.y == 1
+    assert cfg.randomness.seed == 1
     assert 'scale=64' in cfg.pretty_text
 
 
@@ -337,7 +339,9 @@ def test_arguments_change_the_config(toy, monkeypatch):
     assert (cfg.resume, cfg.load_from, cfg.launcher) == ('auto', 'x', 'slurm')
     cfg = build('--auto-scale-lr', '--cfg-options', '+auto_scale_lr.base_batch_size=8')
     assert cfg.auto_scale_lr.enable is True
-    cfg = build('--amp', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper')
+    cfg = build(
+        '--amp', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper', '+optim_wrapper.optimizer.fused=True'
+    )
     assert cfg.optim_wrapper.dtype == 'bfloat16'
     cfg = build('--amp', 'float16', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper')
     assert cfg.optim_wrapper.dtype == 'float16'

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
-from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options
+from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, check_value
 
 from ..backbones.vit import layer_index
 from ..layers import check_mode, set_checkpointing
@@ -53,6 +53,7 @@ class Branch(nn.Module):
 
 
 def _branch(name: str, options: dict) -> Branch:
+    check_value(f'model.branches.{name}', options, dict)
     check_options(Branch, options, f'model.branches.{name}')
     return Branch(**options)
 
@@ -132,7 +133,7 @@ class MaskedImageModeling(BaseModel):
     def __init__(
         self,
         backbone: dict,
-        branches: Annotated[dict[str, dict | None], OptionsOf(Branch)],
+        branches: Annotated[dict, OptionsOf(Branch)],
         teacher: Sequence[str] | None = None,
         teacher_init: str = 'student',
         micro_batch_size: Count | None = None,
