@@ -37,6 +37,7 @@ def check_settings(cfg: Mapping[str, Any]) -> None:
         'work_dir': str | None,
         'experiment_name': str | None,
         'trust_checkpoint': bool,
+        'force_lock': bool,
         'find_unused_parameters': bool,
         'compile': bool | dict | None,
         'randomness': dict,

@@ -128,9 +128,7 @@ def test_layer_decay_reaches_the_optimiser():
     wrapper = {'type': 'mmmim.OptimWrapper', 'optimizer': optimizer}
     built = RuleOptimWrapperConstructor(wrapper, {'layer_decay': 0.9})(MODELS.build(VIT))
     assert sorted(group['lr'] for group in built.optimizer.param_groups) == [0.9**i for i in (4, 3, 2, 1, 0)]
-    with pytest.raises(
-        InputError, match=r'paramwise_cfg has decay_rate.*: the keys of .* are rules, .* and layer_decay'
-    ):
+    with pytest.raises(InputError, match=r'has decay_rate.*: the keys of .* are rules, .* and layer_decay'):
         RuleOptimWrapperConstructor(wrapper, {'decay_rate': 0.9})
 
 
