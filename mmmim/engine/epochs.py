@@ -58,7 +58,7 @@ def check_epochs(loop: Any, loader: Any, batch: int | None = None) -> None:
     epochs = loop.get('max_epochs') if isinstance(loop, Mapping) else None
     advice = 'train_cfg.max_iters'
     if isinstance(loader, DataLoader) and not is_stream(loader.dataset) and batch and isinstance(epochs, int):
-        images = len(loader.dataset)  # type: ignore[arg-type]
+        images = len(loader.dataset)
         advice = (
             f'train_cfg.max_iters={math.ceil(epochs * images / batch)}, which is {epochs} epoch(s) of {images} images '
             f'in batches of {batch}'

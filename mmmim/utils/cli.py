@@ -22,6 +22,7 @@ from .config_keys import READ, copies_of, leaves
 from .errors import InputError
 from .failures import explain
 from .names import forgive
+from .options import Count, InnerShare, Natural, Positive, Seed, check_value
 from .resources import find_config, resources
 from .signals import Stopped, die_with_parent, handled, process_index
 from .threads import choose_threads
@@ -101,6 +102,28 @@ def _close_process_group() -> None:
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def argument(hint: Any, parse: Callable[[str], Any] = int) -> Callable[[str], Any]:
+    """The ``type`` of an argument of a tool, from one of the ranges of :mod:`mmmim.utils.options`."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = parse(text)
+        except ValueError:
+            value = text
+        try:
+            check_value('it', value, hint)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return value
+
+    return convert
+
+
+#: Of arguments of tools: ``parser.add_argument('--size', type=COUNT)``.
+COUNT, NATURAL, SEED = argument(Count), argument(Natural), argument(Seed)
+POSITIVE, INNER_SHARE = argument(Positive, float), argument(InnerShare, float)
 
 
 def reporter(unit: str, seconds: float = 5.0) -> Callable[[int, int], None]:
@@ -235,9 +258,9 @@ def add_feature_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
     )
-    parser.add_argument('--size', type=int, help='side of the square images (default: as in training)')
-    parser.add_argument('--batch-size', type=int, default=64, help='images encoded at a time (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=2, help='processes that read images (default: %(default)s)')
+    parser.add_argument('--size', type=COUNT, help='side of the square images (default: as in training)')
+    parser.add_argument('--batch-size', type=COUNT, default=64, help='images encoded at a time (default: %(default)s)')
+    parser.add_argument('--workers', type=NATURAL, default=2, help='processes that read images (default: %(default)s)')
     parser.add_argument('--device', help='default: cuda if there is a GPU')
 
 
@@ -257,12 +280,12 @@ def converter_parser(
     parser.add_argument('dst', help='file to write')
     parser.add_argument(
         '--num-heads',
-        type=int,
+        type=COUNT,
         help=f'{encoder}, which weights do not tell; default: 64 channels each (ViT-H: 80, ViT-g: 88)',
     )
     if decoder_heads is not None:
         parser.add_argument(
-            '--decoder-num-heads', type=int, default=decoder_heads, help=f'of the decoder; default: {decoder_heads}'
+            '--decoder-num-heads', type=COUNT, default=decoder_heads, help=f'of the decoder; default: {decoder_heads}'
         )
     add_trust_option(parser)
     return parser

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 
-from mmmim.utils.cli import ToolParser, add_trust_option, progress, user_errors
+from mmmim.utils.cli import COUNT, ToolParser, add_trust_option, progress, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,9 +23,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('folder', metavar='FOLDER', help='folder of images')
     parser.add_argument(
-        '--max-images', type=int, default=128, help='of more images, so many spread evenly are used (default: 128)'
+        '--max-images', type=COUNT, default=128, help='of more images, so many spread evenly are used (default: 128)'
     )
-    parser.add_argument('--size', type=int, help="side of the square images (default: the training's)")
+    parser.add_argument('--size', type=COUNT, help="side of the square images (default: the training's)")
     parser.add_argument('--batch', type=int, default=8, help='images at a time (default: 8)')
     parser.add_argument(
         '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'

@@ -15,7 +15,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.utils.cli import COUNT, NATURAL, POSITIVE, ToolParser, user_errors
 
 #: Named in the report.
 PACKAGES = ('torch', 'torchvision', 'onedl-mmcv', 'onedl-mmpretrain', 'opencv-python', 'pillow', 'simplejpeg')
@@ -26,13 +26,13 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', metavar='DIR', help='folder of JPEG files (default: crops of two photographs)')
-    parser.add_argument('--number', type=int, default=400, help='images per turn (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=9, help='turns of every pipeline (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=2, help='data loader workers (default: %(default)s)')
-    parser.add_argument('--batch-size', type=int, default=40, help='(default: %(default)s)')
-    parser.add_argument('--size', type=int, default=224, help='side of the crops in pixels (default: %(default)s)')
+    parser.add_argument('--number', type=COUNT, default=400, help='images per turn (default: %(default)s)')
+    parser.add_argument('--repeats', type=COUNT, default=9, help='turns of every pipeline (default: %(default)s)')
+    parser.add_argument('--workers', type=NATURAL, default=2, help='data loader workers (default: %(default)s)')
+    parser.add_argument('--batch-size', type=COUNT, default=40, help='(default: %(default)s)')
+    parser.add_argument('--size', type=COUNT, default=224, help='side of the crops in pixels (default: %(default)s)')
     parser.add_argument(
-        '--crop-ratio', type=float, nargs=2, default=(0.6, 1.0), metavar=('MIN', 'MAX'), help='(default: 0.6 1.0)'
+        '--crop-ratio', type=POSITIVE, nargs=2, default=(0.6, 1.0), metavar=('MIN', 'MAX'), help='(default: 0.6 1.0)'
     )
     return parser.parse_args()
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.utils.cli import COUNT, ToolParser, user_errors
 
 #: Neighbours, as the largest number of CAPI's grid (arXiv 2502.08769, A).
 NEIGHBOURS = 30
@@ -21,14 +21,14 @@ NEIGHBOURS = 30
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__)
-    parser.add_argument('--train', type=int, default=100_000, help='patches to learn from (default: %(default)s)')
-    parser.add_argument('--queries', type=int, default=20_000, help='patches to label by k-NN (default: %(default)s)')
-    parser.add_argument('--dim', type=int, default=1024, help='width of the features (default: %(default)s)')
-    parser.add_argument('--classes', type=int, default=150, help='(default: %(default)s)')
-    parser.add_argument('--pixels', type=int, default=256, help='of a patch (default: %(default)s)')
-    parser.add_argument('--iterations', type=int, default=5, help='of logistic regression (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=3, help='of k-NN (default: %(default)s)')
-    parser.add_argument('--threads', type=int, help="threads on a CPU (default: torch's)")
+    parser.add_argument('--train', type=COUNT, default=100_000, help='patches to learn from (default: %(default)s)')
+    parser.add_argument('--queries', type=COUNT, default=20_000, help='patches to label by k-NN (default: %(default)s)')
+    parser.add_argument('--dim', type=COUNT, default=1024, help='width of the features (default: %(default)s)')
+    parser.add_argument('--classes', type=COUNT, default=150, help='(default: %(default)s)')
+    parser.add_argument('--pixels', type=COUNT, default=256, help='of a patch (default: %(default)s)')
+    parser.add_argument('--iterations', type=COUNT, default=5, help='of logistic regression (default: %(default)s)')
+    parser.add_argument('--repeats', type=COUNT, default=3, help='of k-NN (default: %(default)s)')
+    parser.add_argument('--threads', type=COUNT, help="threads on a CPU (default: torch's)")
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     return parser.parse_args()
 

@@ -10,17 +10,17 @@ import os
 import tempfile
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, add_cfg_options, user_errors
+from mmmim.utils.cli import COUNT, NATURAL, ToolParser, add_cfg_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--steps', type=int, default=10, help='iterations that are measured (default: 10)')
-    parser.add_argument('--warmup', type=int, default=3, help='iterations before those (default: 3)')
-    parser.add_argument('--batch', type=int, help="images per process (default: the config's)")
-    parser.add_argument('--threads', type=int, help="threads on a CPU (default: torch's)")
+    parser.add_argument('--steps', type=COUNT, default=10, help='iterations that are measured (default: 10)')
+    parser.add_argument('--warmup', type=NATURAL, default=3, help='iterations before those (default: 3)')
+    parser.add_argument('--batch', type=COUNT, help="images per process (default: the config's)")
+    parser.add_argument('--threads', type=COUNT, help="threads on a CPU (default: torch's)")
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--synthetic', action='store_true', help='noise images in memory (the default)')
     source.add_argument('--data', action='store_true', help="the config's own data loader")

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, add_cfg_options, user_errors
+from mmmim.utils.cli import NATURAL, ToolParser, add_cfg_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +19,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--batch', type=int, default=2, help='images; counts are per image (default: 2)')
     parser.add_argument(
-        '--depth', type=int, default=1, help='rows below those of the parts: 0 none, 1 their modules (default), 2, ...'
+        '--depth',
+        type=NATURAL,
+        default=1,
+        help='rows below those of the parts: 0 none, 1 their modules (default), 2, ...',
     )
     add_cfg_options(parser, 'model.backbone.img_size=448')
     return parser.parse_args()

@@ -7,7 +7,7 @@ number of images and the width of the features: compare it between encoders on t
 
 import argparse
 
-from mmmim.utils.cli import ToolParser, add_feature_options, user_errors
+from mmmim.utils.cli import COUNT, ToolParser, add_feature_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--max-images',
-        type=int,
+        type=COUNT,
         default=25_600,
         help='of more images, so many spread evenly are used (default: %(default)s)',
     )

@@ -4,7 +4,7 @@
 import argparse
 import os
 
-from mmmim.utils.cli import ToolParser, add_cfg_options, add_trust_option, user_errors
+from mmmim.utils.cli import COUNT, SEED, ToolParser, add_cfg_options, add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
     add_trust_option(parser)
     parser.add_argument('model', nargs='?', help='checkpoint; or a config, for a random initialisation')
-    parser.add_argument('--pixels', type=int, metavar='PATCH_SIZE', help='score raw pixels instead of a model')
+    parser.add_argument('--pixels', type=COUNT, metavar='PATCH_SIZE', help='score raw pixels instead of a model')
     parser.add_argument('--weights', default='auto', help='of a checkpoint: ema, student or auto (default)')
     parser.add_argument('--subset', choices=['single', 'multi'], default='single')
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--rankme', action='store_true', help='also measure RankMe of the features')
     parser.add_argument('--data-root', default='data/digit_scenes')
-    parser.add_argument('--seed', type=int, default=0, help='of a random initialisation')
+    parser.add_argument('--seed', type=SEED, default=0, help='of a random initialisation')
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument('--out', metavar='FILE.json', help='also write the scores to this file')
     add_cfg_options(parser)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.utils.cli import COUNT, SEED, ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,12 +24,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('out', help='folder of the shards: new or empty')
     parser.add_argument(
         '--images-per-shard',
-        type=int,
+        type=COUNT,
         default=5000,
         metavar='N',
         help='(default: %(default)s; at least a shard per data loader worker of every GPU is needed)',
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the random order (default: %(default)s)')
+    parser.add_argument('--seed', type=SEED, default=0, help='of the random order (default: %(default)s)')
     return parser.parse_args()
 
 

@@ -3,7 +3,7 @@
 
 import argparse
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.utils.cli import COUNT, SEED, ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('spec', help='e.g. projects/digit_scenes/spec.py')
     parser.add_argument('--work-dir', default='work_dirs/comparison', help='an interrupted comparison goes on there')
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
-    parser.add_argument('--seeds', type=int, nargs='+', help='instead of those of the specification')
+    parser.add_argument('--seeds', type=SEED, nargs='+', help='instead of those of the specification')
     parser.add_argument(
         '--only',
         nargs='+',
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help='run these subsets and arms only; results are of all that is done',
     )
-    parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one core each (default: 2)')
+    parser.add_argument('--jobs', type=COUNT, default=2, help='runs at a time, one core each (default: 2)')
     return parser.parse_args()
 
 

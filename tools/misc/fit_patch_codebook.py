@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.utils.cli import COUNT, SEED, ToolParser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,13 +18,13 @@ def parse_args() -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
     parser.add_argument('src', help='config file, or folder of images')
     parser.add_argument('out', help='file to write, e.g. data/codebook.pth')
-    parser.add_argument('--codes', type=int, default=512, metavar='K', help='number of tokens (default: %(default)s)')
-    parser.add_argument('--patch-size', type=int, metavar='P', help="in pixels (default: the config's; folder: 16)")
+    parser.add_argument('--codes', type=COUNT, default=512, metavar='K', help='number of tokens (default: %(default)s)')
+    parser.add_argument('--patch-size', type=COUNT, metavar='P', help="in pixels (default: the config's; folder: 16)")
     parser.add_argument(
-        '--patches', type=int, default=200_000, metavar='N', help='about so many are used (default: %(default)s)'
+        '--patches', type=COUNT, default=200_000, metavar='N', help='about so many are used (default: %(default)s)'
     )
-    parser.add_argument('--image-size', type=int, default=224, help='of a folder, in pixels (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='of images and k-means (default: %(default)s)')
+    parser.add_argument('--image-size', type=COUNT, default=224, help='of a folder, in pixels (default: %(default)s)')
+    parser.add_argument('--seed', type=SEED, default=0, help='of images and k-means (default: %(default)s)')
     return parser.parse_args()
 
 

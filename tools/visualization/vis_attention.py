@@ -10,7 +10,7 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, add_trust_option, progress, user_errors
+from mmmim.utils.cli import COUNT, ToolParser, add_trust_option, progress, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,16 +43,16 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--averaged', metavar='FOLDER', help='maps of the extra tokens, averaged over its images')
     parser.add_argument(
-        '--size', type=int, help="side of the square images, 480 in the paper (default: the training's)"
+        '--size', type=COUNT, help="side of the square images, 480 in the paper (default: the training's)"
     )
     parser.add_argument(
         '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
     )
     parser.add_argument(
-        '--max-images', type=int, default=8, help='of more IMAGES, so many spread evenly are shown (default: 8)'
+        '--max-images', type=COUNT, default=8, help='of more IMAGES, so many spread evenly are shown (default: 8)'
     )
     parser.add_argument(
-        '--max-averaged', type=int, default=500, help='of more in FOLDER, so many are averaged (default: 500)'
+        '--max-averaged', type=COUNT, default=500, help='of more in FOLDER, so many are averaged (default: 500)'
     )
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument(

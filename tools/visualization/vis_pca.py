@@ -9,7 +9,7 @@ at the largest size. Components are whitened, of positive skew, and shown over +
 import argparse
 import os
 
-from mmmim.utils.cli import ToolParser, add_trust_option, user_errors
+from mmmim.utils.cli import COUNT, ToolParser, add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,13 +21,13 @@ def parse_args() -> argparse.Namespace:
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )
     parser.add_argument(
-        '--sizes', type=int, nargs='+', default=[224, 448, 560], help='sides of the square images (224 448 560)'
+        '--sizes', type=COUNT, nargs='+', default=[224, 448, 560], help='sides of the square images (224 448 560)'
     )
     parser.add_argument('--layer', type=int, default=-1, help='block, from 0; negative from the end (default: -1)')
     parser.add_argument(
         '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
     )
-    parser.add_argument('--channels', type=int, default=8, help='components shown one by one (default: 8)')
+    parser.add_argument('--channels', type=COUNT, default=8, help='components shown one by one (default: 8)')
     parser.add_argument(
         '--mode',
         default='both',
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
         help='components of each image on its own, of all images together, or both (default)',
     )
     parser.add_argument(
-        '--max-images', type=int, default=8, help='of more images, so many spread evenly are shown (default: 8)'
+        '--max-images', type=COUNT, default=8, help='of more images, so many spread evenly are shown (default: 8)'
     )
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument('--out', default='work_dirs/vis_pca', help='folder (default: work_dirs/vis_pca)')

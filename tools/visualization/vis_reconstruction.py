@@ -8,7 +8,7 @@ model is trained on.
 import argparse
 import os
 
-from mmmim.utils.cli import ToolParser, add_trust_option, user_errors
+from mmmim.utils.cli import COUNT, INNER_SHARE, SEED, ToolParser, add_trust_option, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,10 +17,12 @@ def parse_args() -> argparse.Namespace:
     add_trust_option(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
     parser.add_argument('checkpoint', metavar='CKPT', help='checkpoint of a model with a pixel branch, such as MAE')
-    parser.add_argument('--mask-ratio', type=float, default=0.75, help='share of the patches that are masked (0.75)')
-    parser.add_argument('--seed', type=int, default=0, help='of the masks (default: 0)')
     parser.add_argument(
-        '--max-images', type=int, default=8, help='of more images, so many spread evenly are shown (default: 8)'
+        '--mask-ratio', type=INNER_SHARE, default=0.75, help='share of the patches that are masked (0.75)'
+    )
+    parser.add_argument('--seed', type=SEED, default=0, help='of the masks (default: 0)')
+    parser.add_argument(
+        '--max-images', type=COUNT, default=8, help='of more images, so many spread evenly are shown (default: 8)'
     )
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument(

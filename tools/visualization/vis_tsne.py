@@ -9,7 +9,7 @@ beside the picture (.npz: coordinates, labels, classes, paths).
 import argparse
 import os
 
-from mmmim.utils.cli import ToolParser, add_feature_options, user_errors
+from mmmim.utils.cli import COUNT, POSITIVE, SEED, ToolParser, add_feature_options, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,12 +25,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='sub-folders to show (default: all)')
     parser.add_argument(
         '--max-per-class',
-        type=int,
+        type=COUNT,
         default=200,
         help='of more images of a class, so many spread evenly are shown (default: %(default)s)',
     )
-    parser.add_argument('--perplexity', type=float, default=30, help='effective number of neighbours (default: 30)')
-    parser.add_argument('--seed', type=int, default=0, help='(default: 0)')
+    parser.add_argument('--perplexity', type=POSITIVE, default=30, help='effective number of neighbours (default: 30)')
+    parser.add_argument('--seed', type=SEED, default=0, help='(default: 0)')
     parser.add_argument(
         '--out', default='work_dirs/vis_tsne/tsne.png', metavar='FILE.png', help='(default: %(default)s)'
     )
