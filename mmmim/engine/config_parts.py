@@ -263,9 +263,11 @@ def _check_part(node: Mapping, key: str, registry: Registry, scope: str, complet
     check_options(found, options, key, given, complete)
     if registry is R.OPTIM_WRAPPERS:
         check_value(f'{key}.paramwise_cfg', options.get('paramwise_cfg'), dict | None)
+    if registry is R.HOOKS and options.get('save_best') and options.get('interval') == -1:
+        options.pop('interval')  # of checkpoints: none but the best, and the last
     _check_ranges(options, key, registry.name)
     _check_untyped_dicts(found, options, key)
-    if registry in (R.TRANSFORMS, R.MASKINGS):
+    if registry in (R.TRANSFORMS, R.MASKINGS) or (own and registry in (R.HOOKS, R.PROBES)):
         try_to_build(key, node, registry, scope)
 
 

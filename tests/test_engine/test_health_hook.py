@@ -417,7 +417,7 @@ def test_ranks_of_other_numbers_of_images_do_not_compare():
 
 
 def test_too_few_images_are_refused():
-    with pytest.raises(InputError, match='images=1'):
+    with pytest.raises(InputError, match='images must be a whole number of at least 2, not 1'):
         HealthHook(images=1)
 
 

@@ -113,7 +113,7 @@ def test_options_that_do_not_exist_are_refused(images, tmp_path):
 
     with pytest.raises(InputError, match="no feature 'patches'"):
         ProbeHook(10, linear=('pooled', 'patches'))
-    with pytest.raises(InputError, match=r"linear is a list of features: \['pooled'\]"):
+    with pytest.raises(InputError, match=r"linear must be a list, each a text, not 'pooled'"):
         ProbeHook(10, linear='pooled')
     cfg = make(images, tmp_path)
     del cfg.probe_data['val']

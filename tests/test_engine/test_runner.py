@@ -107,7 +107,7 @@ def test_long_listings_go_to_the_log_file_only(tmp_path, capsys):
 
 
 def test_auto_resume_falls_back_on_load_from(trained, tmp_path):
-    cfg = toy_config(tmp_path, resume='auto', load_from=str(trained[0] / 'iter_20.pth'), train_cfg__max_iters=0)
+    cfg = toy_config(tmp_path, resume='auto', load_from=str(trained[0] / 'iter_20.pth'))
     runner = Runner.from_cfg(cfg)
     runner.load_or_resume()
     assert runner.iter == 0

@@ -61,8 +61,6 @@ class ProbeHook(Hook):
         k: Count = 10,
         dense_images: Natural = 200,
     ) -> None:
-        if isinstance(linear, str):
-            raise InputError(f'ProbeHook: linear is a list of features: [{linear!r}].')
         for name in linear:
             check_pooling(name)
         self.interval = interval
