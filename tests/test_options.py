@@ -8,9 +8,10 @@ import pytest
 from mmengine import Config
 
 from mmmim.engine import Runner
+from mmmim.engine.config_check import check_config
 from mmmim.utils import InputError
 from mmmim.utils.cli import load_config
-from tests.paths import ROOT, load_tool
+from tests.paths import ROOT, load_tool, run_tool
 
 #: Longest sentence that still is one.
 LONGEST = 420
@@ -303,3 +304,140 @@ CASES = [
 def test_wrong_options_of_a_training(monkeypatch, tmp_path, name, options, message):
     said = refusal(monkeypatch, tmp_path, TRAIN, name, *options.split())
     assert re.search(message, said), said
+
+
+# Probes that are fitted, segmentation, and the test of both ----------------------------------------------------------
+
+FITTED = [
+    ('eval/seg_knn_digits', 'test_cfg.probe.k=[]', 'test_cfg.probe.k must be a list.* at least 1 of them'),
+    ('eval/seg_knn_digits', 'test_cfg.probe.k=[0]', 'test_cfg.probe.k'),
+    ('eval/seg_knn_digits', 'test_cfg.probe.k=3', 'test_cfg.probe.k must be a list'),
+    ('eval/seg_knn_digits', 'test_cfg.probe.distance=[l3]', 'test_cfg.probe.distance'),
+    ('eval/seg_knn_digits', 'test_cfg.probe.standardize=yes', 'test_cfg.probe.standardize'),
+    ('eval/seg_knn_digits', '+test_cfg.probe.dtype=int8', 'test_cfg.probe.dtype'),
+    ('eval/seg_knn_digits', '+test_cfg.probe.kk=3', 'KNNProbe has no option test_cfg.probe.kk'),
+    ('eval/seg_knn_digits', 'test_cfg.probe.type=mmmim.KNN', r'did you mean mmmim.KNNProbe\?'),
+    ('eval/seg_logreg_digits', '+test_cfg.probe.c=[0.0]', 'test_cfg.probe.c'),
+    ('eval/seg_logreg_digits', '+test_cfg.probe.c=[-1.0]', 'test_cfg.probe.c'),
+    ('eval/seg_logreg_digits', '+test_cfg.probe.max_iter=0', 'test_cfg.probe.max_iter'),
+    ('eval/seg_knn_digits', 'test_cfg.held_out=1.5', 'test_cfg.held_out'),
+    ('eval/seg_knn_digits', 'test_cfg.held_out=0', 'test_cfg.held_out'),
+    ('eval/seg_knn_digits', 'test_cfg.seed=-1', 'test_cfg.seed'),
+    ('eval/seg_knn_digits', 'test_cfg.choose_by=iou', 'test_cfg.choose_by'),
+    ('eval/seg_knn_digits', 'test_cfg.cache.dtype=int8', 'test_cfg.cache.dtype'),
+    ('eval/seg_knn_digits', '+test_cfg.cache.foldr=x', r'test_cfg.cache.foldr \(did you mean folder\?\)'),
+    ('eval/seg_knn_digits', '+test_cfg.heldout=0.1', r'test_cfg.heldout \(did you mean held_out\?\)'),
+    ('eval/seg_knn_digits', 'fit_dataloader.num_workers=-1', 'fit_dataloader.num_workers'),
+    ('eval/seg_knn_digits', 'fit_dataloader.batch_size=0', 'fit_dataloader.batch_size'),
+    ('eval/seg_knn_digits', 'fit_dataloader=None', 'fit_dataloader'),
+    ('eval/seg_knn_digits', 'test_dataloader.batch_size=abc', 'test_dataloader.batch_size'),
+    ('eval/seg_knn_digits', 'test_dataloader.dataset.spilt=x', 'test_dataloader.dataset.split'),
+    ('eval/seg_knn_digits', 'test_evaluator.0.type=mmmim.MacroJacard', r'did you mean mmmim.MacroJaccard\?'),
+    (
+        'eval/seg_knn_digits',
+        '+test_evaluator.1.ignore_idx=0',
+        r'test_evaluator.1.ignore_idx \(did you mean ignore_index\?\)',
+    ),
+    ('eval/seg_knn_digits', 'randomness.seed=abc', 'randomness.seed'),
+    ('eval/seg_knn_digits', 'log_level=FOO', 'log_level'),
+    ('eval/seg_knn_digits', 'model.features=5', 'model.features must be a text'),
+    ('eval/seg_knn_digits', '+model.backbone.strid=4', r'model.backbone.strid \(did you mean stride\?\)'),
+    ('eval/seg_knn_digits', '+model.backbone.stride=0', 'model.backbone.stride'),
+    ('eval/cls_knn_digits', 'test_cfg.probe.k=[1.5]', 'test_cfg.probe.k'),
+]
+
+
+@pytest.mark.parametrize(('name', 'options', 'message'), FITTED, ids=[f'{case[0]} {case[1]}' for case in FITTED])
+def test_wrong_options_of_a_fitted_probe(monkeypatch, tmp_path, name, options, message):
+    encoder = ('--pretrained', 'mae/digits')  # random weights
+    said = refusal(monkeypatch, tmp_path, TEST, name, *options.split(), arguments=encoder)
+    assert re.search(message, said), said
+
+
+SEGMENTATION = [
+    ('train_cfg.max_iters=0', 'train_cfg.max_iters'),
+    ('optim_wrapper.optimizer.lr=0', 'optim_wrapper.optimizer.lr'),
+    ('num_classes=3', f'num_classes {COPY}.*model.decode_head.num_classes'),
+    ('ignore_index=3', f'ignore_index {COPY}.*ignore_index'),
+    ('+model.decode_head.num_clases=3', r'num_clases \(did you mean num_classes\?\)'),
+    ('model.decode_head.num_classes=abc', 'model.decode_head.num_classes'),
+    ('model.decode_head.type=mmseg.FCNHeda', r'did you mean mmseg.FCNHead\?'),
+    ('param_scheduler.decay.begin=600', 'needs a shorter warm-up'),
+    ('+param_scheduler.decay.powr=1', r'param_scheduler.decay.powr \(did you mean power\?\)'),
+    ('default_hooks.checkpoint.interval=abc', 'default_hooks.checkpoint.interval'),
+    ('default_hooks.logger.interval=0', 'default_hooks.logger.interval'),
+    ('custom_hooks.3.images=-1', 'custom_hooks.3.images|has no custom_hooks.3.images'),
+    ('val_dataloader.num_workers=1.5', 'val_dataloader.num_workers'),
+    ('val_evaluator.iou_metrics=mIoU +val_evaluator.foo=1', 'val_evaluator.foo'),
+    ('train_dataloader.dataset.dataset.pipeline.2.crop_ratio_range=(1.0,0.6)', 'crop_ratio_range'),
+    ('+train_dataloader.dataset.dataset.pipeline.3.metakeys=x', 'pipeline.3.metakeys'),
+]
+
+
+@pytest.mark.parametrize(('options', 'message'), SEGMENTATION, ids=[case[0] for case in SEGMENTATION])
+def test_wrong_options_of_a_segmentor(monkeypatch, tmp_path, options, message):
+    encoder = ('--pretrained', 'mae/digits')
+    said = refusal(monkeypatch, tmp_path, TRAIN, 'eval/seg_linear_digits', *options.split(), arguments=encoder)
+    assert re.search(message, said), said
+
+
+# Arguments of the tools ----------------------------------------------------------------------------------------------
+
+TOOLS = [
+    ('analysis_tools/rankme', ['a', 'b', '--size', '0']),
+    ('analysis_tools/rankme', ['a', 'b', '--batch-size', '-1']),
+    ('analysis_tools/rankme', ['a', 'b', '--workers', 'abc']),
+    ('analysis_tools/rankme', ['a', 'b', '--workers', '1.5']),
+    ('analysis_tools/rankme', ['a', 'b', '--max-images', '0']),
+    ('analysis_tools/attention_distance', ['a', 'b', '--size', '-3']),
+    ('analysis_tools/benchmark_train', ['a', '--steps', '0']),
+    ('analysis_tools/benchmark_train', ['a', '--threads', '0']),
+    ('analysis_tools/benchmark_data', ['a', '--workers', '-1']),
+    ('analysis_tools/benchmark_data', ['a', '--crop-ratio', '0', '1']),
+    ('analysis_tools/benchmark_probes', ['--dim', '0']),
+    ('visualization/vis_pca', ['a', 'b', '--sizes', '0']),
+    ('visualization/vis_attention', ['a', 'b', '--size', 'x']),
+    ('visualization/vis_tsne', ['a', 'b', '--perplexity', 'nan']),
+    ('visualization/vis_tsne', ['a', 'b', '--seed', '-1']),
+    ('visualization/vis_reconstruction', ['a', 'b', '--mask-ratio', '1.5']),
+    ('misc/fit_patch_codebook', ['a', 'b', '--codes', '0']),
+    ('misc/fit_patch_codebook', ['a', 'b', '--seed', str(2**70)]),
+    ('misc/compare', ['a', '--jobs', '0']),
+    ('dataset_converters/make_shards', ['a', 'b', '--seed', 'abc']),
+    ('model_converters/mae_to_mmmim', ['a', 'b', '--num-heads', '0']),
+]
+
+
+@pytest.mark.parametrize(('tool', 'arguments'), TOOLS, ids=[f'{case[0]} {" ".join(case[1][-2:])}' for case in TOOLS])
+def test_wrong_arguments_of_a_tool(monkeypatch, capsys, tool, arguments):
+    option = next(argument for argument in reversed(arguments) if argument.startswith('--'))
+    module = load_tool(tool)
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    with pytest.raises(SystemExit) as caught:
+        getattr(module, 'parse_args', None)() if hasattr(module, 'parse_args') else module.main()
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(rf'error: argument {option}: it must be (a|an) .*, not ', last), last
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message'),
+    [
+        ('train.py', ['--cfg-options', '+model.backbone.depht=3'], 'did you mean depth'),
+        ('train.py', ['--cfg-options', '+optim_wrapper.clip_norm=-1'], 'optim_wrapper.clip_norm must be'),
+    ],
+)
+def test_the_command_line_says_it_in_one_line_and_leaves_nothing(tmp_path, tool, arguments, message):
+    done = run_tool(tool, 'mae/digits', *arguments, cwd=tmp_path)
+    errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert done.returncode == 2
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert 'Traceback' not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_shipped_config_is_refused():
+    """What the check says of a sound config would be as bad as silence about a wrong one."""
+    for name in ('capi/vitl14', 'latent_mim/vitb16', 'pilamim/vitb16', 'ijepa/vitb16', 'semantic_mim/maskfeat_digits'):
+        check_config(config(name))

@@ -115,6 +115,8 @@ _HOST_RANGES: dict[str, dict[str, Any]] = {
         'foreach': bool | None,
     },
     R.PARAM_SCHEDULERS.name: {'begin': Natural, 'T_max': Count | None},
+    # -1: encoders of mmpretrain without classes.
+    R.MODELS.name: {'num_classes': Annotated[int, Range(-1)] | None, 'channels': Count | tuple | None},
 }
 
 
@@ -178,6 +180,9 @@ def walk(node: Any, key: str, registry: Registry, scope: str, group: bool = Fals
             walk(child, path, inside[name], scope)
         elif registry is R.MODELS and isinstance(child, (Mapping, list, tuple)) and _is_part(node, name):
             walk(child, path, registry, scope)
+    cheap = registry in (R.TRANSFORMS, R.MASKINGS) or (registry in (R.HOOKS, R.PROBES) and _is_own(node.get('type')))
+    if cheap and 'type' in node:
+        try_to_build(key, node, registry, scope)
 
 
 #: Keys of models of other libraries under which there are models; what else they hold may be anything.
@@ -267,20 +272,22 @@ def _check_part(node: Mapping, key: str, registry: Registry, scope: str, complet
         options.pop('interval')  # of checkpoints: none but the best, and the last
     _check_ranges(options, key, registry.name)
     _check_untyped_dicts(found, options, key)
-    if registry in (R.TRANSFORMS, R.MASKINGS) or (own and registry in (R.HOOKS, R.PROBES)):
-        try_to_build(key, node, registry, scope)
 
 
 def _check_untyped_dicts(found: Any, options: Mapping, key: str) -> None:
     """Options of things without a type, such as the branches of a model."""
     for name, parameter in parameters_of(found)[0].items():
-        function = next((rule.function for rule in _rules(parameter.hint) if isinstance(rule, OptionsOf)), None)
-        if function is None or not isinstance(options.get(name), Mapping):
+        rule = next((rule for rule in _rules(parameter.hint) if isinstance(rule, OptionsOf)), None)
+        if rule is None or not isinstance(options.get(name), Mapping):
             continue
-        for part, value in options[name].items():
+        path = f'{key}.{name}'
+        parts = (
+            {f'{path}.{part}': value for part, value in options[name].items()} if rule.each else {path: options[name]}
+        )
+        for part, value in parts.items():
             if value is not None:
-                check_value(f'{key}.{name}.{part}', value, dict)
-                check_options(function, value, f'{key}.{name}.{part}')
+                check_value(part, value, dict)
+                check_options(rule.function, value, part)
 
 
 def _rules(hint: Any) -> tuple:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from mmmim.registry import LOOPS, PROBES
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.checkpoint import to_plain
-from mmmim.utils.options import InnerShare, Seed
+from mmmim.utils.options import InnerShare, OptionsOf, Seed
 from mmmim.utils.tables import markdown_table
 
 from .ddp import bare_model
@@ -69,12 +69,10 @@ class FitTestLoop(TestLoop):
         evaluator: Any,
         probe: dict[str, Any],
         held_out: InnerShare = 0.1,
-        choose_by: str = 'mIoU',
+        choose_by: Literal['mIoU', 'aAcc'] = 'mIoU',
         seed: Seed = 0,
-        cache: dict[str, Any] | None = None,
+        cache: Annotated[dict | None, OptionsOf(FeatureCache)] = None,
     ) -> None:
-        if choose_by not in ('mIoU', 'aAcc'):
-            raise InputError(f"test_cfg.choose_by={choose_by!r}: use 'mIoU' or 'aAcc'.")
         if runner.cfg.get('fit_dataloader') is None:
             raise InputError('mmmim.FitTestLoop needs the images to fit on: fit_dataloader=dict(...) in the config.')
         super().__init__(runner, dataloader, evaluator)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ class FeatureCache:
     """
 
     folder: str = 'work_dirs/feature_cache'
-    dtype: str = 'float16'
+    dtype: Literal['float16', 'float32'] = 'float16'
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

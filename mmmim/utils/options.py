@@ -66,9 +66,10 @@ class Members:
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """A dict of the options of something that has no ``type`` in configs."""
+    """A dict of the options of something that has no ``type`` in configs; ``each``: a dict of such dicts, by name."""
 
     function: Callable
+    each: bool = False
 
 
 #: Whole numbers and shares, as signatures name them.
@@ -351,7 +352,7 @@ def checks_its_options(cls: type) -> type:
         known, _ = _parameters_once(init)
         names = list(known)
         for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
-            if name in known:
+            if name in known and not is_placeholder(value):
                 _check_argument(f'{cls.__name__}.{name}', value, known[name])
         init(self, *args, **kwargs)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine import Config
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 from PIL import Image
 from toy_training import toy_config
@@ -139,7 +140,8 @@ HEADS = {
 
 def classifier(backbone, head):
     parts = {'backbone': backbone, 'head': head, 'data_preprocessor': {'type': 'mmpretrain.ClsDataPreprocessor'}}
-    return ROOT_MODELS.build({'type': 'mmpretrain.ImageClassifier', **parts})
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return ROOT_MODELS.build({'type': 'mmpretrain.ImageClassifier', **parts})
 
 
 @pytest.mark.parametrize(('backbone', 'head'), [(VIT, 'one label'), (VIT, 'many labels'), (SWIN, 'pooled')])
@@ -147,7 +149,7 @@ def test_layer_decay_of_mmpretrains_classifiers_is_that_of_its_own_constructor(b
     backbone = backbone if backbone is SWIN else {**backbone, 'img_size': 32, 'patch_size': 8}
     model = classifier(backbone, HEADS[head])
     theirs = LearningRateDecayOptimWrapperConstructor(
-        {'type': 'OptimWrapper', 'optimizer': {'type': 'AdamW', 'lr': 2.0, 'weight_decay': 0.1}},
+        {'type': 'mmengine.OptimWrapper', 'optimizer': {'type': 'AdamW', 'lr': 2.0, 'weight_decay': 0.1}},
         {'layer_decay_rate': 0.7},
     )(model)
     expected = {id(p): group['lr'] for group in theirs.optimizer.param_groups for p in group['params']}

@@ -94,7 +94,7 @@ def test_models_of_raw_values_take_them():
     assert torch.equal(identity.preprocess(PIXELS / 255), PIXELS / 255)
 
 
-@pytest.mark.parametrize('options', [{'mean': [1.0] * 3, 'std': [1.0]}, {'mean': [1.0], 'std': [0.0]}])
+@pytest.mark.parametrize('options', [{'mean': [1.0] * 3, 'std': [1.0]}, {'mean': [1.0], 'std': [1.0] * 3}])
 def test_mean_and_std_that_do_not_fit_each_other(options):
     with pytest.raises(InputError, match='one value per channel'):
         MIMDataPreprocessor(**options)

@@ -129,8 +129,8 @@ def test_what_the_tool_refuses(tmp_path, monkeypatch, capsys):
     for args, message in (
         ((tmp_path / 'config.py',), 'has no model'),
         ((tmp_path / 'none.py',), 'does not exist'),
-        ((tmp_path / 'config.py', '--codes', 0), '--codes 0'),
-        ((tmp_path / 'config.py', '--patch-size', -1), '--patch-size -1'),
+        ((tmp_path / 'config.py', '--codes', 0), 'argument --codes: it must be a whole number of at least 1, not 0'),
+        ((tmp_path / 'config.py', '--patch-size', -1), 'argument --patch-size'),
     ):
         with pytest.raises(SystemExit) as end:
             tool(monkeypatch, args[0], tmp_path / 'out.pth', *args[1:])

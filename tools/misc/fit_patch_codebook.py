@@ -73,12 +73,8 @@ def main() -> None:
     from mmmim.models.data_preprocessors import swap_red_and_blue
     from mmmim.models.tokenizers import fit_codebook, standardised_patches
     from mmmim.registry import DATASETS
-    from mmmim.utils import InputError
     from mmmim.utils.checkpoint import save_checkpoint_file
 
-    for name in ('codes', 'patch_size', 'patches', 'image_size'):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise InputError(f'--{name.replace("_", "-")} {value}: give 1 or more.')
     config, bgr, patch_size = training_images(args)
     torch.manual_seed(args.seed)
     pieces, images, number = [], 0, 0

@@ -133,7 +133,7 @@ class MaskedImageModeling(BaseModel):
     def __init__(
         self,
         backbone: dict,
-        branches: Annotated[dict, OptionsOf(Branch)],
+        branches: Annotated[dict, OptionsOf(Branch, each=True)],
         teacher: Sequence[str] | None = None,
         teacher_init: str = 'student',
         micro_batch_size: Count | None = None,
