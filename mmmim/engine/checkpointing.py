@@ -15,6 +15,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner as _Runner
 from mmengine.runner import weights_to_cpu
+from torch import Tensor
 from torch.optim import Optimizer
 
 import mmmim
@@ -95,7 +96,7 @@ class CheckpointRunner(_Runner):
         checkpoint = self._load_from
         if self._resumes_latest:
             trust = self.cfg.get('trust_checkpoint', False)
-            latest, remarks = main_process_decides(lambda: self.checkpoints.find_latest(trust))
+            latest, remarks = main_process_decides(lambda: self.checkpoints.find_latest(trust, self._check_finite))
             for remark in remarks:
                 self.logger.warning(remark)
             if latest is not None:
@@ -107,6 +108,17 @@ class CheckpointRunner(_Runner):
             return
         if checkpoint is not None:
             self.load_checkpoint(checkpoint)
+
+    def _check_finite(self, checkpoint: dict[str, Any], path: str) -> None:
+        """Refuse a checkpoint that is whole but of a training that was lost: its weights or moments are not finite."""
+        own = bare_model(self).state_dict() if self.strategy is None else {}
+        weights = {key: value for key, value in weights_of(checkpoint, path).items() if key in own}
+        check_values({key: value for key, value in weights.items() if isinstance(value, Tensor)}, path, own)
+        optimizer = checkpoint.get('optimizer')
+        state = optimizer.get('state') if isinstance(optimizer, dict) else None
+        parts = state.items() if isinstance(state, dict) else ()
+        moments = {f'optimizer.{n}.{key}': v for n, part in parts if isinstance(part, dict) for key, v in part.items()}
+        check_values({key: value for key, value in moments.items() if isinstance(value, Tensor)}, path)
 
     def load_checkpoint(
         self,

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +151,14 @@ class CheckpointFolder:
         found = {name for name in self._files() if self._is_checkpoint(name)}
         return sorted(found | {name for name in self._read_record() if os.path.lexists(self.path / name)})
 
-    def find_latest(self, trust: bool = False) -> tuple[str | None, list[str]]:
+    def find_latest(
+        self, trust: bool = False, check: Callable[[dict[str, Any], str], None] | None = None
+    ) -> tuple[str | None, list[str]]:
         """The newest checkpoint that loads.
 
         Args:
             trust: Also read pickled Python objects.
+            check: Called with what was read and its path; an :class:`InputError` of it makes that one unusable too.
 
         Returns:
             Its path, or None where no training has left a checkpoint; and what is to be said about the choice.
@@ -167,7 +170,9 @@ class CheckpointFolder:
         broken: dict[str, str] = {}
         for name in names:
             try:
-                load_checkpoint_file(self.path / name, trust=trust)
+                checkpoint = load_checkpoint_file(self.path / name, trust=trust)
+                if check is not None:
+                    check(checkpoint, str(self.path / name))
             except InputError as error:
                 broken[name] = str(error)
                 continue

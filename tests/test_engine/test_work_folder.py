@@ -188,6 +188,20 @@ def test_resumes_the_newest_that_loads(tmp_path, damage):
     assert checkpoints(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth', 'iter_6.pth.earlier', 'iter_8.pth'][1:]
 
 
+@pytest.mark.parametrize('where', ['weight', 'moment'])
+def test_a_newest_checkpoint_that_is_not_finite(tmp_path, where):
+    train(tmp_path, 4, {'max_keep_ckpts': 2})
+    checkpoint = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
+    tensor = (
+        checkpoint['state_dict']['out.weight'] if where == 'weight' else checkpoint['optimizer']['state'][0]['exp_avg']
+    )
+    tensor.view(-1)[0] = float('nan')
+    torch.save(checkpoint, tmp_path / 'iter_4.pth')
+    runner = train(tmp_path, 6, {'max_keep_ckpts': 2}, resume='auto')
+    assert re.search(r'iter_4\.pth holds wrong values.*Going on from .*iter_2\.pth instead', text(runner))
+    assert torch.isfinite(runner.model.out.weight).all()
+
+
 def test_no_checkpoint_loads(used):
     for path in used.glob('iter_*.pth'):
         path.write_bytes(b'text')

@@ -72,7 +72,7 @@ def run(method, images, work_dir, world_size, workers, killed=False):
 def test_resumed_exactly(whole, tmp_path, method, workers, world_size):
     images, expected = whole(method, world_size)
     run(method, images, tmp_path / 'cut', world_size, workers, killed=True)
-    assert [path.name for path in (tmp_path / 'cut').glob('*.pth')] == [f'iter_{SAVED}.pth']
+    assert [path.name for path in (tmp_path / 'cut').glob('iter_*.pth')] == [f'iter_{SAVED}.pth']
     run(method, images, tmp_path / 'cut', world_size, workers)
     found = load_checkpoint_file(tmp_path / f'cut/iter_{END}.pth')
     for key, value in expected['state_dict'].items():
