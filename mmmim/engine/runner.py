@@ -69,7 +69,9 @@ class Runner(CheckpointRunner):
       ``trust_checkpoint=True`` in the config reads other files too. Loading is strict.
     - A checkpoint carries the model's config as plain data in ``checkpoint['mmmim']['model']``.
     - A resumed training takes its state from the checkpoint and its settings from the config; differences are logged.
-    - ``resume='auto'`` resumes the latest checkpoint of the work folder and uses ``load_from`` where there is none.
+    - ``resume='auto'`` resumes the newest checkpoint of the work folder that loads, and uses ``load_from`` where there
+      is none. A folder with checkpoints of another training, or another training in it, is refused.
+    - Logs, trackers and hooks that only report end no training.
     - ``global_batch_size`` in the config sets the batch size of a process, see :func:`apply_global_batch_size`.
     - Distributed training runs on CPUs as well (gloo).
     - ``strategy=dict(type='mmmim.FSDP2Strategy')`` in the config divides the model among the processes.
