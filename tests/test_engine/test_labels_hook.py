@@ -356,6 +356,18 @@ def test_a_head_of_too_few_classes_is_refused(tmp_path):
         run(cls_config(tmp_path / 'train', tmp_path / 'train', tmp_path / 'run', num_classes=2))
 
 
+@pytest.mark.parametrize('named', [True, False])
+def test_classes_of_images_outside_the_names_are_refused(named, tmp_path):
+    write_folders(tmp_path / 'data', 'abc')
+    (tmp_path / 'list.txt').write_text('a/0.png 0\nb/0.png 2\nc/0.png 3\n')
+    cfg = cls_config(tmp_path / 'data', tmp_path / 'data', tmp_path / 'run', 'mmpretrain.CustomDataset')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.ann_file = str(tmp_path / 'list.txt')
+        loader.dataset.metainfo = dict(classes=['a', 'b', 'c']) if named else {}
+    with pytest.raises(InputError, match=r'label 3 in \S*c/0\.png is none of the 3 classes: classes are numbered'):
+        run(cfg)
+
+
 def test_fitted_classification_compares_class_folders(tmp_path):
     write_folders(tmp_path / 'fit', 'abc')
     write_folders(tmp_path / 'test', 'ac')

@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from mmmim.evaluation.digit_scenes import PENALTIES, best_linear_accuracy
 from mmmim.evaluation.feature_cache import Samples
 from mmmim.evaluation.fitted_probes import KNNProbe, LogisticRegressionProbe, Probe, choose
 from mmmim.evaluation.knn import leave_one_out_accuracy
@@ -134,3 +135,23 @@ def test_leave_one_out_never_counts_a_sample_itself():
     # Whoever counts itself is always right.
     itself = leave_one_out_accuracy(torch.from_numpy(np.repeat(single, 2, axis=0)), torch.arange(24))
     assert itself == 0
+
+
+def test_the_penalty_is_chosen_on_the_validation_split(monkeypatch):
+    """Of the weights of all penalties, those with the best validation; of equal ones the strongest penalty."""
+    import mmmim.evaluation.digit_scenes as module
+
+    features = torch.tensor([[-1.0], [1.0], [-2.0], [2.0]])
+    true = torch.tensor([0, 1, 0, 1])
+    wrong = 1 - true
+    # By penalty what is predicted; the splits are told apart by their number of samples.
+    told = {PENALTIES[0]: {4: true, 2: wrong[:2]}, PENALTIES[1]: {4: wrong, 2: true[:2]}}
+    monkeypatch.setattr(module, 'fit_logistic_regression', lambda *_: {c: torch.tensor(i) for i, c in enumerate(told)})
+    monkeypatch.setattr(module, 'predict', lambda c, x: told[c][len(x)])
+
+    def score(val, val_true):
+        return best_linear_accuracy(features, true, val, val_true, features, true)
+
+    assert score(features[:2], true[:2]) == 0  # the second penalty, which is wrong of the test split
+    assert score(features[:2], wrong[:2]) == 1
+    assert score(features[:2], torch.tensor([0, 0])) == 1  # both predict one of two

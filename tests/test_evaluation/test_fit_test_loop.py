@@ -168,6 +168,24 @@ def test_the_best_setting_of_the_grid_is_fitted_on_all_images(folder):
     assert picture[..., :3].std() > 20
 
 
+def test_the_choice_is_that_of_the_config(folder, monkeypatch):
+    import mmmim.engine.fit_test_loop as module
+
+    grid = {'test_cfg.probe.k': [1, 30], 'test_cfg.probe.distance': ['l2']}
+    asked = []
+
+    def told(probe, train, held_out, seed, by, device):
+        asked.append((len(train.features), held_out, seed, by))
+        rows = [{**setting, 'mIoU': 1.0, 'aAcc': 1.0} for setting in probe.grid]
+        return probe.grid[1], rows
+
+    monkeypatch.setattr(module, 'choose', told)
+    changes = {'test_cfg.choose_by': 'aAcc', 'test_cfg.held_out': 0.4, 'test_cfg.seed': 5}
+    runner, _ = run('seg_knn_ade20k', folder, **grid, **changes)
+    assert asked == [(TRAIN, 0.4, 5, 'aAcc')]
+    assert runner.test_loop.records[0]['setting'] == {'distance': 'l2', 'k': 30}
+
+
 def test_standardization_can_be_switched_off(folder):
     grid = {'test_cfg.probe.k': [1], 'test_cfg.probe.distance': ['l2']}
     on, off = (
