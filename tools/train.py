@@ -11,7 +11,11 @@ from mmmim.utils.output import keep_writing
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = ToolParser(description=__doc__)
+    parser = ToolParser(
+        description=__doc__,
+        epilog='SIGTERM, SIGUSR1, SIGHUP and Ctrl-C let it finish its step, save a checkpoint for --resume and end '
+        'with status 128 + signal; a second Ctrl-C ends it at once (docs/en/running.md).',
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<name of the config>)')
     parser.add_argument(

@@ -18,6 +18,7 @@ from typing import Any
 from mmmim.utils import InputError
 from mmmim.utils.cli import load_config, merge_cfg_options
 from mmmim.utils.resources import repository, resources
+from mmmim.utils.signals import Stopped
 from mmmim.utils.tables import markdown_table
 
 #: Where commands run: the repository, or the current folder when mmmim is installed without it.
@@ -38,6 +39,7 @@ class Job:
         folder: Where it writes.
         commands: Each a list of words; trainings among them go on where they were interrupted.
         scores: The file that the last command writes.
+        process: That of the command that runs.
     """
 
     subset: str
@@ -45,6 +47,7 @@ class Job:
     seed: int
     folder: Path
     commands: list[list[str]] = field(default_factory=list)
+    process: subprocess.Popen | None = field(default=None, repr=False, compare=False)
 
     @property
     def scores(self) -> Path:
@@ -64,7 +67,8 @@ class Job:
         log = self.folder / 'log.txt'
         for command in self.commands:
             with open(log, 'a') as file:
-                code = subprocess.run(command, cwd=ROOT, env=env, stdout=file, stderr=file, check=False).returncode
+                self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
+                code = self.process.wait()
             if code:
                 last = '\n'.join(log.read_text().splitlines()[-5:])
                 raise InputError(f'{self.subset}, {self.arm}, seed {self.seed} failed; its log {log} ends in:\n{last}')
@@ -193,6 +197,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int) -> None:
 
     Raises:
         InputError: One failed. Those that run are finished, the others are not started; a later call goes on.
+        Stopped: By a signal, after those that run, which save.
     """
     waiting = [job for job in jobs if not job.scores.is_file()]
     print(f'{len(jobs)} runs, {len(jobs) - len(waiting)} done already, {parallel} at a time', flush=True)
@@ -208,7 +213,11 @@ def run_jobs(jobs: Sequence[Job], parallel: int) -> None:
                     f'about {left / 60:.0f} min left',
                     flush=True,
                 )
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Stopped):
+                for job in waiting:
+                    if job.process is not None and job.process.returncode is None:
+                        job.process.terminate()
             pool.shutdown(cancel_futures=True)
             raise
 

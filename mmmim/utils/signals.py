@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -121,9 +122,9 @@ class _Watcher:
 
     def __init__(self) -> None:
         # Written to by Python's own handler, in C.
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-        self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         self._closed = threading.Event()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._watch, name='signals', daemon=True)
@@ -132,7 +133,7 @@ class _Watcher:
 
     def _watch(self) -> None:
         interrupts = 0
-        while signums := os.read(self._read, 64):
+        while signums := self._read.recv(64):
             for signum in signums:
                 if signum == 0:
                     return
@@ -154,10 +155,10 @@ class _Watcher:
         _watchers.remove(self)
         signal.set_wakeup_fd(self._before)
         self._closed.set()
-        os.write(self._write, b'\0')
+        self._write.send(b'\0')
         self._thread.join()
-        os.close(self._read)
-        os.close(self._write)
+        self._read.close()
+        self._write.close()
 
 
 _watchers: list[_Watcher] = []

@@ -6,12 +6,15 @@ import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmmim.engine import Runner
 from mmmim.engine.preemption import PreemptionHook
 from mmmim.utils import InputError, signals
 from mmmim.utils.cli import user_errors
+from tests.paths import ROOT
+from tests.shrink import shrink, write_images
 from tests.test_engine.toy_training import toy_config
 
 RESULT = ('state_dict', 'optimizer', 'param_schedulers')
@@ -116,6 +119,38 @@ def test_saves_at_the_step_and_resumes_exactly(tmp_path, signum, workers):
     assert f'Stopped by {name} after iteration 7: saved {saved}; the same command with --resume' in text(runner)
     train(tmp_path / 'cut', resume='auto', **changes)
     whole, resumed = (load(tmp_path / folder / 'iter_12.pth') for folder in ('whole', 'cut'))
+    for part in RESULT:
+        assert_equal(whole[part], resumed[part])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [0, 1])
+def test_capi_goes_on_bit_for_bit(tmp_path, workers):
+    """Teacher, clustering, schedules, drop path, augmentation and masks."""
+    write_images(tmp_path / 'images', number=20)
+
+    def capi(name, *hooks, stopped=None):
+        cfg = shrink(Config.fromfile(ROOT / 'configs/capi/digits.py'), tmp_path / 'images', tmp_path / name)
+        cfg.train_cfg.max_iters = 6
+        cfg.model.backbone.drop_path_rate = 0.3
+        cfg.train_dataloader.num_workers = workers
+        cfg.resume = 'auto'
+        cfg.experiment_name = f'{name}{len(list((tmp_path).rglob("*")))}{workers}'
+        runner = Runner.from_cfg(cfg)
+        for hook in hooks:
+            runner.register_hook(hook)
+        if stopped is None:
+            runner.train()
+            return
+        with pytest.raises(signals.Stopped):
+            runner.train()
+        restore()
+
+    capi('whole')
+    capi('cut', At(before_train_iter=(3, send(signal.SIGTERM))), stopped=signal.SIGTERM)
+    assert load(tmp_path / 'cut' / 'iter_4.pth')['meta']['iter'] == 4
+    capi('cut')
+    whole, resumed = (load(tmp_path / folder / 'iter_6.pth') for folder in ('whole', 'cut'))
     for part in RESULT:
         assert_equal(whole[part], resumed[part])
 

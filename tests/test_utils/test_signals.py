@@ -198,3 +198,27 @@ def test_workers_without_it_do_not():
     with pytest.raises(RuntimeError, match='DataLoader worker'):
         for _ in batches:
             pass
+
+
+def test_a_comparison_stops_its_trainings(tmp_path):
+    code = f"""
+from pathlib import Path
+from mmmim.evaluation.comparison import Job, run_jobs
+from mmmim.utils.cli import user_errors
+sleep = [[{sys.executable!r}, '-c', 'import time; print("here", flush=True); time.sleep(100)']]
+with user_errors():
+    run_jobs([Job('single', str(i), 0, Path({str(tmp_path)!r}, str(i)), sleep) for i in range(3)], 2)
+"""
+    env = {**os.environ, 'PYTHONPATH': str(REPOSITORY)}
+    process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True, env=env)
+    logs = [tmp_path / str(i) / 'log.txt' for i in range(2)]
+    until = time.monotonic() + 60
+    while not all(log.exists() and 'here' in log.read_text() for log in logs) and time.monotonic() < until:
+        time.sleep(0.05)
+    children = Path(f'/proc/{process.pid}/task').glob('*/children')
+    jobs = [int(pid) for file in children for pid in file.read_text().split()]
+    assert len(jobs) == 2
+    process.terminate()
+    assert end(process)[0] == 143
+    assert all(map(gone, jobs))
+    assert not (tmp_path / '2').exists()
