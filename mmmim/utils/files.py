@@ -15,6 +15,9 @@ _KINDS = (
 )
 
 
+_FLAGS = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
+
+
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """Open a regular file, or a link to one, for reading, without waiting.
 
@@ -23,15 +26,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     Raises:
         OSError: It is something else, with a reason of one line, or cannot be opened.
     """
-    _check_regular(os.stat(path))
-    flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
-    file = os.fdopen(os.open(path, flags), 'rb')
-    try:
-        _check_regular(os.fstat(file.fileno()))  # it may have been exchanged
-    except OSError:
-        file.close()
-        raise
-    return file
+    return os.fdopen(_open(path)[0], 'rb')
 
 
 def read_regular(path: str | os.PathLike, limit: int) -> bytes:
@@ -40,11 +35,31 @@ def read_regular(path: str | os.PathLike, limit: int) -> bytes:
     Raises:
         OSError: It is something else, too long, or cannot be read.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+    descriptor, size = _open(path)
+    try:
         if size > limit:
             raise OSError(f'a file of {size} bytes, more than {limit}')
-        return file.read(limit + 1)[:limit] if not size else file.read()
+        pieces = [os.read(descriptor, size + 1)]  # one read, unless it grows or is very long
+        while pieces[-1] and sum(map(len, pieces)) != size:
+            if sum(map(len, pieces)) > limit:
+                raise OSError(f'a file of more than {limit} bytes')
+            pieces.append(os.read(descriptor, 1 << 20))
+        return pieces[0] if len(pieces) == 1 else b''.join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: str | os.PathLike) -> tuple[int, int]:
+    """Descriptor and size of a regular file."""
+    _check_regular(os.stat(path))
+    descriptor = os.open(path, _FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        _check_regular(status)  # it may have been exchanged
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor, status.st_size
 
 
 def _check_regular(status: os.stat_result) -> None:

@@ -151,6 +151,17 @@ def test_a_damaged_deep_file_is_unreadable():
         load(data[: len(data) // 2])
 
 
+def test_a_chunk_longer_than_its_file_takes_no_memory(monkeypatch):
+    data = bytearray(png16(np.random.default_rng(0).integers(0, 65536, (24, 24, 3), dtype=np.uint16)))
+    place = data.index(b'IDAT') - 4
+    data[place : place + 4] = (2_800_000_000).to_bytes(4, 'big')
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it asks for 2.8 GB'))
+    try:
+        assert load(bytes(data)).shape == (24, 24, 3)
+    except UnreadableImageError as error:
+        assert 'some.file' in str(error)  # noqa: PT017
+
+
 @pytest.mark.parametrize('window', ['max', (1,), (5, 1), ('a', 'b'), 3, [1, 1]])
 def test_windows_without_a_meaning(window):
     with pytest.raises(InputError, match=r'no window .*give \(low, high\)'):

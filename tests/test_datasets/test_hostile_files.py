@@ -14,7 +14,7 @@ from mmmim.datasets import ImageFolder
 from mmmim.datasets.transforms import LoadImage, UnreadableImageError, decode_jpeg, read_file, read_image
 from mmmim.datasets.transforms.decoding import FORMATS
 from mmmim.utils import InputError
-from mmmim.utils.files import open_regular
+from mmmim.utils.files import open_regular, read_regular
 from mmmim.utils.names import forgive_logger, printable
 from mmmim.visualization.inputs import read_square, read_stretched
 from tests.images import alarm, bomb_png, png_chunk
@@ -73,6 +73,16 @@ def test_a_pipe_that_takes_the_place_of_a_file_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'stat', lambda path: file)
     with alarm(), pytest.raises(OSError, match='named pipe'):
         open_regular(tmp_path / 'f.png')
+
+
+def test_files_without_a_size_and_beside_the_limit(tmp_path):
+    assert b'MemTotal' in read_regular('/proc/meminfo', 1 << 20)
+    (tmp_path / 'a').write_bytes(b'x' * 100)
+    assert read_regular(tmp_path / 'a', 100) == b'x' * 100
+    with pytest.raises(OSError, match='a file of 100 bytes, more than 99'):
+        read_regular(tmp_path / 'a', 99)
+    with pytest.raises(OSError, match='more than 99 bytes'):
+        read_regular('/proc/meminfo', 99)
 
 
 def test_names_with_a_zero_byte():
@@ -306,13 +316,13 @@ def test_errors_of_all_kinds_are_printable():
 def test_the_header_check_reads_a_file_once(tmp_path, monkeypatch):
     Image.effect_noise((64, 64), 50).convert('RGB').save(tmp_path / 'a.jpg')
     reads = []
-    whole = open_regular
+    whole = os.open
 
-    def opened(path):
+    def opened(path, *args):
         reads.append(path)
-        return whole(path)
+        return whole(path, *args)
 
-    monkeypatch.setattr('mmmim.utils.files.open_regular', opened)
+    monkeypatch.setattr(os, 'open', opened)
     image = LoadImage()({'img_path': tmp_path / 'a.jpg'})['img']
     assert len(reads) == 1
     np.testing.assert_array_equal(image, decode_jpeg((tmp_path / 'a.jpg').read_bytes()))

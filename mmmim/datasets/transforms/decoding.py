@@ -234,7 +234,7 @@ def _deep_colours(image: Image.Image, data: bytes) -> np.ndarray | None:
     if image.mode not in ('RGB', 'RGBA', 'RGBX'):
         return None
     if image.format == 'PNG':
-        if data[24] != 16:  # bits, in the first chunk
+        if data[24] != 16 or not _chunks_are_whole(data):  # bits, in the first chunk
             return None
     elif image.format != 'TIFF' or max(image.tag_v2.get(_BITS, (8,))) != 16:  # type: ignore[attr-defined]
         return None
@@ -244,6 +244,14 @@ def _deep_colours(image: Image.Image, data: bytes) -> np.ndarray | None:
     if array is None or array.dtype != np.uint16 or array.shape[:2] != image.size[::-1] or array.ndim != 3:
         return None
     return np.ascontiguousarray(turn(array[..., 2::-1]))
+
+
+def _chunks_are_whole(data: bytes) -> bool:
+    """Whether no chunk of a PNG file is longer than the file, for which OpenCV would ask for memory."""
+    place = 8
+    while place + 8 <= len(data):
+        place += 12 + int.from_bytes(data[place : place + 4], 'big')
+    return place <= len(data)
 
 
 def _warn_of_bands(image: Image.Image, name: str | os.PathLike) -> None:
