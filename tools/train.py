@@ -79,7 +79,9 @@ def resumed_file(cfg: Any, path: str) -> str:
 
     if os.path.isdir(path):
         hook = (cfg.get('default_hooks') or {}).get('checkpoint')
-        latest, _ = CheckpointFolder.of_config(path, hook).find_latest(cfg.get('trust_checkpoint', False))
+        latest, remarks = CheckpointFolder.of_config(path, hook).find_latest(cfg.get('trust_checkpoint', False))
+        for remark in remarks:
+            print(f'WARNING: {remark}')
         if latest is None:
             raise InputError(f'--resume: there is no checkpoint of a training in the folder {path}.')
         return latest

@@ -66,7 +66,8 @@ class CheckpointRunner(_Runner):
         """
         if self._resumes_latest or (self._resume and self._lies_in_own_folder(self._load_from)):
             return
-        if used := main_process_decides(self.checkpoints.used):
+        folder = self.checkpoints
+        if used := main_process_decides(lambda: [name for name in folder.used() if not folder.owns(name)]):
             names = ', '.join(used[:3]) + (', ...' if len(used) > 3 else '')
             raise InputError(
                 f'{self.checkpoints.path} holds checkpoints of an earlier training ({names}): continue it with '

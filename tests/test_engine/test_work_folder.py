@@ -265,6 +265,12 @@ def test_a_fresh_training_in_a_used_folder_is_refused(used):
     assert checkpoints(used) == [path.name for path in sorted(before) if '.pth' in path.name]
 
 
+def test_the_same_training_goes_on_in_its_folder(tmp_path):
+    runner = train(tmp_path, 4)
+    runner.train()
+    assert checkpoints(tmp_path) == ['iter_4.pth']
+
+
 def test_another_folders_training_is_not_resumed_into_a_used_one(used, old):
     with pytest.raises(InputError, match='holds checkpoints of an earlier training'):
         train(used, 6, resume=True, load_from=str(old / 'iter_4.pth'))
