@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import itertools
 import os
 import re
 import signal
@@ -26,6 +25,7 @@ from .options import Count, InnerShare, Natural, Positive, Seed, check_value
 from .resources import find_config, resources
 from .signals import Stopped, die_with_parent, handled, process_index
 from .threads import choose_threads
+from .tool_parser import ToolParser
 
 
 @contextmanager
@@ -151,54 +151,6 @@ def progress(items: Any, unit: str, seconds: float = 5.0) -> Iterator[Any]:
     for done, item in enumerate(items, start=1):
         yield item
         report(done, len(items))
-
-
-class ToolParser(argparse.ArgumentParser):
-    """argparse's, whose options are not abbreviated and whose errors say where an option took a word meant for another.
-
-    ``--resume CONFIG`` and ``--cfg-options KEY=VALUE CONFIG`` are understood as they are written: CONFIG belongs to the
-    option, and is then missed in its own place.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{'allow_abbrev': False, **kwargs})
-        self._words: list[str] = []
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As in argparse, remembering the words."""
-        # Of intermixed arguments the second round parses what the first has left.
-        self._words = max(self._words, list(sys.argv[1:] if args is None else args), key=len)
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> Any:
-        """End with status 2; a word that an option took is pointed at where it explains the message."""
-        named = re.match(r'argument (\S+): invalid (choice|\w+ value)', message)
-        greedy = named is not None and (
-            self._words[0].startswith('-') or self._option_string_actions[named[1].split('/')[0]].nargs in ('+', '*')
-        )
-        if greedy or 'arguments are required' in message:
-            takers = [f'{name} took {" ".join(words)}' for name, words in self._taken(self._words).items()]
-            places = ' '.join(str(a.metavar or a.dest) for a in self._actions if not a.option_strings)
-            if takers and places:
-                message += (
-                    f'. An option takes all the words behind it that it can ({"; ".join(takers)}): write {places} '
-                    'before the options.'
-                )
-        super().error(message)
-
-    def _taken(self, words: Sequence[str]) -> dict[str, list[str]]:
-        """The words after options that take any number of them, or one that looks like a config."""
-        taken: dict[str, list[str]] = {}
-        for place, word in enumerate(words):
-            action = self._option_string_actions.get(word)
-            if action is None or action.nargs == 0:
-                continue
-            follow = list(itertools.takewhile(lambda text: not text.startswith('--'), words[place + 1 :]))
-            if action.nargs in ('?', None):
-                follow = [text for text in follow[:1] if action.nargs == '?' or text.endswith('.py')]
-            if follow:
-                taken[word] = follow
-        return taken
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
