@@ -148,7 +148,8 @@ def check_two_classes(*sets: tuple[str, Any]) -> None:
         sets: Key in the config and data set of those that are learned from and scored together.
 
     Raises:
-        InputError: All labels that count are of one class and others are ignored, or a label is no class.
+        InputError: All labels that count are of one class and others are ignored, a label is no class, or a file is
+            missing.
     """
     found: set[int] = set()
     ignored: list[LabelSpace] = []
@@ -189,5 +190,14 @@ def _maps(dataset: Any) -> Any:
         return
     number = len(dataset)
     for i in np.unique(np.linspace(0, number - 1, min(MAPS, number)).astype(int)).tolist():
-        loaded = load(dataset.get_data_info(i))
+        info = dataset.get_data_info(i)
+        if not info.get('seg_map_path'):  # a test without labels
+            return
+        try:
+            loaded = load(info)
+        except FileNotFoundError as error:
+            raise InputError(
+                f'{info["img_path"]} has no label map {info["seg_map_path"]}: check data_prefix and seg_map_suffix of '
+                'the data set.'
+            ) from error
         yield np.asarray(loaded['gt_seg_map']).astype(np.int64), loaded.get('seg_map_path')

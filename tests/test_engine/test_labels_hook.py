@@ -169,6 +169,24 @@ def test_labels_outside_the_classes_are_named_with_their_file(kind, split, tmp_p
         run(kind(tmp_path / 'a', tmp_path / 'run', **{'val' if kind is seg_config else 'test': tmp_path / 'b'}))
 
 
+@pytest.mark.parametrize('kind', [seg_config, fit_config])
+def test_a_label_map_that_is_missing_is_named(kind, tmp_path):
+    write_masks(tmp_path / 'data', [halves(0, 1)] * 2)
+    (tmp_path / 'data/labels/0.png').unlink()
+    with pytest.raises(InputError, match=r'images/0\.png has no label map \S*labels/0\.png: check data_prefix'):
+        run(kind(tmp_path / 'data', tmp_path / 'run'))
+
+
+def test_a_test_without_labels_writes_its_predictions(tmp_path):
+    write_masks(tmp_path / 'data', [halves(0, 1)] * 2)
+    cfg = seg_config(tmp_path / 'data', tmp_path / 'run')
+    cfg.test_dataloader, cfg.test_cfg = cfg.val_dataloader, dict(type='mmengine.TestLoop')
+    del cfg.test_dataloader.dataset.pipeline[1], cfg.test_dataloader.dataset.data_prefix['seg_map_path']
+    cfg.test_evaluator = dict(type='mmseg.IoUMetric', format_only=True, output_dir=str(tmp_path / 'out'))
+    assert not run(cfg)[1]
+    assert len(list((tmp_path / 'out').iterdir())) == 2
+
+
 def test_labels_outside_the_classes_in_a_worker(tmp_path):
     write_masks(tmp_path / 'data', [halves(0, 1), halves(0, 7)])
     cfg = seg_config(tmp_path / 'data', tmp_path / 'run')

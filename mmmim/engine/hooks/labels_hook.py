@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -199,8 +199,10 @@ class LabelsHook(Hook):
         found = self._counts('train_dataloader')
         if found is not None:
             counts, samples = found
-            # Before a pass over the data a class may still come.
-            for sentence in counts.dropped(absent=samples >= len(runner.train_dataloader.dataset)):
+            dataset = runner.train_dataloader.dataset
+            # Before a pass over the data, and in a stream without an end, a class may still come.
+            complete = isinstance(dataset, Sized) and samples >= len(dataset)
+            for sentence in counts.dropped(absent=complete):
                 self._say(runner, f'Trained on so far. {sentence}')
 
     def _say(self, runner: Any, sentence: str) -> None:
