@@ -175,3 +175,42 @@ def test_a_codebook_of_patches(tmp_path, monkeypatch, channels):
     assert tokens.shape == (2, 4)
     with pytest.raises(mmmim.utils.InputError, match='in_channels'):
         mmmim.registry.MODELS.build(options)
+
+
+def test_raw_values_of_more_than_eight_bits_reach_the_model(tmp_path):
+    """The documented route: mmcv's loader and the statistics of the values."""
+    from mmmim.datasets import ImageFolder, mask_collate
+    from mmmim.models.data_preprocessors import MIMDataPreprocessor
+
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 4096, (40, 40), dtype=np.uint16)).save(tmp_path / f'{i}.png')
+    pipeline = [
+        dict(type='mmcv.LoadImageFromFile', color_type='unchanged', imdecode_backend='cv2'),
+        dict(type='mmmim.RandomResizedCrop', scale=32),
+        dict(type='mmpretrain.RandomFlip', prob=0.5),
+        dict(type='mmpretrain.PackInputs'),
+    ]
+    data = ImageFolder(str(tmp_path), pipeline=pipeline)
+    batch = mask_collate([data[i] for i in range(4)], dict(type='mmmim.UniformMasking', mask_ratio=0.5), 8)
+    assert batch['inputs'].shape == (4, 1, 32, 32)
+    assert len(batch['inputs'].unique()) > 1000
+    images = MIMDataPreprocessor([2047.5], [1182.0])(batch)['inputs']
+    assert images.std() < 2
+    with pytest.raises(mmmim.utils.InputError, match='of another depth'):
+        MIMDataPreprocessor([120.0], [60.0])(batch)
+
+
+def test_fitted_protocols_take_any_number_of_channels(tmp_path):
+    from mmmim.models.frozen_features import FrozenFeatures
+
+    vit = {'type': 'mmmim.ViT', 'img_size': 16, 'patch_size': 4, 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
+    statistics = {'mean': [120.0] * 5, 'std': [60.0] * 5}
+    model = FrozenFeatures(
+        dict(type='mmmim.PretrainedBackbone', checkpoint='random', encoder={**vit, 'in_channels': 5}, out_indices=[-1]),
+        data_preprocessor=dict(type='mmmim.ImageListPreprocessor', bgr_to_rgb=True, **statistics),
+    )
+    images = [torch.randint(0, 256, (5, 16, 16), dtype=torch.uint8) for _ in range(2)]
+    (features,), grid = model.extract(images)
+    assert features.shape == (2, 16, 16)
+    assert grid == (4, 4)
