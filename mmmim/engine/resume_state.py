@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmmim.utils import InputError
+from mmmim.utils.names import printable
 from mmmim.utils.state_dict import is_finite, tensor_complaint
 
 
@@ -203,6 +204,6 @@ def _is_count(value: Any) -> bool:
 
 def _damaged(file: str, what: str) -> InputError:
     return InputError(
-        f'{file} cannot be resumed: {what}. It is damaged, or was not saved by this training: use an earlier '
-        'checkpoint, or start a new training from its weights with load_from.'
+        f'{file} cannot be resumed: {printable(what)}. It is damaged, or was not saved by this training: use an '
+        'earlier checkpoint, or start a new training from its weights with load_from.'
     )

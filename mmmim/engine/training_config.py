@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmmim.utils.checkpoint import to_plain
+from mmmim.utils.names import printable
 
 #: Where these settings are, and those among them that do not.
 _TRAINING_KEYS = (
@@ -35,7 +36,7 @@ def describe_changes(before: dict, now: dict, most: int = 10) -> list[str]:
     old, new = (dict(_leaves(config)) for config in (before, now))
     keys = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and not _NOT_ABOUT_WEIGHTS.match(k)]
     more = [f'and {len(keys) - most} more'] if len(keys) > most else []
-    return [f'{key}: {old.get(key)} -> {new.get(key)}' for key in keys[:most]] + more
+    return [printable(f'{key}: {old.get(key)} -> {new.get(key)}') for key in keys[:most]] + more
 
 
 def _leaves(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .names import printable
 
 #: How files with Python objects are read after all; messages name it.
 TRUST = '--trust-checkpoint (tools) or trust_checkpoint=True (configs, mmmim.get_model)'
@@ -163,8 +164,8 @@ def _check_archive(file: Path) -> None:
             )
         if (broken := archive.testzip()) is not None:
             raise InputError(
-                f'{file} is damaged: {broken} in it does not fit its checksum, so at least one bit has changed since '
-                f'it was saved. {_AGAIN}'
+                f'{file} is damaged: {printable(broken)} in it does not fit its checksum, so at least one bit has '
+                f'changed since it was saved. {_AGAIN}'
             )
 
 
@@ -174,15 +175,16 @@ def _why_refused(file: Path) -> str | None:
     hostile = [name for name in named if _is_hostile(name)]
     if hostile:
         return (
-            f'{file} is hostile: loading it would call {hostile[0]}, which no checkpoint needs. Nothing of it was run; '
-            'delete it, and load it with no other program either.'
+            f'{file} is hostile: loading it would call {printable(hostile[0])}, which no checkpoint needs. Nothing of '
+            'it was run; delete it, and load it with no other program either.'
         )
     objects = [name for name in named if not _OF_TENSORS.match(name)]
     if not objects:
         return None
     return (
-        f'The checkpoint {file} contains Python objects ({", ".join(objects[:3])}), and loading them can run any code, '
-        f'so it was not read. If you trust where it comes from: {TRUST}.'
+        f'The checkpoint {file} contains Python objects ({printable(", ".join(objects[:3]))}), and loading '
+        'them can run any code, so it was not read. '
+        f'If you trust where it comes from: {TRUST}.'
     )
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .names import printable
+
 #: Names of weights, and whose layout they are of with the way to use it. The first that matches counts.
 _LAYOUTS = [
     (
@@ -46,4 +48,8 @@ def describe_layout(checkpoint: Mapping[str, Any]) -> str:
     names = [str(key)[:60] for key in checkpoint]
     inside = checkpoint.get('state_dict', checkpoint.get('model'))
     names = [str(key)[:60] for key in inside] if isinstance(inside, Mapping) and inside else names
-    return f'Its names are {", ".join(names[:5])}{", ..." if len(names) > 5 else ""}.' if names else 'It is empty.'
+    return (
+        f'Its names are {printable(", ".join(names[:5]))}{", ..." if len(names) > 5 else ""}.'
+        if names
+        else 'It is empty.'
+    )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
+from .names import printable
 
 
 def weights_of(checkpoint: Mapping[str, Any], what: str) -> Mapping[str, Any]:
@@ -163,7 +164,9 @@ def _fixed_names(module: nn.Module) -> Iterator[str]:
 
 
 def _few(keys: list[str], separator: str = ', ', count: int = 5) -> str:
-    return separator.join(keys[:count]) + (f'{separator}...' if len(keys) > count else '')
+    return separator.join(printable(key, longest=300) for key in keys[:count]) + (
+        f'{separator}...' if len(keys) > count else ''
+    )
 
 
 def _shape(value: Any) -> Any:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import InputError
+from .names import printable
 
 #: Packages whose registries may be filled on account of a name in a file. They are imported by these names only.
 _PACKAGES = ('mmmim', 'mmpretrain', 'mmseg')
@@ -98,7 +99,8 @@ def check_stored_model(model: Any, source: Any, features_only: bool = False) -> 
             unbuilt = _check_dict(place, source)
             wraps = node.get('type') in _BACKBONES
             for key, value in node.items():
-                inside = _Place(value, f'{path}.{key}', place.role, place.names_files, unbuilt and key not in _BUILT)
+                where = f'{path}.{printable(key, longest=100)}'
+                inside = _Place(value, where, place.role, place.names_files, unbuilt and key not in _BUILT)
                 inside.unbuilt |= features_only and bool(_BRANCH_PART.fullmatch(inside.path))
                 inside.names_files |= key == 'target_generator' or (wraps and key in ('checkpoint', 'weights'))
                 if not (inside.names_files or inside.unbuilt):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import mmmim
 from mmmim.models.layers.positions import PositionTable
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import (
@@ -241,3 +242,21 @@ def test_unknown_layouts_are_described(names, words):
         weights = dict.fromkeys(names, torch.zeros(1))
         assert words in describe_layout({key: weights} if key and names else weights)
     assert 'ijepa_to_mmmim.py' in describe_layout({'encoder': {}, 'predictor': {}})
+
+
+def test_names_in_files_are_one_harmless_line(tmp_path):
+    """A name with a newline or a command for the terminal forges no line of a log."""
+    odd = 'a\n2026 - INFO - fine\x1b[2J\u202e'
+    torch.save({'state_dict': {odd: torch.zeros(1)}, 'mmmim': {'model': {'backbone': {odd: {'type': odd}}}}},
+               tmp_path / 'x.pth')  # fmt: skip
+    messages = []
+    for use in (
+        lambda: check_state_dict(nn.Linear(1, 1), load_checkpoint_file(tmp_path / 'x.pth')['state_dict'], 'x.pth'),
+        lambda: load_state_dict(nn.Linear(1, 1), {odd: torch.tensor([torch.nan])}, 'x.pth'),
+        lambda: mmmim.get_model(tmp_path / 'x.pth'),
+    ):
+        with pytest.raises(InputError) as error:
+            use()
+        messages.append(str(error.value))
+    messages.append(describe_layout({odd: torch.zeros(1)}))
+    assert all(message.isprintable() for message in messages)
