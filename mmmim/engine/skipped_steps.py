@@ -19,7 +19,8 @@ class SkippedSteps:
 
     With float16 the first steps are lost by design: gradients overflow until the loss scale, which every such step
     halves, is low enough. While losses are finite and the scale is above 1 a lost step is therefore counted apart;
-    there are at most a few of them, since scales halve.
+    there are at most a few of them, since scales halve. Of wrappers that scale losses and do not say what they skip
+    (those of mmengine) the scale itself tells, see :meth:`follow_scale`.
 
     Attributes:
         in_row: Lost steps in a row.
@@ -32,6 +33,8 @@ class SkippedSteps:
     warm_up: int = 0
     steps: int = 0
     lost: int = 0
+    _scale: float | None = None
+    _halved: int = 0
 
     def add(self, values: Mapping[str, float]) -> None:
         """Take a step into account.
@@ -49,6 +52,15 @@ class SkippedSteps:
         else:
             self.in_row += 1
             self.lost += 1
+
+    def follow_scale(self, scale: float) -> None:
+        """Take the loss scale at the end of an interval into account: steps that all halved it were all skipped."""
+        before, self._scale = self._scale, scale
+        skipped_all = before is not None and self.steps > 0 and scale <= before / 2.0**self.steps
+        self._halved = self._halved + self.steps if skipped_all else 0
+        if scale <= 1 and self._halved > self.in_row:
+            self.in_row = self._halved
+            self.lost = max(self.lost, self.steps)
 
     @property
     def all_in_row(self) -> int:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine import Config
 from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from toy_training import toy_config
 
 from mmmim.engine import Runner
@@ -17,6 +18,7 @@ from mmmim.engine.nonfinite import capture, run_step
 from mmmim.engine.replay import replay
 from mmmim.engine.skipped_steps import SkippedSteps
 from mmmim.engine.stored_batch import pack, unpack
+from mmmim.registry import OPTIM_WRAPPERS
 from mmmim.utils import InputError
 from tests.paths import ROOT, load_tool
 from tests.shrink import shrink, write_images
@@ -117,6 +119,49 @@ def test_looking_for_a_loss_scale_is_not_counted_for_ever():
 def test_a_limit_that_is_none(value):
     with pytest.raises(InputError, match=r'default_hooks\.runtime_info\.max_skipped='):
         RuntimeInfoHook(max_skipped=value)
+
+
+def test_a_scale_that_halves_with_every_step_tells_of_them():
+    """Of mmengine's AmpOptimWrapper, whose losses may stay finite while it skips every step."""
+    steps, scale = SkippedSteps(), 2.0**16
+    steps.follow_scale(scale)
+    rows = []
+    for _ in range(6):
+        for _ in range(5):
+            steps.add({'loss': 1.0})
+            scale /= 2
+        steps.follow_scale(scale)
+        rows.append(steps.in_row)
+        assert (steps.interval() is None) == (scale > 1)
+    assert rows == [0, 0, 0, 20, 25, 30]  # above 1 it looks for a scale
+    steps.add({'loss': 1.0})
+    steps.follow_scale(scale)
+    assert steps.in_row == 0
+
+
+class ScaledWrapper(AmpOptimWrapper):
+    """mmengine's, on a CPU: its own class asks for a GPU."""
+
+    def __init__(self, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu')
+        self._scale_update_param = self.cast_dtype = None
+
+    def step(self, **kwargs):
+        for group in self.optimizer.param_groups:
+            for parameter in group['params']:
+                parameter.grad.fill_(INF)
+        super().step(**kwargs)
+
+
+def test_a_wrapper_that_skips_in_silence(tmp_path):
+    OPTIM_WRAPPERS.register_module(module=ScaledWrapper, force=True)
+    cfg = toy_config(tmp_path, custom_hooks=[], param_scheduler=None, optim_wrapper__type='mmmim.ScaledWrapper')
+    cfg.default_hooks.runtime_info.max_skipped = 30
+    cfg.train_cfg.max_iters = 100
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(InputError, match='the last 30 steps, up to iteration 35, were lost'):
+        runner.train()
 
 
 # ------------------------------------------------------------------------------------------- the end of a training
@@ -417,7 +462,7 @@ def test_a_step_that_is_looked_at_changes_nothing(images, tmp_path):
 # ----------------------------------------------------------------------------------- resuming is exact for reports too
 
 
-@pytest.mark.parametrize('method', ['capi', 'mae'])
+@pytest.mark.parametrize('method', ['capi', pytest.param('mae', marks=pytest.mark.slow)])
 def test_a_resumed_training_has_the_reports_of_one_that_was_not_interrupted(images, tmp_path, method):
     """What warnings compare with, and the gradient norms, to the bit; no report more and none less."""
 
@@ -441,3 +486,26 @@ def test_a_resumed_training_has_the_reports_of_one_that_was_not_interrupted(imag
             assert found[key] == end[key], key
         assert set(found) == set(end)
         assert reports(resumed) == [row for row in reports(whole) if row.get('iter', row.get('step')) > saved]
+
+
+@pytest.mark.parametrize(
+    'value', [None, 3, 'x', [1], (1, 'a'), (-1, 0), {'last': 'a'}, {'last': 1, 'warned': 3}, {'a': 'b'}]
+)
+def test_what_else_a_checkpoint_may_hold_is_none(images, tmp_path, value):
+    """Stored rows, histories and baselines of another kind start anew."""
+    train(build(images, tmp_path / 'a', iterations=2))
+    saved = torch.load(tmp_path / 'a/iter_2.pth', weights_only=True)
+    for key in ('skipped_steps', 'log_history', 'health', 'health_history'):
+        saved['message_hub']['runtime_info'][key] = value
+        saved['message_hub']['resumed_keys'][key] = True
+    torch.save(saved, tmp_path / 'changed.pth')
+    runner = build(images, tmp_path / 'b', iterations=3, resume=True, load_from=str(tmp_path / 'changed.pth'))
+    runner.register_hook(dict(type='mmmim.HealthHook', interval=1))
+    assert train(runner).iter == 3
+    assert runner.message_hub.get_info('skipped_steps') == (0, 0)
+
+
+def test_a_training_without_a_log_ends_too(images, tmp_path):
+    runner = build(images, tmp_path, iterations=60, limit=6, **{'default_hooks.logger': None})
+    with pytest.raises(InputError, match='up to iteration 50, were lost'):
+        train(runner, Spoil(lambda iteration: iteration >= 3))

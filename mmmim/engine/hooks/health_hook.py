@@ -166,6 +166,13 @@ def _update_healthiest(healthiest: dict[str, float], values: dict[str, float]) -
     return updated
 
 
+def _baseline(stored: Any, images: int) -> tuple[Any, dict[str, float]]:
+    """Images and healthiest values that are stored; none where a checkpoint holds something else."""
+    if not isinstance(stored, tuple) or len(stored) != 2 or not isinstance(stored[1], dict):
+        return images, {}
+    return stored[0], {str(key): value for key, value in stored[1].items() if isinstance(value, float)}
+
+
 def _evenly(rows: Tensor, number: int) -> Tensor:
     """At most ``number`` of the rows, spread evenly."""
     if len(rows) <= number:
@@ -211,8 +218,11 @@ class HealthHook(Hook):
         """Start without a report, or go on with those of a checkpoint; leave models of other kinds alone."""
         self._last: int | None = None
         self._warned: set[str] = set()
-        if runner.iter and (saved := runner.message_hub.get_info(_HISTORY)):
-            self._last, self._warned = saved['last'], set(saved['warned'])
+        saved = runner.message_hub.get_info(_HISTORY) if runner.iter else None
+        if isinstance(saved, dict) and type(saved.get('last')) is int and 0 <= saved['last'] <= runner.iter:
+            warned = saved.get('warned')
+            self._last = saved['last']
+            self._warned = {str(kind) for kind in warned} if isinstance(warned, list) else set()
         model = bare_model(runner)
         self._active = hasattr(model, 'targets') and hasattr(model, 'backbone')
         if not self._active:
@@ -269,7 +279,7 @@ class HealthHook(Hook):
     def _report(self, runner: Any, values: dict[str, float], images: int) -> None:
         hub, step = runner.message_hub, runner.iter + 1
         # Ranks of other numbers of images, before a run was resumed on other GPUs, do not compare.
-        before_images, healthiest = hub.get_info('health', (images, {}))
+        before_images, healthiest = _baseline(hub.get_info('health'), images)
         if before_images != images:
             healthiest = {key: value for key, value in healthiest.items() if '_rankme_' not in key}
         judged = {key: value for key, value in values.items() if images >= MIN_IMAGES or '_pooled' not in key}

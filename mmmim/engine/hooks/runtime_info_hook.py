@@ -20,6 +20,8 @@ from mmmim.utils.precision import widest_float
 # mmengine keeps the last million values of every logged quantity and copies all of them to append one. Windows of the
 # log processor reach back one logging interval or one epoch.
 _MAX_HISTORY = 10_000
+#: Iterations between two looks at lost steps where nothing is logged.
+_INTERVAL = 50
 
 #: Where the message hub, and with it a checkpoint, holds ``(lost steps in a row, those that looked for a loss scale)``.
 SKIPPED = 'skipped_steps'
@@ -73,16 +75,17 @@ class RuntimeInfoHook(_RuntimeInfoHook):
     def before_train(self, runner: Any) -> None:
         """Find out when values are logged, and how many steps were lost before a checkpoint that is resumed."""
         super().before_train(runner)
-        self._intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        # Without a log lost steps are looked for all the same.
+        self._intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)] or [_INTERVAL]
         # Per iteration its values on a device, by name, its plain numbers, and the images of this process.
         self._buffer: list[tuple[list[str], Tensor | None, dict[str, Any], int]] = []
-        before = runner.message_hub.get_info(SKIPPED, (0, 0)) if runner.iter else (0, 0)
+        before = _counts(runner.message_hub.get_info(SKIPPED) if runner.iter else None)
         self._skipped = SkippedSteps(*before)
         self._warned = False
         self._failed: str | None = None
-        for key, values in (runner.message_hub.get_info(HISTORY, {}) if runner.iter else {}).items():
+        for key, values in _histories(runner.message_hub.get_info(HISTORY) if runner.iter else None).items():
             runner.message_hub.log_scalars.setdefault(key, HistoryBuffer(values, [1] * len(values)))
-        runner.message_hub.update_info(SKIPPED, tuple(before))
+        runner.message_hub.update_info(SKIPPED, before)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -156,6 +159,9 @@ class RuntimeInfoHook(_RuntimeInfoHook):
     def _judge(self, runner: Any, data_batch: Any, outputs: dict[str, Any], last: bool) -> None:
         """Warn of lost steps, or end the training: all processes alike, as they have the same values."""
         skipped, steps = self._skipped, runner.iter + 1
+        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+        if isinstance(scaler, torch.amp.GradScaler) and scaler.is_enabled():
+            skipped.follow_scale(scaler.get_scale())
         warning = skipped.interval()
         if skipped.in_row >= self.max_skipped or (last and skipped.all_in_row >= min(steps, self.max_skipped)):
             path = capture(runner, data_batch, outputs)
@@ -176,6 +182,23 @@ class RuntimeInfoHook(_RuntimeInfoHook):
                 '(default_hooks.runtime_info.max_skipped). See docs/en/health.md.'
             )
         self._warned = warning is not None
+
+
+def _counts(stored: Any) -> tuple[int, int]:
+    """The row of lost steps in a checkpoint; none where it holds something else."""
+    if isinstance(stored, list | tuple) and len(stored) == 2 and all(type(n) is int and n >= 0 for n in stored):
+        return stored[0], stored[1]
+    return 0, 0
+
+
+def _histories(stored: Any) -> dict[str, list[float]]:
+    """Logged values in a checkpoint, by name; what is none is left out."""
+    found = stored.items() if isinstance(stored, dict) else ()
+    return {
+        key: values[-_MAX_HISTORY:]
+        for key, values in found
+        if isinstance(key, str) and isinstance(values, list) and all(type(n) in (int, float) for n in values)
+    }
 
 
 def _remedy(skipped: SkippedSteps) -> str:
