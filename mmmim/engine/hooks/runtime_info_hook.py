@@ -15,6 +15,7 @@ from mmmim.engine.nonfinite import capture
 from mmmim.engine.skipped_steps import SkippedSteps
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
+from mmmim.utils.options import Count
 from mmmim.utils.precision import widest_float
 
 # mmengine keeps the last million values of every logged quantity and copies all of them to append one. Windows of the
@@ -57,19 +58,11 @@ class RuntimeInfoHook(_RuntimeInfoHook):
     checkpoints, across restarts. Both are decided where values are handed over for logging, and at the end.
 
     Args:
-        max_skipped: Lost steps in a row that end a training.
-
-    Raises:
-        InputError: ``max_skipped`` is no whole number above 0.
+        max_skipped: Lost steps in a row that end a training; a large number to train on whatever happens.
     """
 
-    def __init__(self, max_skipped: int = 100) -> None:
+    def __init__(self, max_skipped: Count = 100) -> None:
         super().__init__()
-        if isinstance(max_skipped, bool) or not isinstance(max_skipped, int) or max_skipped < 1:
-            raise InputError(
-                f'default_hooks.runtime_info.max_skipped={max_skipped!r}: give a number of steps above 0 (a large one '
-                'to train on whatever happens).'
-            )
         self.max_skipped = max_skipped
 
     def before_train(self, runner: Any) -> None:
