@@ -53,8 +53,24 @@ def check_resumable(checkpoint: Mapping[str, Any], needed: Sequence[str], file: 
         wrong = f'mmmim is a {type(info).__name__}'
     if not wrong and isinstance(info, Mapping) and not isinstance(info.get('config') or {}, Mapping):
         wrong = f'mmmim.config is a {type(info["config"]).__name__}'
+    if not wrong and 'global_batch_size' in meta and 'world_size' not in meta:
+        wrong = 'meta has a global_batch_size and no world_size'
+    if not wrong and not all(isinstance(value, bool) for value in hub['resumed_keys'].values()):
+        wrong = 'message_hub.resumed_keys holds something else than True and False'
+    described = (
+        {} if wrong else {'meta.dataset_meta': meta.get('dataset_meta'), 'mmmim.config': (info or {}).get('config')}
+    )
+    for key, value in described.items():
+        if _holds_tensor(value):
+            wrong = f'{key} holds a tensor'
     if wrong:
         raise _damaged(file, wrong)
+
+
+def _holds_tensor(node: Any) -> bool:
+    """Whether a description holds a tensor, which equals or differs value by value."""
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ()
+    return isinstance(node, Tensor) or any(_holds_tensor(child) for child in children)
 
 
 def parameters_without_state(state: Mapping[str, Any]) -> list[int]:

@@ -95,6 +95,8 @@ def check_stored_model(model: Any, source: Any, features_only: bool = False) -> 
             raise InputError(f'{source} holds no config of a model: {path[:80]} is too large, too deep or never ends.')
         if isinstance(node, int) and abs(node) > _LARGEST:
             raise InputError(f'{source} holds no config of a model: {path} is {node:.6g}, no size of one.')
+        if hasattr(node, 'shape'):
+            raise InputError(f'{source} holds no config of a model: {path} is a {type(node).__name__}.')
         if isinstance(node, Mapping):
             unbuilt = _check_dict(place, source)
             wraps = node.get('type') in _BACKBONES
