@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -83,3 +84,56 @@ def copies_of(cfg: Mapping, name: str) -> list[str]:
         for path, other in leaves({key: part for key, part in cfg.items() if key in READ})
         if other == value and type(other) is type(value) and (not by_chance or path.rpartition('.')[2] == name)
     ]
+
+
+def variables_without_effect(cfg: Any, path: str) -> list[tuple[str, list[str]]]:
+    """Variables of base configs that a config sets anew although only copies of their old values are read.
+
+    ``mask_collate = dict(...)`` in a config whose base has ``mask_collate`` and ``train_dataloader =
+    dict(collate_fn=mask_collate)`` leaves the data loader as it was, unless the config names the data loader too.
+
+    Args:
+        cfg: What was read, mmengine's ``Config``.
+        path: The file.
+
+    Returns:
+        Names, with the paths of the copies.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            tree = ast.parse(file.read())
+    except (SyntaxError, UnicodeDecodeError):  # not Python: JSON and YAML have no variables
+        return []
+    assigned = {
+        target.id
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store)}
+    candidates = sorted(name for name in assigned - used - READ if name in cfg and not name.startswith('_'))
+    if not candidates or '_base_' not in assigned:
+        return []
+    from mmengine.config import Config
+
+    found = []
+    for base in Config._get_base_files(path):
+        if '{{' in base:  # a path that only mmengine resolves
+            continue
+        inherited = Config.fromfile(Config._get_cfg_path(base, path)[0])
+        for name in candidates:
+            if name in inherited and inherited[name] != cfg[name]:
+                copies = [copy for copy in copies_of(inherited._cfg_dict, name) if _at(cfg, copy) == inherited[name]]
+                found += [(name, copies)] if copies else []
+    return found
+
+
+def _at(node: Any, path: str) -> Any:
+    """The value of a dotted path; None where there is none."""
+    for part in path.split('.'):
+        try:
+            node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+    return node

@@ -193,6 +193,29 @@ def test_what_is_removed_must_be_there():
     assert 'val_interval' not in digits('~train_cfg.val_interval').train_cfg
 
 
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (
+            'mask_collate = dict(masking=dict(mask_ratio=0.5))',
+            r'sets mask_collate, .*: set train_dataloader.collate_fn',
+        ),
+        ('mask_collate = dict(patch_size=8)\ntrain_dataloader = dict(num_workers=0)', 'sets mask_collate'),
+        ('mask_collate = dict(patch_size=8)\ntrain_dataloader = dict(collate_fn=mask_collate)', None),
+        ('own = dict(a=1)', None),
+    ],
+)
+def test_a_config_that_changes_a_variable_of_its_base(tmp_path, text, message):
+    """The variable was copied when the base was read: what is set afterwards is read by nobody."""
+    path = tmp_path / 'child.py'
+    path.write_text(f'_base_ = {str(ROOT / "configs/mae/digits.py")!r}\n{text}\n')
+    if message is None:
+        load_config(str(path))
+    else:
+        with pytest.raises(InputError, match=message):
+            load_config(str(path))
+
+
 def test_a_variable_that_nothing_copied_can_be_changed(tmp_path):
     (tmp_path / 'a.py').write_text('own = dict(a=1)\nnumber = 3\nmodel = dict(depth=3)\n')
     cfg = Config.fromfile(tmp_path / 'a.py')
