@@ -28,6 +28,13 @@ class _Forgiving(io.FileIO):
             return len(data)
 
 
+def _descriptor(stream: io.TextIOWrapper) -> int | None:
+    """The number of the file of a stream; None of one that lies in memory."""
+    with contextlib.suppress(OSError):
+        return stream.fileno()
+    return None
+
+
 def keep_writing() -> None:
     """Let ``print``, also that of libraries, end no program because nobody can take what it says.
 
@@ -35,7 +42,7 @@ def keep_writing() -> None:
     """
     for name, number in (('stdout', 1), ('stderr', 2)):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and stream.fileno() == number:
+        if isinstance(stream, io.TextIOWrapper) and _descriptor(stream) == number:
             forgiving = io.TextIOWrapper(
                 io.BufferedWriter(_Forgiving(number, 'w', closefd=False)),
                 encoding=stream.encoding,
