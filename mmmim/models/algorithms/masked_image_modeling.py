@@ -315,7 +315,8 @@ def train_step(
         InputError: The optimiser wrapper accumulates gradients over iterations.
 
     Returns:
-        Detached losses of this rank's batch: each, and their sum ``loss``; and what the optimiser says of its step.
+        Detached losses of this rank's batch: each, and their sum ``loss`` (RuntimeInfoHook logs means over all ranks);
+        and what the optimiser says of its step.
     """
     refuse_accumulation(getattr(optim_wrapper, '_accumulative_counts', 1))
     data = algorithm.data_preprocessor(data, training=True)
