@@ -120,7 +120,7 @@ class Data:
                 if path and os.path.exists(path):
                     stat = os.stat(path)
                     path = f'{path} {stat.st_size} {stat.st_mtime_ns}'
-                digest.update(f'{path}\n'.encode())
+                digest.update(f'{path}\n'.encode(errors='surrogateescape'))
             digest.update(f'{info.get("gt_label")}\n'.encode())
         return {'config': self.config, 'images': len(self.dataset), 'files': digest.hexdigest()}
 

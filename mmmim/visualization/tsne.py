@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from mmmim.utils import InputError
+from mmmim.utils.names import printable
 
 #: More classes than this have a colour bar in the place of a legend.
 _MAX_LEGEND = 20
@@ -117,4 +118,6 @@ def _colours(number: int) -> np.ndarray:
 
 
 def _shorten(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f'{name[: _LONGEST_NAME - 3]}...'
+    name = printable(name)
+    name = name if len(name) <= _LONGEST_NAME else f'{name[: _LONGEST_NAME - 3]}...'
+    return name.replace('$', r'\$')  # no formula
