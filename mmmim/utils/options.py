@@ -18,7 +18,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from .errors import InputError
@@ -224,10 +224,18 @@ def parameters_of(function: Callable) -> tuple[dict[str, Parameter], bool]:
         if owner.__module__ == 'torch.nn.modules.module':  # it takes all to refuse all
             return known, False
         parameters, takes_all = _parameters(owner.__dict__['__init__'])
+        if known:  # a class may give its base what the base needs
+            parameters = {
+                name: replace(parameter, default=_optional(parameter)) for name, parameter in parameters.items()
+            }
         known = {**parameters, **known}
         if not takes_all:
             break
     return known, takes_all
+
+
+def _optional(parameter: Parameter) -> Any:
+    return NotImplemented if parameter.default is inspect.Parameter.empty else parameter.default
 
 
 def _parameters(function: Callable) -> tuple[dict[str, Parameter], bool]:

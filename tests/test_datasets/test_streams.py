@@ -15,6 +15,7 @@ from mmmim.datasets import HuggingFaceStream, SeededDataset, WebDatasetStream
 from mmmim.datasets.image_stream import shuffled
 from mmmim.engine import Runner
 from mmmim.utils import InputError
+from mmmim.utils.options import check_options
 from tests.shards import BATCH, PIPELINE, SIZES, batches, flat, hub, loader, png, web, write_parquet, write_tars
 
 
@@ -239,3 +240,11 @@ def test_wrong_settings(configs):
         loader({**configs['web'], 'max_unreadable_share': 2})
     with pytest.raises(InputError, match=r'shuffle_buffer=0.*shuffle=False'):
         loader({**configs['web'], 'shuffle_buffer': 0})
+
+
+def test_what_a_stream_gives_its_base_is_no_missing_option(configs):
+    for kind, config in ((WebDatasetStream, configs['web']), (HuggingFaceStream, configs['hub'])):
+        options = {key: value for key, value in config.items() if key != 'type'}
+        check_options(kind, options, 'train_dataloader.dataset')
+        with pytest.raises(InputError, match='needs pipeline'):
+            check_options(kind, {k: v for k, v in options.items() if k != 'pipeline'}, 'train_dataloader.dataset')
