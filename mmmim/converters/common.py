@@ -94,5 +94,5 @@ def checked_checkpoint(
             module = MODELS.build(cfg)
         prefix = f'{name}.'
         part = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        check_state_dict(module, part, f'{source} ({prefix}*)')
+        check_state_dict(module, part, f'{source} ({prefix}*)', same_grid=True)
     return {'state_dict': weights, 'meta': {}, 'mmmim': {'version': 1, 'model': config, 'weights': which}}

@@ -31,7 +31,7 @@ def weights_of(checkpoint: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     return weights
 
 
-def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> None:
+def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], what: str, same_grid: bool = False) -> None:
     """Compare a state dict with a module, strictly.
 
     Tables of positions that are computed, not learned (``fixed_buffers`` of a module), may have another shape: those of
@@ -41,6 +41,7 @@ def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], what: str
         module: The module that should take it; on the meta device, too.
         state_dict: Names and tensors.
         what: How messages call the source, usually its path.
+        same_grid: Whether computed tables must have the shape, too: the file is said to be of this very model.
 
     Raises:
         InputError: Names are missing, unexpected, or their shapes differ; or of :func:`check_values`.
@@ -51,7 +52,7 @@ def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], what: str
         complaints.append(f'{len(missing)} missing ({_few(missing)})')
     if unexpected := [key for key in state_dict if key not in own]:
         complaints.append(f'{len(unexpected)} unexpected ({_few(unexpected)})')
-    fixed = _fixed(module)
+    fixed = set() if same_grid else _fixed(module)
     wrong = [
         f'{key}: {_shape(state_dict[key])}, the model has {_shape(value)}'
         for key, value in own.items()
