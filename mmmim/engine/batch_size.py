@@ -68,6 +68,29 @@ def check_micro_batches(total: int | None, micro_batch_size: int | None, world_s
         )
 
 
+def check_last_batch(model: Any, loader: Any, world_size: int) -> None:
+    """Refuse validation batches that would leave a single image to a target generator that balances images.
+
+    Args:
+        model: The model, without a wrapper.
+        loader: The data loader of the validation.
+        world_size: Number of processes.
+
+    Raises:
+        InputError: The last batch would have one image.
+    """
+    branches = getattr(model, 'branches', None) or {}
+    balances = any(hasattr(branch.target_generator, 'balancing') for branch in branches.values())
+    if not balances or world_size > 1 or loader.drop_last or not loader.batch_size:
+        return
+    images = len(loader.dataset)
+    if images % loader.batch_size == 1 or loader.batch_size == 1:
+        raise InputError(
+            f'val_dataloader.batch_size={loader.batch_size} leaves a single image of {images} in the last batch, and '
+            'Sinkhorn-Knopp balances at least 2: choose another one, or val_dataloader.drop_last=True.'
+        )
+
+
 def describe_batch_change(before: dict, now: dict, iteration: int) -> tuple[bool, str]:
     """What another number of processes or images per step changes in a training that is resumed.
 

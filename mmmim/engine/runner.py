@@ -16,8 +16,9 @@ from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from torch import nn
+from torch.utils.data import DataLoader
 
-from mmmim.engine.batch_size import apply_global_batch_size, check_micro_batches
+from mmmim.engine.batch_size import apply_global_batch_size, check_last_batch, check_micro_batches
 from mmmim.engine.checkpointing import CheckpointRunner
 from mmmim.engine.compile import compile_model
 from mmmim.engine.config_check import check_config
@@ -217,6 +218,18 @@ class Runner(CheckpointRunner):
             if 'type' not in loop and 'by_epoch' not in loop:
                 loop = {**loop, 'by_epoch': 'max_epochs' in loop}
         return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: Any) -> Any:
+        """Build the validation loop.
+
+        Raises:
+            InputError: Its last batch would be too small for the model.
+        """
+        built = super().build_val_loop(loop)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        if isinstance(getattr(built, 'dataloader', None), DataLoader):
+            check_last_batch(model, built.dataloader, self.world_size)
+        return built
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training, by default in ``mmmim.DistributedDataParallel``.

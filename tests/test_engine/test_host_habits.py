@@ -11,13 +11,15 @@ from toy_training import toy_config
 
 from mmmim.datasets import ImageFolder
 from mmmim.engine import OptimWrapper, Runner
+from mmmim.engine.batch_size import check_last_batch
 from mmmim.engine.config_check import check_config
 from mmmim.engine.hooks import TargetEMAHook
 from mmmim.engine.optim_constructor import parameter_groups
-from mmmim.registry import DATASETS
+from mmmim.registry import DATASETS, MODELS
 from mmmim.utils import InputError
 from mmmim.utils.cli import load_config, merge_cfg_options
 from tests.paths import ROOT
+from tests.toys import capi_config
 
 
 def digits(*options, method='mae'):
@@ -221,3 +223,14 @@ def test_a_variable_that_nothing_copied_can_be_changed(tmp_path):
     cfg = Config.fromfile(tmp_path / 'a.py')
     merge_cfg_options(cfg, ['own.a=2', 'number=4'])
     assert (cfg.own.a, cfg.number) == (2, 4)
+
+
+def test_a_validation_that_would_leave_one_image_to_be_balanced():
+    """Foreseen before the training, not met at its first validation."""
+    capi, images = MODELS.build(capi_config()), range(15)
+    for batch, drop_last in ((7, False), (1, False), (14, False)):
+        with pytest.raises(InputError, match=rf'val_dataloader.batch_size={batch} leaves a single image of 15'):
+            check_last_batch(capi, torch.utils.data.DataLoader(images, batch, drop_last=drop_last), 1)
+    check_last_batch(capi, torch.utils.data.DataLoader(images, 7, drop_last=True), 1)
+    check_last_batch(capi, torch.utils.data.DataLoader(images, 5), 1)
+    check_last_batch(torch.nn.Linear(1, 1), torch.utils.data.DataLoader(images, 7), 1)
