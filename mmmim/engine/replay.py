@@ -14,7 +14,7 @@ from mmmim.engine.nonfinite import VERSION, StepReport, run_step
 from mmmim.engine.stored_batch import images_of, unpack
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict, weights_of
+from mmmim.utils.checkpoint import check_state_dict, load_checkpoint_file, load_state_dict, weights_of
 from mmmim.utils.pretrained import LATER, backbones
 from mmmim.utils.stored_config import check_stored_model
 from mmmim.utils.tables import markdown_table
@@ -145,9 +145,11 @@ def _set_number(model: nn.Module, name: str, value: Any, path: str) -> None:
 
 def _load(model: nn.Module, state: Any, source: str) -> None:
     """Load weights strictly, but for values that are not finite, which may be what is looked for."""
+    weights = weights_of({'state_dict': state}, source)
+    check_state_dict(model, weights, source)  # sizes first: copies of weights that repeat themselves take much memory
     sound = {
         key: value.nan_to_num(0.0, 0.0, 0.0) if isinstance(value, Tensor) and value.is_floating_point() else value
-        for key, value in weights_of({'state_dict': state}, source).items()
+        for key, value in weights.items()
     }
     load_state_dict(model, sound, source)
     model.load_state_dict(state)

@@ -19,6 +19,8 @@ import mmmim
 from mmmim.datasets import WebDatasetStream
 from mmmim.datasets.transforms.loading import LoadImage, read_image
 from mmmim.engine import Runner
+from mmmim.engine.nonfinite import capture
+from mmmim.engine.replay import replay
 from mmmim.evaluation.stored_arrays import ArraySpec, StoredArrays
 from mmmim.models import KMeansTokenizer
 from mmmim.parity.report import Fixture
@@ -68,7 +70,7 @@ class Checkpoints:
 
 
 class Trainings:
-    """The checkpoint of a training that is resumed: moments, schedules, counters and the rest."""
+    """The checkpoint of a training that is resumed: moments, schedules, counters and the rest; a captured step."""
 
     def __init__(self) -> None:
         masking = {'type': 'mmmim.UniformMasking', 'mask_ratio': 0.5}
@@ -101,12 +103,16 @@ class Trainings:
         self.runner.train()
         self.data = Path('training/iter_2.pth').read_bytes()
         self.valid = torch.load('training/iter_2.pth', weights_only=True)
+        batch = next(iter(self.runner.train_dataloader))
+        self.captured = torch.load(capture(self.runner, batch, {'loss': torch.tensor(1.0)}), weights_only=True)
 
     def case(self, rng: random.Random) -> Case:
         """Resume, and take a step with what was resumed: moments of another shape would be read beyond their end."""
-        kind = rng.randrange(6)
+        kind = rng.randrange(8)
         if kind < 2:
             return {'case.pth': (flip, rezip)[kind](self.data, rng)}, self._resume
+        if kind == 2:  # a step that was captured, and is run again
+            return {'case.pth': saved(restructure(self.captured, rng))}, lambda: replay('case.pth')
         valid = dict(self.valid)
         keys = ('optimizer', 'optimizer', 'param_schedulers', 'meta', 'message_hub', 'mmmim', 'state_dict')
         key = rng.choice([key for key in keys if key in valid])
