@@ -203,6 +203,7 @@ def test_default_runtime_builds(tmp_path):
             'DistSamplerSeedHook',
             'StepSeedHook',
             'TrainingInfoHook',
+            'LabelsHook',
             'CurvesHook',
             'PicturesHook',
             'HealthHook',
