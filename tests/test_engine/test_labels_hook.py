@@ -443,3 +443,17 @@ def test_a_single_image_at_the_end_is_foreseen(images, batch, left):
     else:
         check_last_batch('val_dataloader', loader, model, 1)
     check_last_batch('val_dataloader', torch.utils.data.DataLoader(range(15), 7, drop_last=True), model, 1)
+
+
+def test_a_validation_of_a_clustering_method_is_looked_at_before_the_run():
+    from types import SimpleNamespace
+
+    from mmmim.engine.hooks import LabelsHook
+    from mmmim.models.target_generators import OnlineClustering
+
+    loop = SimpleNamespace(dataloader=torch.utils.data.DataLoader(range(15), 7), evaluator=SimpleNamespace(metrics=[]))
+    for name in ('val', 'test'):
+        runner = SimpleNamespace(model=torch.nn.ModuleList([OnlineClustering(4, 8)]), world_size=1)
+        setattr(runner, f'_{name}_loop', loop)
+        with pytest.raises(InputError, match=f'{name}_dataloader: 15 images in batches of 7 leave a single image'):
+            LabelsHook().before_run(runner)
