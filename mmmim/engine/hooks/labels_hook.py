@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
@@ -29,10 +30,13 @@ class CheckedCollate:
         space: What the labels mean.
         num_classes: K.
         workers: Processes that load.
+        repeated: Path of an image that another process counts, see :func:`repeated_image`.
     """
 
-    def __init__(self, collate: Callable, space: LabelSpace, num_classes: int, workers: int) -> None:
-        self.collate, self.space, self.num_classes = collate, space, num_classes
+    def __init__(
+        self, collate: Callable, space: LabelSpace, num_classes: int, workers: int, repeated: str | None = None
+    ) -> None:
+        self.collate, self.space, self.num_classes, self.repeated = collate, space, num_classes, repeated
         # A row for every process: nothing is lost where two count at once. Columns: classes, ignored labels, samples,
         # samples with label maps.
         self.table = torch.zeros(workers + 1, num_classes + 3, dtype=torch.int64).share_memory_()
@@ -50,6 +54,8 @@ class CheckedCollate:
                 counts, ignored = count_labels(labels.numpy(), self.num_classes, self.space.ignored)
             except IndexError as error:
                 raise outside(error.args[0], self.space, file, self.num_classes) from None
+            if self.repeated is not None and sample['data_samples'].get('img_path') == self.repeated:
+                continue
             row[:-3] += torch.from_numpy(counts)
             row[-3:] += torch.tensor([ignored, 1, unit == 'pixel'])
         with one_size(lambda: samples):
@@ -106,7 +112,8 @@ class LabelsHook(Hook):
             number = len(space.classes) if space.classes else min(numbers.values(), default=0)
             if number:
                 loader = loop.dataloader
-                loader.collate_fn = CheckedCollate(loader.collate_fn, space, number, loader.num_workers)
+                repeated = None if key == 'train_dataloader' else repeated_image(loader)
+                loader.collate_fn = CheckedCollate(loader.collate_fn, space, number, loader.num_workers, repeated)
                 self._checks[key] = loader.collate_fn
 
     @staticmethod
@@ -232,6 +239,16 @@ def label_heads(model: nn.Module) -> dict[str, Any]:
             if isinstance(getattr(head, 'num_classes', None), int):
                 heads[f'model.{name}[{i}]' if several else f'model.{name}'] = head
     return heads
+
+
+def repeated_image(loader: DataLoader) -> str | None:
+    """Path of the image that this process gets although another has it, so that all get as many; None without one."""
+    sampler, images = loader.sampler, len(loader.dataset)
+    if not isinstance(sampler, DefaultSampler) or sampler.shuffle or not hasattr(loader.dataset, 'get_data_info'):
+        return None
+    # As the sampler deals them out, starting again from the first where there are too few.
+    last = (len(sampler) - 1) * sampler.world_size + sampler.rank
+    return loader.dataset.get_data_info(last - images).get('img_path') if 0 < images <= last < 2 * images else None
 
 
 def check_last_batch(key: str, loader: DataLoader, model: nn.Module, world_size: int) -> None:
