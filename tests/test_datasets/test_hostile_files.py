@@ -166,7 +166,7 @@ def turned():
     'options', [{'max_pixels': 0}, {'max_pixels': 1e9}, {'channels': 0}, {'channels': '5'}, {'formats': 'HEIF'}]
 )
 def test_options_without_a_meaning(options):
-    with pytest.raises(InputError, match=f'mmmim.LoadImage.*{next(iter(options))}'):
+    with pytest.raises(InputError, match=f'LoadImage.*{next(iter(options))}'):
         LoadImage(**options)
 
 
