@@ -122,6 +122,7 @@ def test_sizes_of_the_released_code(dim, heads, hidden):
         'backbone.positions.weight': (256, dim),
         'backbone.blocks.0.mlp.fc1.weight': (hidden, dim),
         f'{NECK}.embed.weight': (384, dim),
+        f'{NECK}.blocks.0.mlp.fc1.weight': (1536, 384),
     }
     config = model_config({key: torch.empty(shape, device='meta') for key, shape in shapes.items()})
     assert (config['backbone']['num_heads'], config['backbone']['img_size']) == (heads, 224)
