@@ -293,6 +293,19 @@ CASES = [
     # host habits
     ('mae/digits', 'train_cfg.type=mmengine.EpochBasedTrainLoop +train_cfg.max_epochs=2', 'train_cfg.max_iters'),
     ('capi/digits', 'optim_wrapper.optimizer.lr=[1,2]', 'optim_wrapper.optimizer.lr'),
+    # something else than a part
+    ('mae/digits', 'train_cfg=5', 'train_cfg must be a dict or None, not 5'),
+    ('mae/digits', 'default_scope=5', 'default_scope must be a text'),
+    ('mae/digits', 'train_dataloader.dataset=5', 'train_dataloader.dataset must be a dict with a type'),
+    ('mae/digits', 'train_dataloader.collate_fn=5', 'train_dataloader.collate_fn must be a dict with a type'),
+    ('mae/digits', 'train_dataloader.collate_fn.masking=5', 'train_dataloader.collate_fn.masking must be a dict'),
+    ('mae/digits', 'train_dataloader.sampler=5', 'train_dataloader.sampler must be a dict with a type'),
+    ('mae/digits', 'train_dataloader.dataset.dataset.pipeline.0=5', 'pipeline.0 must be a dict with a type'),
+    ('mae/digits', 'global_batch_size=None', 'train_dataloader has no batch size: set train_dataloader.batch_size'),
+    ('mae/digits', 'default_hooks.checkpoint.by_epoch=abc', 'default_hooks.checkpoint.by_epoch must be True or False'),
+    ('mae/digits', '+auto_scale_lr.enable=abc', 'auto_scale_lr.enable'),
+    ('mae/digits', '+compile.dynamic=abc', 'compile.dynamic'),
+    ('mae/digits', '+compile.backend=foo', "compile.backend must be a back end of torch.* not 'foo'"),
     # evaluation while training
     ('mae/digits', 'val_evaluator.type=mmmim.MeanLoss', r'did you mean mmmim.MeanLosses\?'),
     ('mae/digits', '+val_cfg.fp61=True', r'val_cfg.fp61 \(did you mean fp16\?\)'),

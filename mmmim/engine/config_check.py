@@ -47,7 +47,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     if 'max_iters' in (cfg.get('train_cfg') or {}):  # otherwise the runner says how many iterations the epochs are
         check_epochs(cfg['train_cfg'], cfg.get('train_dataloader'))
     for key in LOADERS:
-        check_loader(cfg.get(key), key, scope)
+        check_loader(cfg.get(key), key, scope, cfg.get('global_batch_size') if key == 'train_dataloader' else None)
     for key, registry in TOP.items():
         walk(cfg.get(key), key, registry, scope, group=key in GROUPS)
     loop = (cfg.get('test_cfg') or {}).get('type')

@@ -102,6 +102,7 @@ _HOST_RANGES: dict[str, dict[str, Any]] = {
         'interval': Count,
         'max_keep_ckpts': Annotated[int, Range(-1)],
         'save_begin': Natural,
+        'by_epoch': bool,
     },
     R.LOG_PROCESSORS.name: {'window_size': Count},
     R.TRANSFORMS.name: {'crop_ratio_range': PositiveRange, 'aspect_ratio_range': PositiveRange},
@@ -120,7 +121,7 @@ _HOST_RANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def check_loader(loader: Any, key: str, scope: str) -> None:
+def check_loader(loader: Any, key: str, scope: str, batch: int | None = None) -> None:
     """Check a data loader of a config, and what is in it.
 
     Raises:
@@ -132,6 +133,8 @@ def check_loader(loader: Any, key: str, scope: str) -> None:
     known, _ = parameters_of(DataLoader)
     more = ('num_batch_per_epoch', 'worker_init_fn', 'disable_subprocess_warning')
     check_names(key, loader, [name for name in (*known, *more) if not name.startswith('_')], 'A data loader')
+    if loader.get('batch_size') is None and loader.get('batch_sampler') is None and not batch:
+        raise InputError(f'{key} has no batch size: set {key}.batch_size.')
     if loader.get('dataset') is None:
         raise InputError(f'{key} has no data set: set {key}.dataset.')
     _check_ranges(loader, key, 'loader')
@@ -158,7 +161,9 @@ def walk(node: Any, key: str, registry: Registry, scope: str, group: bool = Fals
             walk(child, f'{key}.{index}', registry, scope)
         return
     if not isinstance(node, Mapping):
-        if isinstance(node, (str, int, float)) and key in TOP:
+        # A number is a schedule; lists of models hold other things too.
+        parts_only = registry not in (R.SCHEDULES, R.MODELS) or key in TOP
+        if isinstance(node, (str, int, float)) and parts_only:
             raise refuse(key, node, 'a dict with a type, or None')
         return
     if group and 'type' not in node:

@@ -42,6 +42,12 @@ def check_settings(cfg: Mapping[str, Any]) -> None:
         'compile': bool | dict | None,
         'randomness': dict,
         'env_cfg': dict,
+        'default_scope': str | None,
+        'model': dict,
+        'train_cfg': dict | None,
+        'val_cfg': dict | None,
+        'test_cfg': dict | None,
+        'optim_wrapper': dict | None,
     }.items():
         if key in cfg:
             check_value(key, cfg[key], hint)
@@ -65,11 +71,16 @@ def check_settings(cfg: Mapping[str, Any]) -> None:
             modes = ('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs')
             check_choice('compile.mode', mode, modes)
         if isinstance(backend := options.get('backend'), str):
-            check_choice('compile.backend', backend, torch.compiler.list_backends(exclude_tags=()))
+            known = torch.compiler.list_backends(exclude_tags=())
+            if backend not in known:
+                raise refuse('compile.backend', backend, f'a back end of torch, such as {known[-1]!r}')
+        for name in ('dynamic', 'fullgraph'):
+            check_value(f'compile.{name}', options.get(name), bool | None)
     if (strategy := cfg.get('strategy')) is not None:
         _check_strategy(strategy)
     if (scaling := cfg.get('auto_scale_lr')) is not None:
         check_names('auto_scale_lr', scaling, ('base_batch_size', 'enable'), 'The scaling of the rate')
+        check_value('auto_scale_lr.enable', scaling.get('enable', False), bool)
         check_value('auto_scale_lr.base_batch_size', scaling.get('base_batch_size'), Count | None)
 
 
