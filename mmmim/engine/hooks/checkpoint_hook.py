@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process, master_only
+from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
 from mmmim.registry import HOOKS
@@ -41,11 +42,14 @@ class CheckpointHook(_CheckpointHook):
             if not isinstance(info[key], int | float) or math.isnan(info[key]):
                 runner.logger.warning(f'{key} of the checkpoint is {info[key]!r}, no number: the best is found anew.')
                 del info[key]
-        super().before_train(runner)
+        # In the place of mmengine's, which warns of its own file client and deletes by numbers out of the checkpoint.
         self.out_dir = str(folder.path)
-        if self.save_best and 'auto' not in self.key_indicators:
-            self._set_best_checkpoints({key: self._best_of(folder, key) for key in self.key_indicators})
-            if any(key.startswith('best_score') for key in info) and not any(self._best_checkpoints().values()):
+        self.file_backend = get_file_backend(self.out_dir)
+        runner.logger.info(f'Checkpoints will be saved to {self.out_dir}.')
+        if self.save_best:
+            known = {} if 'auto' in self.key_indicators else {k: self._best_of(folder, k) for k in self.key_indicators}
+            self._set_best_checkpoints({key: known.get(key) for key in self.key_indicators})
+            if known and not any(known.values()) and any(key.startswith('best_score') for key in info):
                 runner.logger.info('The best checkpoint so far lies elsewhere: a better one is saved here.')
         if self.max_keep_ckpts > 0:
             now = runner.epoch if self.by_epoch else runner.iter
