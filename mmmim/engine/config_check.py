@@ -51,8 +51,8 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     for key, registry in TOP.items():
         walk(cfg.get(key), key, registry, scope, group=key in GROUPS)
     loop = (cfg.get('test_cfg') or {}).get('type')
-    fits = loop is not None and getattr(find_type(loop, 'test_cfg.type', R.LOOPS, scope), 'fits', False)
-    if fits and cfg.get('fit_dataloader') is None:
+    kind = None if loop is None else find_type(loop, 'test_cfg.type', R.LOOPS, scope)
+    if getattr(kind, '__name__', '') == 'FitTestLoop' and cfg.get('fit_dataloader') is None:
         raise InputError(f'test_cfg.type={loop!r} needs the images to fit on: fit_dataloader=dict(...) in the config.')
     _check_training(cfg, scope)
     _check_model(cfg.get('model'), scope)

@@ -229,7 +229,8 @@ def parameters_of(function: Callable) -> tuple[dict[str, Parameter], bool]:
                 name: replace(parameter, default=_optional(parameter)) for name, parameter in parameters.items()
             }
         known = {**parameters, **known}
-        if not takes_all:
+        # Those called so are handed on to the base class; others go elsewhere.
+        if not takes_all or 'kwargs' not in inspect.signature(owner.__dict__['__init__']).parameters:
             break
     return known, takes_all
 

@@ -269,7 +269,7 @@ def test_the_command(tmp_path):
     before = (tmp_path / 'out/val/results.json').read_text()
     for args, message in (
         ((spec, '--only', 'c'), 'error: --only c: there are a, b, single.'),
-        ((spec, '--jobs', '0'), 'error: --jobs 0: at least one run at a time.'),
+        ((spec, '--jobs', '0'), 'error: argument --jobs: it must be a whole number of at least 1, not 0'),
         ((ROOT / 'configs/mae/digits.py',), 'is no specification of a comparison: it has no figure_scores'),
     ):
         failed = compare(*args, '--work-dir', tmp_path / 'out')
