@@ -51,8 +51,6 @@ def main() -> None:
     spec = load_config(args.spec)
     if missing := {'subsets', 'seeds', 'title', 'figure_scores'} - {*spec}:
         raise InputError(f'{args.spec} is no specification of a comparison: it has no {", ".join(sorted(missing))}.')
-    if args.jobs < 1:
-        raise InputError(f'--jobs {args.jobs}: at least one run at a time.')
     work_dir = Path(args.work_dir).resolve()
     jobs = make_jobs(spec, args.seeds or spec.seeds, work_dir, args.split)
     names = {name for job in jobs for name in (job.subset, job.arm)}
