@@ -209,8 +209,8 @@ def test_another_batch_is_a_warning(runs):
 def test_errors(runs, tmp_path):
     folder, _, ranks = runs
     kind, option, micro_batches, dtype = ranks[0][1]
-    assert "strategy.type is 'mmengine.DDPStrategy': it must be 'mmmim.FSDP2Strategy'" in kind
-    assert 'strategy has shards: options of mmmim.FSDP2Strategy are reduce_every_micro_batch, param_dtype' in option
+    assert "strategy.type must be one of 'mmmim.FSDP2Strategy', None, not 'mmengine.DDPStrategy'" in kind
+    assert 'mmmim.FSDP2Strategy has no option strategy.shards; it has param_dtype, reduce_every_micro_batch.' in option
     assert 'global_batch_size=11 on 2 processes is 6 images on some and 5 on others' in micro_batches
     assert 'set model.micro_batch_size=6' in micro_batches
     assert "strategy.param_dtype='bfloat16' needs optim_wrapper.dtype='bfloat16'" in dtype

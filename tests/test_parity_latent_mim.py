@@ -37,7 +37,8 @@ SIZES = {
     'no_constraint': dict(sim_coeff=0.0),
     'strong_constraint': dict(sim_coeff=2.0, sim_trg=0.1, sim_targets=[-0.2, 0.9]),
     'one_visible_patch': dict(num_vis=1),
-    'three_targets': dict(num_vis=6),
+    # A seed at which no gradient of the decoder's last norm is as small as its rounding, which AdamW makes a step of.
+    'three_targets': dict(num_vis=6, seed=2),
     'one_image': dict(batch=1),
     'five_images': dict(batch=5),
     'one_step': dict(steps=1, momenta=[0.5], sim_targets=[0.5]),

@@ -54,7 +54,7 @@ class WebDatasetStream(ImageStream):
         self,
         shards: str | Sequence[str],
         pipeline: Sequence[Any],
-        image_keys: Sequence[str] = IMAGE_KEYS,
+        image_keys: str | Sequence[str] = IMAGE_KEYS,
         **kwargs: Any,
     ) -> None:
         if find_spec('webdataset') is None:

@@ -10,12 +10,12 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from mmmim.datasets.image_stream import is_stream
 from mmmim.registry import DATA_SAMPLERS, LOOPS
 from mmmim.utils import InputError
 
 #: A batch may have an image more than once, which is logged; so often, somebody has mistyped a number.
 _MOST_REPEATS = 100
+_STREAM = 'a stream of images'
 
 
 def counts_epochs(loop: Any) -> bool:
@@ -31,12 +31,14 @@ def counts_epochs(loop: Any) -> bool:
 
 def _endless(loader: Any) -> str:
     """What makes the images of a data loader, or of its config, endless; empty where nothing does."""
+    from mmmim.datasets.image_stream import is_stream  # imports mmpretrain, for seconds
+
     if isinstance(loader, Mapping):
         dataset, sampler = loader.get('dataset'), loader.get('sampler')
     else:
         dataset, sampler = loader.dataset, loader.sampler
     if is_stream(dataset):
-        return 'a stream of images'
+        return _STREAM
     kind = sampler.get('type') if isinstance(sampler, Mapping) else type(sampler)
     kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
     return kind.__name__ if isinstance(kind, type) and issubclass(kind, InfiniteSampler) else ''
@@ -57,7 +59,7 @@ def check_epochs(loop: Any, loader: Any, batch: int | None = None) -> None:
         return
     epochs = loop.get('max_epochs') if isinstance(loop, Mapping) else None
     advice = 'train_cfg.max_iters'
-    if isinstance(loader, DataLoader) and not is_stream(loader.dataset) and batch and isinstance(epochs, int):
+    if isinstance(loader, DataLoader) and endless != _STREAM and batch and isinstance(epochs, int):
         images = len(loader.dataset)
         advice = (
             f'train_cfg.max_iters={math.ceil(epochs * images / batch)}, which is {epochs} epoch(s) of {images} images '

@@ -18,6 +18,8 @@ from mmmim.utils.checkpoint import load_state_dict
 
 from .report import Fixture
 
+#: Marks the parameters of the clustering, whose rate is recorded on its own.
+_CLUSTERING = 2.0**60
 _INPUTS = ('images', 'visible_indices', 'predict_indices', 'lr', 'clustering_lr', 'momentum')
 
 
@@ -190,8 +192,11 @@ def _optimiser(model: MaskedImageModeling, fixture: Fixture) -> OptimWrapper:
         raise InputError('The rotary table is a constant in mmmim: rope_lr_factor must be 0.')
     decay, patch_lr = student['weight_decay'], student['patch_embed_lr_factor']
     rules: dict[str, dict | None] = {
-        # Its rate is recorded on its own: a negative factor marks it.
-        'clustering': {'match': r'target_generator\.', 'decay_mult': clustering['weight_decay'], 'lr_mult': -1.0},
+        'clustering': {
+            'match': r'target_generator\.',
+            'decay_mult': clustering['weight_decay'],
+            'lr_mult': _CLUSTERING,
+        },
         'patch_bias': {
             'match': r'patch_embed\.bias$',
             'decay_mult': decay * student['bias_wd_factor'],
@@ -217,7 +222,7 @@ def _trajectory(model: MaskedImageModeling, fixture: Fixture) -> dict[str, Any]:
         rates: list[float] = [fixture.array(prefix + name).item() for name in ('lr', 'clustering_lr', 'momentum')]
         lr, clustering_lr, momentum = rates
         for group in wrapper.optimizer.param_groups:
-            group['lr'] = clustering_lr if group['factor'] < 0 else lr * group['factor']
+            group['lr'] = clustering_lr if group['factor'] == _CLUSTERING else lr * group['factor']
         images, mask = _batch(fixture, model.backbone.patch_size, prefix)
         losses = model.train_step({'inputs': images, 'mask': mask}, wrapper)
         assert model.teacher is not None

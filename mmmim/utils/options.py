@@ -15,6 +15,8 @@ import difflib
 import functools
 import inspect
 import math
+import numbers
+import os
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -290,11 +292,13 @@ def _conforms(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in arguments)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if hint in (bool, str):
-        return isinstance(value, hint)
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is str:
+        return isinstance(value, (str, os.PathLike))
+    if hint is bool:
+        return isinstance(value, bool)
     if hint in (None, type(None)):
         return value is None
     return _conforms_to_container(value, origin or hint, arguments)
@@ -304,6 +308,7 @@ def _conforms_to_container(value: Any, origin: Any, arguments: tuple) -> bool:
     if not inspect.isclass(origin):
         return True
     if origin is tuple or (issubclass(origin, Sequence) and origin is not str):
+        value = value.tolist() if hasattr(value, 'tolist') else value
         if not isinstance(value, Sequence) or isinstance(value, str):
             return False
         if origin is tuple and arguments and arguments[-1] is not Ellipsis:

@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from mmmim.datasets.transforms.loading import UnreadableImageError
 from mmmim.utils import InputError
+from mmmim.utils.machine import peak_resident_memory
 from tests.fuzz import readers
 from tests.fuzz.guard import Guard
 
@@ -43,8 +43,8 @@ def sandbox() -> None:
 
 
 def peak() -> int:
-    """Bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes that this process has had at most."""
+    return peak_resident_memory() or 0
 
 
 def run(reader: object, seed: int, guard: Guard) -> tuple[str, list[str]]:

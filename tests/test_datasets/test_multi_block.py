@@ -264,8 +264,8 @@ def test_collate_and_slices_with_two_contexts():
         (dict(target_scale=(0.2, 0.1)), r'target_scale=\(0.2, 0.1\): must be two numbers above 0 and at most 1'),
         (dict(context_scale=(0.5, 1.1)), r'context_scale=\(0.5, 1.1\)'),
         (dict(target_aspect=(0.0, 1.0)), r'target_aspect=\(0.0, 1.0\): must be two positive numbers'),
-        (dict(context_aspect=(1.0,)), r'context_aspect=\(1.0,\)'),
-        (dict(cut='last'), "cut='last': must be 'first' or 'random'"),
+        (dict(context_aspect=(1.0,)), r'context_aspect must be 2 values, .*not \(1.0,\)'),
+        (dict(cut='last'), "cut must be 'first' or 'random', not 'last'"),
     ],
 )
 def test_options_out_of_range(options, named):

@@ -7,7 +7,7 @@ from torch import nn
 
 from mmmim.models import LatentTarget, PrototypeHead, RegressionHead, TeacherAssignments
 from mmmim.registry import MODELS
-from mmmim.structures import Prediction, Target
+from mmmim.structures import Context, Prediction, Target
 from mmmim.utils import InputError
 from tests.test_models.test_functional import naive_sinkhorn
 from tests.toys import DIM, batch, capi_config, optim_wrapper, random_mask
@@ -64,7 +64,7 @@ class Teacher(nn.Module):
         self.head = head
 
     def encode(self, images, mask=None, depth=None):
-        return type('Context', (), {'visible': self.tokens})
+        return Context(visible=self.tokens, extra=self.tokens[:, :0], grid=(4, 4), positions=None)
 
 
 def picked(tokens, mask):

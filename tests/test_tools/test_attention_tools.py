@@ -139,7 +139,10 @@ def test_distances(folder, run):
         (['a.pth', 'empty'], 'No images in empty'),
         (['a.pth', 'nowhere'], 'There is no image file or folder nowhere'),
         (['a.pth', 'images', '--batch', '0'], '--batch must be at least 1, got 0'),
-        (['a.pth', 'images', '--max-images', '0'], 'At most 0 images'),
+        (
+            ['a.pth', 'images', '--max-images', '0'],
+            'argument --max-images: it must be a whole number of at least 1, not 0.',
+        ),
         (['none.pth', 'images'], 'The checkpoint none.pth does not exist'),
     ],
 )

@@ -34,4 +34,4 @@ def test_every_pipeline_is_measured(monkeypatch, capsys):
 def test_wrong_settings(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, '--repeats', '0')
-    assert '--repeats 0: give 1 or more' in capsys.readouterr().err
+    assert 'argument --repeats: it must be a whole number of at least 1, not 0.' in capsys.readouterr().err

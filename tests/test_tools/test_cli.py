@@ -343,7 +343,8 @@ def test_arguments_change_the_config(toy, monkeypatch):
         '--amp', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper', '+optim_wrapper.optimizer.fused=True'
     )
     assert cfg.optim_wrapper.dtype == 'bfloat16'
-    cfg = build('--amp', 'float16', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper')
+    fused = '+optim_wrapper.optimizer.fused=True'
+    cfg = build('--amp', 'float16', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper', fused)
     assert cfg.optim_wrapper.dtype == 'float16'
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     cfg = build('--amp')

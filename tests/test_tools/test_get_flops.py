@@ -227,7 +227,9 @@ def test_tool(run):
 
 def test_errors(run, tmp_path):
     assert '--batch must be at least 1, got 0' in run('mae/digits', '--batch', '0', code=2)
-    assert '--depth must be at least 0' in run('mae/digits', '--depth', '-1', code=2)
+    assert 'argument --depth: it must be a whole number of at least 0, not -1.' in run(
+        'mae/digits', '--depth', '-1', code=2
+    )
     config = tmp_path / 'a.py'
     config.write_text('train_dataloader = dict()')
     assert 'The config has no model' in run(str(config), code=2)

@@ -83,8 +83,14 @@ def test_few_images_and_other_poolings(folder, monkeypatch, capsys):
         (['a.pth', 'images/0/bad.png'], 'error: None of the 1 images can be read'),
         (['none.pth', 'images'], 'error: The checkpoint none.pth does not exist'),
         (['a.pth', 'images', '--pool', 'mean'], "error: There is no feature 'mean'"),
-        (['a.pth', 'images', '--max-images', '0'], 'error: At most 0 images: give a number of 1 or more'),
-        (['a.pth', 'images', '--batch-size', '0'], 'error: --batch-size 0: give 1 or more'),
+        (
+            ['a.pth', 'images', '--max-images', '0'],
+            'argument --max-images: it must be a whole number of at least 1, not 0.',
+        ),
+        (
+            ['a.pth', 'images', '--batch-size', '0'],
+            'argument --batch-size: it must be a whole number of at least 1, not 0.',
+        ),
     ],
 )
 def test_errors(folder, monkeypatch, capsys, args, message):

@@ -107,7 +107,10 @@ def test_pca_of_random_weights(images, tmp_path, monkeypatch, capsys):
         (['images', 'capi/none'], 'error: capi/none is no checkpoint'),
         (['images', 'a.pth', '--sizes', '16', '--layer', '2'], 'error: There is no block 2 in an encoder of 2'),
         (['images', 'a.pth', '--sizes', '8', '--mode', 'image'], 'error: 4 patches with features of width 16'),
-        (['images', 'a.pth', '--sizes', '0'], 'error: An image cannot have 0 pixels per side'),
+        (
+            ['images', 'a.pth', '--sizes', '0'],
+            'error: argument --sizes: it must be a whole number of at least 1, not 0.',
+        ),
         (['images', 'a.pth', '--device', 'none'], 'error: --device none cannot be used'),
     ],
 )
@@ -178,7 +181,10 @@ def test_tsne_of_a_folder_without_classes(classes, tmp_path, monkeypatch, capsys
         (['classes', '--pool', 'cls'], 'error: The model has no feature cls: choose from pooled, predicted'),
         (['classes', '--pool', 'mean'], "error: There is no feature 'mean'"),
         (['classes', '--perplexity', '24'], 'error: --perplexity 24 does not fit 24 images'),
-        (['classes', '--max-per-class', '0'], 'error: At most 0 images'),
+        (
+            ['classes', '--max-per-class', '0'],
+            'error: argument --max-per-class: it must be a whole number of at least 1, not 0.',
+        ),
         (['classes', '--out', 'a.npz'], 'error: --out a.npz: give a file that ends in .png'),
     ],
 )
@@ -199,7 +205,7 @@ def test_reconstruction(images, tmp_path, monkeypatch, capsys):
     assert 'does not predict pixels' in message
     assert '(capi)' in message
     message = run(monkeypatch, capsys, 'vis_reconstruction', images, checkpoint, '--mask-ratio', 1, code=2)
-    assert 'mask_ratio=1.0' in message
+    assert 'argument --mask-ratio: it must be a finite number above 0 and below 1, not 1.0.' in message
 
 
 @pytest.mark.parametrize('normalize', [True, False])

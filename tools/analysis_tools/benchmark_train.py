@@ -41,10 +41,6 @@ def build_config(args: argparse.Namespace, work_dir: str) -> Any:
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
             raise InputError(f'{args.config} cannot be trained: it has no {key}.')
-    for option, least in (('steps', 1), ('warmup', 0), ('batch', 1), ('threads', 1)):
-        value = getattr(args, option)
-        if value is not None and value < least:
-            raise InputError(f'--{option} must be at least {least}, got {value}.')
     if args.batch is not None:
         cfg.global_batch_size, cfg.train_dataloader.batch_size = None, args.batch
     if not args.data:
