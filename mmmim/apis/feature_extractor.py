@@ -37,6 +37,7 @@ class FeatureExtractor(nn.Module):
         if state is not None:
             check_stored_model(config, source, features_only=True)
         self.backbone = build_stored(config['backbone'], _part(state, 'backbone.'), f'{source} (backbone.*)')
+        _check_interface(self.backbone, ('embed_dim', 'depth', 'patch_size', 'grid'), f'{source}: model.backbone')
         self.predictor: nn.Module | None = None
         for name, branch in (config.get('branches') or {}).items():
             if branch is None:  # switched off
@@ -50,6 +51,7 @@ class FeatureExtractor(nn.Module):
         own = {key: getattr(self.backbone, key) for key in ('mean', 'std') if hasattr(self.backbone, key)}
         default = {'type': 'mmmim.MIMDataPreprocessor', **own}
         self.preprocessor = build_stored(config.get('data_preprocessor') or default, None, source)
+        _check_interface(self.preprocessor, ('mean', 'std', 'normalize'), f'{source}: model.data_preprocessor')
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -116,6 +118,11 @@ class FeatureExtractor(nn.Module):
         if not images.is_floating_point():
             raise InputError(f'Images must be normalised: give extractor.preprocess(images), not {images.dtype}.')
         return extract_features(self.backbone, images, self.predictor, layers)
+
+
+def _check_interface(part: nn.Module, needed: Sequence[str], what: str) -> None:
+    if missing := [name for name in needed if not hasattr(part, name)]:
+        raise InputError(f'{what} is a {type(part).__name__}, which has no {missing[0]}: features cannot come from it.')
 
 
 def _part(state: dict[str, Tensor] | None, prefix: str) -> dict[str, Tensor] | None:

@@ -174,7 +174,7 @@ def _read_index(path: str) -> dict[str, _Entry]:
                 )
                 for entry in json.load(file)['shardlist']
             }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InputError(
             f'{printable(path)} is no index of shards: delete it, or write it anew with make_shards.py'
         ) from None

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mmmim.engine.nonfinite import VERSION, StepReport, run_step
 from mmmim.engine.stored_batch import images_of, unpack
-from mmmim.registry import MODELS
+from mmmim.models.backbones.pretrained import is_wrapped
+from mmmim.models.stored import build_stored
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import check_state_dict, load_checkpoint_file, load_state_dict, weights_of
 from mmmim.utils.pretrained import LATER, backbones
@@ -110,6 +111,7 @@ def replay(path: str, device: str = 'cpu', weights: str | None = None) -> Replay
             f'{path} is no capture of a step, nonfinite_iter_N.pth, which a training writes when it learns nothing any '
             'more.'
         )
+    _check_facts(capture, path)
     state: Any = capture['state_dict'] if weights is None else load_checkpoint_file(weights).get('state_dict')
     if not state:
         raise InputError(f'{weights or path} holds no weights: give a checkpoint of the run with --checkpoint.')
@@ -118,17 +120,43 @@ def replay(path: str, device: str = 'cpu', weights: str | None = None) -> Replay
     model.to(device)
     for name, value in (capture.get('scheduled') or {}).items():
         _set_number(model, name, value, path)
-    batch = unpack(capture['batch'])
     dtype = _dtype(capture['dtype'])
     try:
+        batch = unpack(capture['batch'])
         seeds = (int(capture['seed']), int(capture['rank']), int(capture['iteration']) - 1)
         report = run_step(model, batch, seeds, dtype, float(capture['loss_scale']), watch=True)
         exact = None if dtype in (None, torch.float32) else run_step(model, batch, seeds)
     except torch.OutOfMemoryError as error:
         raise InputError(f'The step of {path} does not fit into the memory of {device}: use --device cpu.') from error
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError) as error:
         raise InputError(f'The step of {path} cannot be run: {type(error).__name__}: {error}') from error
     return Replay(capture, report, exact)
+
+
+def _check_facts(capture: dict[str, Any], path: str) -> None:
+    """Refuse facts of another kind than a training writes, which tables would fail at."""
+    bad = capture['not_finite']
+    right = {
+        **{key: _is_count(capture[key]) for key in ('iteration', 'seed', 'rank')},
+        'world_size': _is_count(capture.get('world_size', 1)),
+        'dtype': isinstance(capture['dtype'], str | None),
+        'loss_scale': isinstance(capture['loss_scale'], int | float),
+        'scheduled': isinstance(capture.get('scheduled') or {}, dict),
+        'images': _is_list(capture.get('images') or [], str),
+        'not_finite': isinstance(bad, dict) and _is_list(bad.get('weights'), str) and _is_list(bad.get('images'), int),
+    }
+    if wrong := [key for key, is_right in right.items() if not is_right]:
+        raise InputError(f'{path}: {wrong[0]}={str(capture[wrong[0]])[:100]!r} is not what a training captures there.')
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, kind) for each in value)
 
 
 def _set_number(model: nn.Module, name: str, value: Any, path: str) -> None:
@@ -170,15 +198,18 @@ def _model(capture: dict[str, Any], path: str) -> nn.Module:
     model = copy.deepcopy(info.get('model') if isinstance(info, dict) else None)
     if not isinstance(model, dict):
         raise InputError(f'{path} does not hold the config of a model.')
-    for branch in (model.get('branches') or {}).values():
-        tokenizer = ((branch or {}).get('target_generator') or {}).get('tokenizer')
-        if isinstance(tokenizer, dict):
+    check_stored_model(model, path)
+    targets = [(branch or {}).get('target_generator', {}) for branch in (model.get('branches') or {}).values()]
+    for target in targets:
+        if isinstance(tokenizer := target.get('tokenizer'), dict):
             for key in ('codebook', 'weights'):
                 tokenizer.pop(key, None)
             tokenizer['untrained'] = True
+        if isinstance(encoder := target.get('encoder'), dict) and is_wrapped(encoder):
+            encoder['weights'] = None
     for backbone in backbones(model):
         backbone.update(checkpoint=LATER, weights='auto')
-    return MODELS.build(check_stored_model(model, path))
+    return build_stored(check_stored_model(model, path, builds_targets=True), None, path)
 
 
 def _where(capture: dict[str, Any]) -> str:

@@ -74,7 +74,7 @@ def _data_element(kind: Any) -> type[BaseDataElement]:
         from mmseg.structures import SegDataSample
 
         return SegDataSample
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise InputError(f'The batch holds a {kind!r}, which is no known kind of data sample.')
     return known[kind]
 

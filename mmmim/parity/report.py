@@ -32,7 +32,7 @@ class Fixture:
                 raise InputError(f'{file} does not exist: a recorded run is NAME.npz with its settings in NAME.json.')
         try:
             settings = json.loads(sidecar.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f'{sidecar} is not JSON: {error}.') from None
         if not isinstance(settings, dict):
             raise InputError(f'{sidecar} is no table of settings but a {type(settings).__name__}.')

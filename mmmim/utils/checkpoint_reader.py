@@ -230,6 +230,8 @@ def _check_nesting(checkpoint: Any, file: Path) -> None:
         for node in level:
             children = node.values() if isinstance(node, Mapping) else node
             seen += len(children)
+            if any(isinstance(child, Tensor) and child.is_nested for child in children):
+                raise InputError(f'{file} holds nested tensors, which have no shape: no training saves any.')
             if seen > _MOST_VALUES:
                 break
             below += [child for child in children if isinstance(child, dict | list | tuple | set | frozenset)]

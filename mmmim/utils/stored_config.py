@@ -64,7 +64,9 @@ _BRANCH_PART = re.compile(r'model\.branches\.[^.]+\.(target_generator|neck|head)
 _BACKBONES = ('mmmim.PretrainedBackbone', 'PretrainedBackbone')
 
 
-def check_stored_model(model: Any, source: Any, features_only: bool = False) -> dict[str, Any]:
+def check_stored_model(
+    model: Any, source: Any, features_only: bool = False, builds_targets: bool = False
+) -> dict[str, Any]:
     """Refuse the config of a model that a file carries, unless building it runs nothing but known classes.
 
     Args:
@@ -72,6 +74,7 @@ def check_stored_model(model: Any, source: Any, features_only: bool = False) -> 
         source: The file, for messages.
         features_only: Only ``backbone``, ``data_preprocessor`` and registered necks will be built. Then the model and
             the parts of its branches may be of classes that a project would register, because nothing builds them.
+        builds_targets: Target generators will be built as well, so they may not name files either.
 
     Returns:
         ``model``.
@@ -80,9 +83,9 @@ def check_stored_model(model: Any, source: Any, features_only: bool = False) -> 
         InputError: Naming file, key and what it says: a ``type`` that is no registered class of its role, a file or
             a download that an argument names, a key that imports, or a structure that is none of a model. Allowed to
             name a file are only :class:`mmmim.PretrainedBackbone`, whose checkpoint is replaced before it is built,
-            and target generators, which are never built out of a file.
+            and target generators, unless they are built.
     """
-    if not isinstance(model, Mapping) or not isinstance(model.get('type', ''), str):
+    if not isinstance(model, Mapping):
         raise InputError(f'{source} holds no config of a model: mmmim.model is a {type(model).__name__}, not a dict.')
     left = _MOST_VALUES
     pending = [_Place(model, 'model', unbuilt=features_only)]
@@ -104,7 +107,8 @@ def check_stored_model(model: Any, source: Any, features_only: bool = False) -> 
                 where = f'{path}.{printable(key, longest=100)}'
                 inside = _Place(value, where, place.role, place.names_files, unbuilt and key not in _BUILT)
                 inside.unbuilt |= features_only and bool(_BRANCH_PART.fullmatch(inside.path))
-                inside.names_files |= key == 'target_generator' or (wraps and key in ('checkpoint', 'weights'))
+                inside.names_files |= key == 'target_generator' and not builds_targets
+                inside.names_files |= wraps and key in ('checkpoint', 'weights')
                 if not (inside.names_files or inside.unbuilt):
                     _check_value(key, inside, source)
                 if isinstance(value, Mapping | list | tuple) and place.role != 'WEIGHT_INITIALIZERS':
@@ -197,7 +201,9 @@ def _check_structure(model: Mapping, source: Any, features_only: bool) -> None:
         for name, branch in branches.items():
             parts = ('target_generator', 'neck', 'head')
             if branch is not None and not (
-                isinstance(branch, Mapping) and all(isinstance(branch.get(part), Mapping) for part in parts)
+                isinstance(branch, Mapping)
+                and all(isinstance(branch.get(part), Mapping) for part in parts)
+                and all('type' in branch[part] for part in parts)
             ):
                 wrong.append(f'branches.{name}')
     if wrong:

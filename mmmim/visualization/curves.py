@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_scalars(work_dir: str | os.PathLike) -> Curves:
     curves: dict[str, dict[float, float]] = {}
     for row in rows:
         for key, value in row.items():
-            if key.removeprefix('val/') not in _NOT_A_CURVE and math.isfinite(value):
+            if key.removeprefix('val/') not in _NOT_A_CURVE:
                 # A resumed run may probe its first weights again: one value per iteration, the later one.
                 curves.setdefault(key, {})[row['iter']] = value
     return {key: tuple(np.array(sorted(points.items())).T) for key, points in curves.items()}
@@ -63,12 +64,15 @@ def read_scalars(work_dir: str | os.PathLike) -> Curves:
 def _read_run(path: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """Rows of training, and of anything else; each with its iteration as ``iter``."""
     train, others = [], []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # the line that a killed run was writing
+        except (ValueError, RecursionError):  # the line that a killed run was writing, or damage
+            continue
+        if not isinstance(row, dict):
             continue
         row = {k: v for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        row = {k: v for k, v in row.items() if abs(v) <= sys.float_info.max}
         # Of the rest, only rows of training carry `iter`. The `step` of probes and health is an iteration; that of a
         # validation too, or an epoch where rows of training carry their epoch.
         if any(key.startswith(tuple(_PICTURES)) for key in row):

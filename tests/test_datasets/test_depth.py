@@ -228,7 +228,7 @@ def fake_tifffile(bands, planes=False):
     """What is used of the library, which need not be installed: pages of a file, their size and pixels."""
 
     class Page:
-        imagelength, imagewidth = bands.shape[:2]
+        (imagelength, imagewidth), imagedepth, samplesperpixel = bands.shape[:2], 1, bands.shape[2]
         planarconfig = 2 if planes else 1
 
         def asarray(self):
@@ -257,6 +257,10 @@ def test_bands_stay_in_their_order(monkeypatch, planes):
     np.testing.assert_array_equal(load(tiff(BANDS), channels=5), BANDS)
     with pytest.raises(UnreadableImageError, match='more than the limit of 41'):
         load(tiff(BANDS), channels=5, max_pixels=41)
+    many = np.zeros((2, 2, 60_000), np.uint8)  # as its header says: the pixels are not decoded
+    monkeypatch.setitem(sys.modules, 'tifffile', fake_tifffile(many, planes))
+    with pytest.raises(UnreadableImageError, match=r'it has 60000 channel\(s\)'):
+        load(tiff(BANDS), channels=5)
 
 
 def test_four_bands_of_other_files():

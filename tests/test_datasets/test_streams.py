@@ -124,9 +124,10 @@ def test_an_index_that_is_wrong(tmp_path):
     index.write_text(json.dumps({'shardlist': [{'url': '00.tar', 'nsamples': 4}]}))
     with pytest.raises(InputError, match=r'00\.tar holds 3 images, but its index says 4'):
         batches(3, web(str(folder)), skip=2)
-    index.write_text('{}')
-    with pytest.raises(InputError, match=r'index\.json is no index of shards'):
-        batches(1, web(str(folder)), skip=2)
+    for damage in ('{}', '[' * 100_000, '{"shardlist": [{"url": "00.tar", "nsamples": Infinity}]}'):
+        index.write_text(damage)
+        with pytest.raises(InputError, match=r'index\.json is no index of shards'):
+            batches(1, web(str(folder)), skip=2)
 
 
 def test_shuffle_buffer():

@@ -429,6 +429,18 @@ def test_the_tool(images, tmp_path, capsys, monkeypatch):
         (lambda saved, hit: saved['state_dict'].popitem(), '1 missing'),
         (lambda saved, hit: saved.update(batch={'inputs': 3}), 'cannot be run'),
         (lambda saved, hit: saved.update(scheduled={'backbone.forward': 3}), 'no number'),
+        (lambda saved, hit: saved.update(scheduled=[1]), 'scheduled='),
+        (lambda saved, hit: saved.update(not_finite={'weights': 3, 'images': []}), 'not_finite='),
+        (lambda saved, hit: saved.update(iteration=INF), "iteration='inf'"),
+        (lambda saved, hit: saved.update(dtype=['float16']), 'dtype='),
+        (lambda saved, hit: saved.update(batch={'data_samples': [{'__kind__': 'DataSample'}]}), 'cannot be run'),
+        (lambda saved, hit: saved['mmmim']['model'].update(branches=[1]), 'model.branches'),
+        (
+            lambda saved, hit: saved['mmmim']['model']['branches']['pixels'].update(
+                target_generator={'type': 'mmmim.KMeansTokenizer', 'codebook': str(hit)}
+            ),
+            'target_generator.codebook=',
+        ),
     ],
 )
 def test_captures_from_elsewhere_run_nothing(images, tmp_path, change, message):

@@ -9,6 +9,7 @@ from mmengine import Config
 from PIL import Image
 
 from mmmim.engine import Runner
+from mmmim.engine.hooks.probe_hook import _read
 from mmmim.evaluation.probes import LabelledImages, quick_scores
 from mmmim.models.features import encoders
 from mmmim.registry import DATASETS
@@ -151,3 +152,12 @@ def test_a_lost_table_does_not_invent_a_first_row(images, tmp_path):
     runner.train()
     assert [row['iter'] for row in json.loads((tmp_path / 'probes.json').read_text())] == [2, 4]
     assert '| start' not in log_of(runner)
+
+
+@pytest.mark.parametrize(
+    'content', ['{"iter": 1}', '[1]', '[{"a": 1}]', '[{"iter": "a"}]', '[{"iter": 1, "a": 2}]', '[' * 100_000]
+)
+def test_a_damaged_table_is_begun_anew(tmp_path, content):
+    file = tmp_path / 'probes.json'
+    file.write_text(content)
+    assert _read(str(file)) == []

@@ -366,3 +366,29 @@ def test_sizes_are_compared_before_memory_is_taken(monkeypatch):
         build_stored(VIT, {}, 'x.pth')
     assert set(built) == {'meta'}
     assert MaskedImageModeling is MODELS.get('mmmim.MaskedImageModeling')
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        ('data_preprocessor', {'type': 'mmseg.SegDataPreProcessor'}, 'data_preprocessor is a SegDataPreProcessor'),
+        ('backbone', {'type': 'mmpretrain.LeNet5'}, 'backbone is a LeNet5, which has no embed_dim'),
+        ('branches.pixels.neck', {'depth': 1}, 'model.branches.pixels is not'),
+        ('type', None, 'model.type is a NoneType'),
+    ],
+)
+def test_parts_that_features_cannot_come_from_are_refused(tmp_path, path, value, message):
+    model = put(mae(), path, value)
+    if path == 'backbone':
+        weights = {f'backbone.{key}': value for key, value in MODELS.build(value).state_dict().items()}
+    else:
+        weights = MODELS.build(mae()).state_dict()
+    with pytest.raises(InputError, match=message):
+        mmmim.get_model(save(model, tmp_path / 'a.pth', weights))
+
+
+@pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors')
+def test_nested_tensors_are_refused(tmp_path):
+    path = save(mae(), tmp_path / 'a.pth', {'backbone.x': torch.nested.nested_tensor([torch.ones(2)])})
+    with pytest.raises(InputError, match='nested tensors'):
+        mmmim.get_model(path)

@@ -115,3 +115,18 @@ def test_legend_and_the_line_of_the_random_initialisation(tmp_path, monkeypatch,
     assert texts == [names, [*branches, 'before training'], branches]
     dashed = [line for line in figures[1].axes[0].get_lines() if line.get_linestyle() == '--']
     assert [line.get_ydata()[0] for line in dashed] == [0.1] * runs
+
+
+def test_damaged_lines_are_left_out(tmp_path):
+    file = tmp_path / '1/vis_data/scalars.json'
+    file.parent.mkdir(parents=True)
+    good = b'\n{"iter": 2, "loss": 0.5}\n'
+    for damage in (
+        b'\xff\xfe',
+        b'[1]\n5\nnull',
+        b'[' * 100_000,
+        b'{"iter": NaN, "loss": 1}',
+        b'{"loss": 1%s}' % (b'0' * 400),
+    ):
+        file.write_bytes(damage + good)
+        assert read_scalars(tmp_path)['loss'][1].tolist() == [0.5]

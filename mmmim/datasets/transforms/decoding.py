@@ -280,7 +280,11 @@ def _decode_bands(data: bytes, name: str | os.PathLike, options: ReadOptions) ->
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]
-            _check_pixels(page.imagewidth, page.imagelength, options.limit)
+            _check_pixels(page.imagewidth, page.imagelength * page.imagedepth, options.limit)
+            if page.samplesperpixel > options.channels:
+                raise ValueError(
+                    f'it has {page.samplesperpixel} channel(s), and mmmim.LoadImage was asked for {options.channels}'
+                )
             bands = page.asarray()
             planes = bands.ndim == 3 and page.planarconfig == 2
     except Exception as error:  # it does not say which ones

@@ -18,6 +18,7 @@ from mmmim.models.features import check_pooling, encoders
 from mmmim.registry import DATASETS, HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
+from mmmim.utils.files import open_regular
 from mmmim.utils.options import Count, Natural
 from mmmim.utils.tables import markdown_table
 
@@ -156,10 +157,17 @@ class ProbeHook(Hook):
 
 def _read(path: str) -> list[dict[str, float]]:
     try:
-        with open(path) as file:
-            return json.load(file)
-    except (OSError, ValueError):
+        with open_regular(path) as file:
+            rows = json.load(file)
+    except (OSError, ValueError, RecursionError):
         return []
+    numbers = isinstance(rows, list) and all(
+        isinstance(row, dict)
+        and 'iter' in row
+        and all((key == 'iter' or '_' in key) and isinstance(value, int | float) for key, value in row.items())
+        for row in rows
+    )
+    return rows if numbers else []
 
 
 def _table(rows: list[dict[str, float]], last: int = 5) -> str:
