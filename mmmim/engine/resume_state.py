@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
-from mmmim.utils.state_dict import is_finite, tensor_complaint
+from mmmim.utils.state_dict import is_finite, stays_finite, tensor_complaint
 
 
 def check_resumable(checkpoint: Mapping[str, Any], needed: Sequence[str], file: str) -> None:
@@ -48,6 +48,8 @@ def check_resumable(checkpoint: Mapping[str, Any], needed: Sequence[str], file: 
     parts = ('log_scalars', 'runtime_info', 'resumed_keys')
     if not wrong and not (isinstance(hub, Mapping) and all(isinstance(hub.get(part), Mapping) for part in parts)):
         wrong = f'message_hub has no {", ".join(parts)}'
+    if not wrong and not all(isinstance(key, str) for part in parts for key in hub[part]):
+        wrong = f'message_hub has keys in {", ".join(parts)} that are no texts'
     info = checkpoint.get('mmmim')
     if not wrong and info is not None and not isinstance(info, Mapping):
         wrong = f'mmmim is a {type(info).__name__}'
@@ -100,6 +102,9 @@ def check_optimizer(
     groups = state.get('param_groups')
     if not isinstance(groups, list) or not all(_is_group(group) for group in groups):
         raise _damaged(file, 'optimizer.param_groups is no list of groups with parameters and a rate')
+    base = state.get('base_param_settings')
+    if base is not None and not (isinstance(base, Mapping) and _is_rate(base.get('lr'))):
+        raise _damaged(file, 'optimizer.base_param_settings has no rate')
     own = [group['params'] for group in optimizer.param_groups]
     sizes = [len(group['params']) for group in groups]
     if sizes != [len(group) for group in own]:
@@ -142,8 +147,8 @@ def _complaint(key: str, value: Any, parameter: Tensor, expected: bool) -> str |
         return layout or 'has no values'
     if value.is_complex() != parameter.is_complex() or (key != 'step' and not value.is_floating_point()):
         return f'holds {value.dtype}'
-    if not is_finite(value):
-        return 'holds NaN or infinite values'
+    if not is_finite(value) or not stays_finite(value, parameter):
+        return f'holds NaN or infinite values, or such as are too large for {parameter.dtype}'
     if key == 'step':
         return None if value.numel() == 1 and value.item() >= 0 else f'is {value.flatten()[:3].tolist()}'
     if key in ('exp_avg_sq', 'max_exp_avg_sq', 'square_avg') and value.numel() and value.min() < 0:
@@ -207,15 +212,19 @@ def _is_like(value: Any, own: Any) -> bool:
 def _is_group(group: Any) -> bool:
     if not isinstance(group, Mapping) or not isinstance(group.get('params'), list):
         return False
-    rate = group.get('lr', 0.0)
-    if isinstance(rate, Tensor):
-        return rate.numel() == 1 and is_finite(rate)
-    numbers = all(isinstance(number, int) for number in group['params'])
-    return numbers and isinstance(rate, int | float) and math.isfinite(rate) and rate >= 0
+    return all(isinstance(number, int) for number in group['params']) and _is_rate(group.get('lr'))
+
+
+def _is_rate(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.is_meta or not value.is_floating_point():
+            return False
+        value = value.item()
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32
 
 
 def _damaged(file: str, what: str) -> InputError:

@@ -94,7 +94,7 @@ def check_values(state_dict: Mapping[str, Any], what: str, own: Mapping[str, Any
     Raises:
         InputError: Something is no tensor, a tensor is not dense, has no memory of its own for every value, is of
             another kind of numbers than the module's (integers or complex numbers for floating point), or holds NaN or
-            infinite values where the module has none.
+            infinite values where the module has none, or values that become infinite in the module's type.
     """
     own = own or {}
     wrong = [
@@ -121,6 +121,8 @@ def _complaint(value: Any, own: Any) -> str | None:
         return f'holds {number_kind(value)} numbers and the model has {number_kind(own)} ones'
     if not is_finite(value) and (not isinstance(own, Tensor) or own.is_meta or is_finite(own)):
         return 'holds NaN or infinite values'
+    if isinstance(own, Tensor) and is_finite(value) and not stays_finite(value, own):
+        return f'holds values that are too large for {own.dtype}'
     return None
 
 
@@ -151,6 +153,14 @@ def is_finite(value: Tensor) -> bool:
         value = torch.view_as_real(value.resolve_conj())
     low, high = torch.aminmax(value if value.element_size() > 1 else value.float())
     return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def stays_finite(value: Tensor, own: Tensor) -> bool:
+    """Whether finite numbers are finite in the type of another tensor, too: not those above 3e38 in float32."""
+    if not (value.is_floating_point() and own.is_floating_point()):
+        return True
+    narrower = torch.finfo(own.dtype).max < torch.finfo(value.dtype).max
+    return not narrower or is_finite(value.detach().to(own.dtype))
 
 
 def _fixed(module: nn.Module) -> set[str]:

@@ -167,6 +167,7 @@ WRONG = {
     'infinite': (torch.tensor([1.0, float('-inf')]), 'weight holds NaN or infinite values'),
     'NaN in bf16': (torch.tensor([1.0, float('nan')]).bfloat16(), 'holds NaN'),
     'NaN in fp8': (torch.tensor([1.0, float('nan')]).to(torch.float8_e5m2), 'holds NaN'),
+    'too large': (torch.tensor([1.0, -1e300], dtype=torch.float64), r'too large for torch\.float32'),
     'integers': (torch.ones(2, dtype=torch.long), 'holds integer numbers and the model has floating point ones'),
     'bytes': (torch.ones(2, dtype=torch.uint8), 'holds integer numbers'),
     'booleans': (torch.ones(2, dtype=torch.bool), 'holds boolean numbers'),
