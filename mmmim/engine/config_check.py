@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.distributed.algorithms.join import Joinable
 
 from mmmim import registry as R
 from mmmim.engine.config_parts import GROUPS, LOADERS, TOP, attempt, check_loader, find_type, try_to_build, walk
@@ -40,7 +41,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         InputError: A name, type or value is wrong.
     """
     for path, value in leaves(dict(cfg.items())):
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, float) and math.isnan(value):  # infinities can mean something: without a limit
             raise refuse(path, value, 'a finite number')
     scope = cfg.get('default_scope') or 'mmengine'
     check_settings(cfg)
@@ -74,6 +75,11 @@ def _check_training(cfg: Mapping[str, Any], scope: str) -> None:
         find_type(constructor, 'optim_wrapper.constructor', R.OPTIM_WRAPPER_CONSTRUCTORS, scope)
     if own:
         attempt('optim_wrapper', lambda: RuleOptimWrapperConstructor(dict(wrapper), wrapper.get('paramwise_cfg')))
+    kind = find_type(optimizer['type'], 'optim_wrapper.optimizer.type', R.OPTIMIZERS, scope)
+    if inspect.isclass(kind) and issubclass(
+        kind, Joinable
+    ):  # ZeRO needs the processes, which do not know of each other
+        return
     made = _optimizer(optimizer, scope)
     if wrapper.get('type') == 'mmmim.OptimWrapper':
         options = {k: v for k, v in wrapper.items() if k not in ('optimizer', 'constructor', 'paramwise_cfg')}

@@ -14,6 +14,7 @@ from mmmim import registry as R
 from mmmim.engine.schedules import refuse_short
 from mmmim.utils import InputError
 from mmmim.utils.options import (
+    HOSTS,
     Count,
     Natural,
     NonNegative,
@@ -54,7 +55,12 @@ GROUPS = ('param_scheduler', 'default_hooks', 'probe_data')
 
 #: By what a part is looked up in: what the parts inside it are looked up in, by key. Of models: every other key too.
 _INSIDE: dict[str, dict[str, Registry]] = {
-    'loader': {'dataset': R.DATASETS, 'sampler': R.DATA_SAMPLERS, 'collate_fn': R.FUNCTIONS},
+    'loader': {
+        'dataset': R.DATASETS,
+        'sampler': R.DATA_SAMPLERS,
+        'collate_fn': R.FUNCTIONS,
+        'worker_init_fn': R.FUNCTIONS,
+    },
     R.DATASETS.name: {'dataset': R.DATASETS, 'datasets': R.DATASETS, 'pipeline': R.TRANSFORMS},
     R.TRANSFORMS.name: {'transforms': R.TRANSFORMS},
     R.FUNCTIONS.name: {'masking': R.MASKINGS},
@@ -109,8 +115,8 @@ _HOST_RANGES: dict[str, dict[str, Any]] = {
     R.OPTIMIZERS.name: {
         'lr': Positive,
         'weight_decay': NonNegative,
-        'betas': tuple[ShareBelowOne, ShareBelowOne],
-        'eps': Positive,
+        'betas': tuple[ShareBelowOne, ...],
+        'eps': Positive | tuple,
         'momentum': ShareBelowOne,
         'fused': bool | None,
         'foreach': bool | None,
@@ -172,11 +178,14 @@ def walk(node: Any, key: str, registry: Registry, scope: str, group: bool = Fals
                 raise refuse(f'{key}.{name}', child, 'a dict with a type, or None')
             walk(child, f'{key}.{name}', registry, scope)
         return
+    if registry is R.METRICS and 'metrics' in node:  # an evaluator of somebody's own
+        walk(node['metrics'], f'{key}.metrics', registry, scope)
+        return
     scope = node.get('_scope_') or scope
-    if 'type' in node:
-        _check_part(node, key, registry, scope, complete)
-    else:
+    if 'type' not in node:
         _check_untyped(node, key, registry)
+    elif not _is_known(_check_part(node, key, registry, scope, complete)) and registry is not R.MODELS:
+        return  # only its author knows what else it takes
     # A schedule is something else in the hooks of other libraries.
     inside = {} if registry is R.HOOKS and not _is_own(node.get('type')) else _INSIDE.get(registry.name, {})
     for name, child in node.items():
@@ -200,6 +209,16 @@ def _is_part(node: Mapping, name: str) -> bool:
     return name in _HOST_PARTS or (own and not name.endswith('_cfg'))
 
 
+#: Transforms whose ``transforms`` are those of another library.
+_WRAPPERS = ('Albu', 'Albumentations')
+
+
+def _is_known(found: Any) -> bool:
+    """Whether a class takes under the names of this module what they mean here."""
+    package = str(getattr(found, '__module__', '')).split('.')[0]
+    return package in ('mmmim', *HOSTS) and getattr(found, '__name__', '') not in _WRAPPERS
+
+
 def _is_own(kind: Any) -> bool:
     return str(kind if isinstance(kind, str) else getattr(kind, '__module__', '')).startswith('mmmim.')
 
@@ -218,7 +237,7 @@ def _check_untyped(node: Mapping, key: str, registry: Registry) -> None:
     misspelt = [name for name in misspelt if isinstance(node[name], str)]
     if misspelt:
         raise InputError(f'{key} has no type, but {misspelt[0]}={node[misspelt[0]]!r}: did you mean {key}.type?')
-    if registry not in (R.MODELS, R.LOG_PROCESSORS, R.VISUALIZERS):  # of which mmengine knows the usual ones
+    if registry not in (R.MODELS, R.LOG_PROCESSORS):  # of which mmengine knows the usual ones
         raise InputError(f'{key} has no type, so nothing says what to make of {", ".join(map(str, node)) or "it"}.')
 
 
@@ -261,22 +280,22 @@ def _similar_type(kind: str, registry: Registry) -> str:
     return close[0] if close else ''
 
 
-def _check_part(node: Mapping, key: str, registry: Registry, scope: str, complete: bool) -> None:
+def _check_part(node: Mapping, key: str, registry: Registry, scope: str, complete: bool) -> Any:
     found = find_type(node['type'], f'{key}.type', registry, scope)
     options = {name: value for name, value in node.items() if name not in ('type', '_scope_')}
     own = _is_own(found)
     given = _GIVEN.get(registry.name, ())
-    if registry is R.METRICS and 'metrics' in options:
-        return
     # What a library's models hand to their parts is theirs to know; parts in their turn take more than they say.
     complete = complete and (own or registry in (R.TRANSFORMS, R.HOOKS, R.SCHEDULES, R.PROBES, R.MASKINGS))
     check_options(found, options, key, given, complete)
     if registry is R.OPTIM_WRAPPERS:
         check_value(f'{key}.paramwise_cfg', options.get('paramwise_cfg'), dict | None)
-    if registry is R.HOOKS and options.get('save_best') and options.get('interval') == -1:
-        options.pop('interval')  # of checkpoints: none but the best, and the last
-    _check_ranges(options, key, registry.name)
+    if registry is R.HOOKS and options.get('interval') == -1 and 'save_best' in parameters_of(found)[0]:
+        options.pop('interval')  # of checkpoints: none but the last, and the best
+    if _is_known(found):
+        _check_ranges(options, key, registry.name)
     _check_untyped_dicts(found, options, key)
+    return found
 
 
 def _check_untyped_dicts(found: Any, options: Mapping, key: str) -> None:
@@ -316,7 +335,7 @@ def attempt(key: str, make: Callable[[], Any]) -> Any:
         if 'end should be larger than begin' in str(error):
             raise refuse_short(error) from error
         raise _unusable(key, error) from error
-    except (TypeError, AssertionError, KeyError, ArithmeticError, AttributeError, RuntimeError) as error:
+    except (TypeError, AssertionError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise _unusable(key, error) from error
 
 

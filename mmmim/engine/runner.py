@@ -327,6 +327,10 @@ class Runner(CheckpointRunner):
         if self.strategy is None:
             try:
                 return super().build_optim_wrapper(optim_wrapper)
+            except InputError:
+                raise
+            except ValueError as error:
+                raise InputError(f'optim_wrapper cannot be made: {error}.') from error
             except AssertionError as error:
                 raise InputError(
                     f'optim_wrapper cannot be made: {error}. On a CPU, mixed precision is '

@@ -11,12 +11,14 @@ Python. Importing this module is cheap.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 import inspect
 import math
 import numbers
 import os
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,7 +27,7 @@ from typing import Annotated, Any, Literal
 
 from .errors import InputError
 
-#: Packages whose annotations are hints for readers: only a text or a number of the wrong kind is refused by them.
+#: Packages that mmmim is built on.
 HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'torch', 'timm')
 
 
@@ -205,7 +207,8 @@ class Parameter:
     Attributes:
         hint: Its type hint; ``Any`` where it has none.
         default: Its default; ``inspect.Parameter.empty`` where it has none.
-        host: Whether it is that of a library that mmmim is built on.
+        host: Whether its annotation is a hint for readers: of classes that are not mmmim's and use no range of this
+            module. Only a text in the place of a number is refused by it.
     """
 
     hint: Any
@@ -225,7 +228,10 @@ def parameters_of(function: Callable) -> tuple[dict[str, Parameter], bool]:
             continue
         if owner.__module__ == 'torch.nn.modules.module':  # it takes all to refuse all
             return known, False
-        parameters, takes_all = _parameters(owner.__dict__['__init__'])
+        init = owner.__dict__['__init__']
+        parameters, takes_all = _parameters(init)
+        if takes_all and _keeps(init):  # what it does with them, only it knows
+            return {**parameters, **known}, True
         if known:  # a class may give its base what the base needs
             parameters = {
                 name: replace(parameter, default=_optional(parameter)) for name, parameter in parameters.items()
@@ -235,6 +241,37 @@ def parameters_of(function: Callable) -> tuple[dict[str, Parameter], bool]:
         if not takes_all or 'kwargs' not in inspect.signature(owner.__dict__['__init__']).parameters:
             break
     return known, takes_all
+
+
+def _keeps(init: Callable) -> bool:
+    """Whether a constructor uses its ``**kwargs`` itself: other than by handing them to that of a base class."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(init))))
+    except (OSError, TypeError, SyntaxError):
+        return True
+    nodes = list(ast.walk(tree))
+    kwargs = next((node.args.kwarg for node in nodes if isinstance(node, ast.FunctionDef) and node.args.kwarg), None)
+    if kwargs is None:
+        return True
+
+    def uses(part: ast.AST) -> bool:
+        return any(isinstance(node, ast.Name) and node.id == kwargs.arg for node in ast.walk(part))
+
+    methods = [
+        (node, node.func) for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    takes_out = any(method.attr == 'pop' and uses(method.value) for _, method in methods)
+    hands_on = any(
+        method.attr == '__init__' and any(word.arg is None and uses(word.value) for word in call.keywords)
+        for call, method in methods
+    )
+    # Libraries that never look at them ignore what is misspelt; an author's own class may mean to.
+    ignores = not uses(tree) and _package(init) in ('mmmim', *HOSTS)
+    return takes_out or not (hands_on or ignores)
+
+
+def _package(thing: Any) -> str:
+    return str(getattr(thing, '__module__', '')).split('.')[0]
 
 
 def _optional(parameter: Parameter) -> Any:
@@ -250,7 +287,7 @@ def _parameters(function: Callable) -> tuple[dict[str, Parameter], bool]:
         hints = typing.get_type_hints(function, include_extras=True)
     except Exception:  # names that only a type checker imports
         hints = {}
-    host = str(getattr(function, '__module__', '')).split('.')[0] in HOSTS
+    host = _package(function) != 'mmmim' and not any(_has_rules(hint) for hint in hints.values())
     kinds = inspect.Parameter
     known = {
         name: Parameter(hints.get(name, Any), parameter.default, host)
@@ -268,6 +305,14 @@ def _check_argument(key: str, value: Any, parameter: Parameter) -> None:
             raise refuse(key, value, 'a number')
         return
     check_value(key, value, parameter.hint)
+
+
+def _has_rules(hint: Any) -> bool:
+    """Whether a hint has a rule of this module."""
+    rules = getattr(hint, '__metadata__', ())
+    return any(isinstance(rule, (Range, Members, OptionsOf)) for rule in rules) or any(
+        _has_rules(part) for part in typing.get_args(hint)
+    )
 
 
 def _numeric(hint: Any) -> bool:
