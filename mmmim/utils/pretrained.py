@@ -7,6 +7,7 @@ A config of a downstream task serves all encoders: where it depends on the encod
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -169,14 +170,22 @@ def _facts(
         built = build_sizes(config, state, str(file))
         if missing := [name for name in ('embed_dim', 'depth', 'patch_size', 'grid') if not hasattr(built, name)]:
             raise InputError(f'{file}: the encoder that it describes, {config["type"]}, has no {missing[0]}.')
+    statistics = {
+        name: preprocessor.get(name, getattr(built, name, default))
+        for name, default in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD))
+    }
+    for name, values in statistics.items():
+        numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
+        if file is not None and not (numbers and all(map(math.isfinite, values))):
+            raise InputError(f'{file}: data_preprocessor.{name}={str(values)[:100]!r} is no list of finite numbers.')
     return Pretrained(
         checkpoint=checkpoint,
         encoder=config,
         embed_dim=built.embed_dim,
         depth=built.depth,
         patch_size=built.patch_size,
-        mean=list(preprocessor.get('mean', getattr(built, 'mean', IMAGENET_MEAN))),
-        std=list(preprocessor.get('std', getattr(built, 'std', IMAGENET_STD))),
+        mean=list(statistics['mean']),
+        std=list(statistics['std']),
         image_size=min(built.grid) * built.patch_size,
     )
 

@@ -108,7 +108,8 @@ def check_stored_model(
                 inside = _Place(value, where, place.role, place.names_files, unbuilt and key not in _BUILT)
                 inside.unbuilt |= features_only and bool(_BRANCH_PART.fullmatch(inside.path))
                 inside.names_files |= key == 'target_generator' and not builds_targets
-                inside.names_files |= wraps and key in ('checkpoint', 'weights')
+                inside.names_files |= wraps and not place.wrapped and key in ('checkpoint', 'weights')
+                inside.wrapped = place.wrapped or (wraps and key == 'encoder')
                 if not (inside.names_files or inside.unbuilt):
                     _check_value(key, inside, source)
                 if isinstance(value, Mapping | list | tuple) and place.role != 'WEIGHT_INITIALIZERS':
@@ -130,6 +131,7 @@ class _Place:
         role: Name of the registry that it is built from.
         names_files: Whether it may name a file, because it is replaced before it is built or never built.
         unbuilt: Whether it may be of a class that is not registered, because it is never built.
+        wrapped: Whether it belongs to the encoder of a PretrainedBackbone, in which nothing is replaced.
     """
 
     node: Any
@@ -137,6 +139,7 @@ class _Place:
     role: str = 'MODELS'
     names_files: bool = False
     unbuilt: bool = False
+    wrapped: bool = False
 
 
 def _check_dict(place: _Place, source: Any) -> bool:

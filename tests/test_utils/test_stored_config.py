@@ -392,3 +392,19 @@ def test_nested_tensors_are_refused(tmp_path):
     path = save(mae(), tmp_path / 'a.pth', {'backbone.x': torch.nested.nested_tensor([torch.ones(2)])})
     with pytest.raises(InputError, match='nested tensors'):
         mmmim.get_model(path)
+
+
+def test_a_backbone_within_a_backbone_names_no_file(trap):
+    inner = {'type': 'mmmim.PretrainedBackbone', 'checkpoint': 'evil.pth', 'encoder': dict(VIT)}
+    for path in ('backbone.encoder', 'backbone.encoder.extra'):
+        file = save(put(segmentor(), path, inner), trap / 'x.pth')
+        with pytest.raises(InputError, match=rf"model\.{path}\.checkpoint='evil\.pth' names a file"):
+            apply_trained(Config({'model': {'backbone': dict(DOWNSTREAM)}}), file)
+
+
+@pytest.mark.parametrize('mean', [5, 'abc', [float('nan')] * 3])
+def test_statistics_that_are_no_numbers_are_refused(trap, mean):
+    model = MODELS.build(put(segmentor(), 'backbone.checkpoint', 'load_from'))
+    file = save(put(segmentor(), 'data_preprocessor.mean', mean), trap / 'x.pth', model.state_dict())
+    with pytest.raises(InputError, match=r'x\.pth'):
+        apply_trained(Config({'model': {'backbone': dict(DOWNSTREAM)}}), file)
