@@ -48,6 +48,8 @@ def read_scalars(work_dir: str | os.PathLike) -> Curves:
     """
     rows: list[dict[str, float]] = []
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):  # the folders are named by time
+        if not path.is_file():  # opening a pipe would wait for ever
+            continue
         train, others = _read_run(path)
         if train:
             start = min(row['iter'] for row in train)

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from mmengine.visualization import Visualizer
@@ -130,3 +131,6 @@ def test_damaged_lines_are_left_out(tmp_path):
     ):
         file.write_bytes(damage + good)
         assert read_scalars(tmp_path)['loss'][1].tolist() == [0.5]
+    file.unlink()
+    os.mkfifo(file)
+    assert read_scalars(tmp_path) == {}
