@@ -109,8 +109,9 @@ _HOST_RANGES: dict[str, dict[str, Any]] = {
         'max_keep_ckpts': Annotated[int, Range(-1)],
         'save_begin': Natural,
         'by_epoch': bool,
+        'log_metric_by_epoch': bool,
     },
-    R.LOG_PROCESSORS.name: {'window_size': Count},
+    R.LOG_PROCESSORS.name: {'window_size': Count, 'by_epoch': bool},
     R.TRANSFORMS.name: {'crop_ratio_range': PositiveRange, 'aspect_ratio_range': PositiveRange},
     R.OPTIMIZERS.name: {
         'lr': Positive,
@@ -255,7 +256,7 @@ def find_type(kind: Any, key: str, registry: Registry, scope: str) -> Any:
                 found = searched.get(kind)
     except (RuntimeError, ImportError, AttributeError):
         found = None
-    if found is None:
+    if not callable(found):  # mmengine also finds modules of Python
         close = _similar_type(kind, registry)
         hint = f' (did you mean {close}?)' if close else ''
         raise InputError(f'{key}: {kind} is not in the {registry.scope}::{registry.name} registry{hint}.')
