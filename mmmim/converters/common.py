@@ -13,13 +13,15 @@ from mmmim.utils import InputError
 from mmmim.utils.checkpoint import check_state_dict
 
 
-def flat_tensors(table: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+def flat_tensors(table: Any, source: str) -> dict[str, Tensor]:
     """A flat table of tensors, as a dict.
 
     Raises:
         InputError: It is empty, or holds something else.
     """
-    others = [key for key, value in table.items() if not isinstance(value, Tensor)]
+    if not isinstance(table, Mapping):
+        raise InputError(f'{source} holds no flat table of tensors, but a {type(table).__name__}.')
+    others = [str(key) for key, value in table.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if not table or others:
         raise InputError(f'{source} holds no flat table of tensors (not tensors: {", ".join(others[:5])}).')
     return dict(table)

@@ -116,6 +116,12 @@ def test_wrappers_of_files(weights, wrap):
     assert all(torch.equal(value, other['state_dict'][key]) for key, value in one['state_dict'].items())
 
 
+@pytest.mark.parametrize('table', [5, [1], {}, {3: torch.zeros(1)}, {'a': 1}])
+def test_what_is_no_table_of_weights_is_refused(table):
+    with pytest.raises(InputError, match=r'x\.pth holds no flat table of tensors'):
+        convert_checkpoint({'state_dict': table}, 'x.pth')
+
+
 def test_config_is_read_off_the_shapes(weights):
     config = convert_checkpoint(weights, 'file.pth', **HEADS)['mmmim']['model']
     backbone, branch = config['backbone'], config['branches']['latent']
