@@ -1,5 +1,6 @@
 """Configs as users of the libraries below write them: none is refused for what mmmim does not know."""
 
+import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset
@@ -8,6 +9,7 @@ from toy_training import toy_config
 
 from mmmim.engine import Runner
 from mmmim.engine.config_check import check_config
+from mmmim.models.layers.drop_path import drop_path_rates
 from mmmim.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 from mmmim.utils import InputError
 
@@ -121,3 +123,8 @@ def test_what_the_optimiser_of_mmengine_refuses_is_one_sentence(tmp_path):
     cfg.optim_wrapper.paramwise_cfg = {'norm_decay_mult': 0.0}
     with pytest.raises(InputError, match='optim_wrapper cannot be made: base_wd should not be None'):
         Runner.from_cfg(cfg).train()
+
+
+def test_a_rate_of_numpy_is_a_rate():
+    for rate in (np.float32(0.25), np.float64(0.25), 0.25, (0.25, 0.25)):
+        assert drop_path_rates(rate, 3) == [0.25] * 3

@@ -24,7 +24,7 @@ def drop_path_rates(rate: float | Sequence[float], depth: int) -> list[float]:
     Raises:
         InputError: Not a share, nor two of them.
     """
-    ends = (rate, rate) if isinstance(rate, int | float) else tuple(rate)
+    ends = tuple(rate) if isinstance(rate, Sequence) else (rate, rate)
     if len(ends) != 2 or not all(0 <= end < 1 for end in ends):
         raise InputError(f'drop_path_rate must be a share below 1, or those of the first and last block, got {rate!r}.')
     first, last = ends
