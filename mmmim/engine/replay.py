@@ -143,8 +143,8 @@ def _check_facts(capture: dict[str, Any], path: str) -> None:
         'world_size': _is_count(capture.get('world_size', 1)),
         'dtype': isinstance(capture['dtype'], str | None),
         'loss_scale': isinstance(capture['loss_scale'], int | float),
-        'scheduled': isinstance(capture.get('scheduled') or {}, dict),
-        'images': _is_list(capture.get('images') or [], str),
+        'scheduled': isinstance(capture.get('scheduled'), dict | None),
+        'images': capture.get('images') is None or _is_list(capture['images'], str),
         'not_finite': isinstance(bad, dict) and _is_list(bad.get('weights'), str) and _is_list(bad.get('images'), int),
     }
     if wrong := [key for key, is_right in right.items() if not is_right]:
