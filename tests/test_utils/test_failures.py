@@ -96,5 +96,8 @@ def test_a_full_dev_shm(size, how):
         env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
     )
     assert done.returncode == 1, done.stderr
-    assert done.stderr.startswith('error: There is no shared memory left')
-    assert done.stderr.count('\n') == 1
+    # Some versions of torch say something of their own in the worker first.
+    said = done.stderr[done.stderr.rindex('error: ') :]
+    assert said.startswith('error: There is no shared memory left')
+    assert said.count('\n') == 1
+    assert 'Traceback' not in done.stderr
