@@ -281,7 +281,7 @@ def test_the_position_of_cls_is_learned(images, mask):
     assert neck.positions.extra.shape == (1, 8)
     assert neck.positions.extra.grad.abs().sum() > 0
     with torch.no_grad():
-        neck.positions.extra += 1
+        neck.positions.extra[:, 0] += 1  # of one channel: a layer norm takes away what all have
     assert not torch.allclose(neck(context, mask).patches, before)
 
 
