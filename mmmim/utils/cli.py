@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -70,8 +71,10 @@ def user_errors() -> Iterator[None]:
         if explanation is None:
             raise
         message, status = explanation, 1
-        # A half-made iterator of torch fails once more when it is deleted.
+        # A half-made iterator of torch fails once more when it is deleted, and its handler when it hears of the worker.
         sys.unraisablehook = _without_loaders
+        if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if (rank := process_index()) == 0:
         print(f'error: {message}', file=sys.stderr)
     else:

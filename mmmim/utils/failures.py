@@ -35,6 +35,11 @@ def explain(error: BaseException) -> str | None:
             'The limit of open files was reached (ulimit -n), which workers of a data loader use for every batch: '
             f'raise it (ulimit -n 65536), or read without workers, {_FEWER}; {_RESUME}.'
         )
+    if _sender_died(error, text):
+        return (
+            'A worker of a data loader (process unknown) was lost, before its batch was read: most often the machine '
+            f'ran out of memory and killed it. Use fewer workers, {_FEWER}; {_RESUME}.'
+        )
     if worker and (how := re.search(r'exited unexpectedly(?: with exit code \d+)?|killed by signal: [^.\n]+', text)):
         pid = re.search(r'\(pid(?:\(s\))? ([\d, ]+)\)', text)
         return (
@@ -54,6 +59,15 @@ def _text(error: BaseException) -> str:
         parts.append(str(link))
         link = link.__cause__ or link.__context__
     return '\n'.join(parts)
+
+
+def _sender_died(error: BaseException, text: str) -> bool:
+    """Whether a batch that a worker had sent could not be fetched: its memory is handed over by the worker itself."""
+    if not isinstance(error, ConnectionError | FileNotFoundError | EOFError):
+        return False
+    # Fetched in the thread that pins memory, the trace is part of the message.
+    sharer = 'resource_sharer.py'
+    return sharer in text or any(frame.filename.endswith(sharer) for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _no_semaphores(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from multiprocessing.resource_sharer import _ResourceSharer
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,15 @@ def test_causes_count():
     error = RuntimeError('DataLoader worker (pid(s) 7) exited unexpectedly')
     error.__cause__ = RuntimeError(BUS)
     assert '/dev/shm' in explain(error)
+
+
+def test_a_batch_of_a_dead_worker():
+    with pytest.raises(FileNotFoundError) as dead:
+        _ResourceSharer.get_connection((f'{REPOSITORY}/no_such_socket', 1))
+    assert explain(dead.value).startswith('A worker of a data loader')
+    text = 'Caught ConnectionResetError in pin memory thread.\n  File "multiprocessing/resource_sharer.py", line 57'
+    assert explain(ConnectionResetError(text)).startswith('A worker of a data loader')
+    assert explain(ConnectionResetError(104, 'Connection reset by peer')) is None
 
 
 SCRIPT = """
