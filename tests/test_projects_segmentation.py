@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmmim.utils import InputError, signals
 from tests.paths import ROOT
 
 
@@ -59,3 +61,34 @@ def test_scores_of_another_pre_training_are_others(run, tmp_path, monkeypatch):
         'seg_knn_digits/random_init/random/seed_1/test.json',
     }
     assert 'train_cfg.max_iters=30' in [option for command in asked for option in command]
+
+
+@pytest.fixture
+def handlers():
+    before = {signum: signal.getsignal(signum) for signum in signals.STOPPING}
+    yield
+    for signum, handler in before.items():  # a process that stops ignores what comes late: this one goes on
+        signal.signal(signum, handler)
+
+
+def test_what_is_stopped_saves_and_what_fails_is_named(run, tmp_path, monkeypatch, handlers):
+    """A signal is handed on to the tool that runs, which has the time that it needs."""
+    monkeypatch.setattr(run, 'ROOT', tmp_path)
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools' / 'bad.py').write_text('raise SystemExit(3)')
+    with pytest.raises(InputError, match=r'bad\.py ended with status 3'):
+        run.tool('bad.py')
+    (tmp_path / 'tools' / 'slow.py').write_text(
+        'import os, signal, sys, time\n'
+        'def save(*_):\n'
+        '    time.sleep(0.5)\n'
+        '    open("saved", "w").close()\n'
+        '    sys.exit(143)\n'
+        'signal.signal(signal.SIGTERM, save)\n'
+        'os.kill(os.getppid(), signal.SIGUSR1)\n'
+        'time.sleep(30)\n'
+    )
+    with pytest.raises(signals.Stopped) as end, signals.handled():
+        run.tool('slow.py')
+    assert end.value.code == 138
+    assert (tmp_path / 'saved').exists()

@@ -18,7 +18,7 @@ from typing import Any
 from mmmim.utils import InputError
 from mmmim.utils.cli import load_config, merge_cfg_options
 from mmmim.utils.resources import repository, resources
-from mmmim.utils.signals import Stopped
+from mmmim.utils.signals import Stopped, name_of
 from mmmim.utils.tables import markdown_table
 
 #: Where commands run: the repository, or the current folder when mmmim is installed without it.
@@ -75,6 +75,25 @@ class Job:
         return time.perf_counter() - start
 
 
+def run_command(command: Sequence[str], folder: Path) -> int:
+    """Run a command; returns its exit status.
+
+    A signal that stops this process is handed on, and the command waited for: a training among them saves, where
+    ``subprocess.run`` kills it.
+
+    Args:
+        command: Its words.
+        folder: Where it runs.
+    """
+    with subprocess.Popen(command, cwd=folder) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+
+
 def prepare(files: Mapping[str, Sequence[str]]) -> None:
     """Write what a specification names, where it is missing: what its arms need (``prepare``), or :func:`pictures`.
 
@@ -88,8 +107,7 @@ def prepare(files: Mapping[str, Sequence[str]]) -> None:
         if (ROOT / file).exists():
             continue
         print(f'{file} is written by {" ".join(command)}', flush=True)
-        done = subprocess.run([*_tool(command[0]), *command[1:]], cwd=ROOT, check=False)
-        if done.returncode or not (ROOT / file).exists():
+        if run_command([*_tool(command[0]), *command[1:]], ROOT) or not (ROOT / file).exists():
             raise InputError(f'{" ".join(command)} did not write {file}, which the specification names.')
 
 
@@ -215,6 +233,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int) -> None:
                 )
         except BaseException as error:
             if isinstance(error, Stopped):
+                error.message = f'{name_of(error.signum)}: trainings save and end; the same command goes on.'
                 for job in waiting:
                     if job.process is not None and job.process.returncode is None:
                         job.process.terminate()

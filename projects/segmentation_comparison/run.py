@@ -4,14 +4,15 @@
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmmim.evaluation.comparison import file_name
+from mmmim.evaluation.comparison import file_name, run_command
+from mmmim.utils import InputError
+from mmmim.utils.cli import user_errors
 from mmmim.utils.tables import markdown_table
 from mmmim.visualization.bars import draw_bars
 
@@ -36,10 +37,11 @@ PROTOCOLS = {
 
 
 def tool(name: str, *arguments: object) -> None:
-    """Run a tool of the repository and stop where it fails."""
+    """Run a tool of the repository and stop where it fails; what is stopped with this program saves."""
     command = [sys.executable, str(ROOT / 'tools' / name), *map(str, arguments)]
     print(' '.join(command), flush=True)
-    subprocess.run(command, cwd=ROOT, check=True)
+    if status := run_command(command, ROOT):
+        raise InputError(f'{name} ended with status {status}: {" ".join(command)}')
 
 
 def pretrain(work: Path, model: str, seed: int, iterations: int) -> str:
@@ -72,6 +74,7 @@ def evaluate(work: Path, model: str, seed: int, checkpoint: str, protocol: str, 
     return json.loads(out.read_text())
 
 
+@user_errors()
 def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
