@@ -24,7 +24,13 @@ from mmmim.engine.ddp import bare_model, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
 from mmmim.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmmim.engine.named_files import plain_files, strict_init_cfg
-from mmmim.engine.resume_state import check_optimizer, check_resumable, check_scheduler, parameters_without_state
+from mmmim.engine.resume_state import (
+    check_optimizer,
+    check_resumable,
+    check_scheduler,
+    kept_settings,
+    parameters_without_state,
+)
 from mmmim.engine.training_config import describe_changes, training_config
 from mmmim.utils import InputError
 from mmmim.utils.checkpoint import (
@@ -272,6 +278,12 @@ class CheckpointRunner(_Runner):
         for name, group in groups.items():
             for scheduler, state in zip(group, saved_groups[name], strict=True):
                 check_scheduler(state, scheduler, filename)
+                if kept := kept_settings(state, scheduler):
+                    self.logger.warning(
+                        f'The {type(scheduler).__name__} of {scheduler.param_name} goes on as it was saved in '
+                        f'{filename} and not as in the config: {kept}. For another schedule, start a new training from '
+                        'these weights (load_from).'
+                    )
                 scheduler.load_state_dict(state)
 
     def save_checkpoint(

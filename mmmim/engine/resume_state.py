@@ -20,6 +20,9 @@ from mmmim.utils import InputError
 from mmmim.utils.names import printable
 from mmmim.utils.state_dict import is_finite, stays_finite, tensor_complaint
 
+#: Where a parameter scheduler is, in its state; the rest says which schedule it is.
+_POSITION = ('last_step', 'verbose', 'best', 'rule_worse', 'num_bad_epochs', 'cooldown_counter')
+
 
 def check_resumable(checkpoint: Mapping[str, Any], needed: Sequence[str], file: str) -> None:
     """Refuse checkpoints that no training can have saved.
@@ -194,6 +197,26 @@ def check_scheduler(state: Any, scheduler: Any, file: str) -> None:
             raise _damaged(file, f'param_schedulers has {key}={value!r:.60} for {name}')
     if missing := [key for key in own if key not in state]:
         raise _damaged(file, f'param_schedulers has no {missing[0]} for {name}')
+
+
+def kept_settings(state: Mapping[str, Any], scheduler: Any) -> str:
+    """Settings of a scheduler that its saved state replaces, as schedulers of mmengine and torch do; empty if none.
+
+    Such a scheduler goes on as it was saved: one that ended stays at its last value, however long the training is now.
+
+    Args:
+        state: As :func:`check_scheduler` has checked it.
+        scheduler: The scheduler of the config, before it takes the state.
+    """
+    own = scheduler.state_dict()
+    settings = [key for key in own if not key.startswith('_') and key not in _POSITION and key in state]
+    changed = [key for key in settings if _numbers(state[key]) != _numbers(own[key])]
+    return printable(', '.join(f'{key} {state[key]!r:.60} instead of {own[key]!r:.60}' for key in changed))
+
+
+def _numbers(value: Any) -> list[float]:
+    values = value if isinstance(value, list | tuple) else [value]
+    return [float(each) for each in values if isinstance(each, int | float)]
 
 
 def _is_like(value: Any, own: Any) -> bool:

@@ -156,3 +156,25 @@ def test_the_state_of_another_optimizer_is_refused():
     sgd.step()
     with pytest.raises(InputError, match='the state of weight has no step, which AdamW needs'):
         check_optimizer(sgd.state_dict(), torch.optim.AdamW(model.parameters()), model, [], 'x.pth')
+
+
+def test_a_schedule_that_keeps_its_length_is_named(trained, tmp_path):
+    """mmengine's schedulers go on as they were saved: a longer training would have the last rate to its end."""
+    torch.save(trained, tmp_path / 'iter_3.pth')
+    for iterations, lr in ((3, 0.01), (6, 0.02)):
+        cfg = toy_config(tmp_path, resume=True, load_from=str(tmp_path / 'iter_3.pth'), train_cfg__max_iters=iterations)
+        cfg.optim_wrapper.optimizer.lr = lr
+        runner = Runner.from_cfg(cfg)
+        warnings = []
+        runner.logger.warning = lambda message, warnings=warnings: warnings.append(message)
+        runner.train()
+        kept = [message for message in warnings if 'goes on as it was saved' in message]
+        if iterations == 3:
+            assert not kept
+        else:
+            (message,) = kept
+            assert 'The CosineAnnealingLR of lr' in message
+            assert 'end 3 instead of 6' in message
+            assert 'base_values [0.01] instead of [0.02]' in message
+            assert 'T_max' not in message  # the same in both
+            assert runner.optim_wrapper.get_lr()['lr'] == [trained['param_schedulers'][0]['_last_value'][0]]
