@@ -1,21 +1,20 @@
 """Replay of a recorded CAPI run."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmmim.converters.capi import CLUSTERING, HEAD, backbone_key, convert_weights, model_config
-from mmmim.engine.optim_constructor import parameter_groups
+from mmmim.converters.capi import CLUSTERING, HEAD, NECK, backbone_key, convert_weights, model_config
 from mmmim.engine.optim_wrapper import OptimWrapper
 from mmmim.models import MaskedImageModeling
 from mmmim.models.layers import patch_grid
-from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_state_dict
 
+from . import training
 from .report import Fixture
 
 #: Marks the parameters of the clustering, whose rate is recorded on its own.
@@ -58,7 +57,7 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
     Raises:
         InputError: Weights and sidecar disagree.
     """
-    weights = {key: torch.from_numpy(value).float() for key, value in fixture.group('sd.').items()}
+    weights = training.recorded_weights(fixture, 'sd.')
     sides = ('student.', 'student_head.', 'teacher.', 'clustering.')
     if unknown := [key for key in weights if not key.startswith(sides)]:
         raise InputError(f'The recorded run has weights that CAPI has not: {", ".join(unknown[:5])}.')
@@ -86,24 +85,15 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
         'registers': backbone['num_registers'],
         'clusters': branch['head']['num_prototypes'],
     }
-    wrong = {key: value for key, value in expected.items() if fixture.settings.get(key, value) != value}
-    if wrong:
-        raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
+    training.check_settings(fixture.settings, expected)
     if fixture.settings.get('drop_path', 0.0):
         raise InputError('The recorded run has drop_path, whose random draws are not recorded: it cannot be replayed.')
     temperature = fixture.setting('temperatures.student')
     branch['head']['temperature'] = branch['target_generator']['temperature'] = temperature
     branch['target_generator']['target_temperature'] = fixture.setting('temperatures.teacher')
-    config['data_preprocessor'] = {
-        'type': 'mmmim.MIMDataPreprocessor',
-        'mean': [0.0] * backbone['in_channels'],
-        'std': [1.0] * backbone['in_channels'],
-        'bgr_to_rgb': False,
-    }
-    model = MODELS.build(config)
+    config['data_preprocessor'] = training.images_as_they_are(backbone['in_channels'])
     state = student | clustering | {f'teacher.{key}': value for key, value in teacher.items()}
-    load_state_dict(model, state, 'the recorded run')
-    return model.train()
+    return training.recorded_model(config, state)
 
 
 def _batch(fixture: Fixture, patch_size: int, prefix: str = '') -> tuple[Tensor, PatchMask]:
@@ -133,47 +123,49 @@ def _batch(fixture: Fixture, patch_size: int, prefix: str = '') -> tuple[Tensor,
     return images, mask
 
 
-def _norm(value: Tensor) -> np.ndarray:
-    # In fp64: torch's fp32 norm of millions of elements is off by more than the tolerance.
-    return value.detach().double().norm().numpy()
-
-
-def _norms(fixture: Fixture, prefix: str, values: dict[str, Tensor]) -> dict[str, np.ndarray]:
+def _norms(fixture: Fixture, prefix: str, values: dict[str, Tensor]) -> dict[str, float]:
     """Norms of the recorded weights or gradients that the model has; 0 for weights without elements."""
     norms = {}
     for name in fixture.group(prefix):
         recorded = fixture.arrays.get(f'sd.{name}')
         if recorded is not None and recorded.size == 0:
-            norms[name] = np.float32(0.0)
+            norms[prefix + name] = 0.0
         elif (value := values.get(_model_key(name))) is not None:
-            norms[name] = _norm(value)
+            norms[prefix + name] = training.norm(value)
     return norms
 
 
-def _forward_quantities(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
-    """Tokens, targets, predictions and losses of one batch, gradients left in the parameters."""
-    branch = model.branches['capi']
-    clustering = branch.target_generator
-    assert model.teacher is not None
-    tokens = model.teacher.encode(images).visible
-    everywhere = torch.arange(tokens.shape[1]).expand(len(tokens), -1)
-    with torch.no_grad():
-        _, assignments = clustering.cluster(tokens, everywhere, torch.arange(len(tokens)).unsqueeze(1))
-    targets = model.targets(images, mask, differentiable=False)
-    context = model.backbone(images, mask)
-    prediction = branch.neck(context, mask)
-    loss = branch.head.loss(prediction, targets['capi'], context)['loss']
-    clustering_loss = targets['capi'].losses['loss_clustering']
-    (loss + clustering_loss).backward()
+def _step(fixture: Fixture, model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
+    """Tokens, targets, predictions, losses and gradients of one training step."""
+    places = ('teacher.backbone', CLUSTERING, 'backbone', NECK, HEAD)
+    step = training.step(model, images, mask, places)
+    teacher, targets, student, prediction, logits = (step.calls[place][0].output for place in places)
+    # The assignments of all patches are the targets of a step that predicts them all.
+    everywhere = replace(mask, predict=mask.of_all.visible.unsqueeze(1))
+    every = training.step(model, images, everywhere, [CLUSTERING]).calls[CLUSTERING][0].output
     return {
-        'teacher_patches': tokens,
-        'assignments': assignments,
-        'targets': targets['capi'].patches.flatten(0, 1),
-        'student_visible': context.visible,
+        'teacher_patches': teacher.visible,
+        'assignments': every.patches,
+        'targets': targets.patches.flatten(0, 1),
+        'student_visible': student.visible,
         'predictions': prediction.patches.flatten(0, 1),
-        'logits': branch.head(prediction.patches).flatten(0, 1),
-        'capi_loss': loss,
-        'clustering_loss': clustering_loss,
+        'logits': logits.flatten(0, 1),
+        'capi_loss': step.losses['loss_capi'],
+        'clustering_loss': step.losses['loss_capi_clustering'],
+        **_norms(fixture, 'gradnorm.', step.gradients),
+    }
+
+
+@torch.no_grad()
+def _evaluation(model: MaskedImageModeling, images: Tensor) -> dict[str, Any]:
+    """Features of whole images."""
+    whole = model.eval().backbone(images)
+    pooled = model.get_submodule(NECK).global_feature(whole)
+    model.train()
+    return {
+        'eval_global': pooled,
+        'eval_registers': whole.extra,
+        'eval_featmap': whole.visible.unflatten(1, whole.grid),
     }
 
 
@@ -206,11 +198,10 @@ def _optimiser(model: MaskedImageModeling, fixture: Fixture) -> OptimWrapper:
         'norms': {'match': r'norm\d\.weight$', 'decay_mult': decay * student['norm_weight_wd_factor']},
         'others': {'match': r'.', 'decay_mult': decay},
     }
-    groups = parameter_groups(model, 1.0, 1.0, rules)
-    for group in groups:
+    wrapper = training.adamw(model, 1.0, 1.0, rules, student['betas'], student['eps'])
+    for group in wrapper.optimizer.param_groups:
         group['factor'] = group['lr']
-        group['lr'] = 0.0  # set at every step
-    return OptimWrapper(torch.optim.AdamW(groups, betas=tuple(student['betas']), eps=student['eps'], fused=True))
+    return wrapper
 
 
 def _trajectory(model: MaskedImageModeling, fixture: Fixture) -> dict[str, Any]:
@@ -229,9 +220,7 @@ def _trajectory(model: MaskedImageModeling, fixture: Fixture) -> dict[str, Any]:
         model.teacher.update(model, momentum, wrapper.skipped)
         computed[f'{prefix}capi_loss'] = losses['loss_capi']
         computed[f'{prefix}clustering_loss'] = losses['loss_capi_clustering']
-    for name, value in _norms(fixture, 'traj.final_norm.', model.state_dict()).items():
-        computed[f'traj.final_norm.{name}'] = value
-    return computed
+    return computed | _norms(fixture, 'traj.final_norm.', model.state_dict())
 
 
 def replay(fixture: Fixture) -> dict[str, np.ndarray]:
@@ -248,21 +237,5 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
     """
     model = build_model(fixture)
     images, mask = _batch(fixture, model.backbone.patch_size)
-    computed: dict[str, Any] = _forward_quantities(model, images, mask)
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    for name, value in _norms(fixture, 'gradnorm.', gradients).items():
-        computed[f'gradnorm.{name}'] = value
-    model.zero_grad()
-
-    with torch.no_grad():
-        model.eval()
-        whole = model.backbone(images)
-        computed['eval_global'] = model.branches['capi'].neck.global_feature(whole)
-        computed['eval_registers'] = whole.extra
-        computed['eval_featmap'] = whole.visible.unflatten(1, mask.grid)
-        model.train()
-    computed |= _trajectory(model, fixture)
-    return {
-        name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        for name, value in computed.items()
-    }
+    computed = _step(fixture, model, images, mask) | _evaluation(model, images)
+    return training.as_arrays(computed | _trajectory(model, fixture))

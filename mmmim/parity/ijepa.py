@@ -7,18 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmmim.converters.ijepa import collect, convert_weights, model_config
-from mmmim.engine.optim_constructor import parameter_groups
-from mmmim.engine.optim_wrapper import OptimWrapper
+from mmmim.converters.ijepa import NECK, collect, convert_weights, model_config
 from mmmim.engine.schedules import build_schedule
 from mmmim.models import MaskedImageModeling
 from mmmim.models.features import extract_features
 from mmmim.models.layers import sincos_positions
-from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_state_dict
 
+from . import training
 from .ijepa_masks import as_recorded, draws, masking_of, of_doc, recorded_mask, redraw
 from .report import Fixture
 
@@ -66,8 +63,7 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
     Raises:
         InputError: Weights and sidecar disagree.
     """
-    weights = {key: torch.from_numpy(value).float() for key, value in fixture.group('sd.').items()}
-    converted = convert_weights(weights, 'The recorded run')
+    converted = convert_weights(training.recorded_weights(fixture, 'sd.'), 'The recorded run')
     config = model_config(converted, 'The recorded run', fixture.setting('config.heads'))
     backbone, neck = config['backbone'], config['branches']['latent']['neck']
     expected = {
@@ -79,19 +75,9 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
         'pred_dim': neck['embed_dim'],
         'pred_depth': neck['depth'],
     }
-    settings = fixture.setting('config')
-    if wrong := {key: value for key, value in expected.items() if settings.get(key, value) != value}:
-        raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
-    channels = backbone['in_channels']
-    config['data_preprocessor'] = {
-        'type': 'mmmim.MIMDataPreprocessor',
-        'mean': [0.0] * channels,
-        'std': [1.0] * channels,
-        'bgr_to_rgb': False,
-    }
-    model = MODELS.build(config)
-    load_state_dict(model, converted, 'the recorded run')
-    return model.train()
+    training.check_settings(fixture.setting('config'), expected)
+    config['data_preprocessor'] = training.images_as_they_are(backbone['in_channels'])
+    return training.recorded_model(config, converted)
 
 
 def _images(fixture: Fixture, name: str, model: MaskedImageModeling) -> Tensor:
@@ -109,31 +95,25 @@ def _outermost(rows: Tensor, *counts: int) -> Tensor:
     return rows.permute(*reversed(axes), *range(len(axes), rows.ndim)).flatten(0, len(counts))
 
 
-def _forward(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
-    """Tokens, targets, predictions and loss of one batch, gradients left in the parameters."""
-    branch, teacher = model.branches['latent'], model.teacher
-    assert teacher is not None
+def _step(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Tokens, targets, predictions and loss of one training step, and its gradients."""
     contexts, blocks = mask.num_masks // len(images), mask.predict.shape[1]
 
     def by_block(patches: Tensor) -> Tensor:
         return _outermost(patches.unflatten(1, (blocks, -1)).flatten(0, 1), contexts, blocks)
 
-    target = model.targets(images, mask, differentiable=False)['latent']
-    context = model.backbone(images, mask)
-    inputs: list[Tensor] = []
-    watch = branch.neck.blocks[0].register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    prediction = branch.neck(context, mask)
-    watch.remove()
-    loss = branch.head.loss(prediction, target, context)['loss']
-    loss.backward()
-    return {
-        'encoder_context': _outermost(context.visible, contexts),
-        'target_full': teacher.backbone(images).visible,
-        'target_tokens': by_block(target.patches),
-        'predictor_input': _outermost(inputs[0], contexts, blocks),
-        'predictions': by_block(prediction.patches),
-        'loss': loss,
+    places = ('backbone', 'teacher.backbone', 'branches.latent.target_generator', f'{NECK}.blocks.0', NECK)
+    step = training.step(model, images, mask, places)
+    context, whole, target, first_block, prediction = (step.calls[place][0] for place in places)
+    computed = {
+        'encoder_context': _outermost(context.output.visible, contexts),
+        'target_full': whole.output.visible,
+        'target_tokens': by_block(target.output.patches),
+        'predictor_input': _outermost(first_block.args[0], contexts, blocks),
+        'predictions': by_block(prediction.output.patches),
+        'loss': step.losses['loss'],
     }
+    return computed, step.gradients
 
 
 @torch.no_grad()
@@ -157,11 +137,6 @@ def _modules(model: MaskedImageModeling, images: Tensor, fixture: Fixture) -> di
     return computed
 
 
-def _norm(*tensors: Tensor) -> float:
-    """L2 norm over tensors, in fp64."""
-    return sum(tensor.detach().double().square().sum().item() for tensor in tensors) ** 0.5
-
-
 def _steps(fixture: Fixture) -> int:
     return len(fixture.array('traj.losses'))
 
@@ -172,26 +147,22 @@ def _trajectory(fixture: Fixture) -> dict[str, Any]:
     assert model.teacher is not None
     rates, momenta = (fixture.setting(f'optimiser.{key}') for key in ('lr', 'ema_momentum'))
     betas, eps, decay = (fixture.setting(f'optimiser.{key}') for key in ('betas', 'eps', 'weight_decay_decayed'))
-    groups = parameter_groups(model, value_at(rates, 0), decay, RULES)
-    optimizer = torch.optim.AdamW(groups, betas=tuple(betas), eps=eps, fused=True)
-    wrapper = OptimWrapper(optimizer, clip_norm=options.get('clip'))
+    wrapper = training.adamw(model, value_at(rates, 0), decay, RULES, betas, eps, options.get('clip'))
     parts = {'encoder': model.backbone, 'target_encoder': model.teacher.backbone}
     parts['predictor'] = model.branches['latent'].neck
     losses, computed = [], {}
     for step in range(_steps(fixture)):
-        for group in optimizer.param_groups:
+        for group in wrapper.optimizer.param_groups:
             group['lr'] = value_at(rates, step)
         images = _images(fixture, f'traj.{step}.images', model)
         mask = recorded_mask(fixture, f'traj.{step}.', len(images))
         losses.append(model.train_step({'inputs': images, 'mask': mask}, wrapper)['loss'])
         model.teacher.update(model, value_at(momenta, step), wrapper.skipped)
         for name, part in parts.items():
-            computed[f'traj.{step}.total_norm.{name}'] = _norm(*part.state_dict().values())
+            computed[f'traj.{step}.total_norm.{name}'] = training.norm(*part.state_dict().values())
     weights = model.state_dict()
-    for group_name, of in (('final_norm', _norm), ('final', lambda tensor: tensor)):
-        for key in fixture.group(f'traj.{group_name}.'):
-            if (weight := collect(key, weights)) is not None:
-                computed[f'traj.{group_name}.{key}'] = of(weight)
+    computed |= training.collected(fixture, 'traj.final_norm.', weights, collect, training.norm)
+    computed |= training.collected(fixture, 'traj.final.', weights, collect)
     return {**computed, 'traj.losses': torch.stack(losses)}
 
 
@@ -231,12 +202,9 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
     """
     model = build_model(fixture)
     images = _images(fixture, 'images', model)
-    computed = _forward(model, images, recorded_mask(fixture, '', len(images)))
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    for group, of in (('gradnorm', _norm), ('grad', lambda gradient: gradient)):
-        for key in fixture.group(f'{group}.'):
-            if (gradient := collect(key, gradients)) is not None:
-                computed[f'{group}.{key}'] = of(gradient)
+    computed, gradients = _step(model, images, recorded_mask(fixture, '', len(images)))
+    computed |= training.collected(fixture, 'gradnorm.', gradients, collect, training.norm)
+    computed |= training.collected(fixture, 'grad.', gradients, collect)
     computed |= _modules(model, images, fixture)
     # Masks are drawn again, and compared with the recorded ones that everything else is computed with.
     masking = masking_of(fixture.setting('config'))
@@ -250,7 +218,4 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
         computed |= _trajectory(fixture)
     if fixture.group('sched.'):
         computed |= _schedules(fixture)
-    return {
-        name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        for name, value in computed.items()
-    }
+    return training.as_arrays(computed)

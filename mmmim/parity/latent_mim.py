@@ -1,8 +1,8 @@
 """Replay of a recorded Latent MIM run."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmmim.converters.latent_mim import NECK, collect, convert_weights, model_config
-from mmmim.engine.optim_constructor import parameter_groups
-from mmmim.engine.optim_wrapper import OptimWrapper
 from mmmim.engine.schedules import cosine, warmup_cosine
-from mmmim.models import LatentTarget, MaskedImageModeling
-from mmmim.models.functional import mean_similarity, patch_discrimination
+from mmmim.models import MaskedImageModeling
+from mmmim.models.functional import mean_similarity
+from mmmim.models.layers import PatchEmbed
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_state_dict
 
+from . import training
 from .report import Fixture
 
 #: Weight decay of the recipe: none of what has one axis, of the patch embedding and of the decoder's.
@@ -77,28 +76,17 @@ def floor(fixture: Fixture) -> Callable[[str], float]:
 
 def split(fixture: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays with a value per parameter, as a quantity per parameter."""
-    keys = {'grad_norm': 'grad_norm_names', 'traj/final_param_norm': 'param_names'}
-    result: dict[str, Any] = {}
-    for key, array in arrays.items():
-        if key in keys:
-            names = fixture.setting(keys[key])
-            if array.shape != (len(names),):
-                raise InputError(f'{key} has the shape {array.shape}, and {keys[key]} has {len(names)} names.')
-            result |= {f'{key}/{name}': value for name, value in zip(names, array, strict=True)}
-        else:
-            result[key] = array
-    return result
+    names = {'grad_norm': 'grad_norm_names', 'final_param_norm': 'param_names'}
+    return training.split_by_name(fixture, arrays, names)
 
 
-def build_model(fixture: Fixture) -> MaskedImageModeling:
-    """The model of the JSON sidecar with the recorded weights.
+def _config(fixture: Fixture) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config of the model, and its recorded weights.
 
     Raises:
         InputError: Weights and sidecar disagree.
     """
-    weights = {key: torch.from_numpy(value).float() for key, value in fixture.group('sd/').items()}
-    converted = convert_weights(weights, 'The recorded run')
-    settings = fixture.setting('config')
+    converted = convert_weights(training.recorded_weights(fixture, 'sd/'), 'The recorded run')
     heads, decoder_heads, temperature, coefficient, similarity = (
         fixture.setting(f'config.{name}') for name in ('heads', 'dheads', 'tau', 'sim_coeff', 'sim_trg')
     )
@@ -113,21 +101,28 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
         'ddepth': branch['neck']['depth'],
         'mlp_dim': next(iter(backbone['projector_dims']), None),
     }
-    if wrong := {key: value for key, value in expected.items() if settings.get(key, value) != value}:
-        raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
+    training.check_settings(fixture.setting('config'), expected)
     parts = branch['head']['heads']
     parts['discrimination']['temperature'] = temperature
     parts['similarity'].update(weight=coefficient, target=similarity)
-    channels = backbone['in_channels']
-    config['data_preprocessor'] = {
-        'type': 'mmmim.MIMDataPreprocessor',
-        'mean': [0.0] * channels,
-        'std': [1.0] * channels,
-        'bgr_to_rgb': False,
-    }
-    model = MODELS.build(config)
-    load_state_dict(model, converted, 'the recorded run')
-    return model.train()
+    config['data_preprocessor'] = training.images_as_they_are(backbone['in_channels'])
+    return config, converted
+
+
+def build_model(fixture: Fixture, **branch: Any) -> MaskedImageModeling:
+    """The model of the JSON sidecar with the recorded weights.
+
+    Args:
+        fixture: The recording.
+        branch: Options of the parts of the branch, by part, other than those of the recipe.
+
+    Raises:
+        InputError: Weights and sidecar disagree.
+    """
+    config, weights = _config(fixture)
+    for part, options in branch.items():
+        config['branches']['latent'][part].update(options)
+    return training.recorded_model(config, weights)
 
 
 def _shaped(fixture: Fixture, name: str, *shape: int) -> Tensor:
@@ -169,102 +164,92 @@ def _mask(fixture: Fixture, prefix: str, step: int | None = None, steps: tuple[i
     )
 
 
-def _tokens(context: Any) -> Tensor:
-    return torch.cat([context.extra, context.visible], dim=1)
-
-
-def _forward(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
-    """Patches, tokens, predictions and losses of one batch, gradients left in the parameters."""
-    branch, teacher = model.branches['latent'], model.teacher
-    assert teacher is not None
-    patches = _patches(model, images, mask)
-    context = model.backbone(images, mask, layers=(-1,))
-    with torch.no_grad():
-        seen = teacher.backbone(images, mask.of_predicted, layers=(-1,))
-    targets = model.targets(images, mask, differentiable=False)
-    queries, source = branch.neck.inputs(context, mask)
-    prediction = branch.neck(context, mask)
-    losses = branch.head.loss(prediction, targets['latent'], context)
-    sum(losses.values()).backward()
-    head = branch.head.heads
-    target = targets['latent'].patches
-    standard = LatentTarget(model.backbone.embed_dim, sees='predicted', normalize='standard')
-    standardised = standard(images, mask, teacher, model.backbone).patches
-    teacher.forget()
-    return {
-        'patches_all': patches,
+def _step(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Patches, tokens, predictions and losses of one training step, and its gradients."""
+    places = [
+        *('backbone.patch_embed', 'backbone.norm', 'backbone.projector', 'teacher.backbone.norm'),
+        *('branches.latent.target_generator', f'{NECK}.blocks.0', NECK),
+    ]
+    step = training.step(model, images, mask, places)
+    embedding, final_norm, projected, norm_of_teacher, target, block, prediction = (
+        step.calls[place][0] for place in places
+    )
+    predicted, wanted = prediction.output.patches, target.output.patches
+    tokens, number = projected.output, model.backbone.num_extra_tokens
+    computed = {
+        'patches_all': _patches(model.backbone.patch_size, *embedding.args),
         'vis_idx': mask.visible,
         'trg_idx': mask.flat_predict(),
-        'enc_pre_norm': context.hidden[0],
-        'enc_post_norm': model.backbone.norm(context.hidden[0]),
-        'z_vis': _tokens(context),
-        'trg_post_norm': teacher.backbone.norm(seen.hidden[0]),
-        'z_trg': target,
-        'dec_query_init': queries,
-        'dec_kv': source,
-        'dec_block0_out': branch.neck.blocks[0](queries, source),
-        'pred': prediction.patches,
-        'loss_patch_disc': losses['loss'],
-        'loss_sim_pred': losses['loss_similarity_predicted'],
-        'loss_sim_vis': losses['loss_similarity_visible'],
-        'loss_total': sum(losses.values()),
-        'avg_sim_pred': mean_similarity(prediction.patches).mean(),
-        'avg_sim_vis': mean_similarity(context.visible).mean(),
-        'avg_sim_trg': mean_similarity(target).mean(),
-        'loss_variant/no_pred_standardise': patch_discrimination(
-            prediction.patches, target, head['discrimination'].temperature, standardize=False
-        ),
-        'loss_variant/norm_l2': F.mse_loss(prediction.patches, standardised),
+        'enc_pre_norm': final_norm.args[0],
+        'enc_post_norm': final_norm.output,
+        'z_vis': tokens,
+        'trg_post_norm': norm_of_teacher.output,
+        'z_trg': wanted,
+        'dec_query_init': block.args[0],
+        'dec_kv': block.args[1],
+        'dec_block0_out': block.output,
+        'pred': predicted,
+        'loss_patch_disc': step.losses['loss_latent'],
+        'loss_sim_pred': step.losses['loss_latent_similarity_predicted'],
+        'loss_sim_vis': step.losses['loss_latent_similarity_visible'],
+        'loss_total': step.losses['loss'],
+        'avg_sim_pred': mean_similarity(predicted).mean(),
+        'avg_sim_vis': mean_similarity(tokens[:, number:]).mean(),
+        'avg_sim_trg': mean_similarity(wanted).mean(),
     }
-
-
-def _patches(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> Tensor:
-    """All patches as the encoder cuts them, flattened as (row, column, colour): ``[B, N, patch_size**2 * C]``."""
-    size, channels = model.backbone.patch_size, images.shape[1]
-    pixels = MODELS.build(
-        {'type': 'mmmim.PixelTarget', 'patch_size': size, 'normalize': False, 'in_channels': channels}
-    )
-    every = replace(mask, predict=mask.of_all.visible.unsqueeze(1))
-    return pixels(images, every, None, pixels).patches
+    return computed, step.gradients
 
 
 @torch.no_grad()
-def _variants(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
-    """The target encoder on all patches, and the decoder without visual cues."""
-    branch, teacher = model.branches['latent'], model.teacher
-    full = LatentTarget(model.backbone.embed_dim, sees='all')(images, mask, teacher, model.backbone)
-    targets = model.targets(images, mask, differentiable=False)['latent']
-    context = model.backbone(images, mask)
-    computed = {
-        'variant/full_target/z_trg': full.patches,
-        'variant/full_target/loss_total': sum(branch.head.loss(branch.neck(context, mask), full, context).values()),
+def _patches(size: int, images: Tensor, mask: PatchMask) -> Tensor:
+    """All patches as the encoder cuts them, flattened as (row, column, colour): ``[B, N, patch_size**2 * C]``."""
+    shape = (images.shape[1], size, size)
+    order = torch.arange(math.prod(shape)).view(shape).permute(1, 2, 0).flatten()
+    # Its weights those of a permutation, the embedding of a patch is the patch.
+    embedding = PatchEmbed(size, len(order), shape[0])
+    embedding.weight.copy_(torch.eye(len(order))[order].view_as(embedding.weight))
+    embedding.bias.zero_()
+    return embedding(images, mask.of_all)
+
+
+def _variants(fixture: Fixture, images: Tensor, mask: PatchMask) -> dict[str, Any]:
+    """Losses, and what they compare, of training steps of other configs."""
+    head = _config(fixture)[0]['branches']['latent']['head']['heads']
+    plain = copy.deepcopy(head)
+    plain['discrimination']['standardize'] = False
+    regression = {**head, 'discrimination': {'type': 'mmmim.RegressionHead', 'loss': 'mse'}}
+    target = 'branches.latent.target_generator'
+
+    def step(**branch: Any) -> training.Step:
+        return training.step(build_model(fixture, **branch), images, mask, [target, NECK])
+
+    whole = step(target_generator={'sees': 'all'})
+    without_cues = step(neck={'visual_cues': False})
+    squared = step(target_generator={'normalize': 'standard'}, head={'heads': regression})
+    return {
+        'variant/full_target/z_trg': whole.calls[target][0].output.patches,
+        'variant/full_target/loss_total': whole.losses['loss'],
+        'variant/no_cues/pred': without_cues.calls[NECK][0].output.patches,
+        'variant/no_cues/loss_total': without_cues.losses['loss'],
+        'loss_variant/no_pred_standardise': step(head={'heads': plain}).losses['loss_latent'],
+        'loss_variant/norm_l2': squared.losses['loss_latent'],
     }
-    branch.neck.visual_cues = False
-    prediction = branch.neck(context, mask)
-    branch.neck.visual_cues = True
-    computed['variant/no_cues/pred'] = prediction.patches
-    computed['variant/no_cues/loss_total'] = sum(branch.head.loss(prediction, targets, context).values())
-    return computed
 
 
 @torch.no_grad()
 def _evaluation(model: MaskedImageModeling, images: Tensor) -> dict[str, Any]:
     """Tokens of whole images, and the feature of the nearest-neighbour evaluation."""
-    context = model.eval().backbone(images, layers=(-1,))
+    with training.listen(model.eval(), ['backbone.norm']) as calls:
+        context = model.backbone(images)
     model.train()
-    raw = context.hidden[0]
+    normed = calls['backbone.norm'][0]
+    patches = normed.args[0][:, context.extra.shape[1] :]
     return {
-        'eval/pre_norm': raw,
-        'eval/post_norm': model.backbone.norm(raw),
-        'eval/projected': _tokens(context),
-        'eval/knn_feature': F.normalize(raw[:, context.extra.shape[1] :].mean(dim=1), dim=-1),
+        'eval/pre_norm': normed.args[0],
+        'eval/post_norm': normed.output,
+        'eval/projected': torch.cat([context.extra, context.visible], dim=1),
+        'eval/knn_feature': F.normalize(patches.mean(dim=1), dim=-1),
     }
-
-
-def _norms(names: list[str], values: Mapping[str, Tensor], missing: float) -> np.ndarray:
-    """Norms of the tensors of the layout, in fp64."""
-    tensors = [collect(name, values) for name in names]
-    return np.array([missing if t is None else t.detach().double().norm().item() for t in tensors])
 
 
 def _trajectory(fixture: Fixture, images: Tensor) -> dict[str, Any]:
@@ -274,8 +259,7 @@ def _trajectory(fixture: Fixture, images: Tensor) -> dict[str, Any]:
     if len(momenta) != len(similarities):
         raise InputError(f'traj/momentum has {len(momenta)} steps and traj/sim_target {len(similarities)}.')
     decay = fixture.setting('config').get('wd', 0.05)
-    groups = parameter_groups(model, fixture.setting('config.lr'), decay, RULES)
-    wrapper = OptimWrapper(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True))
+    wrapper = training.adamw(model, fixture.setting('config.lr'), decay, RULES)
     losses = []
     assert model.teacher is not None
     for step, momentum in enumerate(momenta.tolist()):
@@ -290,7 +274,9 @@ def _trajectory(fixture: Fixture, images: Tensor) -> dict[str, Any]:
         'traj/final_encoder_cls_token': weights['backbone.extra_tokens'],
     }
     if 'traj/final_param_norm' in fixture.arrays:
-        computed['traj/final_param_norm'] = _norms(fixture.setting('param_names'), weights, float('nan'))
+        computed['traj/final_param_norm'] = training.norms(
+            fixture.setting('param_names'), weights, collect, float('nan')
+        )
     return computed
 
 
@@ -307,12 +293,7 @@ def _schedules(fixture: Fixture) -> dict[str, Any]:
 
 def _start(fixture: Fixture) -> dict[str, Any]:
     """What a model is before it is trained."""
-    config = model_config(
-        convert_weights({k: torch.from_numpy(v) for k, v in fixture.group('sd/').items()}),
-        num_heads=fixture.setting('config.heads'),
-        decoder_num_heads=fixture.setting('config.dheads'),
-    )
-    state = MODELS.build(config).state_dict()
+    state = MODELS.build(_config(fixture)[0]).state_dict()
     same = all(torch.equal(value, state[key.removeprefix('teacher.')]) for key, value in state.items())
     return {'init/target_equals_encoder': int(same), 'init/mask_token_absmax': state[f'{NECK}.mask_token'].abs().max()}
 
@@ -331,14 +312,11 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
     """
     model = build_model(fixture)
     images, mask = torch.from_numpy(fixture.array('images')).float(), _mask(fixture, 'draw/')
-    computed: dict[str, Any] = _forward(model, images, mask)
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    computed, gradients = _step(model, images, mask)
     if 'grad_norm' in fixture.arrays:
-        computed['grad_norm'] = _norms(fixture.setting('grad_norm_names'), gradients, -1.0)
-    for name in fixture.group('grad/'):
-        if (gradient := collect(name, gradients)) is not None:
-            computed[f'grad/{name}'] = gradient
-    computed |= _variants(model, images, mask) | _start(fixture)
+        computed['grad_norm'] = training.norms(fixture.setting('grad_norm_names'), gradients, collect, -1.0)
+    computed |= training.collected(fixture, 'grad/', gradients, collect)
+    computed |= _variants(fixture, images, mask) | _start(fixture)
     # A recording may lack whole parts, but not what a part of it starts from.
     if fixture.group('eval/'):
         computed |= _evaluation(model, torch.from_numpy(fixture.array('eval/images')).float())
@@ -346,7 +324,4 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
         computed |= _trajectory(fixture, images)
     if fixture.group('sched/'):
         computed |= _schedules(fixture)
-    return {
-        name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        for name, value in computed.items()
-    }
+    return training.as_arrays(computed)

@@ -9,18 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmim.converters.pilamim import collect, colour_last, convert_weights, model_config
+from mmmim.converters.pilamim import LATENT_NECK, PIXEL_NECK, collect, colour_last, convert_weights, model_config
 from mmmim.engine.lars import LARS
-from mmmim.engine.optim_constructor import parameter_groups
-from mmmim.engine.optim_wrapper import OptimWrapper
 from mmmim.engine.schedules import epochwise_min_cosine
 from mmmim.models import MaskedImageModeling
 from mmmim.registry import MODELS
-from mmmim.structures import Context, PatchMask
+from mmmim.structures import PatchMask
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_state_dict
 
+from . import training
 from .report import Fixture
 
 #: Whether the targets of a variant are the latents of the predicted patches: the paper's equation 4, the released code.
@@ -53,33 +51,20 @@ def tolerance(name: str) -> float | None:
 
 def split(fixture: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays with a value per parameter, as a quantity per parameter."""
-    result: dict[str, Any] = {}
-    for key, array in arrays.items():
-        if key.endswith(('/grad_norm', '/final_param_norm')):
-            names = fixture.setting('param_names')
-            if array.shape != (len(names),):
-                raise InputError(f'{key} has the shape {array.shape}, and param_names has {len(names)} names.')
-            result |= {f'{key}/{name}': value for name, value in zip(names, array, strict=True)}
-        else:
-            result[key] = array
-    return result
+    return training.split_by_name(fixture, arrays, {'grad_norm': 'param_names', 'final_param_norm': 'param_names'})
 
 
-def _heads(fixture: Fixture) -> list[int]:
-    """Attention heads of the encoders and of the decoders."""
-    return [fixture.setting(f'config.{name}') for name in ('heads', 'dheads')]
-
-
-def build_model(fixture: Fixture) -> MaskedImageModeling:
-    """The model of the JSON sidecar with the recorded weights.
+def _config(fixture: Fixture) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config of the model, and its recorded weights.
 
     Raises:
         InputError: Weights and sidecar disagree.
     """
-    weights = {key: torch.from_numpy(value).float() for key, value in fixture.group('sd/').items()}
-    converted = convert_weights(weights, 'The recorded run')
-    settings = fixture.setting('config')
-    heads, ratio = _heads(fixture), fixture.setting('config.mask_ratio')
+    converted = convert_weights(training.recorded_weights(fixture, 'sd/'), 'The recorded run')
+    heads, ratio = (
+        [fixture.setting(f'config.{name}') for name in ('heads', 'dheads')],
+        fixture.setting('config.mask_ratio'),
+    )
     config = model_config(converted, 'The recorded run', *heads)
     backbone, branches = config['backbone'], config['branches']
     expected = {
@@ -90,20 +75,27 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
         'pdim': branches['pixels']['neck']['embed_dim'],
         'ldim': branches['latent']['neck']['embed_dim'],
     }
-    if wrong := {key: value for key, value in expected.items() if settings.get(key, value) != value}:
-        raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
+    training.check_settings(fixture.setting('config'), expected)
     # Both variants divide by the nominal ratio.
     of_patches = {**branches['pixels']['head'], 'nominal_ratio': ratio}
     branches['pixels']['head'] = branches['latent']['head']['heads']['patches'] = of_patches
-    config['data_preprocessor'] = {
-        'type': 'mmmim.MIMDataPreprocessor',
-        'mean': [0.0] * backbone['in_channels'],
-        'std': [1.0] * backbone['in_channels'],
-        'bgr_to_rgb': False,
-    }
-    model = MODELS.build(config)
-    load_state_dict(model, converted, 'the recorded run')
-    return model.train()
+    config['data_preprocessor'] = training.images_as_they_are(backbone['in_channels'])
+    return config, converted
+
+
+def build_model(fixture: Fixture, variant: str = 'aligned') -> MaskedImageModeling:
+    """The model of the JSON sidecar with the recorded weights.
+
+    Args:
+        fixture: The recording.
+        variant: Of its targets, from :data:`VARIANTS`.
+
+    Raises:
+        InputError: Weights and sidecar disagree.
+    """
+    config, weights = _config(fixture)
+    config['branches']['latent']['target_generator']['aligned'] = VARIANTS[variant]
+    return training.recorded_model(config, weights)
 
 
 def _order(fixture: Fixture, model: MaskedImageModeling, name: str, *steps: int) -> Tensor:
@@ -133,15 +125,9 @@ def _mask(fixture: Fixture, model: MaskedImageModeling, order: Tensor) -> PatchM
     )
 
 
-def _use_variant(model: MaskedImageModeling, variant: str, order: Tensor) -> None:
-    """Aligned targets, or those of a recorded order."""
-    generator = model.branches['latent'].target_generator
-    generator.aligned = VARIANTS[variant]
-    generator.draw_order = lambda *sizes: order
-
-
-def _whole(context: Context) -> Tensor:
-    return torch.cat([context.extra, context.visible], dim=1)
+def _draw(model: MaskedImageModeling, order: Tensor) -> None:
+    """Let a recorded order be what is drawn for targets that are not aligned."""
+    model.branches['latent'].target_generator.draw_order = lambda *sizes: order
 
 
 def _raster(tokens: Tensor, mask: PatchMask) -> Tensor:
@@ -151,28 +137,49 @@ def _raster(tokens: Tensor, mask: PatchMask) -> Tensor:
 
 
 @torch.no_grad()
-def _decoded(neck: nn.Module, context: Context, mask: PatchMask) -> tuple[Tensor, Tensor]:
+def _decoded(step: training.Step, neck: nn.Module, name: str, mask: PatchMask) -> tuple[Tensor, Tensor]:
     """Inputs of a decoder's first block and predictions of all tokens: CLS, then patches in raster order."""
-    seen: list[Tensor] = []
-    hooks = [
-        neck.blocks[0].register_forward_pre_hook(lambda block, args: seen.append(args[0])),
-        neck.blocks[-1].register_forward_hook(lambda block, args, out: seen.append(out)),
-    ]
-    neck(context, mask)
-    for hook in hooks:
-        hook.remove()
-    first, last = (_raster(tokens, mask) for tokens in seen)
-    return first, neck.proj(neck.norm(last))
+    first, last = (
+        step.calls[f'{name}.blocks.0'][0].args[0],
+        step.calls[f'{name}.blocks.{len(neck.blocks) - 1}'][0].output,
+    )
+    # Training predicts the masked patches; the recording has what the same layer makes of the others, too.
+    seen = neck.proj(neck.norm(last[:, : 1 + mask.visible.shape[1]]))
+    predicted = step.calls[name][0].output.patches
+    return _raster(first, mask), _raster(torch.cat([seen, predicted], dim=1), mask)
 
 
-@torch.no_grad()
-def _forward(model: MaskedImageModeling, images: Tensor, mask: PatchMask, order: Tensor) -> dict[str, Any]:
-    """Tokens, predictions and masks of one batch."""
-    context = model.backbone(images, mask, layers=(-1,))
-    assert model.teacher is not None
-    seen = model.teacher.backbone(images)
-    pixel_inputs, pixels = _decoded(model.branches['pixels'].neck, context, mask)
-    latent_inputs, latents = _decoded(model.branches['latent'].neck, context, mask)
+def _step(fixture: Fixture, images: Tensor, mask: PatchMask, order: Tensor, variant: str) -> dict[str, Any]:
+    """Tokens, predictions, masks, losses and gradients of one training step; its targets, of all patches."""
+    model, targets = build_model(fixture, variant), 'branches.latent.target_generator'
+    _draw(model, order)
+    places = ['backbone.norm', 'teacher.backbone', targets]
+    for neck in (PIXEL_NECK, LATENT_NECK):
+        last = len(model.get_submodule(neck).blocks) - 1
+        places += [neck, f'{neck}.blocks.0', f'{neck}.blocks.{last}']
+    step = training.step(model, images, mask, places)
+    every = replace(mask, predict=mask.of_all.visible.unsqueeze(1))
+    target_of_all = training.step(model, images, every, [targets]).calls[targets][0].output
+    own = {
+        'target_latent': target_of_all.patches,
+        'loss_pixel': step.losses['loss_pixels'],
+        'loss_latent': step.losses['loss_latent'],
+        'loss_cls': step.losses['loss_latent_cls'],
+        'loss_total': step.losses['loss'],
+    }
+    if f'{variant}/grad_norm' in fixture.arrays:
+        own['grad_norm'] = training.norms(fixture.setting('param_names'), step.gradients, collect, -1.0)
+    computed = _forward(model, step, mask, order)
+    computed |= {f'{variant}/{name}': value for name, value in own.items()}
+    return computed | training.collected(fixture, f'{variant}/grad/', step.gradients, collect)
+
+
+def _forward(model: MaskedImageModeling, step: training.Step, mask: PatchMask, order: Tensor) -> dict[str, Any]:
+    """Tokens, predictions and masks of a training step, which are those of both variants."""
+    final_norm = step.calls['backbone.norm'][0]
+    seen = step.calls['teacher.backbone'][0].output
+    pixel_inputs, pixels = _decoded(step, model.get_submodule(PIXEL_NECK), PIXEL_NECK, mask)
+    latent_inputs, latents = _decoded(step, model.get_submodule(LATENT_NECK), LATENT_NECK, mask)
     generator = model.branches['pixels'].target_generator
     masked = torch.zeros(order.shape).scatter(1, mask.flat_predict(), 1.0)
     # Vectors of the layout, filled with 0, 1, ...
@@ -180,8 +187,8 @@ def _forward(model: MaskedImageModeling, images: Tensor, mask: PatchMask, order:
     return {
         'draw/enc_backward': torch.cat([mask.visible, mask.flat_predict()], dim=1).argsort(dim=1),
         'draw/tgt_backward': order.argsort(dim=1),
-        'z_vis': _whole(context),
-        'enc_pre_norm': context.hidden[0],
+        'z_vis': final_norm.output,
+        'enc_pre_norm': final_norm.args[0],
         'target_full_shuffled': torch.cat([seen.extra, gather_patches(seen.visible, order)], dim=1),
         'pixdec_in': pixel_inputs,
         'latdec_in': latent_inputs,
@@ -189,42 +196,10 @@ def _forward(model: MaskedImageModeling, images: Tensor, mask: PatchMask, order:
         'mask_img': generator.images(masked.unsqueeze(-1).expand(-1, -1, generator.out_dim), mask.grid),
         'pred_latent': latents[:, 1:],
         'mask_latent': masked,
-        'pred_cls': latents[:, 0],
-        'target_cls': seen.extra[:, 0],
+        'pred_cls': step.calls[LATENT_NECK][0].output.cls,
+        'target_cls': step.calls['branches.latent.target_generator'][0].output.cls,
         'patch_pixels_order_check': generator.images(colour_last(numbers.permute(2, 0, 1)).permute(1, 2, 0), mask.grid),
     }
-
-
-def _norms(fixture: Fixture, values: Mapping[str, Tensor], missing: float) -> np.ndarray:
-    """Norms of the tensors of the layout, in fp64."""
-    tensors = [collect(name, values) for name in fixture.setting('param_names')]
-    return np.array([missing if t is None else t.detach().double().norm().item() for t in tensors])
-
-
-def _variant(
-    fixture: Fixture, model: MaskedImageModeling, images: Tensor, mask: PatchMask, variant: str
-) -> dict[str, Any]:
-    """Targets, losses and gradients of a variant in one batch."""
-    targets = model.targets(images, mask, differentiable=False)
-    model.zero_grad()
-    losses = model.loss(images, mask, targets)
-    total = sum(losses.values())
-    total.backward()
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    every = replace(mask, predict=mask.of_all.visible.unsqueeze(1))
-    computed: dict[str, Any] = {
-        'target_latent': model.targets(images, every, differentiable=False)['latent'].patches,
-        'loss_pixel': losses['loss_pixels'],
-        'loss_latent': losses['loss_latent'],
-        'loss_cls': losses['loss_latent_cls'],
-        'loss_total': total,
-    }
-    if f'{variant}/grad_norm' in fixture.arrays:
-        computed['grad_norm'] = _norms(fixture, gradients, -1.0)
-    for name in fixture.group(f'{variant}/grad/'):
-        if (gradient := collect(name, gradients)) is not None:
-            computed[f'grad/{name}'] = gradient
-    return {f'{variant}/{name}': value for name, value in computed.items()}
 
 
 @torch.no_grad()
@@ -237,7 +212,7 @@ def _probe(fixture: Fixture, model: MaskedImageModeling, images: Tensor) -> dict
     neck = MODELS.build({'type': 'mmpretrain.ClsBatchNormNeck', 'input_features': cls.shape[1]})
     trained = F.linear(neck.train()((cls,))[0], weight, bias)
     return {
-        'probe/features': _whole(context),
+        'probe/features': torch.cat([context.extra, context.visible], dim=1),
         'probe/init_weight_std': weight.std(),
         'probe/logits_train': trained,
         'probe/bn_running_mean': neck.bn.running_mean,
@@ -263,23 +238,22 @@ def _lars(fixture: Fixture) -> dict[str, Any]:
 
 def _trajectory(fixture: Fixture, images: Tensor, variant: str) -> dict[str, Any]:
     """Optimiser steps through the training step itself; the teacher moves after each."""
-    model = build_model(fixture)
+    model = build_model(fixture, variant)
     momenta = fixture.array('traj/momentum')
     orders, target_orders = (_order(fixture, model, f'traj/{name}_forward', len(momenta)) for name in ('enc', 'tgt'))
     decay = fixture.setting('config').get('wd', 0.05)
-    groups = parameter_groups(model, fixture.setting('config.lr'), decay, {})
-    wrapper = OptimWrapper(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True))
+    wrapper = training.adamw(model, fixture.setting('config.lr'), decay, {})
     losses = []
     assert model.teacher is not None
     for momentum, order, target_order in zip(momenta.tolist(), orders, target_orders, strict=True):
-        _use_variant(model, variant, target_order)
+        _draw(model, target_order)
         mask = _mask(fixture, model, order)
         losses.append(model.train_step({'inputs': images, 'mask': mask}, wrapper)['loss'])
         model.teacher.update(model, momentum, wrapper.skipped)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     computed = {'loss': torch.stack(losses), 'final_target_cls': weights['teacher.backbone.extra_tokens']}
     if f'traj/{variant}/final_param_norm' in fixture.arrays:
-        computed['final_param_norm'] = _norms(fixture, weights, float('nan'))
+        computed['final_param_norm'] = training.norms(fixture.setting('param_names'), weights, collect, float('nan'))
     return {f'traj/{variant}/{name}': value for name, value in computed.items()}
 
 
@@ -293,9 +267,7 @@ def _schedules(fixture: Fixture) -> dict[str, Any]:
 
 def _start(fixture: Fixture) -> dict[str, Any]:
     """What a model of the released code is before it is trained: a teacher with weights of its own."""
-    weights = {key: torch.from_numpy(value) for key, value in fixture.group('sd/').items()}
-    config = model_config(convert_weights(weights), 'The recorded run', *_heads(fixture))
-    state = MODELS.build({**config, 'teacher_init': 'own'}).state_dict()
+    state = MODELS.build({**_config(fixture)[0], 'teacher_init': 'own'}).state_dict()
     same = all(torch.equal(value, state[key.removeprefix('teacher.')]) for key, value in state.items())
     return {'init/target_equals_encoder': int(same)}
 
@@ -316,10 +288,9 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
     images = torch.from_numpy(fixture.array('images')).float()
     order, target_order = (_order(fixture, model, f'draw/{name}_forward') for name in ('enc', 'tgt'))
     mask = _mask(fixture, model, order)
-    computed: dict[str, Any] = _forward(model, images, mask, target_order)
+    computed: dict[str, Any] = {}
     for variant in VARIANTS:
-        _use_variant(model, variant, target_order)
-        computed |= _variant(fixture, model, images, mask, variant)
+        computed |= _step(fixture, images, mask, target_order, variant)
     # A recording may lack whole parts, but not what a part of it starts from.
     for variant in VARIANTS:
         if fixture.group(f'traj/{variant}/'):
@@ -331,7 +302,4 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
         computed |= _lars(fixture)
     if fixture.group('sched/'):
         computed |= _schedules(fixture)
-    return {
-        name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        for name, value in computed.items()
-    }
+    return training.as_arrays(computed)

@@ -1,21 +1,21 @@
 """Replay of a recorded SemanticMIM run, of the BEiT or the MaskFeat flavour."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmmim.converters.semantic_mim import collect, convert_weights, flavour, model_config
-from mmmim.models import MaskedImageModeling, PickPredicted
+from mmmim.converters.semantic_mim import NECK, collect, convert_weights, flavour, model_config
+from mmmim.models import MaskedImageModeling
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_state_dict
 
+from . import training
 from .report import Fixture
 
 #: Weights whose standard deviation per block is recorded, as (blocks, weight) of the layout.
@@ -60,13 +60,7 @@ def floor(fixture: Fixture) -> Callable[[str], float]:
 
 def split(fixture: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays with a value per parameter, as a quantity per parameter."""
-    result: dict[str, Any] = dict(arrays)
-    if 'grad_norm' in result:
-        norms, names = result.pop('grad_norm'), fixture.setting('param_names')
-        if norms.shape != (len(names),):
-            raise InputError(f'grad_norm has the shape {norms.shape}, and param_names has {len(names)} names.')
-        result |= {f'grad_norm/{name}': value for name, value in zip(names, norms, strict=True)}
-    return result
+    return training.split_by_name(fixture, arrays, {'grad_norm': 'param_names'})
 
 
 class _RecordedTokens(nn.Module):
@@ -82,13 +76,11 @@ class _RecordedTokens(nn.Module):
 
 
 def _weights(fixture: Fixture) -> dict[str, Tensor]:
-    return convert_weights(
-        {key: torch.from_numpy(value).float() for key, value in fixture.group('sd/').items()}, 'The recorded run'
-    )
+    return convert_weights(training.recorded_weights(fixture, 'sd/'), 'The recorded run')
 
 
 def _config(fixture: Fixture) -> dict[str, Any]:
-    """The config of the model, whose tokenizer is a placeholder.
+    """The config of the model, whose tokenizer gives recorded tokens.
 
     Raises:
         InputError: Weights and sidecar disagree.
@@ -97,7 +89,6 @@ def _config(fixture: Fixture) -> dict[str, Any]:
     method = flavour(fixture.group('sd/'), 'The recorded run')
     if (kind := fixture.setting('kind')) != method:
         raise InputError(f'The JSON sidecar says kind={kind!r}, the recorded weights are {method!r}.')
-    settings = fixture.setting('config')
     config = model_config(weights, method, 'The recorded run', fixture.setting('config.heads'))
     backbone, branch = config['backbone'], config['branches']['semantic']
     expected = {
@@ -109,13 +100,15 @@ def _config(fixture: Fixture) -> dict[str, Any]:
     }
     if method == 'beit':
         expected['vocab'] = branch['neck']['out_dim']
-        branch['target_generator']['tokenizer'].update(
-            type='mmmim.KMeansTokenizer', patch_size=backbone['patch_size'], untrained=True
-        )
-    if wrong := {key: value for key, value in expected.items() if settings.get(key, value) != value}:
-        raise InputError(f'The JSON sidecar says otherwise than the recorded weights, which have {wrong}.')
+    training.check_settings(fixture.setting('config'), expected)
     for part in (backbone, branch['neck']):
         part['drop_path_rate'] = 0.0
+    normalised = training.images_as_they_are(backbone['in_channels'])
+    if method == 'beit':
+        tokenizer = {'type': _RecordedTokens, 'logits': torch.from_numpy(fixture.array('target_logits'))}
+        branch['target_generator'].update(tokenizer=tokenizer, mean=normalised['mean'], std=normalised['std'])
+    rgb = {'type': 'mmmim.MIMDataPreprocessor', 'bgr_to_rgb': False}
+    config['data_preprocessor'] = rgb if 'images_uint8' in fixture.arrays else normalised
     return config
 
 
@@ -125,18 +118,13 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
     Raises:
         InputError: Weights and sidecar disagree.
     """
-    model = MODELS.build(_config(fixture))
-    generator = model.branches['semantic'].target_generator
-    if hasattr(generator, 'tokenizer'):
-        generator.tokenizer = _RecordedTokens(torch.from_numpy(fixture.array('target_logits')))
-    load_state_dict(model, _weights(fixture), 'the recorded run')
-    return model.train()
+    return training.recorded_model(_config(fixture), _weights(fixture))
 
 
-def _images(fixture: Fixture, model: MaskedImageModeling) -> Tensor:
-    """Normalised images ``[B, 3, H, W]``."""
+def _images(fixture: Fixture) -> Tensor:
+    """Images ``[B, 3, H, W]`` as the model gets them: normalised, or uint8."""
     if 'images_uint8' in fixture.arrays:
-        return model.data_preprocessor.normalize(torch.from_numpy(fixture.array('images_uint8')))
+        return torch.from_numpy(fixture.array('images_uint8'))
     return torch.from_numpy(fixture.array('images')).float()
 
 
@@ -159,78 +147,67 @@ def _mask(fixture: Fixture, images: Tensor, patch_size: int) -> PatchMask:
     )
 
 
-@contextmanager
-def _calls(modules: Sequence[nn.Module]) -> Iterator[list[tuple[tuple, Any]]]:
-    """The arguments and the result of every call of the modules, in order."""
-    calls: list[tuple[tuple, Any]] = []
-    hooks = [m.register_forward_hook(lambda _, args, output: calls.append((args, output))) for m in modules]
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _forward(model: MaskedImageModeling, images: Tensor, mask: PatchMask, prediction: str) -> dict[str, Any]:
-    """Tokens between the blocks, predictions and loss of one batch, gradients left in the parameters."""
-    neck = model.branches['semantic'].neck
-    targets = model.targets(images, mask, differentiable=False)
-    with _calls(model.backbone.blocks) as own, _calls(neck.blocks) as cross, _calls([neck]) as whole:
-        loss = model.loss(images, mask, targets)['loss_semantic']
-    loss.backward()
-    computed = {
+def _step(fixture: Fixture, model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
+    """Tokens between the blocks, predictions, loss and gradients of one training step."""
+    depth = model.backbone.depth
+    own, cross = ([f'{root}.blocks.{i}' for i in range(depth)] for root in ('backbone', NECK))
+    step = training.step(model, images, mask, [*own, *cross, f'{NECK}.norm', NECK])
+    calls = {place: calls[0] for place, calls in step.calls.items()}
+    prediction = 'logits' if fixture.setting('kind') == 'beit' else 'pred'
+    computed: dict[str, Any] = {
         'mask': torch.zeros(len(images), mask.grid[0] * mask.grid[1], dtype=torch.int32)
         .scatter(1, mask.flat_predict(), 1)
         .unflatten(1, mask.grid),
-        'tokens_in': own[0][0][0],
-        'mask_in': cross[0][0][0],
-        'feat_mask': neck.norm(cross[-1][1]),
-        prediction: whole[0][1].patches,
-        'loss': loss,
+        'tokens_in': calls[own[0]].args[0],
+        'mask_in': calls[cross[0]].args[0],
+        'feat_mask': calls[f'{NECK}.norm'].output,
+        prediction: calls[NECK].output.patches,
+        'loss': step.losses['loss_semantic'],
     }
-    for i, (_, output) in enumerate(own):
-        computed[f'self_out/{i}'] = output
-    for i, ((queries, _, proxies, _), output) in enumerate(cross):
+    for i in range(depth):
+        queries, _, proxies, _ = calls[cross[i]].args
+        computed[f'self_out/{i}'] = calls[own[i]].output
         computed[f'cross_kv/{i}'] = torch.cat([proxies, queries], dim=1)
-        computed[f'cross_out/{i}'] = output
-    return computed
-
-
-def _gradients(fixture: Fixture, model: MaskedImageModeling) -> dict[str, Any]:
-    """Norms of the gradients of all recorded parameters, -1 for none, and some whole ones."""
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    computed: dict[str, Any] = {}
+        computed[f'cross_out/{i}'] = calls[cross[i]].output
+    if 'hog' in fixture.arrays:  # the targets of a step that predicts all patches
+        every, targets = replace(mask, predict=mask.of_all.visible.unsqueeze(1)), 'branches.semantic.target_generator'
+        computed['hog'] = training.step(model, images, every, [targets]).calls[targets][0].output.patches
     if 'grad_norm' in fixture.arrays:
-        found = [collect(f'backbone.{name}', gradients) for name in fixture.setting('param_names')]
-        computed['grad_norm'] = np.array([-1.0 if g is None else g.double().norm().item() for g in found])
-    for name in fixture.group('grad/'):
-        if (gradient := collect(f'backbone.{name}', gradients)) is not None:
-            computed[f'grad/{name}'] = gradient
-    return computed
+        names = fixture.setting('param_names')
+        computed['grad_norm'] = training.norms(names, step.gradients, _collect_of_backbone, -1.0)
+    return computed | training.collected(fixture, 'grad/', step.gradients, _collect_of_backbone)
 
 
-@torch.no_grad()
-def _baseline(fixture: Fixture, model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> Tensor:
+def _collect_of_backbone(name: str, values: Mapping[str, Tensor]) -> Tensor | None:
+    """Gradients are recorded without the prefix of the layout."""
+    return collect(f'backbone.{name}', values)
+
+
+def _baseline(fixture: Fixture, images: Tensor, mask: PatchMask) -> Tensor:
     """Features of the predicted patches where the same weights see mask tokens in the encoder."""
-    encoder = MODELS.build({**_config(fixture)['backbone'], 'fused': True, 'final_norm': True})
-    neck = model.branches['semantic'].neck
-    state = model.backbone.state_dict() | {'mask_token': neck.mask_token}
-    state |= {f'norm.{key}': value for key, value in neck.norm.state_dict().items()}
-    load_state_dict(encoder, state, 'the recorded run')
-    return PickPredicted(encoder.embed_dim)(encoder(images, mask), mask).patches
+    config, weights = _config(fixture), _weights(fixture)
+    neck = config['branches']['semantic']['neck']
+    config['backbone'] |= {'fused': True, 'final_norm': True}
+    pick = {'type': 'mmmim.PickPredicted', 'context_dim': neck['context_dim'], 'out_dim': neck['out_dim']}
+    config['branches']['semantic']['neck'] = pick
+    kept = {name: value for name, value in weights.items() if name.startswith(('backbone.', f'{NECK}.proj.'))}
+    kept |= {f'backbone.norm.{kind}': weights[f'{NECK}.norm.{kind}'] for kind in ('weight', 'bias')}
+    kept['backbone.mask_token'] = weights[f'{NECK}.mask_token']
+    last = f'{NECK}.proj'
+    return training.step(training.recorded_model(config, kept), images, mask, [last]).calls[last][0].args[0]
 
 
 @torch.no_grad()
 def _evaluation(model: MaskedImageModeling, images: Tensor) -> dict[str, Any]:
     """States of whole images, and the attention of the last block."""
     blocks = model.backbone.blocks
-    model.eval()
-    with _calls(blocks) as calls:
-        model.backbone(images)
+    names = [f'backbone.blocks.{i}' for i in range(len(blocks))]
+    with training.listen(model.eval(), names) as calls:
+        model.backbone(model.data_preprocessor({'inputs': images})['inputs'])
     model.train()
-    (tokens, *_), output = calls[-1]
-    return {f'eval/layer{i}': result for i, (_, result) in enumerate(calls)} | {
-        'eval/final_normed': model.branches['semantic'].neck.norm(output),
+    tokens, *_ = calls[names[-1]][0].args
+    return {f'eval/layer{i}': calls[name][0].output for i, name in enumerate(names)} | {
+        'eval/final_normed': model.get_submodule(f'{NECK}.norm')(calls[names[-1]][0].output),
         'eval/attn_last': blocks[-1].attn.weights(blocks[-1].norm1(tokens)),
     }
 
@@ -264,16 +241,10 @@ def replay(fixture: Fixture) -> dict[str, np.ndarray]:
         InputError: The recording is incomplete or contradicts itself.
     """
     model = build_model(fixture)
-    images = _images(fixture, model)
+    images = _images(fixture)
     mask = _mask(fixture, images, model.backbone.patch_size)
-    prediction = 'logits' if fixture.setting('kind') == 'beit' else 'pred'
-    computed = _forward(model, images, mask, prediction) | _gradients(fixture, model) | _start(fixture)
-    computed['baseline/feat_mask'] = _baseline(fixture, model, images, mask)
-    if 'hog' in fixture.arrays:
-        computed['hog'] = model.branches['semantic'].target_generator.patches(images)
+    computed = _step(fixture, model, images, mask) | _start(fixture)
+    computed['baseline/feat_mask'] = _baseline(fixture, images, mask)
     if fixture.group('eval/'):
         computed |= _evaluation(model, images)
-    return {
-        name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        for name, value in computed.items()
-    }
+    return training.as_arrays(computed)
