@@ -90,3 +90,14 @@ def blobs(n, dim, classes, seed, spread=2.0):
     centres = torch.randn(classes, dim, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(classes, (n,), generator=rng)
     return centres[labels] + spread * torch.randn(n, dim, generator=rng), labels
+
+
+def generator(seed=0):
+    """A generator of random numbers of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def as_sets(indices, grid):
+    """Indices of patches ``[..., M]`` as sets ``[..., h, w]``."""
+    sets = torch.zeros(*indices.shape[:-1], grid[0] * grid[1], dtype=torch.bool)
+    return sets.scatter_(-1, indices, True).unflatten(-1, grid)
