@@ -11,12 +11,14 @@ import pytest
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmmim.datasets.transforms import LoadImage, RandomResizedCrop, UnreadableImageError, depth, read_image
+from mmmim.datasets.transforms import LoadImage, RandomResizedCrop, UnreadableImageError, depth
 from mmmim.utils import InputError
 from mmmim.visualization.inputs import centre_square
-from tests.images import tiff
+from tests.images import png_chunk, tiff
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # 12 bits
+NOISE = np.random.default_rng(0).integers(0, 65536, (64, 64, 3), dtype=np.uint16)
+BANDS = np.random.default_rng(0).integers(0, 256, (6, 7, 5), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def png16(pixels):
 
 def saved(pixels, kind='PNG'):
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
+    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(file, kind)
     return file.getvalue()
 
 
@@ -68,15 +70,25 @@ def test_lost_depth_is_said_once_with_the_remedy(warnings, name):
     assert message.startswith('some.file has values from ')
     assert 'window=(low, high)' in message
     depth._WARNED.clear()
-    load(DEEP[name], window='minmax')
+    for window in ('minmax', 'percentile'):
+        assert len(np.unique(load(DEEP[name], window=window))) == 256
     assert len(warnings()) == 1
 
 
-@pytest.mark.parametrize('name', DEEP)
-@pytest.mark.parametrize('window', ['minmax', 'percentile'])
-def test_a_window_uses_all_grey_levels(name, window):
-    levels = np.unique(load(DEEP[name], window=window))
-    assert len(levels) == 256
+@pytest.mark.parametrize(
+    'data',
+    [
+        saved((RAMP.astype(np.uint32) * 16).astype(np.uint16)),  # all bits
+        png16(np.dstack([RAMP * 16] * 3)),
+        saved(np.full((8, 8), 100, np.uint16)),
+        saved((RAMP // 2048).astype(np.uint8)),  # dark, of eight bits
+        tiff(BANDS[..., :4], [2]),  # transparency
+        saved(BANDS[..., :4]),
+    ],
+)
+def test_no_warning_where_nothing_is_lost(warnings, data):
+    load(data)
+    assert not warnings()
 
 
 @pytest.mark.parametrize('name', [name for name in DEEP if name.startswith('12')])
@@ -85,14 +97,15 @@ def test_a_window_of_numbers_is_the_same_in_all_images(name):
     expected = np.round(RAMP / 4095 * 255)
     np.testing.assert_array_equal(image[..., 0], expected)
     np.testing.assert_array_equal(image[..., 1], expected.T if 'RGB' in name else expected)
-    darker = load(DEEP[name], window=(0, 8190))
-    assert darker.max() in (127, 128)
+    assert load(DEEP[name], window=(0, 8190)).max() in (127, 128)
 
 
-def test_hounsfield_units():
-    image = load(DEEP['int32 TIFF'], window=(-160, 240))
+def test_values_below_zero_and_images_of_eight_bits():
+    image = load(DEEP['int32 TIFF'], window=(-160, 240))  # of Hounsfield units
     values = RAMP.astype(float) - 1024
     np.testing.assert_array_equal(image[..., 0], np.round((values.clip(-160, 240) + 160) / 400 * 255))
+    for window in (None, 'minmax', 'percentile', (0, 10)):
+        np.testing.assert_array_equal(load(saved(BANDS[..., :3]), window=window)[..., ::-1], BANDS[..., :3])
 
 
 def test_floating_point_pixels():
@@ -109,55 +122,30 @@ def test_floating_point_pixels():
         load(saved(np.full((4, 4), np.nan, np.float32), 'TIFF'), window='minmax')
 
 
-@pytest.mark.parametrize(
-    'data',
-    [
-        saved((RAMP.astype(np.uint32) * 16).astype(np.uint16)),  # all bits
-        saved(np.zeros((8, 8), np.uint16)),
-        saved(np.full((8, 8), 100, np.uint16)),
-        saved(np.zeros((8, 8), np.uint8)),
-        saved((RAMP // 2048).astype(np.uint8)),  # dark, of eight bits
-        saved(np.dstack([RAMP // 16] * 3).astype(np.uint8), 'TIFF'),
-        png16(np.dstack([RAMP * 16] * 3)),
-    ],
-)
-def test_no_warning_where_nothing_is_lost(warnings, data):
-    load(data)
-    assert not warnings()
-
-
 @pytest.mark.parametrize('bands', [1, 3, 4])
 @pytest.mark.parametrize('orientation', [1, 3, 6, 8])
-def test_deep_colours_are_those_of_pillow(tmp_path, bands, orientation):
+def test_deep_colours_are_those_of_pillow(bands, orientation):
     """Without a window: the upper eight bits, turned as EXIF says."""
-    pixels = np.random.default_rng(0).integers(0, 65536, (9, 7, bands), dtype=np.uint16)
+    pixels = NOISE.reshape(-1)[: 63 * bands].reshape(9, 7, bands)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = png16(pixels.squeeze())
-    chunk_at = 33  # after the header
-    body = exif.tobytes().removeprefix(b'Exif\0\0')
-    from tests.images import png_chunk
-
-    data = data[:chunk_at] + png_chunk(b'eXIf', body) + data[chunk_at:]
+    data, header = png16(pixels.squeeze()), 33
+    data = data[:header] + png_chunk(b'eXIf', exif.tobytes().removeprefix(b'Exif\0\0')) + data[header:]
     eight = Image.fromarray((pixels >> 8).astype(np.uint8).squeeze())
     upright = {1: eight, 3: eight.rotate(180), 6: eight.rotate(-90, expand=True), 8: eight.rotate(90, expand=True)}
-    expected = np.asarray(upright[orientation].convert('RGB'))
-    np.testing.assert_array_equal(load(data)[..., ::-1], expected)
+    np.testing.assert_array_equal(load(data)[..., ::-1], np.asarray(upright[orientation].convert('RGB')))
 
 
-def test_a_damaged_deep_file_is_unreadable():
-    data = png16(np.random.default_rng(0).integers(0, 65536, (64, 64, 3), dtype=np.uint16))
+def test_damaged_deep_files(monkeypatch):
+    data = bytearray(png16(NOISE))
     with pytest.raises(UnreadableImageError):
-        load(data[: len(data) // 2])
-
-
-def test_a_chunk_longer_than_its_file_takes_no_memory(monkeypatch):
-    data = bytearray(png16(np.random.default_rng(0).integers(0, 65536, (24, 24, 3), dtype=np.uint16)))
+        load(bytes(data[: len(data) // 2]))
+    # A chunk longer than its file takes no memory.
     place = data.index(b'IDAT') - 4
     data[place : place + 4] = (2_800_000_000).to_bytes(4, 'big')
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it asks for 2.8 GB'))
     try:
-        assert load(bytes(data)).shape == (24, 24, 3)
+        assert load(bytes(data)).shape == (64, 64, 3)
     except UnreadableImageError as error:
         assert 'some.file' in str(error)  # noqa: PT017
 
@@ -169,18 +157,11 @@ def test_windows_without_a_meaning(window):
 
 
 def test_grey_images_for_models_of_one_channel():
-    colours = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    grey = load(saved(colours), channels=1)
-    np.testing.assert_array_equal(grey[..., 0], np.asarray(Image.fromarray(colours).convert('L')))
-    np.testing.assert_array_equal(load(saved(colours[..., 0]), channels=1)[..., 0], colours[..., 0])
+    colours = Image.fromarray(BANDS[..., :3])
+    np.testing.assert_array_equal(load(saved(colours), channels=1)[..., 0], np.asarray(colours.convert('L')))
+    np.testing.assert_array_equal(load(saved(BANDS[..., 0]), channels=1)[..., 0], BANDS[..., 0])
     assert load(saved(RAMP), channels=1, window='minmax').shape == (64, 64, 1)
-    packed = Image.fromarray(colours).convert('P')
-    file = io.BytesIO()
-    packed.save(file, 'PNG')
-    assert load(file.getvalue(), channels=1).shape == (8, 9, 1)
-
-
-BANDS = np.random.default_rng(0).integers(0, 256, (6, 7, 5), dtype=np.uint8)
+    assert load(saved(colours.convert('P')), channels=1).shape == (6, 7, 1)
 
 
 @pytest.mark.parametrize('number', [4, 5])
@@ -194,34 +175,12 @@ def test_bands_that_are_left_out_are_named(warnings, number):
     assert f'channels={number}' in message
 
 
-def test_transparency_is_left_out_without_a_word(warnings):
-    load(tiff(BANDS[..., :4], [2]))
-    load(saved(BANDS[..., :4]))
-    assert not warnings()
-
-
 def test_bands_need_a_library(monkeypatch):
     monkeypatch.setitem(sys.modules, 'tifffile', None)
     with pytest.raises(InputError, match=r'channels=5\) reads TIFF files by .*pip install tifffile'):
         load(tiff(BANDS), channels=5)
     with pytest.raises(UnreadableImageError, match=r'TIFF file of a kind .*channels=N\).*mmcv.*tifffile'):
         load(tiff(BANDS.astype(np.uint16), [0, 0]))
-
-
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
-def test_bands_by_tifffile(dtype):
-    pytest.importorskip('tifffile')
-    data = tiff(BANDS.astype(dtype), [0, 0])
-    image = load(data, channels=5)
-    assert image.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
-    np.testing.assert_array_equal(image, BANDS)
-    assert load(data, channels=5, window=(0, 255)).dtype == np.uint8
-    with pytest.raises(UnreadableImageError, match=r'5 channel\(s\), and mmmim.LoadImage was asked for 4'):
-        load(data, channels=4)
-    with pytest.raises(UnreadableImageError, match='7 x 6 pixels are more than the limit of 41'):
-        load(data, channels=5, max_pixels=41)
-    with pytest.raises(UnreadableImageError):
-        load(data[:150], channels=5)
 
 
 def fake_tifffile(bands, planes=False):
@@ -251,55 +210,55 @@ def fake_tifffile(bands, planes=False):
     return module
 
 
-@pytest.mark.parametrize('planes', [False, True])
-def test_bands_stay_in_their_order(monkeypatch, planes):
-    monkeypatch.setitem(sys.modules, 'tifffile', fake_tifffile(BANDS, planes))
-    np.testing.assert_array_equal(load(tiff(BANDS), channels=5), BANDS)
-    with pytest.raises(UnreadableImageError, match='more than the limit of 41'):
-        load(tiff(BANDS), channels=5, max_pixels=41)
-    many = np.zeros((2, 2, 60_000), np.uint8)  # as its header says: the pixels are not decoded
-    monkeypatch.setitem(sys.modules, 'tifffile', fake_tifffile(many, planes))
-    with pytest.raises(UnreadableImageError, match=r'it has 60000 channel\(s\)'):
-        load(tiff(BANDS), channels=5)
+@pytest.mark.parametrize('library', ['tifffile', 'pixels', 'planes'])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_bands(monkeypatch, library, dtype):
+    if library == 'tifffile':
+        pytest.importorskip('tifffile')
+    else:
+        monkeypatch.setitem(sys.modules, 'tifffile', fake_tifffile(BANDS.astype(dtype), library == 'planes'))
+    data = tiff(BANDS.astype(dtype), [0, 0])
+    image = load(data, channels=5)
+    assert image.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+    np.testing.assert_array_equal(image, BANDS)
+    assert load(data, channels=5, window=(0, 255)).dtype == np.uint8
+    with pytest.raises(UnreadableImageError, match=r'5 channel\(s\), and mmmim.LoadImage was asked for 4'):
+        load(data, channels=4)
+    with pytest.raises(UnreadableImageError, match='7 x 6 pixels are more than the limit of 41'):
+        load(data, channels=5, max_pixels=41)
+    if library == 'tifffile':
+        with pytest.raises(UnreadableImageError):
+            load(data[:150], channels=5)
+    else:
+        many = np.zeros((2, 2, 60_000), np.uint8)  # as its header says: the pixels are not decoded
+        monkeypatch.setitem(sys.modules, 'tifffile', fake_tifffile(many))
+        with pytest.raises(UnreadableImageError, match=r'it has 60000 channel\(s\)'):
+            load(data, channels=5)
 
 
 def test_four_bands_of_other_files():
-    rgba = BANDS[..., :4]
-    np.testing.assert_array_equal(load(saved(rgba), channels=4), rgba)
+    np.testing.assert_array_equal(load(saved(BANDS[..., :4]), channels=4), BANDS[..., :4])
     with pytest.raises(UnreadableImageError, match=r'it has 3 channel\(s\), and mmmim.LoadImage was asked for 4'):
-        load(saved(rgba[..., :3]), channels=4)
+        load(saved(BANDS[..., :3]), channels=4)
 
 
 @pytest.mark.parametrize('shape', [(40, 50), (40, 50, 1), (40, 50, 2), (40, 50, 5)])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
-def test_crops_of_any_number_of_channels_and_type(shape, dtype):
+def test_crops_and_squares_of_any_number_of_channels_and_type(shape, dtype):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
-    crop = RandomResizedCrop(16)
-    np.random.seed(3)  # noqa: NPY002
-    results = crop({'img': image})['img']
-    assert results.shape == (16, 16, *shape[2:])
-    assert results.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
-    # Each channel is that of an RGB image of it.
     channel = image if image.ndim == 2 else image[..., -1]
-    np.random.seed(3)  # noqa: NPY002
-    expected = crop({'img': np.dstack([channel.astype(np.uint8)] * 3)})['img'][..., 0].astype(float)
-    got = results if image.ndim == 2 else results[..., -1]
-    assert np.abs(got.clip(0, 255) - expected).max() <= 2
-
-
-@pytest.mark.parametrize('channels', [1, 2, 4, 5])
-def test_squares_of_any_number_of_channels(channels):
-    colours = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    expected = centre_square(colours, 16)
-    many = np.concatenate([colours, colours], axis=2)[..., :channels]
-    np.testing.assert_array_equal(centre_square(many, 16), np.concatenate([expected, expected], axis=2)[..., :channels])
-    deep = centre_square(many.astype(np.float32), 16)
-    assert np.abs(deep.clip(0, 255) - np.concatenate([expected, expected], axis=2)[..., :channels]).max() <= 1
-
-
-def test_an_eight_bit_image_is_read_as_ever(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / 'a.png')
-    for window in (None, 'minmax', 'percentile', (0, 10)):
-        np.testing.assert_array_equal(load((tmp_path / 'a.png').read_bytes(), window=window)[..., ::-1], pixels)
-    np.testing.assert_array_equal(read_image(tmp_path / 'a.png'), pixels)
+    colours = np.dstack([channel.astype(np.uint8)] * 3)
+    crop = RandomResizedCrop(16)
+    changes = [lambda pixels: crop({'img': pixels})['img']]
+    if image.ndim == 3:
+        changes.append(lambda pixels: centre_square(pixels, 16))
+    for change in changes:
+        found = []
+        for pixels in (image, colours):
+            np.random.seed(3)  # noqa: NPY002
+            found.append(change(pixels))
+        assert found[0].shape == (16, 16, *shape[2:])
+        assert found[0].dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+        # Each channel is that of an RGB image of it.
+        last = found[0] if image.ndim == 2 else found[0][..., -1]
+        assert np.abs(last.clip(0, 255) - found[1][..., 0].astype(float)).max() <= 2
