@@ -68,7 +68,7 @@ OPTIMIZERS = _child(_roots.OPTIMIZERS, 'mmmim.engine')
 OPTIM_WRAPPERS = _child(_roots.OPTIM_WRAPPERS, 'mmmim.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(_roots.OPTIM_WRAPPER_CONSTRUCTORS, 'mmmim.engine')
 PARAM_SCHEDULERS = _child(_roots.PARAM_SCHEDULERS, 'mmmim.engine')
-METRICS = _child(_roots.METRICS, 'mmmim.evaluation', 'mmmim.evaluation.jaccard')
+METRICS = _child(_roots.METRICS, 'mmmim.evaluation', 'mmmim.evaluation.measures.jaccard')
 EVALUATOR = _child(_roots.EVALUATOR)
 TASK_UTILS = _child(_roots.TASK_UTILS, 'mmmim.datasets')
 VISUALIZERS = _child(_roots.VISUALIZERS)
@@ -82,7 +82,7 @@ MASKINGS = TASK_UTILS
 #: Schedules ``(step, total) -> value`` of learning rates and EMA momenta.
 SCHEDULES = CheckedRegistry('schedule', scope='mmmim', locations=['mmmim.engine'])
 #: Probes of frozen features, fitted by :class:`mmmim.FitTestLoop`.
-PROBES = CheckedRegistry('probe', scope='mmmim', locations=['mmmim.evaluation.fitted_probes'])
+PROBES = CheckedRegistry('probe', scope='mmmim', locations=['mmmim.evaluation.probes.fitted'])
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from mmengine import Config
 from PIL import Image
 
-from mmmim.utils.pretrained import apply_pretrained
+from mmmim.apis.downstream import apply_pretrained
 from tests.paths import ROOT
 from tests.segmentation import ADE, tiny_encoder
 

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine import Config
 from PIL import Image
 
-from mmmim.utils.pretrained import apply_pretrained
+from mmmim.apis.downstream import apply_pretrained
 from tests.paths import ROOT
 
 ADE, VOC = 'ade/ADEChallengeData2016', 'VOCdevkit/VOC2012'

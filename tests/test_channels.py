@@ -11,11 +11,11 @@ from mmengine import Config
 from PIL import Image
 
 import mmmim
+from mmmim.cost.flops import count_config
 from mmmim.datasets import SyntheticImages
 from mmmim.engine import Runner
-from mmmim.evaluation.image_files import encode_files
+from mmmim.features.image_files import encode_files
 from mmmim.models.target_generators import HOGTarget, PixelTarget
-from mmmim.utils.flops import count_config
 from mmmim.visualization.channels import as_rgb, channel_note, to_unit
 from mmmim.visualization.feature_pictures import patch_features, picture
 from tests.images import tiff
@@ -202,7 +202,7 @@ def test_raw_values_of_more_than_eight_bits_reach_the_model(tmp_path):
 
 
 def test_fitted_protocols_take_any_number_of_channels(tmp_path):
-    from mmmim.models.frozen_features import FrozenFeatures
+    from mmmim.features.frozen import FrozenFeatures
 
     vit = {'type': 'mmmim.ViT', 'img_size': 16, 'patch_size': 4, 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
     statistics = {'mean': [120.0] * 5, 'std': [60.0] * 5}

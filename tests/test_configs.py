@@ -10,10 +10,10 @@ from mmengine import Config
 from mmengine.optim import build_optim_wrapper
 
 import mmmim
+from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.engine import Runner
 from mmmim.engine.schedules import build_schedule
 from mmmim.registry import MODELS
-from mmmim.utils.cli import merge_cfg_options
 from tests.paths import ROOT
 from tests.shrink import shrink, without_files, write_images
 from tests.toys import random_mask

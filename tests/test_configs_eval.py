@@ -13,9 +13,9 @@ from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
 import mmmim
+from mmmim.apis.downstream import apply_pretrained
 from mmmim.engine import Runner
 from mmmim.registry import DATASETS, MODELS
-from mmmim.utils.pretrained import apply_pretrained
 from tests.paths import ROOT, run_tool
 from tests.segmentation import LABELS, SIDE, shrink_segmentation, write_data
 from tests.test_configs import walk_types

@@ -7,12 +7,12 @@ import torch
 from mmengine import Config
 from mmengine.optim import CosineAnnealingLR, LinearLR
 
+from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.engine.optim_constructor import parameter_groups
 from mmmim.engine.schedules import ScheduleLR
 from mmmim.models.layers.block import LayerScale
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.cli import merge_cfg_options
 from tests.paths import ROOT
 from tests.shrink import without_files
 from tests.toys import random_mask

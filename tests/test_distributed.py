@@ -8,7 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from mmmim.engine import DistributedDataParallel, FullyShardedDataParallel
-from mmmim.evaluation.logistic_regression import fit_logistic_regression
+from mmmim.evaluation.probes.logistic_regression import fit_logistic_regression
 from mmmim.models.layers import Block
 from mmmim.registry import MODELS, STRATEGIES
 from tests.toys import batch, blobs, capi_config, optim_wrapper

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 from mmengine import Config
+from mmmim.config.read import load_config
 
 from mmmim.engine import Runner
 from mmmim.engine.config_check import check_config
 from mmmim.utils import InputError
-from mmmim.utils.cli import load_config
 from tests.paths import ROOT, load_tool, run_tool
 
 #: Longest sentence that still is one.
@@ -31,7 +31,7 @@ def config(name):
 def refusal(monkeypatch, tmp_path, tool, name, *options, arguments=()):
     """What a tool says against options on its real way from the command line to the runner."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('mmmim.utils.cli.load_config', lambda path: config(path))
+    monkeypatch.setattr('mmmim.config.read.load_config', lambda path: config(path))
     # Whatever lists images, builds parts with weights or makes folders comes after the check.
     for late in ('mmengine.runner.Runner.__init__', 'mmengine.dataset.BaseDataset.full_init'):
         monkeypatch.setattr(late, lambda *args, **kwargs: pytest.fail('too late'))

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import mmmim
-from mmmim.utils.resources import find_config, repository, resources
+from mmmim.config.resources import find_config, repository, resources
 from tests.paths import ROOT
 
 FOLDERS = ('configs', 'docs', 'mmmim', 'projects', 'requirements', 'tests', 'tools')
@@ -135,7 +135,7 @@ def test_tools_of_the_wheel(unpacked, tmp_path):
 def test_comparisons_run_where_the_user_is(unpacked, tmp_path):
     code = (
         'import json, sys; from pathlib import Path; '
-        'from mmmim.evaluation.comparison import ROOT, make_jobs, write_configs; '
+        'from mmmim.comparison.jobs import ROOT, make_jobs, write_configs; '
         'spec = {"subsets": {"single": {"a": {"config": "configs/capi/digits.py"}}}}; '
         'write_configs(spec, Path(sys.argv[1])); '
         'print(json.dumps([str(ROOT), make_jobs(spec, [0], Path("/nowhere"), "val")[0].commands]))'

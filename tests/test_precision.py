@@ -6,9 +6,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmmim.engine.hooks.health_hook import _evenly
-from mmmim.evaluation.health import mean_pairwise_cosine, positional_share, prototypes_in_use, target_entropy
-from mmmim.evaluation.logistic_regression import fit_logistic_regression, predict
-from mmmim.evaluation.rankme import rankme
+from mmmim.evaluation.measures.health import mean_pairwise_cosine, positional_share, prototypes_in_use, target_entropy
+from mmmim.evaluation.measures.rankme import rankme
+from mmmim.evaluation.probes.logistic_regression import fit_logistic_regression, predict
 from mmmim.utils import precision
 from mmmim.utils.precision import widest_float, with_float64
 from tests.toys import blobs

@@ -25,5 +25,5 @@ source "$TOOLS/common.sh"
 rendezvous
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
 
-exec "${PYTHON:-python}" -m mmmim.utils.launch "${RENDEZVOUS[@]}" \
+exec "${PYTHON:-python}" -m mmmim.cli.launch "${RENDEZVOUS[@]}" \
     "$TOOLS/test.py" "$CONFIG" "${CHECKPOINT[@]}" --launcher pytorch "$@"

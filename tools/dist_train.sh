@@ -17,5 +17,5 @@ source "$TOOLS/common.sh"
 rendezvous
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
 
-exec "${PYTHON:-python}" -m mmmim.utils.launch "${RENDEZVOUS[@]}" \
+exec "${PYTHON:-python}" -m mmmim.cli.launch "${RENDEZVOUS[@]}" \
     "$TOOLS/train.py" "$CONFIG" --launcher pytorch "$@"

@@ -5,7 +5,10 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, add_cfg_options, add_pretrained_options, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import add_cfg_options, add_pretrained_options
+from mmmim.cli.parser import ToolParser
 from mmmim.utils.output import keep_writing
 
 
@@ -56,8 +59,8 @@ def check_checkpoint(args: argparse.Namespace, fitted: bool) -> None:
 
 def take_trained_model(cfg: Any, checkpoint: str) -> None:
     """Make the model of a downstream task what it was trained as; the config's own says only how it is trained now."""
-    from mmmim.engine.training_config import describe_changes
-    from mmmim.utils.pretrained import apply_trained
+    from mmmim.apis.downstream import apply_trained
+    from mmmim.config.differences import describe_changes
 
     model = apply_trained(cfg, checkpoint)
     if changes := describe_changes({'model': cfg.model.to_dict()}, {'model': model}):
@@ -67,11 +70,13 @@ def take_trained_model(cfg: Any, checkpoint: str) -> None:
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
+    from mmmim.config.read import load_config
+
+    from mmmim.apis.downstream import apply_pretrained, set_encoder, wants_pretrained
+    from mmmim.config.cfg_options import merge_cfg_options
     from mmmim.engine.config_check import check_config
     from mmmim.utils import InputError
-    from mmmim.utils.cli import load_config, merge_cfg_options
     from mmmim.utils.outputs import check_file
-    from mmmim.utils.pretrained import apply_pretrained, set_encoder, wants_pretrained
 
     cfg = load_config(args.config)
     if args.trust_checkpoint:
@@ -117,10 +122,11 @@ def main() -> None:
 
     import json
 
+    from mmmim.utils.plain import to_plain
+
     from mmmim.engine import Runner
     from mmmim.registry import RUNNERS
     from mmmim.utils.atomic import write_text_atomically
-    from mmmim.utils.checkpoint import to_plain
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     metrics = to_plain({key: getattr(value, 'tolist', lambda v=value: v)() for key, value in runner.test().items()})

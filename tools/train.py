@@ -5,7 +5,10 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, add_cfg_options, add_pretrained_options, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import add_cfg_options, add_pretrained_options
+from mmmim.cli.parser import ToolParser
 from mmmim.utils.output import keep_writing
 
 
@@ -74,8 +77,8 @@ def set_amp(cfg: Any, dtype: str = 'bfloat16') -> None:
 
 def resumed_file(cfg: Any, path: str) -> str:
     """The checkpoint that ``--resume PATH`` names: a file, or the latest of the work folder of a training."""
+    from mmmim.checkpoints.folder import CheckpointFolder
     from mmmim.utils import InputError
-    from mmmim.utils.checkpoint_folder import CheckpointFolder
 
     if os.path.isdir(path):
         hook = (cfg.get('default_hooks') or {}).get('checkpoint')
@@ -92,8 +95,8 @@ def resumed_file(cfg: Any, path: str) -> str:
 
 def set_pretrained(cfg: Any, args: argparse.Namespace) -> None:
     """Give a downstream task its encoder: that of ``--pretrained``, else that of the checkpoint that is resumed."""
-    from mmmim.utils.checkpoint_folder import CheckpointFolder
-    from mmmim.utils.pretrained import apply_pretrained, apply_trained, wants_pretrained
+    from mmmim.apis.downstream import apply_pretrained, apply_trained, wants_pretrained
+    from mmmim.checkpoints.folder import CheckpointFolder
 
     resumed = args.resume
     if args.pretrained is None and wants_pretrained(cfg):
@@ -108,10 +111,12 @@ def set_pretrained(cfg: Any, args: argparse.Namespace) -> None:
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
+    from mmmim.config.read import load_config
+
+    from mmmim.apis.downstream import set_encoder
+    from mmmim.config.cfg_options import merge_cfg_options
     from mmmim.engine.config_check import check_config
     from mmmim.utils import InputError
-    from mmmim.utils.cli import load_config, merge_cfg_options
-    from mmmim.utils.pretrained import set_encoder
 
     cfg = load_config(args.config)
     if args.trust_checkpoint:

@@ -1,6 +1,7 @@
 """Pre-trained models as Python objects."""
 
-from .feature_extractor import FeatureExtractor, Features
+from mmmim.features.extractor import FeatureExtractor, Features
+
 from .models import get_model, list_models
 
 __all__ = ['FeatureExtractor', 'Features', 'get_model', 'list_models']

@@ -6,10 +6,9 @@ from typing import Any
 
 from mmengine import Config
 
+from mmmim.config.resources import find_config, resources
+from mmmim.features.extractor import FeatureExtractor
 from mmmim.utils import InputError
-from mmmim.utils.resources import find_config, resources
-
-from .feature_extractor import FeatureExtractor
 
 
 def list_models(pattern: str = '*') -> list[str]:

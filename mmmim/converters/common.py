@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmmim.checkpoints import check_state_dict
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import check_state_dict
 
 
 def flat_tensors(table: Any, source: str) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from mmmim.checkpoints.layouts import describe_layout
 from mmmim.utils import InputError
-from mmmim.utils.layouts import describe_layout
 
 from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
 

@@ -19,6 +19,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 import mmmim
+from mmmim.checkpoints import check_values, load_checkpoint_file, load_state_dict, weights_of
+from mmmim.checkpoints.folder import CheckpointFolder
+from mmmim.config.differences import describe_changes, training_config
 from mmmim.engine.batch_size import describe_batch_change
 from mmmim.engine.ddp import bare_model, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
@@ -31,16 +34,8 @@ from mmmim.engine.resume_state import (
     kept_settings,
     parameters_without_state,
 )
-from mmmim.engine.training_config import describe_changes, training_config
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import (
-    check_values,
-    load_checkpoint_file,
-    load_state_dict,
-    to_plain,
-    weights_of,
-)
-from mmmim.utils.checkpoint_folder import CheckpointFolder
+from mmmim.utils.plain import to_plain
 
 
 class CheckpointRunner(_Runner):

@@ -17,6 +17,7 @@ import torch
 from torch.distributed.algorithms.join import Joinable
 
 from mmmim import registry as R
+from mmmim.config.keys import leaves
 from mmmim.engine.config_parts import GROUPS, LOADERS, TOP, attempt, check_loader, find_type, try_to_build, walk
 from mmmim.engine.config_settings import check_settings
 from mmmim.engine.epochs import check_epochs
@@ -24,7 +25,6 @@ from mmmim.engine.optim_constructor import RuleOptimWrapperConstructor
 from mmmim.engine.schedules import build_schedule
 from mmmim.models import MaskedImageModeling
 from mmmim.utils import InputError
-from mmmim.utils.config_keys import leaves
 from mmmim.utils.options import refuse
 
 #: Schedulers that count iterations whatever they are told.

@@ -14,17 +14,17 @@ from mmengine.dist import is_main_process
 from mmengine.runner import TestLoop
 from torch import Tensor
 
-from mmmim.evaluation.agreement import check_agreement, label_spaces
-from mmmim.evaluation.feature_cache import Data, FeatureCache, Samples, ignore_index, samples_per_image
-from mmmim.evaluation.fitted_probes import Probe, choose, held_out_images, number_text, setting_text
-from mmmim.evaluation.label_counts import LabelCounts, check_two_classes, count_labels
-from mmmim.models.frozen_features import FrozenFeatures
+from mmmim.datasets.label_counts import LabelCounts, check_two_classes, count_labels
+from mmmim.datasets.label_spaces import check_agreement, label_spaces
+from mmmim.evaluation.probes.fitted import Probe, choose, held_out_images, number_text, setting_text
+from mmmim.features.cache import Data, FeatureCache, Samples, ignore_index, samples_per_image
+from mmmim.features.frozen import FrozenFeatures
 from mmmim.models.layers import unpatchify
 from mmmim.registry import LOOPS, PROBES
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
-from mmmim.utils.checkpoint import to_plain
 from mmmim.utils.options import InnerShare, OptionsOf, Seed
+from mmmim.utils.plain import to_plain
 from mmmim.utils.tables import markdown_table
 
 from .ddp import bare_model
@@ -52,7 +52,7 @@ class FitTestLoop(TestLoop):
         held_out: Share of the images for fitting that choose the setting.
         choose_by: Score that chooses: 'mIoU', or 'aAcc', the share of correct labels.
         seed: Of the images held out.
-        cache: Arguments of :class:`mmmim.evaluation.feature_cache.FeatureCache`.
+        cache: Arguments of :class:`mmmim.features.cache.FeatureCache`.
 
     Raises:
         InputError: The config lacks what is needed, data set and metrics ignore different labels, the classes of the

@@ -20,10 +20,10 @@ from mmengine.model import PretrainedInit, update_init_info
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from mmmim.checkpoints import load_checkpoint_file, load_state_dict, trusting, weights_of
+from mmmim.checkpoints.reader import TRUST
+from mmmim.checkpoints.stored_config import find_registered
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict, trusting, weights_of
-from mmmim.utils.checkpoint_reader import TRUST
-from mmmim.utils.stored_config import find_registered
 
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _CLASSIFIER = re.compile(r'(head|head_dist|fc|fc_norm|classifier)\.')
@@ -33,7 +33,7 @@ _CLASSIFIER = re.compile(r'(head|head_dist|fc|fc_norm|classifier)\.')
 def plain_files(trust: bool) -> Iterator[None]:
     """Let no code inside read more than plain data of local files, whichever way it reads them.
 
-    mmengine's loader becomes :func:`mmmim.utils.checkpoint.load_checkpoint_file`, and every ``torch.load`` has
+    mmengine's loader becomes :func:`mmmim.checkpoints.load_checkpoint_file`, and every ``torch.load`` has
     ``weights_only=True``.
 
     Args:

@@ -15,11 +15,12 @@ from mmengine.runner import weights_to_cpu
 from torch import Tensor, nn
 
 import mmmim
+from mmmim.checkpoints import save_checkpoint_file
+from mmmim.config.differences import training_config
 from mmmim.engine.ddp import bare_model, is_sharded
 from mmmim.engine.stored_batch import image_paths, images_of, pack
-from mmmim.engine.training_config import training_config
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import save_checkpoint_file, to_plain
+from mmmim.utils.plain import to_plain
 from mmmim.utils.seeds import seed_step
 
 #: Of the layout of these files.

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmmim.checkpoints import check_state_dict, load_checkpoint_file, load_state_dict, weights_of
+from mmmim.checkpoints.pretrained import LATER, backbones
+from mmmim.checkpoints.stored_config import check_stored_model
 from mmmim.engine.nonfinite import VERSION, StepReport, run_step
 from mmmim.engine.stored_batch import images_of, unpack
-from mmmim.models.backbones.pretrained import is_wrapped
+from mmmim.features.pretrained_backbone import is_wrapped
 from mmmim.models.stored import build_stored
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import check_state_dict, load_checkpoint_file, load_state_dict, weights_of
-from mmmim.utils.pretrained import LATER, backbones
-from mmmim.utils.stored_config import check_stored_model
 from mmmim.utils.tables import markdown_table
 
 #: Names that a table lists; of more it says how many.

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmmim.checkpoints.state_dict import is_finite, stays_finite, tensor_complaint
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
-from mmmim.utils.state_dict import is_finite, stays_finite, tensor_complaint
 
 #: Where a parameter scheduler is, in its state; the rest says which schedule it is.
 _POSITION = ('last_step', 'verbose', 'best', 'rule_worse', 'num_bad_epochs', 'cooldown_counter')

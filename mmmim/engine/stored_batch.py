@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import to_plain
+from mmmim.utils.plain import to_plain
 
 _KIND = '__kind__'
 

@@ -1,5 +1,5 @@
 """Measures of what a model learned."""
 
-from .losses import MeanLosses
+from .measures.losses import MeanLosses
 
 __all__ = ['MeanLosses']

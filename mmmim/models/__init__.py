@@ -1,9 +1,11 @@
 """Models; importing this package registers them."""
 
-from .algorithms import Branch, EMACopy, MaskedImageModeling
-from .backbones import MMPretrainEncoder, PretrainedBackbone, TimmEncoder, ViT
+from mmmim.features import PretrainedBackbone
+from mmmim.features.frozen import FrozenFeatures
+
+from .algorithms import Branch, MaskedImageModeling
+from .backbones import MMPretrainEncoder, TimmEncoder, ViT
 from .data_preprocessors import MIMDataPreprocessor
-from .frozen_features import FrozenFeatures
 from .heads import (
     CombinedHead,
     CrossEntropyHead,
@@ -28,6 +30,7 @@ from .target_generators import (
     TeacherAssignments,
     TokenizerTarget,
 )
+from .teacher import EMACopy
 from .tokenizers import DalleTokenizer, KMeansTokenizer, VQKDTokenizer
 
 __all__ = [

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from mmmim.checkpoints.state_dict import check_state_dict, load_state_dict
+from mmmim.checkpoints.stored_config import find_registered
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.state_dict import check_state_dict, load_state_dict
-from mmmim.utils.stored_config import find_registered
 
 #: Parameters of a model whose weights are not known.
 _MOST_PARAMETERS = 20_000
@@ -30,7 +30,7 @@ def build_stored(
     It is built without memory first, and compared with its weights: sizes that do not belong to them cost nothing.
 
     Args:
-        config: Of the part, which has passed :func:`mmmim.utils.stored_config.check_stored_model`.
+        config: Of the part, which has passed :func:`mmmim.checkpoints.stored_config.check_stored_model`.
         state: Its weights, under the names of the part; None for a random initialisation.
         source: Where they come from, for messages.
         build: What makes the part of its config.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mmmim.converters.ijepa import NECK, collect, convert_weights, model_config
 from mmmim.engine.schedules import build_schedule
+from mmmim.features.extraction import extract_features
 from mmmim.models import MaskedImageModeling
-from mmmim.models.features import extract_features
 from mmmim.models.layers import sincos_positions
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmmim.checkpoints import load_state_dict
 from mmmim.engine.optim_constructor import Rules, parameter_groups
 from mmmim.engine.optim_wrapper import OptimWrapper
 from mmmim.models import MaskedImageModeling
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_state_dict
 
 from .report import Fixture
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmmim.apis import FeatureExtractor
-from mmmim.models.attention_maps import visit_attention
+from mmmim.features.attention_maps import visit_attention
 from mmmim.models.layers import patch_grid
 from mmmim.utils import InputError
 

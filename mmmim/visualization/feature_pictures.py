@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mmmim.apis import FeatureExtractor
+from mmmim.datasets.squares import read_square
 
 from .channels import as_rgb, channel_note, to_unit
 from .image_table import draw_image_table
-from .inputs import read_square
 from .pca import LIMIT, pca_components, to_coolwarm, to_rgb
 
 

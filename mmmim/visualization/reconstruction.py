@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmmim.checkpoints.pretrained import load_pretrained
+from mmmim.checkpoints.stored_config import check_stored_model, find_registered
 from mmmim.models.algorithms.masked_image_modeling import Branch
 from mmmim.models.stored import build_stored
 from mmmim.models.target_generators.pixels import PixelTarget, patch_statistics
 from mmmim.structures import PatchMask
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
-from mmmim.utils.pretrained import load_pretrained
-from mmmim.utils.stored_config import check_stored_model, find_registered
 
 from .channels import as_rgb, channel_note, to_unit
 from .image_table import draw_image_table

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmmim.cli.program import user_errors
 
-from mmmim.evaluation.comparison import file_name, run_command
+from mmmim.comparison.jobs import file_name, run_command
 from mmmim.utils import InputError
-from mmmim.utils.cli import user_errors
 from mmmim.utils.tables import markdown_table
 from mmmim.visualization.bars import draw_bars
 

@@ -44,7 +44,7 @@ HOSTILE = [
     {'type': 'mmpretrain.HuggingFaceClassifier', 'model_name': 'secret'},
     {'type': 'mmpretrain.TIMMBackbone', 'model_name': 'vit_tiny_patch16_224', 'checkpoint_path': 'secret.pth'},
     {'type': 'mmmim.get_model', 'source': 'secret.pth'},
-    {'type': 'mmmim.utils.checkpoint.save_checkpoint_file', 'obj': 1, 'path': 'marker'},
+    {'type': 'mmmim.checkpoints.save_checkpoint_file', 'obj': 1, 'path': 'marker'},
     {'type': 'mmmim.PretrainedBackbone', 'checkpoint': 'secret.pth'},
     {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'weights': 'secret.pth'},
     {'type': 'mmmim.KMeansTokenizer', 'codebook': 'secret.pth', 'num_tokens': 4, 'patch_size': 4},

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmmim.checkpoints.pretrained import load_pretrained
 from PIL import Image
 
 import mmmim
@@ -21,11 +22,10 @@ from mmmim.datasets.transforms.loading import LoadImage, read_image
 from mmmim.engine import Runner
 from mmmim.engine.nonfinite import capture
 from mmmim.engine.replay import replay
-from mmmim.evaluation.stored_arrays import ArraySpec, StoredArrays
+from mmmim.features.stored_arrays import ArraySpec, StoredArrays
 from mmmim.models import KMeansTokenizer
 from mmmim.parity.report import Fixture
 from mmmim.registry import MODELS
-from mmmim.utils.pretrained import load_pretrained
 from tests.fuzz.mutations import flip, restructure, retar, rezip
 from tests.toys import capi_config
 

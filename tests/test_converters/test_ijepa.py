@@ -9,7 +9,7 @@ from mmpretrain.models import VisionTransformer
 
 import mmmim
 from mmmim.converters.ijepa import DRIFT, NECK, PARTS, collect, convert_checkpoint, mmmim_names, model_config
-from mmmim.models import PretrainedBackbone
+from mmmim.features import PretrainedBackbone
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests import reference_ijepa as reference

@@ -7,7 +7,7 @@ import torch
 
 import mmmim
 from mmmim.converters.latent_mim import NECK, adapt, collect, convert_checkpoint, mmmim_names, restore
-from mmmim.models import PretrainedBackbone
+from mmmim.features import PretrainedBackbone
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests import reference_latent_mim as reference

@@ -6,7 +6,7 @@ import torch
 
 import mmmim
 from mmmim.converters.mae import convert_checkpoint
-from mmmim.models import PretrainedBackbone
+from mmmim.features import PretrainedBackbone
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests.paths import ROOT, run_tool

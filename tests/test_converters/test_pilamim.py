@@ -15,7 +15,7 @@ from mmmim.converters.pilamim import (
     model_config,
     restore,
 )
-from mmmim.models import PretrainedBackbone
+from mmmim.features import PretrainedBackbone
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests import reference_pilamim as reference

@@ -7,7 +7,7 @@ import torch
 
 import mmmim
 from mmmim.converters.semantic_mim import NECK, collect, convert_checkpoint, flavour, mmmim_names
-from mmmim.models import PretrainedBackbone
+from mmmim.features import PretrainedBackbone
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests.paths import ROOT, run_tool

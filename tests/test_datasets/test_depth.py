@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
+from mmmim.datasets.squares import centre_square
 from PIL import Image
 
 from mmmim.datasets.transforms import LoadImage, RandomResizedCrop, UnreadableImageError, depth
 from mmmim.utils import InputError
-from mmmim.visualization.inputs import centre_square
 from tests.images import png_chunk, tiff
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # 12 bits

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
+from mmmim.datasets.squares import read_square, read_stretched
 from PIL import Image, ImageFile
 from torch.utils.data import DataLoader
 
@@ -18,7 +19,6 @@ from mmmim.datasets.transforms.decoding import FORMATS
 from mmmim.utils import InputError
 from mmmim.utils.files import open_regular, read_regular
 from mmmim.utils.names import forgive_logger, printable
-from mmmim.visualization.inputs import read_square, read_stretched
 from tests.images import alarm, bomb_png, png_chunk
 
 DECODERS = [

@@ -5,10 +5,12 @@ import torch
 from mmengine import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
+from mmmim.config.read import load_config
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 from PIL import Image
 from toy_training import toy_config
 
+from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.datasets import ImageFolder
 from mmmim.engine import OptimWrapper, Runner
 from mmmim.engine.batch_size import check_last_batch
@@ -17,7 +19,6 @@ from mmmim.engine.hooks import TargetEMAHook
 from mmmim.engine.optim_constructor import parameter_groups
 from mmmim.registry import DATASETS, MODELS
 from mmmim.utils import InputError
-from mmmim.utils.cli import load_config, merge_cfg_options
 from tests.paths import ROOT
 from tests.toys import capi_config
 

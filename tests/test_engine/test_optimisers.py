@@ -7,7 +7,7 @@ from torch import nn
 
 from mmmim.engine import OptimWrapper
 from mmmim.engine.optim_constructor import RuleOptimWrapperConstructor, parameter_groups
-from mmmim.models import PretrainedBackbone
+from mmmim.features import PretrainedBackbone
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmmim.cli.program import user_errors
 
 from mmmim.engine import Runner
 from mmmim.engine.preemption import PreemptionHook
 from mmmim.utils import InputError, signals
-from mmmim.utils.cli import user_errors
 from tests.paths import ROOT
 from tests.shrink import shrink, write_images
 from tests.test_engine.toy_training import toy_config

@@ -149,7 +149,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from toy_training import toy_config
 from mmmim.engine import Runner
-from mmmim.utils.cli import user_errors
+from mmmim.cli.program import user_errors
 import os
 
 @user_errors()

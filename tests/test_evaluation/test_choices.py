@@ -7,10 +7,10 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from mmmim.evaluation.digit_scenes import PENALTIES, best_linear_accuracy
-from mmmim.evaluation.feature_cache import Samples
-from mmmim.evaluation.fitted_probes import KNNProbe, LogisticRegressionProbe, Probe, choose
-from mmmim.evaluation.knn import leave_one_out_accuracy
+from mmmim.evaluation.probes.digit_scenes import PENALTIES, best_linear_accuracy
+from mmmim.evaluation.probes.fitted import KNNProbe, LogisticRegressionProbe, Probe, choose
+from mmmim.evaluation.probes.knn import leave_one_out_accuracy
+from mmmim.features.cache import Samples
 
 CPU = torch.device('cpu')
 CLASSES = 3
@@ -139,7 +139,7 @@ def test_leave_one_out_never_counts_a_sample_itself():
 
 def test_the_penalty_is_chosen_on_the_validation_split(monkeypatch):
     """Of the weights of all penalties, those with the best validation; of equal ones the strongest penalty."""
-    import mmmim.evaluation.digit_scenes as module
+    import mmmim.evaluation.probes.digit_scenes as module
 
     features = torch.tensor([[-1.0], [1.0], [-2.0], [2.0]])
     true = torch.tensor([0, 1, 0, 1])

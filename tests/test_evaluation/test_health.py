@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmim.evaluation.health import mean_pairwise_cosine, positional_share, prototypes_in_use, target_entropy
+from mmmim.evaluation.measures.health import mean_pairwise_cosine, positional_share, prototypes_in_use, target_entropy
 
 
 def random(*shape, seed=0):

@@ -3,9 +3,9 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmmim.evaluation import knn
-from mmmim.evaluation.knn import knn_classify
-from mmmim.evaluation.rows import Rows
+from mmmim.evaluation.probes import knn
+from mmmim.evaluation.probes.knn import knn_classify
+from mmmim.evaluation.probes.rows import Rows
 from mmmim.utils import InputError
 from tests.toys import blobs
 

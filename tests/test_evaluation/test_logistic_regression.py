@@ -4,9 +4,9 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from mmmim.evaluation.lbfgs import minimize
-from mmmim.evaluation.logistic_regression import fit_logistic_regression, predict
-from mmmim.evaluation.rows import Rows, Standardizer
+from mmmim.evaluation.probes.lbfgs import minimize
+from mmmim.evaluation.probes.logistic_regression import fit_logistic_regression, predict
+from mmmim.evaluation.probes.rows import Rows, Standardizer
 from mmmim.utils import InputError
 from tests.toys import blobs
 

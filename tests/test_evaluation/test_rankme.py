@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmmim.evaluation import rankme as module
-from mmmim.evaluation.rankme import rankme
+from mmmim.evaluation.measures import rankme as module
+from mmmim.evaluation.measures.rankme import rankme
 
 
 def random(*shape, seed=0):

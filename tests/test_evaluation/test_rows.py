@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.preprocessing import StandardScaler
 
-from mmmim.evaluation.rows import Rows, Standardizer
+from mmmim.evaluation.probes.rows import Rows, Standardizer
 from mmmim.utils import InputError
 
 

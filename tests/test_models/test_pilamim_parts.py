@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmmim.apis import FeatureExtractor
+from mmmim.features.extraction import extract_features
 from mmmim.models import CombinedHead, LatentTarget, RegressionHead, SelfAttentionPredictor, ViT
-from mmmim.models.features import extract_features
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 from mmmim.utils import InputError

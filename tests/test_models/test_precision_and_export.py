@@ -6,9 +6,9 @@ from mmengine.config import Config
 from torch import nn
 from torch.export import Dim, export
 
-from mmmim.apis.feature_extractor import FeatureExtractor
-from mmmim.models import PretrainedBackbone
-from mmmim.models.backbones.pretrained import rounded_share
+from mmmim.features import PretrainedBackbone
+from mmmim.features.extractor import FeatureExtractor
+from mmmim.features.pretrained_backbone import rounded_share
 from mmmim.models.layers import AxialRoPE
 from tests.paths import ROOT
 from tests.toys import CAPI_STYLE, capi_config

@@ -7,7 +7,8 @@ from mmpretrain.registry import MODELS as MMPRETRAIN
 from safetensors.torch import save_file
 
 from mmmim.apis import FeatureExtractor
-from mmmim.models import MMPretrainEncoder, PretrainedBackbone, TimmEncoder
+from mmmim.features import PretrainedBackbone
+from mmmim.models import MMPretrainEncoder, TimmEncoder
 from mmmim.models.backbones import timm_encoder
 from mmmim.registry import MODELS
 from mmmim.utils import InputError

@@ -8,8 +8,8 @@ import torch
 from mmengine import Config
 from mmengine.hooks import Hook
 
+from mmmim.checkpoints import load_checkpoint_file
 from mmmim.engine import Runner
-from mmmim.utils.checkpoint import load_checkpoint_file
 from tests.paths import ROOT
 from tests.processes import start_group, wait
 from tests.shrink import shrink, write_images

@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
+from mmmim.checkpoints import load_checkpoint_file
+from mmmim.checkpoints.folder import CheckpointFolder
 from mmmim.engine import Runner
-from mmmim.utils.checkpoint import load_checkpoint_file
-from mmmim.utils.checkpoint_folder import CheckpointFolder
 from tests.paths import ROOT
 from tests.processes import start, wait
 
@@ -31,9 +31,8 @@ def disk(tmp_path):
 
 def train(work_dir, keep):
     sys.path.insert(0, str(ROOT / 'tests/test_engine'))
+    from mmmim.cli.program import user_errors
     from toy_training import toy_config
-
-    from mmmim.utils.cli import user_errors
 
     cfg = toy_config(work_dir, train_cfg__max_iters=6, model__width=4_000, resume='auto')
     cfg.default_hooks.checkpoint = {

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmmim.checkpoints import load_checkpoint_file
+from mmmim.checkpoints.folder import CheckpointFolder
 from mmmim.engine import Runner
-from mmmim.utils.checkpoint import load_checkpoint_file
-from mmmim.utils.checkpoint_folder import CheckpointFolder
 from tests.paths import ROOT
 from tests.processes import kill, start, wait
 

@@ -4,11 +4,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmmim.datasets.squares import read_square, read_stretched
 from PIL import Image
 
-from mmmim.models.attention_maps import attention_distance, attention_maps
+from mmmim.features.attention_maps import attention_distance, attention_maps
 from mmmim.registry import MODELS
-from mmmim.visualization.inputs import read_square, read_stretched
 from tests.paths import load_tool
 from tests.toys import capi_config
 

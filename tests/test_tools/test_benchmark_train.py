@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from mmmim.utils.benchmark import PARTS, matmul_peak, measure, step_flops
+from mmmim.cost.step import PARTS, matmul_peak, measure, step_flops
 from tests.paths import ROOT, load_tool
 
 SMALL = [

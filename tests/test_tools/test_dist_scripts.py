@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
+from mmmim.features.labelled_images import LabelledImages
 
-from mmmim.evaluation.probes import LabelledImages, quick_scores
-from mmmim.models.features import encoders
+from mmmim.evaluation.probes.quick import quick_scores
+from mmmim.features.extraction import encoders
 from mmmim.registry import DATASETS, MODELS
 from tests.shrink import shrink, write_images
 

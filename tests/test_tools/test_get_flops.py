@@ -10,13 +10,14 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import flop_registry
 
 from mmmim.apis import list_models
+from mmmim.cost import flops
+from mmmim.cost.flop_counter import make_flop_counter
+from mmmim.cost.flops import ModuleCounter, count_config
+from mmmim.cost.step import step_flops
 from mmmim.models import PrototypeHead, ViT
 from mmmim.models.layers import Block
 from mmmim.registry import MODELS
-from mmmim.utils import InputError, flops
-from mmmim.utils.benchmark import step_flops
-from mmmim.utils.flop_counter import make_flop_counter
-from mmmim.utils.flops import ModuleCounter, count_config
+from mmmim.utils import InputError
 from tests.paths import ROOT, load_tool
 from tests.shrink import without_files
 from tests.toys import capi_config, optim_wrapper

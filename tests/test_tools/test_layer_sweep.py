@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmmim.evaluation import feature_cache
+from mmmim.features import cache as feature_cache
 from mmmim.registry import MODELS
 from tests.paths import load_tool
 from tests.toys import capi_config

@@ -9,10 +9,10 @@ import torch
 from mmengine import Config
 from PIL import Image
 
+from mmmim.apis.downstream import apply_pretrained, pretrained_facts, set_encoder
 from mmmim.engine import Runner
 from mmmim.registry import LOOPS, MODELS
 from mmmim.utils import InputError
-from mmmim.utils.pretrained import apply_pretrained, pretrained_facts, set_encoder
 from tests.paths import ROOT, load_tool
 from tests.toys import DIM, capi_config
 

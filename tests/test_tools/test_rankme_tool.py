@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import mmmim
-from mmmim.evaluation.rankme import rankme
+from mmmim.evaluation.measures.rankme import rankme
 from mmmim.registry import MODELS
 from tests.paths import load_tool
 from tests.toys import DIM, capi_config

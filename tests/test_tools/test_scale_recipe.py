@@ -9,10 +9,10 @@ import torch
 from mmengine import Config
 
 import mmmim
+from mmmim.config.scale import render, scale_recipe
 from mmmim.engine.schedules import build_schedule
 from mmmim.registry import SCHEDULES
 from mmmim.utils import InputError
-from mmmim.utils.scale_recipe import render, scale_recipe
 from tests.paths import ROOT, run_tool
 from tests.shrink import write_images
 
@@ -340,5 +340,5 @@ def test_errors_of_the_tool(args, message, tmp_path, monkeypatch, capsys):
 
 
 def test_the_rules_need_no_torch():
-    code = 'import sys, mmmim.utils.scale_recipe; sys.exit("torch" in sys.modules)'
+    code = 'import sys, mmmim.config.scale; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

@@ -79,7 +79,7 @@ def test_a_batch_of_a_dead_worker():
 
 SCRIPT = """
 import sys
-from mmmim.utils.cli import user_errors
+from mmmim.cli.program import user_errors
 with user_errors():
     import torch
     from torch.utils.data import DataLoader

@@ -35,8 +35,8 @@ for name in names:
 for path in sorted(pathlib.Path({str(ROOT / 'tools')!r}).rglob('*.py')):
     runpy.run_path(str(path), run_name='tool')
 
-from mmmim.evaluation.stored_arrays import _lock
-from mmmim.utils.checkpoint import save_checkpoint_file
+from mmmim.features.stored_arrays import _lock
+from mmmim.checkpoints.files import save_checkpoint_file
 from mmmim.utils.machine import physical_memory, usable_cpus
 assert physical_memory() is None and usable_cpus() >= 1
 _lock(pathlib.Path('cache')).close()

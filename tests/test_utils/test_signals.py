@@ -21,14 +21,14 @@ STUCK = 'm = ctypes.create_string_buffer(64); c = ctypes.CDLL(None); c.pthread_m
 IMPORTS = """
 import ctypes, os, signal, time
 from mmmim.utils import signals
-from mmmim.utils.cli import user_errors
+from mmmim.cli.program import user_errors
 """
 
 
 def start(body, **env):
     """A process that runs ``body`` after saying that it is ready."""
     imports = (
-        'import ctypes, os, signal, time\nfrom mmmim.utils import signals\nfrom mmmim.utils.cli import user_errors\n'
+        'import ctypes, os, signal, time\nfrom mmmim.utils import signals\nfrom mmmim.cli.program import user_errors\n'
     )
     code = imports + body
     env = {**os.environ, 'PYTHONPATH': str(REPOSITORY), **env}
@@ -105,7 +105,7 @@ def test_a_forked_process_does_not_speak_for_its_parent():
 def test_a_rank_outlives_its_launcher_only_to_save():
     """The kernel tells it, whatever ended the launcher."""
     body = "with user_errors():\n    print('ready', os.getppid(), flush=True)\n    time.sleep(30)"
-    code = f'import os, time\nfrom mmmim.utils.cli import user_errors\n{body}'
+    code = f'import os, time\nfrom mmmim.cli.program import user_errors\n{body}'
     launcher = (
         'import subprocess, sys, time\n'
         f'p = subprocess.Popen([sys.executable, "-c", {code!r}])\nprint(p.pid, flush=True)\ntime.sleep(30)'
@@ -203,8 +203,8 @@ def test_workers_without_it_do_not():
 def test_a_comparison_stops_its_trainings(tmp_path):
     code = f"""
 from pathlib import Path
-from mmmim.evaluation.comparison import Job, run_jobs
-from mmmim.utils.cli import user_errors
+from mmmim.comparison.jobs import Job, run_jobs
+from mmmim.cli.program import user_errors
 sleep = [[{sys.executable!r}, '-c', 'import time; print("here", flush=True); time.sleep(100)']]
 with user_errors():
     run_jobs([Job('single', str(i), 0, Path({str(tmp_path)!r}, str(i)), sleep) for i in range(3)], 2)

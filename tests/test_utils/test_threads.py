@@ -77,7 +77,7 @@ def test_control_groups(tmp_path, monkeypatch):
 
 def test_openmp_takes_it():
     """As torch's OpenMP says when it is loaded, in what a tool runs in."""
-    code = 'from mmmim.utils.cli import user_errors\nwith user_errors():\n    import torch'
+    code = 'from mmmim.cli.program import user_errors\nwith user_errors():\n    import torch'
     env = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     done = subprocess.run(
         [sys.executable, '-c', code],

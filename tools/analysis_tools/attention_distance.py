@@ -11,7 +11,11 @@ import argparse
 import json
 import os
 
-from mmmim.utils.cli import COUNT, ToolParser, add_trust_option, progress, user_errors
+from mmmim.cli.program import user_errors
+from mmmim.utils.progress import progress
+
+from mmmim.cli.arguments import COUNT, add_trust_option
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,15 +48,16 @@ def main() -> None:
 
     import numpy as np
     import torch
+    from mmmim.datasets.squares import nearest_multiple, read_square
 
     import mmmim
-    from mmmim.models.attention_maps import attention_distance, visit_attention
+    from mmmim.cli.inputs import find_images, pick_device
+    from mmmim.features.attention_maps import attention_distance, visit_attention
     from mmmim.models.layers import patch_grid
     from mmmim.utils import InputError
     from mmmim.utils.outputs import picture_files
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.attention import draw_attention_distance
-    from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device, read_square
 
     if args.batch < 1:
         raise InputError(f'--batch must be at least 1, got {args.batch}.')

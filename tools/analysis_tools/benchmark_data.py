@@ -15,7 +15,10 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mmmim.utils.cli import COUNT, NATURAL, POSITIVE, ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, NATURAL, POSITIVE
+from mmmim.cli.parser import ToolParser
 
 #: Named in the report.
 PACKAGES = ('torch', 'torchvision', 'onedl-mmcv', 'onedl-mmpretrain', 'opencv-python', 'pillow', 'simplejpeg')

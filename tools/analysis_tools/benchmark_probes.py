@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mmmim.utils.cli import COUNT, ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT
+from mmmim.cli.parser import ToolParser
 
 #: Neighbours, as the largest number of CAPI's grid (arXiv 2502.08769, A).
 NEIGHBOURS = 30
@@ -65,12 +68,12 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
     """Seconds and FLOPs of every part, products of matrices alone, and memory in bytes."""
     import torch
 
-    from mmmim.evaluation.knn import nearest_neighbours, vote
-    from mmmim.evaluation.lbfgs import minimize
-    from mmmim.evaluation.logistic_regression import Objective
-    from mmmim.evaluation.rows import Rows, Standardizer
-    from mmmim.utils.benchmark import matmul_peak, peak_memory
-    from mmmim.visualization.inputs import pick_device
+    from mmmim.cli.inputs import pick_device
+    from mmmim.cost.step import matmul_peak, peak_memory
+    from mmmim.evaluation.probes.knn import nearest_neighbours, vote
+    from mmmim.evaluation.probes.lbfgs import minimize
+    from mmmim.evaluation.probes.logistic_regression import Objective
+    from mmmim.evaluation.probes.rows import Rows, Standardizer
 
     device = torch.device(pick_device(args.device))
     libraries = peak_memory(torch.device('cpu'))

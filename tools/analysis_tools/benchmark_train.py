@@ -10,7 +10,10 @@ import os
 import tempfile
 from typing import Any
 
-from mmmim.utils.cli import COUNT, NATURAL, ToolParser, add_cfg_options, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, NATURAL, add_cfg_options
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,10 +34,11 @@ def parse_args() -> argparse.Namespace:
 def build_config(args: argparse.Namespace, work_dir: str) -> Any:
     """The config of a command line, which trains for a few steps and leaves nothing behind."""
     import torch
+    from mmmim.config.images import training_channels, training_image_size
+    from mmmim.config.read import load_config
 
+    from mmmim.config.cfg_options import merge_cfg_options
     from mmmim.utils import InputError
-    from mmmim.utils.benchmark import training_channels, training_image_size
-    from mmmim.utils.cli import load_config, merge_cfg_options
 
     cfg = load_config(args.config)
     merge_cfg_options(cfg, args.cfg_options)
@@ -74,7 +78,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
     """The result as text."""
     import torch
 
-    from mmmim.utils.benchmark import PARTS
+    from mmmim.cost.step import PARTS
     from mmmim.utils.machine import gigabytes
     from mmmim.utils.tables import markdown_table
 
@@ -115,8 +119,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work_dir:
         cfg = build_config(args, work_dir)
 
+        from mmmim.cost.step import measure, peak_memory
         from mmmim.engine import Runner
-        from mmmim.utils.benchmark import measure, peak_memory
 
         libraries = peak_memory(torch.device('cpu'))
         result = measure(Runner.from_cfg(cfg), args.warmup, libraries)

@@ -8,7 +8,9 @@ import argparse
 import os
 import sys
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:

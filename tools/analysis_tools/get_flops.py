@@ -10,7 +10,10 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from mmmim.utils.cli import NATURAL, ToolParser, add_cfg_options, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import NATURAL, add_cfg_options
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,9 +87,11 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
+    from mmmim.config.read import load_config
+
+    from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.cost.flops import count_config
     from mmmim.utils import InputError
-    from mmmim.utils.cli import load_config, merge_cfg_options
-    from mmmim.utils.flops import count_config
 
     for option, least in (('batch', 1), ('depth', 0)):
         if getattr(args, option) < least:

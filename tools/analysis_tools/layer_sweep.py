@@ -8,7 +8,10 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, add_cfg_options, add_pretrained_options, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import add_cfg_options, add_pretrained_options
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,10 +32,12 @@ def parse_args() -> argparse.Namespace:
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line, with the layers."""
+    from mmmim.config.read import load_config
+
+    from mmmim.apis.downstream import apply_pretrained, set_encoder
+    from mmmim.config.cfg_options import merge_cfg_options
     from mmmim.registry import LOOPS
     from mmmim.utils import InputError
-    from mmmim.utils.cli import load_config, merge_cfg_options
-    from mmmim.utils.pretrained import apply_pretrained, set_encoder
 
     cfg = load_config(args.config)
     if args.trust_checkpoint:
@@ -65,10 +70,11 @@ def main() -> None:
 
     import json
 
+    from mmmim.utils.plain import to_plain
+
     from mmmim.engine import Runner
-    from mmmim.evaluation.fitted_probes import setting_text
+    from mmmim.evaluation.probes.fitted import setting_text
     from mmmim.utils.atomic import write_text_atomically
-    from mmmim.utils.checkpoint import to_plain
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.layer_curves import draw_layer_curves
 

@@ -8,7 +8,9 @@ beside curves.png, a_probes.png and a_health.png beside a.png.
 import argparse
 import os
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:

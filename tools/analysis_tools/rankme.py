@@ -7,7 +7,10 @@ number of images and the width of the features: compare it between encoders on t
 
 import argparse
 
-from mmmim.utils.cli import COUNT, ToolParser, add_feature_options, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, add_feature_options
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,12 +44,12 @@ def main() -> None:
     import torch
 
     import mmmim
-    from mmmim.evaluation.image_files import encode_files
-    from mmmim.evaluation.rankme import rankme
+    from mmmim.cli.inputs import find_images, pick_device
+    from mmmim.evaluation.measures.rankme import rankme
+    from mmmim.features.image_files import encode_files
     from mmmim.utils.atomic import write_text_atomically
     from mmmim.utils.outputs import check_folder
     from mmmim.utils.tables import markdown_table
-    from mmmim.visualization.inputs import find_images, pick_device
 
     check_folder(args.out_dir, '--out-dir')
     paths = find_images([args.data], args.max_images)

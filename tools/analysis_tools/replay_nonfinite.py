@@ -7,7 +7,7 @@ A training that learns nothing any more ends with an error and writes such a ste
 
 import argparse
 
-from mmmim.utils.cli import user_errors
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,9 +31,10 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
+    from mmmim.config.read import load_config
+
+    from mmmim.cli.inputs import pick_device
     from mmmim.engine.replay import replay
-    from mmmim.utils.cli import load_config
-    from mmmim.visualization.inputs import pick_device
 
     if args.config:
         load_config(args.config)

@@ -4,7 +4,10 @@
 import argparse
 import os
 
-from mmmim.utils.cli import COUNT, SEED, ToolParser, add_cfg_options, add_trust_option, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, SEED, add_cfg_options, add_trust_option
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,17 +48,18 @@ def main() -> None:
 
     import torch
     from mmengine.registry import init_default_scope
+    from mmmim.config.read import load_config
+    from mmmim.features.labelled_images import extractor
 
     import mmmim
-    from mmmim.evaluation.digit_scenes import POOLINGS, pixel_features, score
-    from mmmim.evaluation.probes import extractor
-    from mmmim.models.features import check_pooling
+    from mmmim.cli.inputs import pick_device
+    from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.evaluation.probes.digit_scenes import POOLINGS, pixel_features, score
+    from mmmim.features.extraction import check_pooling
     from mmmim.utils import InputError
     from mmmim.utils.atomic import write_text_atomically
-    from mmmim.utils.cli import load_config, merge_cfg_options
     from mmmim.utils.outputs import check_file, check_folder
     from mmmim.utils.tables import markdown_table
-    from mmmim.visualization.inputs import pick_device
 
     if (args.model is None) == (args.pixels is None):
         raise InputError('Give a model or --pixels, one of the two.')

@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """Write DigitScenes, the data set that needs no download, and say what lies where."""
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.parser import ToolParser
 
 
 @user_errors()

@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmmim.utils.cli import COUNT, SEED, ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, SEED
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,7 +3,10 @@
 
 import argparse
 
-from mmmim.utils.cli import COUNT, SEED, ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, SEED
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,19 +36,11 @@ def main() -> None:
     from pathlib import Path
 
     import torch
+    from mmmim.config.read import load_config
 
-    from mmmim.evaluation.comparison import (
-        collect,
-        make_jobs,
-        pictures,
-        prepare,
-        run_jobs,
-        tables,
-        write_configs,
-    )
+    from mmmim.comparison.jobs import collect, make_jobs, pictures, prepare, run_jobs, tables, write_configs
     from mmmim.utils import InputError
     from mmmim.utils.atomic import write_text_atomically
-    from mmmim.utils.cli import load_config
     from mmmim.visualization.bars import draw_bars
 
     spec = load_config(args.spec)

@@ -10,7 +10,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from mmmim.utils.cli import COUNT, SEED, ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, SEED
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,9 +33,10 @@ def parse_args() -> argparse.Namespace:
 
 def training_images(args: argparse.Namespace) -> tuple[dict, bool, int]:
     """Config of the data set, whether its images are BGR, and the size of patches."""
+    from mmmim.config.read import load_config
+
+    from mmmim.config.resources import find_config
     from mmmim.utils import InputError
-    from mmmim.utils.cli import load_config
-    from mmmim.utils.resources import find_config
 
     if os.path.isdir(args.src) and find_config(args.src) is None:
         size = args.image_size
@@ -70,10 +74,10 @@ def main() -> None:
 
     import torch
 
+    from mmmim.checkpoints import save_checkpoint_file
     from mmmim.models.data_preprocessors import swap_red_and_blue
     from mmmim.models.tokenizers import fit_codebook, standardised_patches
     from mmmim.registry import DATASETS
-    from mmmim.utils.checkpoint import save_checkpoint_file
 
     config, bgr, patch_size = training_images(args)
     torch.manual_seed(args.seed)

@@ -13,7 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.parser import ToolParser
 
 #: What differs from the shipped configs, for all alike. Schedules run from start to end within the ten steps, so that
 #: all of a schedule counts and not its warm-up alone.
@@ -69,9 +71,9 @@ def first_losses(config: str | os.PathLike, data_root: str | os.PathLike) -> lis
         data_root: Folder with DigitScenes, which is written if it is not there.
     """
     from mmengine.hooks import Hook
+    from mmmim.config.read import load_config
 
     from mmmim.engine import Runner
-    from mmmim.utils.cli import load_config
 
     class Losses(Hook):
         def after_train_iter(
@@ -199,8 +201,8 @@ def main() -> None:
     args = parse_args()
     os.environ['CUDA_VISIBLE_DEVICES'] = ''  # recorded on a CPU
 
+    from mmmim.config.resources import repository
     from mmmim.utils import InputError
-    from mmmim.utils.resources import repository
 
     reason = None if args.update is None else ' '.join(args.update.split())
     if reason == '':

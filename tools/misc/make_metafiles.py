@@ -7,7 +7,9 @@ papers those of the page's columns "... (reported)", own numbers those recorded 
 
 import argparse
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,9 +24,9 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
+    from mmmim.config.resources import repository
     from mmmim.utils import InputError
     from mmmim.utils.metafiles import metafiles, write_metafile
-    from mmmim.utils.resources import repository
 
     root = repository()
     if root is None:

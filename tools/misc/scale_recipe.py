@@ -8,7 +8,9 @@ change carries a comment with the old value, the new value and the rule.
 import argparse
 import os
 
-from mmmim.utils.cli import ToolParser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,11 +35,12 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
+    from mmmim.config.read import load_config
+
+    from mmmim.config.resources import find_config
+    from mmmim.config.scale import render, scale_recipe
     from mmmim.registry import SCHEDULES
     from mmmim.utils import InputError
-    from mmmim.utils.cli import load_config
-    from mmmim.utils.resources import find_config
-    from mmmim.utils.scale_recipe import render, scale_recipe
 
     base = os.path.abspath(args.config if os.path.isfile(args.config) else find_config(args.config) or args.config)
     if args.out is not None:

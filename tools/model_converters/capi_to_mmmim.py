@@ -2,7 +2,10 @@
 
 import argparse
 
-from mmmim.utils.cli import ToolParser, add_trust_option, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import add_trust_option
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,8 +22,8 @@ def main() -> None:
     """Convert and say what the model is."""
     args = parse_args()
 
+    from mmmim.checkpoints import load_checkpoint_file, save_checkpoint_file
     from mmmim.converters.capi import convert_checkpoint
-    from mmmim.utils.checkpoint import load_checkpoint_file, save_checkpoint_file
 
     converted = convert_checkpoint(load_checkpoint_file(args.src, trust=args.trust_checkpoint), args.src)
     save_checkpoint_file(converted, args.dst)

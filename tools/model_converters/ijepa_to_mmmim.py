@@ -2,7 +2,9 @@
 
 import argparse
 
-from mmmim.utils.cli import converter_parser, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import converter_parser
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,8 +27,8 @@ def main() -> None:
     """Convert and say what the model is."""
     args = parse_args()
 
+    from mmmim.checkpoints import load_checkpoint_file, save_checkpoint_file
     from mmmim.converters.ijepa import convert_checkpoint
-    from mmmim.utils.checkpoint import load_checkpoint_file, save_checkpoint_file
 
     checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)
     converted = convert_checkpoint(checkpoint, args.src, args.num_heads, args.encoder)

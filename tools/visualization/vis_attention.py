@@ -10,7 +10,11 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.utils.cli import COUNT, ToolParser, add_trust_option, progress, user_errors
+from mmmim.cli.program import user_errors
+from mmmim.utils.progress import progress
+
+from mmmim.cli.arguments import COUNT, add_trust_option
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,7 +71,7 @@ def chosen_layers(texts: list[str], depth: int) -> list[int]:
     Raises:
         InputError: Not a number, or no such block.
     """
-    from mmmim.models.backbones.vit import layer_index
+    from mmmim.models.layers import layer_index
     from mmmim.utils import InputError
 
     if texts == ['all']:
@@ -94,7 +98,7 @@ def check_memory(extractor: Any, patches: int, size: int) -> None:
     """
     import torch
 
-    from mmmim.models.attention_maps import self_attentions
+    from mmmim.features.attention_maps import self_attentions
     from mmmim.utils import InputError
     from mmmim.utils.machine import gigabytes, physical_memory
 
@@ -117,10 +121,11 @@ class Drawing:
 
     def __init__(self, args: argparse.Namespace, files: dict[str, str]) -> None:
         import torch
+        from mmmim.datasets.squares import nearest_multiple
 
         import mmmim
-        from mmmim.models.attention_maps import self_attentions
-        from mmmim.visualization.inputs import nearest_multiple, pick_device
+        from mmmim.cli.inputs import pick_device
+        from mmmim.features.attention_maps import self_attentions
 
         self.args, self.files = args, files
         torch.manual_seed(0)  # random weights are the same every time
@@ -147,10 +152,10 @@ class Drawing:
     def maps(self, path: str, queries: list[Any], subtract: bool = False) -> tuple[Any, Any]:
         """An image as a picture and the maps of its tokens."""
         import torch
+        from mmmim.datasets.squares import read_stretched
 
         from mmmim.visualization.attention import image_maps
         from mmmim.visualization.feature_pictures import picture
-        from mmmim.visualization.inputs import read_stretched
 
         image = read_stretched(path, self.size, self.extractor.in_channels)
         shown = picture(torch.from_numpy(image.copy()).permute(2, 0, 1), self.extractor.preprocessor)
@@ -198,9 +203,9 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
+    from mmmim.cli.inputs import find_images
     from mmmim.utils import InputError
     from mmmim.utils.outputs import picture_files
-    from mmmim.visualization.inputs import find_images
 
     if not args.images and args.averaged is None:
         raise InputError('Nothing to look at: give IMAGES, or --averaged FOLDER.')

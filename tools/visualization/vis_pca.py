@@ -9,7 +9,10 @@ at the largest size. Components are whitened, of positive skew, and shown over +
 import argparse
 import os
 
-from mmmim.utils.cli import COUNT, ToolParser, add_trust_option, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, add_trust_option
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,12 +51,13 @@ def main() -> None:
     args = parse_args()
 
     import torch
+    from mmmim.datasets.squares import nearest_multiple
 
     import mmmim
+    from mmmim.cli.inputs import find_images, pick_device
     from mmmim.utils.names import printable
     from mmmim.utils.outputs import picture_files
     from mmmim.visualization.feature_pictures import draw_channels, draw_resolutions, patch_features
-    from mmmim.visualization.inputs import find_images, nearest_multiple, pick_device
 
     files = picture_files(args.out, ['resolutions.png', 'channels.png'])
     paths = find_images(args.images, args.max_images)

@@ -8,7 +8,10 @@ model is trained on.
 import argparse
 import os
 
-from mmmim.utils.cli import COUNT, INNER_SHARE, SEED, ToolParser, add_trust_option, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, INNER_SHARE, SEED, add_trust_option
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,11 +40,12 @@ def main() -> None:
     args = parse_args()
 
     import torch
+    from mmmim.datasets.squares import read_square
 
+    from mmmim.cli.inputs import find_images, pick_device
     from mmmim.datasets.masking import UniformMasking
     from mmmim.utils.names import printable
     from mmmim.utils.outputs import picture_files
-    from mmmim.visualization.inputs import find_images, pick_device, read_square
     from mmmim.visualization.reconstruction import Reconstructor, draw_reconstructions
 
     (file,) = picture_files(args.out, ['reconstruction.png'])

@@ -9,7 +9,10 @@ beside the picture (.npz: coordinates, labels, classes, paths).
 import argparse
 import os
 
-from mmmim.utils.cli import COUNT, POSITIVE, SEED, ToolParser, add_feature_options, user_errors
+from mmmim.cli.program import user_errors
+
+from mmmim.cli.arguments import COUNT, POSITIVE, SEED, add_feature_options
+from mmmim.cli.parser import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,9 +49,9 @@ def main() -> None:
     import torch
 
     import mmmim
-    from mmmim.evaluation.image_files import encode_files
+    from mmmim.cli.inputs import find_classes, pick_device
+    from mmmim.features.image_files import encode_files
     from mmmim.utils.outputs import check_folder, check_picture
-    from mmmim.visualization.inputs import find_classes, pick_device
     from mmmim.visualization.tsne import draw_tsne, tsne
 
     check_picture(args.out)

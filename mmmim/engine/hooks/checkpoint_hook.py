@@ -13,11 +13,11 @@ from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
+from mmmim.checkpoints import load_checkpoint_file
+from mmmim.checkpoints.folder import CheckpointFolder
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
-from mmmim.utils.checkpoint import load_checkpoint_file
-from mmmim.utils.checkpoint_folder import CheckpointFolder
 
 from .runtime_info_hook import steps_are_lost
 
@@ -28,7 +28,7 @@ class CheckpointHook(_CheckpointHook):
 
     The new checkpoint is complete before ``last_checkpoint`` names it and before an outdated or no longer best one is
     deleted; mmengine deletes first. What may be deleted is what this training has written into its folder
-    (:class:`mmmim.utils.checkpoint_folder.CheckpointFolder`), whatever paths and numbers the checkpoint that is resumed
+    (:class:`mmmim.checkpoints.folder.CheckpointFolder`), whatever paths and numbers the checkpoint that is resumed
     holds. Arguments are mmengine's; ``file_client_args`` and ``backend_args`` are not supported.
     """
 

@@ -14,15 +14,10 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 
 from mmmim.engine.ddp import bare_model, gathered, takes_part
-from mmmim.evaluation.health import (
-    mean_pairwise_cosine,
-    positional_share,
-    prototypes_in_use,
-    target_entropy,
-)
-from mmmim.evaluation.rankme import rankme
-from mmmim.models.algorithms import encode_in_pieces
-from mmmim.models.features import eval_mode
+from mmmim.evaluation.measures.health import mean_pairwise_cosine, positional_share, prototypes_in_use, target_entropy
+from mmmim.evaluation.measures.rankme import rankme
+from mmmim.features.extraction import eval_mode
+from mmmim.models.teacher import encode_in_pieces
 from mmmim.registry import HOOKS
 from mmmim.structures import PatchMask
 from mmmim.utils.options import Count, Range

@@ -14,10 +14,10 @@ from mmengine.hooks import Hook
 from torch import nn
 from torch.utils.data import DataLoader, get_worker_info
 
+from mmmim.datasets.label_counts import LabelCounts, check_two_classes, count_labels, labels_of, outside
+from mmmim.datasets.label_spaces import LabelSpace, check_agreement, check_num_classes, label_spaces, stored_space
 from mmmim.engine.ddp import bare_model
-from mmmim.evaluation.agreement import LabelSpace, check_agreement, check_num_classes, label_spaces, stored_space
-from mmmim.evaluation.label_counts import LabelCounts, check_two_classes, count_labels, labels_of, outside
-from mmmim.evaluation.losses import MeanLosses
+from mmmim.evaluation.measures.losses import MeanLosses
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
 

@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmmim.engine.ddp import bare_model, gathered, takes_part
-from mmmim.models.features import encoders, eval_mode
+from mmmim.features.extraction import encoders, eval_mode
 from mmmim.models.target_generators.pixels import PixelTarget
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError

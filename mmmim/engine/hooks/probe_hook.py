@@ -11,10 +11,11 @@ from typing import Any
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 
+from mmmim.datasets.label_spaces import check_agreement, label_spaces
 from mmmim.engine.ddp import bare_model, gathered, is_sharded, takes_part
-from mmmim.evaluation.agreement import check_agreement, label_spaces
-from mmmim.evaluation.probes import LabelledImages, dropped_labels, quick_scores
-from mmmim.models.features import check_pooling, encoders
+from mmmim.evaluation.probes.quick import quick_scores
+from mmmim.features.extraction import check_pooling, encoders
+from mmmim.features.labelled_images import LabelledImages, dropped_labels
 from mmmim.registry import DATASETS, HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
@@ -44,7 +45,7 @@ class ProbeHook(Hook):
         interval: Iterations from one table to the next; there is one at the end, too.
         images: At most so many images of each of the two, a random subset that is the same in every run, of at most
             ``images[0] / 20`` classes. They are kept in memory.
-        linear: Features of linear probes, see :meth:`mmmim.models.features.Features.pool`; k-NN scores them too,
+        linear: Features of linear probes, see :meth:`mmmim.features.extraction.Features.pool`; k-NN scores them too,
             except 'all'.
         k: Neighbours.
         dense_images: Images of each that dense k-NN uses.

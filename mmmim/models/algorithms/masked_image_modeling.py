@@ -16,9 +16,8 @@ from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, check_value
 
-from ..backbones.vit import layer_index
-from ..layers import check_mode, set_checkpointing
-from .ema_copy import EMACopy
+from ..layers import check_mode, layer_index, set_checkpointing
+from ..teacher import EMACopy
 
 Losses = dict[str, Tensor]
 

@@ -1,7 +1,8 @@
 """Encoders."""
 
+from mmmim.features.pretrained_backbone import PretrainedBackbone
+
 from .mmpretrain_encoder import MMPretrainEncoder
-from .pretrained import PretrainedBackbone
 from .timm_encoder import TimmEncoder
 from .vit import ViT
 

@@ -8,10 +8,10 @@ from typing import Any
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from mmmim.checkpoints.stored_config import find_registered
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.options import Positive
-from mmmim.utils.stored_config import find_registered
 
 from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .wrapped import WrappedEncoder, is_meta, load_foreign_weights

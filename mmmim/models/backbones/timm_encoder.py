@@ -13,7 +13,7 @@ from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.options import Positive, Size
 
-from .vit import parameter_layer
+from ..layers import parameter_layer
 from .wrapped import WrappedEncoder, load_foreign_weights
 
 #: Options of timm that load weights.

@@ -10,14 +10,13 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmmim.checkpoints import load_checkpoint_file, load_state_dict
+from mmmim.checkpoints.layouts import describe_layout
+from mmmim.checkpoints.reader import local_file, unwrapped
 from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict
-from mmmim.utils.checkpoint_reader import local_file, unwrapped
-from mmmim.utils.layouts import describe_layout
 
-from ..layers import in_precision_of, patch_grid
-from .vit import layer_index
+from ..layers import in_precision_of, layer_index, patch_grid
 
 #: Parts of a classifier: its head, and the norm of pooled tokens (``ln2`` in mmpretrain).
 _CLASSIFIER = re.compile(r'(head|head_dist|fc_norm|ln2)\.')

@@ -10,9 +10,9 @@ from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
 from mmmim.utils.options import Count
 
-from ..algorithms.ema_copy import EMACopy
 from ..functional import hog
 from ..layers import patch_grid
+from ..teacher import EMACopy
 
 
 @MODELS.register_module()

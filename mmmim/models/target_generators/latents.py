@@ -14,7 +14,7 @@ from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, Natural
 
-from ..algorithms.ema_copy import EMACopy
+from ..teacher import EMACopy
 from .pixels import patch_statistics
 
 

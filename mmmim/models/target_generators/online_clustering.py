@@ -10,8 +10,8 @@ from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, Positive
 
-from ..algorithms.ema_copy import EMACopy
 from ..functional import Balancing, online_clustering
+from ..teacher import EMACopy
 
 
 def describe_balancing(balancing: Balancing, num_prototypes: int, images: int) -> str:

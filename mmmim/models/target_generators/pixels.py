@@ -8,8 +8,8 @@ from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
 from mmmim.utils.options import Count
 
-from ..algorithms.ema_copy import EMACopy
 from ..layers import patchify, pick_patches, unpatchify
+from ..teacher import EMACopy
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, Positive
 
-from ..algorithms.ema_copy import EMACopy
 from ..functional import Balancing, assign_tokens
+from ..teacher import EMACopy
 from .online_clustering import check_balanced, describe_balancing
 
 

@@ -11,8 +11,8 @@ from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, Positive
 
-from ..algorithms.ema_copy import EMACopy
 from ..layers import patch_grid
+from ..teacher import EMACopy
 
 
 @MODELS.register_module()

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmmim.checkpoints import check_values, load_checkpoint_file
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import check_values, load_checkpoint_file
 from mmmim.utils.options import Count
 
 from ..functional import nearest

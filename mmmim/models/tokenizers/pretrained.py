@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmim.checkpoints import load_checkpoint_file, load_state_dict, weights_of
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.checkpoint import load_checkpoint_file, load_state_dict, weights_of
 from mmmim.utils.options import Count
 
 from ..functional import nearest

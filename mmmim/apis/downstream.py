@@ -1,0 +1,361 @@
+"""What downstream tasks take from a checkpoint: the model's config as plain data, one set of weights, and facts.
+
+A config of a downstream task serves all encoders: where it depends on the encoder it has a **placeholder**, a string
+``'pretrained:NAME'``, which :func:`apply_pretrained` replaces by the fact of that name, a field of :class:`Pretrained`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mmmim.checkpoints import load_checkpoint_file, trusting, weights_of
+from mmmim.checkpoints.layouts import describe_layout
+from mmmim.checkpoints.stored_config import check_stored_model
+from mmmim.utils import InputError
+
+TEACHER = 'teacher.'
+PLACEHOLDER = 'pretrained:'
+#: In the place of a checkpoint: random weights, asked for; weights that come with those of the whole model.
+RANDOM, LATER = 'random', 'load_from'
+#: What ``--encoder`` calls other libraries.
+LIBRARIES = {'timm': 'mmmim.TimmEncoder', 'mmpretrain': 'mmmim.MMPretrainEncoder'}
+
+
+def select_weights(state_dict: dict[str, Tensor], weights: str, exported: str | None = None) -> dict[str, Tensor]:
+    """The student's or the EMA teacher's weights, under the same names.
+
+    Args:
+        state_dict: Of a :class:`MaskedImageModeling`.
+        weights: 'ema', 'student', or 'auto': the teacher's where there are any.
+        exported: For files that hold one set only, without prefix: which one it is.
+
+    Returns:
+        ``backbone.*``, ``branches.*``.
+
+    Raises:
+        InputError: The file does not hold these weights.
+    """
+    if weights not in ('auto', 'ema', 'student'):
+        raise InputError(f"weights must be 'auto', 'ema' or 'student', got {weights!r}.")
+    teacher = {k.removeprefix(TEACHER): v for k, v in state_dict.items() if k.startswith(TEACHER)}
+    student = {k: v for k, v in state_dict.items() if not k.startswith(TEACHER)}
+    if teacher:
+        return student if weights == 'student' else teacher
+    only = exported or 'student'
+    if weights not in ('auto', only):
+        raise InputError(f'The checkpoint holds {only} weights only: use weights={only!r}.')
+    return student
+
+
+def load_pretrained(
+    path: str | Path, weights: str = 'auto', trust: bool | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a training checkpoint or a converted file.
+
+    Args:
+        path: Local file.
+        weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
+        trust: As in :func:`mmmim.checkpoints.load_checkpoint_file`. What the file says of its model passes the
+            gate of :mod:`mmmim.checkpoints.stored_config` all the same.
+
+    Returns:
+        The model's config, and its weights (``backbone.*``, ``branches.*``).
+
+    Raises:
+        InputError: The file is missing, damaged, hostile or of another program, or lacks these weights.
+    """
+    checkpoint = load_checkpoint_file(path, trust=trust)
+    info = checkpoint.get('mmmim')
+    if not isinstance(info, dict) or 'model' not in info or 'state_dict' not in checkpoint:
+        raise InputError(
+            f"{path} carries no mmmim model: use a checkpoint of mmmim's training, or convert the authors' weights "
+            f'with tools/model_converters first. {describe_layout(checkpoint)} For downstream tasks, files of other '
+            'libraries need the name of their model too: --encoder timm:NAME or mmpretrain:NAME.'
+        )
+    check_stored_model(info['model'], path, features_only=True)
+    if backbones(info['model']):
+        raise InputError(
+            f'{path} is the checkpoint of a model trained on a pre-trained encoder: give it to tools/test.py as '
+            'CHECKPOINT, without --pretrained. Features need the checkpoint of the pre-training.'
+        )
+    state = dict(weights_of(checkpoint, str(path)))
+    return info['model'], select_weights(state, weights, info.get('weights'))
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Facts of a pre-trained encoder, by the names of the placeholders.
+
+    Attributes:
+        checkpoint: Path of the weights, 'random' or 'load_from': that of :class:`mmmim.PretrainedBackbone`.
+        encoder: Config of the encoder.
+        embed_dim: Width D.
+        depth: Number of blocks.
+        patch_size: Side of a patch in pixels.
+        mean: Per channel, in the 0-255 range, RGB, that images were normalised with.
+        std: Per channel, in the 0-255 range, RGB.
+        image_size: Shorter side of the images that it was trained on, in pixels.
+    """
+
+    checkpoint: str
+    encoder: dict[str, Any]
+    embed_dim: int
+    depth: int
+    patch_size: int
+    mean: list[float]
+    std: list[float]
+    image_size: int
+
+
+def pretrained_facts(source: str | Path, weights: str = 'auto', encoder: dict[str, Any] | None = None) -> Pretrained:
+    """Facts of what ``--pretrained`` names.
+
+    Args:
+        source: A checkpoint (``*.pth``) of mmmim, or the name or file of a config of mmmim for random weights; with an
+            ``encoder``, a file of its weights, or 'random'.
+        weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
+        encoder: Config of the encoder, where it is not that of the checkpoint.
+
+    Raises:
+        InputError: There is no such file or model, or the file does not hold these weights.
+    """
+    from mmmim.features.pretrained_backbone import is_wrapped
+
+    from .models import model_config
+
+    checkpoint, path = str(source), Path(source)
+    if encoder is not None and (is_wrapped(encoder) or checkpoint == RANDOM):
+        if checkpoint != RANDOM and not path.expanduser().is_file():
+            raise InputError(f'--pretrained: the file {path} does not exist.')
+        return _facts(checkpoint, encoder, {})
+    file, state = path if path.suffix in ('.pth', '.pt') else None, None
+    if file is not None:
+        model, whole = load_pretrained(path, weights)
+        state = {key.removeprefix('backbone.'): value for key, value in whole.items() if key.startswith('backbone.')}
+    elif path.suffix in ('.bin', '.safetensors') or checkpoint == RANDOM:
+        raise InputError(f'--pretrained {source}: name the model too, --encoder timm:NAME or mmpretrain:NAME.')
+    else:
+        model, checkpoint = model_config(source), RANDOM
+    if encoder is not None:
+        return _facts(checkpoint, encoder, model.get('data_preprocessor') or {})
+    return _facts(checkpoint, model['backbone'], model.get('data_preprocessor') or {}, file, state)
+
+
+def _facts(
+    checkpoint: str,
+    encoder: dict[str, Any],
+    preprocessor: dict[str, Any],
+    file: str | Path | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> Pretrained:
+    """Facts of an encoder; ``file`` has described it, where that is no config of the user, and has its ``state``."""
+    import torch
+
+    from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+    from mmmim.models.stored import build_sizes
+    from mmmim.registry import MODELS
+
+    config = {key: value for key, value in copy.deepcopy(dict(encoder)).items() if key != 'weights'}
+    built: Any
+    if file is None:
+        with torch.device('meta'):  # no memory, no weights
+            built = MODELS.build(config)
+    else:
+        built = build_sizes(config, state, str(file))
+        if missing := [name for name in ('embed_dim', 'depth', 'patch_size', 'grid') if not hasattr(built, name)]:
+            raise InputError(f'{file}: the encoder that it describes, {config["type"]}, has no {missing[0]}.')
+    statistics = {
+        name: preprocessor.get(name, getattr(built, name, default))
+        for name, default in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD))
+    }
+    for name, values in statistics.items():
+        numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
+        if file is not None and not (numbers and all(map(math.isfinite, values))):
+            raise InputError(f'{file}: data_preprocessor.{name}={str(values)[:100]!r} is no list of finite numbers.')
+    return Pretrained(
+        checkpoint=checkpoint,
+        encoder=config,
+        embed_dim=built.embed_dim,
+        depth=built.depth,
+        patch_size=built.patch_size,
+        mean=list(statistics['mean']),
+        std=list(statistics['std']),
+        image_size=min(built.grid) * built.patch_size,
+    )
+
+
+def backbones(node: Any) -> list[dict[str, Any]]:
+    """The configs of :class:`mmmim.PretrainedBackbone` in nested dicts and lists."""
+    return [each for each in _dicts(node) if each.get('type') in ('mmmim.PretrainedBackbone', 'PretrainedBackbone')]
+
+
+def wants_pretrained(cfg: Any) -> bool:
+    """Whether a config has placeholders or a :class:`mmmim.PretrainedBackbone`."""
+    return bool(backbones(_plain(cfg))) or any(True for _ in _placeholders(_plain(cfg)))
+
+
+def set_encoder(cfg: Any, encoder: str | None) -> None:
+    """Name the model of the file that ``--pretrained`` gives, in place.
+
+    Args:
+        cfg: mmengine's ``Config``.
+        encoder: 'timm:NAME' or 'mmpretrain:NAME'; None for the encoder of a checkpoint of mmmim.
+
+    Raises:
+        InputError: The library is another one, or the config has no :class:`mmmim.PretrainedBackbone`.
+    """
+    if encoder is None:
+        return
+    library, _, name = encoder.partition(':')
+    if library not in LIBRARIES or not name:
+        raise InputError(f'--encoder {encoder}: write timm:NAME or mmpretrain:NAME, the name of a model there.')
+    found = backbones(_plain(cfg))
+    if not found:
+        raise InputError('--encoder: the config has no backbone of type mmmim.PretrainedBackbone.')
+    for backbone in found:
+        backbone['encoder'] = {'type': LIBRARIES[library], 'name': name}
+
+
+def apply_pretrained(cfg: Any, source: str | Path | None, weights: str = 'auto') -> None:
+    """Make a config one for a pre-trained encoder, in place.
+
+    Args:
+        cfg: mmengine's ``Config``. An encoder that it names as a dict is the model of the file ``source``.
+        source: What ``--pretrained`` names, see :func:`pretrained_facts`; None for nothing.
+        weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
+
+    Raises:
+        InputError: The config needs an encoder and there is none, or the other way round; or of the file.
+    """
+    with trusting(cfg.get('trust_checkpoint', False)):
+        _apply_pretrained(_plain(cfg), source, weights)
+
+
+def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> None:
+    found = backbones(root)
+    places = [path for path, _ in _placeholders(root)]
+    if source is None:
+        if weights != 'auto':
+            raise InputError('--weights chooses from the checkpoint of --pretrained: give that too.')
+        if places:
+            raise InputError(
+                f'The config needs a pre-trained encoder ({places[0]}): --pretrained CHECKPOINT, or the name of a '
+                'config of mmmim for a random one.'
+            )
+        for backbone in found:  # so that what is trained says which encoder it has
+            if backbone.get('encoder') is None and Path(str(backbone.get('checkpoint'))).is_file():
+                backbone['encoder'] = load_pretrained(backbone['checkpoint'])[0]['backbone']
+        return
+    if not found and not places:
+        raise InputError(
+            '--pretrained: the config takes no pre-trained encoder, it has no mmmim.PretrainedBackbone and no value '
+            "such as 'pretrained:embed_dim'."
+        )
+    encoder = next((b['encoder'] for b in found if isinstance(b.get('encoder'), dict)), None)
+    facts = pretrained_facts(source, weights, encoder)
+    for backbone in found:
+        backbone.update(checkpoint=facts.checkpoint, encoder=copy.deepcopy(facts.encoder), weights=weights)
+    fill_placeholders(root, facts)
+
+
+def trained_model(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """The model of a checkpoint that a downstream task was trained to: its config, and its weights.
+
+    Raises:
+        InputError: The file is missing or damaged, or one of pre-training, or does not say which model it is of, or
+            what it says does not pass the gate of :mod:`mmmim.checkpoints.stored_config`.
+    """
+    checkpoint = load_checkpoint_file(path)
+    info = checkpoint.get('mmmim')
+    model = info.get('model') if isinstance(info, dict) else None
+    if not model:
+        raise InputError(
+            f'{path} does not say which encoder it has, which checkpoints of mmmim.Runner do: give the one that it '
+            'was trained on with --pretrained.'
+        )
+    check_stored_model(model, path)
+    if not backbones(model):
+        raise InputError(
+            f'{path} is a checkpoint of pre-training, without a trained head. Train one, tools/train.py CONFIG '
+            f'--pretrained {path}, and give the checkpoint of that training.'
+        )
+    return model, weights_of(checkpoint, str(path))
+
+
+def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
+    """Make a config one for the encoder of a checkpoint that it was trained to, in place.
+
+    Placeholders become facts of that encoder. All weights are to come from ``path``: the file of the pre-training is
+    not needed any more.
+
+    Args:
+        cfg: mmengine's ``Config``.
+        path: The checkpoint.
+
+    Returns:
+        The model of the checkpoint, its encoder without weights of its own.
+
+    Raises:
+        InputError: As :func:`trained_model`.
+    """
+    from mmmim.models.stored import build_sizes
+
+    with trusting(cfg.get('trust_checkpoint', False)):
+        model, state = trained_model(path)
+    root, theirs = _plain(cfg), backbones(model)
+    if not isinstance(theirs[0].get('encoder'), dict):
+        raise InputError(f'{path} does not hold the config of its encoder: give its checkpoint with --pretrained.')
+    encoder = copy.deepcopy(theirs[0]['encoder'])
+    for backbone in (*theirs, *backbones(root)):
+        backbone.update(checkpoint=LATER, encoder=copy.deepcopy(encoder), weights='auto')
+    build_sizes(model, state, str(path))
+    fill_placeholders(root, _facts(LATER, encoder, model.get('data_preprocessor') or {}, path))
+    return model
+
+
+def fill_placeholders(node: Any, facts: Pretrained) -> None:
+    """Replace the placeholders in nested dicts and lists, in place.
+
+    Raises:
+        InputError: There is no fact of a name.
+    """
+    names = [field.name for field in fields(facts)]
+    for path, (holder, key) in list(_placeholders(node)):
+        name = holder[key].removeprefix(PLACEHOLDER)
+        if name not in names:
+            raise InputError(f'{path}={holder[key]!r}: there are {", ".join(PLACEHOLDER + known for known in names)}.')
+        holder[key] = copy.deepcopy(getattr(facts, name))
+
+
+def _plain(cfg: Any) -> Any:
+    return getattr(cfg, '_cfg_dict', cfg)
+
+
+def _items(node: Any) -> Iterable[tuple[Any, Any]]:
+    return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+
+
+def _dicts(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for _, value in _items(node):
+        yield from _dicts(value)
+
+
+def _placeholders(node: Any, path: str = '') -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Dotted path of every placeholder, and what holds it under which key."""
+    for key, value in _items(node):
+        where = f'{path}.{key}'.strip('.')
+        if isinstance(value, str) and value.startswith(PLACEHOLDER):
+            if isinstance(node, tuple):
+                raise InputError(f'{where}={value!r}: write the tuple that it is in as a list.')
+            yield where, (node, key)
+        else:
+            yield from _placeholders(value, where)

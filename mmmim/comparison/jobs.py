@@ -1,0 +1,294 @@
+"""Several methods, several seeds, one table: jobs that train and score, and what comes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmmim.config.cfg_options import merge_cfg_options
+from mmmim.config.read import load_config
+from mmmim.config.resources import repository, resources
+from mmmim.utils import InputError
+from mmmim.utils.signals import Stopped, name_of
+from mmmim.utils.tables import markdown_table
+
+#: Where commands run: the repository, or the current folder when mmmim is installed without it.
+ROOT = repository() or Path.cwd()
+
+#: Scores by subset, arm and name, a value per seed.
+Results = dict[str, dict[str, dict[str, list[float]]]]
+
+
+@dataclass
+class Job:
+    """A training and its scores, as commands that run one after the other.
+
+    Attributes:
+        subset: Of the data.
+        arm: What is compared.
+        seed: Of the run.
+        folder: Where it writes.
+        commands: Each a list of words; trainings among them go on where they were interrupted.
+        scores: The file that the last command writes.
+        process: That of the command that runs.
+    """
+
+    subset: str
+    arm: str
+    seed: int
+    folder: Path
+    commands: list[list[str]] = field(default_factory=list)
+    process: subprocess.Popen | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def scores(self) -> Path:
+        """What the last command writes."""
+        return self.folder / 'scores.json'
+
+    def run(self) -> float:
+        """Run the commands, one thread each; returns seconds.
+
+        Raises:
+            InputError: A command failed; its log is named.
+        """
+        start = time.perf_counter()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # One thread per job: jobs side by side use the cores better than threads of one job.
+        env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+        log = self.folder / 'log.txt'
+        for command in self.commands:
+            with open(log, 'a') as file:
+                self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
+                code = self.process.wait()
+            if code:
+                last = '\n'.join(log.read_text().splitlines()[-5:])
+                raise InputError(f'{self.subset}, {self.arm}, seed {self.seed} failed; its log {log} ends in:\n{last}')
+        return time.perf_counter() - start
+
+
+def run_command(command: Sequence[str], folder: Path) -> int:
+    """Run a command; returns its exit status.
+
+    A signal that stops this process is handed on, and the command waited for: a training among them saves, where
+    ``subprocess.run`` kills it.
+
+    Args:
+        command: Its words.
+        folder: Where it runs.
+    """
+    with subprocess.Popen(command, cwd=folder) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+
+
+def prepare(files: Mapping[str, Sequence[str]]) -> None:
+    """Write what a specification names, where it is missing: what its arms need (``prepare``), or :func:`pictures`.
+
+    Args:
+        files: By a path from the repository's root, the words of the command that writes it, a tool first.
+
+    Raises:
+        InputError: A command failed or wrote something else.
+    """
+    for file, command in files.items():
+        if (ROOT / file).exists():
+            continue
+        print(f'{file} is written by {" ".join(command)}', flush=True)
+        if run_command([*_tool(command[0]), *command[1:]], ROOT) or not (ROOT / file).exists():
+            raise InputError(f'{" ".join(command)} did not write {file}, which the specification names.')
+
+
+def pictures(spec: Mapping[str, Any], work_dir: Path) -> dict[str, list[str]]:
+    """What is drawn of the trained arms of a specification (its ``pictures``), as :func:`prepare` takes it.
+
+    ``{work_dir}`` stands for the work folder, where the model of an arm is
+    ``runs/<subset>/<arm>/seed_<seed>/iter_<last>.pth``.
+    """
+    files = spec.get('pictures', {}).items()
+    return {
+        file.format(work_dir=work_dir): [word.format(work_dir=work_dir) for word in command] for file, command in files
+    }
+
+
+def _tool(name: str) -> list[str]:
+    # A short path in the repository, since commands stand in logs.
+    return [sys.executable, name if repository() else str(resources() / name)]
+
+
+def _options(options: Mapping[str, Any]) -> list[str]:
+    return [f'{key}={value}' for key, value in options.items()]
+
+
+def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, split: str) -> list[Job]:
+    """The jobs of a specification (see ``projects/digit_scenes/spec.py``).
+
+    Args:
+        spec: ``subsets``: by subset and arm a dict of ``config`` (from the repository's root), ``options`` (changes of
+            it), ``train=False`` for a random initialisation, ``own_test=True`` for a model that is scored by its own
+            test loop instead of probes; or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
+            what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.extraction.Features.pool`),
+            ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.digit_scenes.score`.
+        seeds: Of the runs.
+        work_dir: Where everything is written; another folder for another specification.
+        split: 'val' or 'test'.
+
+    Returns:
+        Jobs, shortest kind first.
+
+    Raises:
+        InputError: An arm has neither a config nor pixels, or there is no such score.
+    """
+    measured = _score_options(spec.get('scores', {}))
+    jobs = []
+    for subset, arms in spec['subsets'].items():
+        for arm, options in arms.items():
+            if ('config' in options) == ('pixels' in options):
+                raise InputError(f'{subset}, {arm}: an arm has a config or pixels, one of the two.')
+            for seed in seeds if 'config' in options else seeds[:1]:
+                job = Job(subset, arm, seed, work_dir / split / subset / file_name(arm) / f'seed_{seed}')
+                trained = work_dir / 'runs' / subset / file_name(arm) / f'seed_{seed}'
+                job.commands = _commands(options, measured, subset, seed, split, trained, job.scores)
+                jobs.append(job)
+    return sorted(jobs, key=lambda job: len(job.commands))
+
+
+def _score_options(scores: Mapping[str, Any]) -> list[str]:
+    """Options of the tool that scores."""
+    switches = ('leave_one_out', 'rankme')
+    if unknown := {*scores} - {'poolings', *switches}:
+        raise InputError(f'scores: there is no {", ".join(sorted(unknown))}: use poolings, {", ".join(switches)}.')
+    chosen = []
+    if poolings := scores.get('poolings'):
+        from mmmim.features.extraction import check_pooling  # imports models, for seconds
+
+        for name in poolings:
+            check_pooling(name)
+        chosen = ['--pool', *poolings]
+    return chosen + [f'--{name.replace("_", "-")}' for name in switches if scores.get(name)]
+
+
+def _commands(
+    options: Mapping[str, Any],
+    measured: Sequence[str],
+    subset: str,
+    seed: int,
+    split: str,
+    trained: Path,
+    scores: Path,
+) -> list[list[str]]:
+    score = _tool('tools/analysis_tools/score_digit_scenes.py')
+    where = [*measured, '--subset', subset, '--split', split, '--out', str(scores)]
+    if 'pixels' in options:
+        return [[*score, '--pixels', str(options['pixels']), *where]]
+    config, changes = str(options['config']), _options(options.get('options', {}))
+    with_changes = ['--cfg-options', *changes] if changes else []
+    if not options.get('train', True):
+        return [[*score, config, '--seed', str(seed), *where, *with_changes]]
+    train = [*_tool('tools/train.py'), config, '--work-dir', str(trained), '--no-validate', '--resume']
+    # Its own process reads the images, and what is measured comes after the training.
+    train += ['--cfg-options', f'randomness.seed={seed}', 'train_dataloader.num_workers=0']
+    train += ['default_hooks.probe=None', 'default_hooks.health=None', *changes]
+    iterations = options.get('options', {}).get('train_cfg.max_iters') or load_config(config).train_cfg.max_iters
+    checkpoint = str(trained / f'iter_{iterations}.pth')
+    if not options.get('own_test'):
+        return [train, [*score, checkpoint, *where]]
+    test = [*_tool('tools/test.py'), config, checkpoint, '--work-dir', str(scores.parent), '--out', str(scores)]
+    test += ['--cfg-options', *changes, f'test_dataloader.dataset.dataset.split={split}']
+    return [train, test]
+
+
+def run_jobs(jobs: Sequence[Job], parallel: int) -> None:
+    """Run jobs side by side; prints progress and the time that is left.
+
+    Raises:
+        InputError: One failed. Those that run are finished, the others are not started; a later call goes on.
+        Stopped: By a signal, after those that run, which save.
+    """
+    waiting = [job for job in jobs if not job.scores.is_file()]
+    print(f'{len(jobs)} runs, {len(jobs) - len(waiting)} done already, {parallel} at a time', flush=True)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(parallel) as pool:
+        futures = {pool.submit(job.run): job for job in waiting}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                job, seconds = futures[future], future.result()
+                left = (time.perf_counter() - start) / done * (len(waiting) - done)
+                print(
+                    f'[{done}/{len(waiting)}] {job.subset}, {job.arm}, seed {job.seed}: {seconds:.0f} s; '
+                    f'about {left / 60:.0f} min left',
+                    flush=True,
+                )
+        except BaseException as error:
+            if isinstance(error, Stopped):
+                error.message = f'{name_of(error.signum)}: trainings save and end; the same command goes on.'
+                for job in waiting:
+                    if job.process is not None and job.process.returncode is None:
+                        job.process.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def write_configs(spec: Mapping[str, Any], folder: Path) -> None:
+    """Write the config of every arm, with its changes, as ``<subset>_<arm>.py``.
+
+    An arm that is not trained and has the config of one that is has no file of its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for subset, arms in spec['subsets'].items():
+        trained = [(o.get('config'), o.get('options', {})) for o in arms.values() if o.get('train', True)]
+        for arm, options in arms.items():
+            twin = not options.get('train', True) and (options.get('config'), options.get('options', {})) in trained
+            if 'config' in options and not twin:
+                cfg = load_config(str(ROOT / options['config']) if repository() else options['config'])
+                merge_cfg_options(cfg, _options(options.get('options', {})))
+                cfg.dump(folder / f'{subset}_{file_name(arm)}.py')
+
+
+def file_name(arm: str) -> str:
+    """The name of an arm as that of a file or folder."""
+    return re.sub(r'\W+', '_', arm)
+
+
+def collect(jobs: Sequence[Job]) -> Results:
+    """Read the scores of finished jobs."""
+    results: Results = {}
+    for job in jobs:
+        if job.scores.is_file():
+            for name, value in json.loads(job.scores.read_text()).items():
+                arm = results.setdefault(job.subset, {}).setdefault(job.arm, {})
+                arm.setdefault(name, []).append(value)
+    return results
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """``0.712 ± 0.004`` (sample standard deviation), or the value alone."""
+    mean = statistics.fmean(values)
+    return f'{mean:.3f}' if len(values) < 2 else f'{mean:.3f} ± {statistics.stdev(values):.3f}'
+
+
+def tables(results: Results, arms: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A Markdown table per subset: arms in their order, scores as columns."""
+    made = {}
+    for subset, scores in results.items():
+        names = list(dict.fromkeys(name for arm in scores.values() for name in arm))
+        rows = [
+            [arm, *(mean_and_deviation(scores[arm][name]) if name in scores[arm] else '' for name in names)]
+            for arm in arms[subset]
+            if arm in scores
+        ]
+        made[subset] = markdown_table(['', *(name.replace('_', ' ') for name in names)], rows)
+    return made

@@ -1,0 +1,1 @@
+"""Configs: reading, changing, scaling and comparing them."""

@@ -1,0 +1,135 @@
+"""``--cfg-options``: keys of a config, changed, added and removed from a command line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmmim.utils import InputError
+from mmmim.utils.options import is_placeholder
+
+from .keys import READ, copies_of, leaves
+
+
+def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
+    """Change keys of a config in place.
+
+    Args:
+        cfg: mmengine's ``Config``.
+        options: ``key=value``, the key dotted, lists by index (``train_dataloader.dataset.pipeline.1.scale=64``). A key
+            must exist; ``+key=value`` adds it, and the dicts on the way to it, and ``~key`` removes it. Values are
+            numbers, True, False, None, strings, lists ``[a,b]`` or ``a,b`` and tuples ``"(a,b)"``; quotes keep a text
+            as it is.
+
+    Raises:
+        InputError: A key does not exist, or nothing reads it; or an option cannot be understood.
+    """
+    for option in options:
+        key, equals, text = option.partition('=')
+        if key.startswith('~') and not equals:
+            _remove(cfg, key.removeprefix('~'), option)
+            continue
+        add, key = key.startswith('+'), key.removeprefix('+')
+        if not equals or not all(key.split('.')):
+            raise InputError(f'--cfg-options {option}: write key=value, such as train_dataloader.num_workers=4.')
+        _check_is_read(cfg, key, add, option)
+        _set(cfg, key, _parse(option, text), add, option)
+
+
+def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
+    """Refuse to change a variable of a config file whose copies are what is read, and to add what nothing reads."""
+    name, _, rest = key.partition('.')
+    if name in READ:
+        return
+    if name in cfg:
+        copies = [f'{copy}.{rest}' if rest else copy for copy in copies_of(cfg._cfg_dict, name)]
+        if copies:
+            more = f' and {len(copies) - 3} more' if len(copies) > 3 else ''
+            raise InputError(
+                f'--cfg-options {option}: {name} is a variable of the config file, and what is read are copies of it: '
+                f'set {", ".join(copies[:3])}{more}.'
+            )
+    elif add:
+        known = [path for path, _ in leaves(cfg._cfg_dict) if path.rpartition('.')[2] == key.rpartition('.')[2]]
+        close = known[:2] or difflib.get_close_matches(name, READ, n=1, cutoff=0.7)
+        hint = f'did you mean {" or ".join(close)}?' if close else 'what your own code reads stands in the config file.'
+        raise InputError(f'--cfg-options {option}: nothing reads a key {name} at the top of a config: {hint}')
+
+
+def _remove(cfg: Any, key: str, option: str) -> None:
+    """Remove a key from a dict of a config."""
+    *path, last = key.split('.')
+    node = cfg._cfg_dict
+    for part in path:
+        if isinstance(node, list):
+            node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        raise InputError(f'--cfg-options {option}: the config has no {key} to remove.')
+    del node[last]
+
+
+def _parse(option: str, text: str) -> Any:
+    from mmengine.config import DictAction
+
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
+        return text[1:-1]
+    if re.search(r'(^|[\[(,])\s*(dict\(|\{)', text):
+        raise InputError(
+            f'--cfg-options {option}: dicts cannot be given as a value. Set their keys one by one, such as '
+            f'{option.partition("=")[0].removeprefix("+")}.some_key=1 (+ in front of keys that the config lacks).'
+        )
+    if text[:1] not in '[(' and ',' not in text:
+        return DictAction._parse_int_float_bool(text)
+    try:
+        return DictAction._parse_iterable(text)
+    except AssertionError as error:
+        raise InputError(f'--cfg-options {option}: the brackets do not match.') from error
+
+
+def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
+    parts = key.split('.')
+    node = cfg._cfg_dict
+    for depth, part in enumerate(parts):
+        path, last = '.'.join(parts[:depth]), depth == len(parts) - 1
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise InputError(
+                    f'--cfg-options {option}: {path} is a list of {len(node)}: write {path}.INDEX with an index from 0 '
+                    f'to {len(node) - 1}.'
+                )
+            part = int(part)  # type: ignore[assignment]
+        elif not isinstance(node, dict):
+            raise InputError(
+                f'--cfg-options {option}: {path} is {node!r}, which has no keys. To replace it, give its whole value: '
+                f'{path}=...'
+            )
+        elif part not in node or (not last and (node[part] is None or (add and is_placeholder(node[part])))):
+            if not add:
+                raise InputError(f'--cfg-options {option}: {_unknown(cfg, key)}')
+            if not last:
+                node[part] = {}
+        if last:
+            node[part] = value
+        else:
+            node = node[part]
+
+
+def _unknown(cfg: Any, key: str) -> str:
+    scores = {known: _similarity(key, known) for known, _ in leaves(cfg._cfg_dict)}
+    close = [known for known in sorted(scores, key=lambda k: -scores[k]) if scores[known] > 0.7][:3]
+    suggestion = f'Did you mean {" or ".join(close)}? ' if close else ''
+    return (
+        f'the config has no {key}. {suggestion}A key that exists only as an argument of a class is not in the config: '
+        f'+{key}=... adds it.'
+    )
+
+
+def _similarity(a: str, b: str) -> float:
+    # Of the whole paths and of the last names: a name right but for its path counts as much as a misspelt one.
+    pairs = (a, b), (a.rpartition('.')[2], b.rpartition('.')[2])
+    return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs) / 2

@@ -1,0 +1,1 @@
+"""Measures of features, of segmentations and of training."""

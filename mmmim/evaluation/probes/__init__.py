@@ -1,0 +1,1 @@
+"""Probes: fitted to frozen features, and their scores."""

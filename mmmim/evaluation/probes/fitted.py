@@ -1,0 +1,272 @@
+"""Probes that are fitted on frozen features: k-NN and logistic regression, their grids, and how one is chosen.
+
+CAPI's protocol (arXiv 2502.08769, table 3 and A). Legend as in ``feature_cache.py``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from mmengine.dist import all_reduce, get_dist_info, is_main_process
+from torch import Tensor
+
+from mmmim.features.cache import Samples
+from mmmim.registry import PROBES
+from mmmim.utils import InputError
+from mmmim.utils.options import Count, Members, NonNegative, Positive
+from mmmim.utils.progress import reporter
+
+from ..measures.dense import confusion_matrix
+from ..measures.jaccard import percent
+from .knn import nearest_neighbours, vote
+from .logistic_regression import fit_logistic_regression, predict
+from .rows import Rows, Standardizer
+
+#: Samples whose labels are predicted at a time.
+CHUNK = 4096
+
+#: CAPI's inverse strengths of the penalty.
+PENALTIES = tuple(np.logspace(-6, 5, 8).tolist())
+
+#: A point of a grid.
+Setting = dict[str, Any]
+
+
+def share(items: np.ndarray) -> np.ndarray:
+    """The part of this process."""
+    rank, world = get_dist_info()
+    return items[len(items) * rank // world : len(items) * (rank + 1) // world]
+
+
+class Probe(ABC):
+    """What predicts the labels of samples from their features.
+
+    Args:
+        grid: Values of every hyper-parameter.
+        standardize: Whether channels are given mean 0 and variance 1, those of the samples that it is fitted on.
+    """
+
+    def __init__(self, grid: dict[str, Sequence[Any]], standardize: bool = True) -> None:
+        for name, values in grid.items():
+            if isinstance(values, str) or not len(values):
+                raise InputError(f'test_cfg.probe.{name} is a list of values to try, at least one; got {values!r}.')
+        self.grid = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+        self.standardize = standardize
+
+    def check(self, samples: int) -> None:  # noqa: B027, a probe may fit any number of samples
+        """Refuse settings that so many samples, or fewer, cannot be fitted with."""
+
+    def fit(self, train: Samples, images: np.ndarray, settings: Sequence[Setting], device: torch.device) -> None:
+        """Fit all settings on the samples of some images whose majority label counts; by all processes."""
+        index = train.labelled_rows(images)
+        if not len(index):
+            raise InputError('No sample to fit on has a label that counts: check the label maps and ignore_index.')
+        features = train.flat('features')
+        self.scale = Standardizer(Rows(features, index, device=device)) if self.standardize else None
+        self.device, self.settings = device, list(settings)
+        self._fit(train, index)
+
+    def rows(self, samples: Samples, index: np.ndarray) -> Rows:
+        """Features as the probe sees them."""
+        return Rows(*_loaded(samples.flat('features'), index, self.device), self.scale, self.device)
+
+    @abstractmethod
+    def _fit(self, train: Samples, index: np.ndarray) -> None:
+        """Fit ``self.settings`` on samples by their places."""
+
+    @abstractmethod
+    def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
+        """Labels of the samples of some images, chunk by chunk: by setting ``[m, q]`` or ``[m, 1]``."""
+
+
+@PROBES.register_module()
+class KNNProbe(Probe):
+    """The most frequent label of the nearest samples, for every pixel of a patch by itself.
+
+    Labels that are ignored vote as well.
+
+    Args:
+        k: Numbers of neighbours.
+        distance: Of 'cosine' and 'l2'.
+        standardize: See :class:`Probe`.
+        dtype: Of the products: 'float32', or 'bfloat16' as in CAPI's own runs, faster on GPUs.
+
+    Raises:
+        InputError: There is no such type.
+    """
+
+    def __init__(
+        self,
+        k: Annotated[Sequence[Count], Members(1)] = (1, 3, 10, 30),
+        distance: Annotated[Sequence[Literal['cosine', 'l2']], Members(1)] = ('cosine', 'l2'),
+        standardize: bool = True,
+        dtype: str = 'float32',
+    ) -> None:
+        super().__init__({'distance': distance, 'k': k}, standardize)
+        if dtype not in ('float32', 'bfloat16'):
+            raise InputError(f"test_cfg.probe.dtype={dtype!r}: use 'float32' or 'bfloat16'.")
+        self.dtype = getattr(torch, dtype)
+
+    def check(self, samples: int) -> None:
+        """See :meth:`Probe.check`."""
+        if (k := max(setting['k'] for setting in self.grid)) > samples:
+            raise InputError(
+                f'test_cfg.probe.k: {k} neighbours of {samples} samples to fit on (without those of test_cfg.held_out, '
+                f'where several settings are tried): give values up to {samples}, or more images.'
+            )
+
+    def _fit(self, train: Samples, index: np.ndarray) -> None:
+        self.check(len(index))
+        self.database, self.num_classes = self.rows(train, index), train.num_classes
+        self.labels, self.index = train.flat('labels'), torch.from_numpy(index).to(self.device)
+
+    def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
+        """See :meth:`Probe.predict`."""
+        distances = list(dict.fromkeys(setting['distance'] for setting in self.settings))
+        k = max(setting['k'] for setting in self.settings)
+        asked = self.rows(queries, queries.rows(images))
+        report = _report('samples compared with')
+        near = nearest_neighbours(self.database, asked, k, distances, self.dtype, report=report)
+        for start in range(0, len(asked), CHUNK):
+            part = {distance: self.index[near[distance][start : start + CHUNK]] for distance in distances}
+            yield [
+                vote(part[setting['distance']][:, : setting['k']], self.labels, self.num_classes + 1)
+                for setting in self.settings
+            ]
+
+
+@PROBES.register_module()
+class LogisticRegressionProbe(Probe):
+    """Multinomial logistic regression on the majority labels; a patch's prediction is that of all its pixels.
+
+    Args:
+        c: Inverse strengths of the L2 penalty.
+        max_iter: Of L-BFGS.
+        tolerance: See :func:`mmmim.evaluation.probes.logistic_regression.fit_logistic_regression`.
+        standardize: See :class:`Probe`.
+    """
+
+    def __init__(
+        self,
+        c: Annotated[Sequence[Positive], Members(1)] = PENALTIES,
+        max_iter: Count = 1000,
+        tolerance: NonNegative = 1e-12,
+        standardize: bool = True,
+    ) -> None:
+        super().__init__({'c': c}, standardize)
+        self.max_iter, self.tolerance = max_iter, tolerance
+
+    def _fit(self, train: Samples, index: np.ndarray) -> None:
+        own = share(index)
+        labels = torch.from_numpy(train.flat('majority')[own]).to(self.device).long() - train.first
+        c = [setting['c'] for setting in self.settings]
+        self.weights = fit_logistic_regression(
+            self.rows(train, own),
+            labels,
+            train.num_classes,
+            c,
+            self.max_iter,
+            self.tolerance,
+            distributed=True,
+            report=_report('iterations at most'),
+        )
+
+    def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
+        """See :meth:`Probe.predict`."""
+        rows = self.rows(queries, queries.rows(images))
+        for features in rows.chunks(rows.rows_per_chunk(self.weights[..., 0].numel())):
+            yield [labels.unsqueeze(1) + queries.first for labels in predict(self.weights, features)]
+
+
+def _loaded(features: np.ndarray, index: np.ndarray, device: torch.device) -> tuple[Any, np.ndarray | None]:
+    """Rows of a file on a GPU that has room for twice as many, or else where they are, to be read in every pass."""
+    width = features.shape[1]
+    needed = len(index) * width * features.itemsize
+    if device.type != 'cuda' or 2 * needed > torch.cuda.mem_get_info(device)[0]:
+        return features, index
+    loaded = torch.empty(len(index), width, dtype=getattr(torch, features.dtype.name), device=device)
+    for start in range(0, len(index), CHUNK):
+        part = index[start : start + CHUNK]
+        loaded[start : start + len(part)] = torch.from_numpy(features[part]).to(device)
+    return loaded, None
+
+
+def choose(
+    probe: Probe, train: Samples, held_out: float, seed: int, by: str, device: torch.device
+) -> tuple[Setting, list[dict[str, Any]]]:
+    """Choose a setting by its score on images that it was not fitted on; by all processes.
+
+    Args:
+        probe: With its grid.
+        train: All images for fitting.
+        held_out: Share of the images to score on.
+        seed: Of their choice.
+        by: 'mIoU' or 'aAcc'.
+        device: To compute on.
+
+    Returns:
+        The best setting, the first of several, and the grid with the scores, in percent.
+
+    Raises:
+        InputError: There are too few images.
+    """
+    fitted, scored = held_out_images(len(train.features), held_out, seed)
+    probe.fit(train, fitted, probe.grid, device)
+    rows = []
+    for setting, table in zip(probe.grid, confusions(probe, train, share(scored)), strict=True):
+        all_reduce(table)
+        rows.append({**setting, **percent(table)})
+    best = max(range(len(rows)), key=lambda i: rows[i][by])
+    return probe.grid[best], rows
+
+
+def held_out_images(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide images into those to fit on while a setting is chosen, and those to score it on.
+
+    Args:
+        n: Images.
+        held_out: Share of the images to score on.
+        seed: Of their choice.
+
+    Returns:
+        Indices of both, sorted.
+
+    Raises:
+        InputError: There are too few images.
+    """
+    number = max(1, round(held_out * n))
+    if not 0 < held_out < 1 or number >= n:
+        raise InputError(f'test_cfg.held_out={held_out} of {n} images leaves none to fit on or none to score.')
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[number:]), np.sort(order[:number])
+
+
+def confusions(probe: Probe, samples: Samples, images: np.ndarray) -> list[Tensor]:
+    """What a fitted probe predicts for the samples of some images: a table ``[K + 1, K + 1]`` for each setting."""
+    rows, labels, size = samples.rows(images), samples.flat('labels'), samples.num_classes + 1
+    tables, start = [torch.zeros(size, size, dtype=torch.int64) for _ in probe.settings], 0
+    for predictions in probe.predict(samples, images):
+        true = torch.from_numpy(labels[rows[start : start + len(predictions[0])]])
+        for table, predicted in zip(tables, predictions, strict=True):
+            table += confusion_matrix(predicted.cpu().expand_as(true), true, size, (samples.ignored,))
+        start += len(true)
+    return tables
+
+
+def _report(unit: str) -> Callable[[int, int], None] | None:
+    return reporter(unit) if is_main_process() else None
+
+
+def setting_text(setting: Setting) -> str:
+    """Names and values."""
+    return ', '.join(f'{name} {number_text(value)}' for name, value in setting.items())
+
+
+def number_text(value: Any) -> str:
+    """A value of a setting."""
+    return f'{value:.3g}' if isinstance(value, float) else str(value)

@@ -1,0 +1,374 @@
+"""Features of a frozen encoder on disk: extracted once, shared by all probes.
+
+Legend: n images, N samples of each (patches, or 1 for whole images), D width, q labels of a sample (pixels of a patch,
+or 1), K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast_object_list, get_dist_info, is_main_process
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmmim.datasets.label_counts import labels_of, outside
+from mmmim.datasets.label_spaces import label_spaces, leaves
+from mmmim.utils import InputError
+from mmmim.utils.plain import to_plain
+from mmmim.utils.progress import progress
+from mmmim.version import __version__
+
+from .frozen import FrozenFeatures
+from .patch_labels import mode, patch_labels
+from .stored_arrays import ArraySpec, StoredArrays, Writer, check_space
+
+DTYPES = ('float16', 'float32')
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of images, mapped into memory.
+
+    Attributes:
+        features: ``[n, N, D]``.
+        labels: ``[n, N, q]`` in ``[0, K]``, of which one is ``ignored`` and the others are the classes in their order;
+            None where they were not asked for.
+        majority: The most frequent of a sample's labels, ``[n, N]``; None with ``labels``.
+        num_classes: K.
+        ignored: In the place of all labels that are ignored: K; or 0 where the data set reduces its label 0, which is
+            then the smallest here as in the files, so that ties are decided as by those (CAPI, A).
+    """
+
+    features: np.ndarray
+    labels: np.ndarray | None
+    majority: np.ndarray | None
+    num_classes: int
+    ignored: int
+
+    @property
+    def first(self) -> int:
+        """The label of class 0."""
+        return int(self.ignored == 0)
+
+    def rows(self, images: np.ndarray) -> np.ndarray:
+        """Places of the samples of some images among all ``n * N``, for arrays of :meth:`flat`."""
+        per_image = self.features.shape[1]
+        return (np.asarray(images)[:, None] * per_image + np.arange(per_image)).reshape(-1)
+
+    def labelled_rows(self, images: np.ndarray) -> np.ndarray:
+        """Of :meth:`rows`, those whose majority label counts, as in CAPI's evaluation (arXiv 2502.08769, A)."""
+        rows = self.rows(images)
+        return rows[self.flat('majority')[rows] != self.ignored]
+
+    def flat(self, name: str) -> np.ndarray:
+        """An array by name, its images and samples in one dimension."""
+        array = getattr(self, name)
+        return array.reshape(-1, *array.shape[2:])
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set as the cache needs it.
+
+    Attributes:
+        name: Of the config key, for messages.
+        dataset: Its pipeline gives ``inputs`` and ``data_samples`` with ``gt_sem_seg`` or ``gt_label``.
+        config: What it was built from, as plain data.
+        loader: From indices to a loader of these images in this order.
+    """
+
+    name: str
+    dataset: Any
+    config: dict[str, Any]
+    loader: Callable[[Sequence[int]], Any]
+
+    @property
+    def num_classes(self) -> int:
+        """K.
+
+        Raises:
+            InputError: The data set names no classes.
+        """
+        classes = self.dataset.metainfo.get('classes')
+        if not classes:
+            raise InputError(f'{self.name}.dataset has no classes in its metainfo: probes need to know how many.')
+        return len(classes)
+
+    @property
+    def ignored(self) -> int:
+        """What ignored labels become, see :class:`Samples`."""
+        return 0 if self.dataset.metainfo.get('reduce_zero_label') else self.num_classes
+
+    def key(self) -> dict[str, Any]:
+        """Config, and names, sizes and times of the files."""
+        digest = hashlib.sha256()
+        for i in range(len(self.dataset)):
+            info = self.dataset.get_data_info(i)
+            for kind in ('img_path', 'seg_map_path'):
+                path = info.get(kind)
+                if path and os.path.exists(path):
+                    stat = os.stat(path)
+                    path = f'{path} {stat.st_size} {stat.st_mtime_ns}'
+                digest.update(f'{path}\n'.encode(errors='surrogateescape'))
+            digest.update(f'{info.get("gt_label")}\n'.encode())
+        return {'config': self.config, 'images': len(self.dataset), 'files': digest.hexdigest()}
+
+
+@dataclass
+class FeatureCache:
+    """Reads features of data sets, and extracts what is not there.
+
+    An entry is one layer of one encoder on one data set, or the labels of a data set; its name is a hash of the weights
+    and the config of the encoder, the config of the data set, and names, sizes and times of its files.
+
+    Args:
+        folder: Where the entries lie.
+        dtype: 'float16', or 'float32' for features beyond 65504.
+
+    Raises:
+        InputError: There is no such type.
+    """
+
+    folder: str = 'work_dirs/feature_cache'
+    dtype: Literal['float16', 'float32'] = 'float16'
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InputError(f'test_cfg.cache.dtype={self.dtype!r}: use {" or ".join(DTYPES)}.')
+
+    def read(self, model: FrozenFeatures, config: Mapping[str, Any], data: Data, labels: bool) -> list[Samples]:
+        """Samples of each of the model's layers.
+
+        Args:
+            model: Whose features.
+            config: Of the model, as plain data.
+            data: Of which images.
+            labels: Whether their labels are needed.
+
+        Returns:
+            By layer.
+
+        Raises:
+            InputError: Images, labels or features cannot be used, or the disk is full.
+        """
+        layout = _Layout.of(model, data)
+        data_key, encoder = data.key(), encoder_key(model, config)
+        n, root = len(data.dataset), Path(self.folder)
+        entries = [
+            StoredArrays(
+                root,
+                'features',
+                {**encoder, 'layer': layer, 'data': data_key},
+                {'features': ArraySpec((n, layout.samples, width), self.dtype)},
+            )
+            for layer, width in zip(model.layers, layout.widths, strict=True)
+        ]
+        if labels:
+            dtype = 'uint8' if data.num_classes < 256 else 'int32'
+            spec = {
+                'labels': ArraySpec((n, layout.samples, layout.labels), dtype),
+                'majority': ArraySpec((n, layout.samples), dtype),
+            }
+            key = {'data': data_key, 'grid': list(layout.grid), 'ignored': data.ignored}
+            entries.append(StoredArrays(root, 'labels', key, spec))
+        missing = _missing(entries)
+        if missing:
+            layers = [i for i in missing if i < len(model.layers)]
+            self._extract(model, data, layout.grid, [entries[i] for i in missing], layers)
+        elif is_main_process():
+            print_log(f'Features of {data.name}: {n} images, from {self.folder}.', 'current')
+        arrays = [entry.read() for entry in entries]
+        truth = arrays.pop() if labels else {'labels': None, 'majority': None}
+        return [Samples(**found, **truth, num_classes=data.num_classes, ignored=data.ignored) for found in arrays]
+
+    def _extract(
+        self,
+        model: FrozenFeatures,
+        data: Data,
+        grid: tuple[int, int],
+        entries: Sequence[StoredArrays],
+        layers: Sequence[int],
+    ) -> None:
+        """Write entries, of which the first are those of ``layers``; each process takes a part of the images."""
+        rank, world = get_dist_info()
+        n = len(data.dataset)
+        start, stop = n * rank // world, n * (rank + 1) // world
+        begin = time.perf_counter()
+        if rank == 0:
+            size = sum(entry.nbytes for entry in entries)
+            check_space(Path(self.folder), size)
+            print_log(
+                f'Features of {data.name}: {n} images, layers {[model.layers[i] for i in layers]}, '
+                f'{size / 2**20:.0f} MiB to {self.folder}.',
+                'current',
+            )
+        with contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(entry.write()) for entry in entries]
+            if not _missing(entries):  # another run wrote them in the meantime
+                return
+            loader = data.loader(range(start, stop))
+            for batch in progress(loader, 'batches encoded') if rank == 0 else loader:
+                features, found = model.extract(batch['inputs'])
+                if found != grid:
+                    raise InputError(
+                        f'{data.name}: images of {found[0]} x {found[1]} patches and of {grid[0]} x {grid[1]}. Probes '
+                        'need images of one size: let the pipeline resize them to a square (keep_ratio=False).'
+                    )
+                for layer, writer in zip(layers, writers, strict=False):
+                    writer.write('features', start, self._stored(features[layer], model.layers[layer]))
+                for writer in writers[len(layers) :]:
+                    _write_labels(writer, start, batch, grid, data)
+                start += len(batch['inputs'])
+            if start != stop:
+                raise InputError(f'{data.name} leaves out {stop - start} images: set drop_last=False.')
+        if rank == 0:
+            seconds = time.perf_counter() - begin
+            print_log(f'Features of {data.name}: {seconds:.1f} s, {n / seconds:.0f} images/s.', 'current')
+
+    def _stored(self, features: Tensor, layer: int) -> np.ndarray:
+        values = features.float().cpu().numpy()
+        with np.errstate(over='ignore'):
+            stored = values.astype(self.dtype)
+        if not np.isfinite(values).all():
+            raise InputError(f'Features of block {layer} are not finite: the encoder is broken.')
+        if not np.isfinite(stored).all():
+            raise InputError(
+                f'Features of block {layer} reach {np.abs(values).max():.3g}, more than {self.dtype} holds: set '
+                "test_cfg.cache.dtype to 'float32'."
+            )
+        return stored
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What one image becomes: samples, their labels, width of each layer."""
+
+    grid: tuple[int, int]
+    samples: int
+    labels: int
+    widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: FrozenFeatures, data: Data) -> _Layout:
+        sample = data.dataset[0]
+        image, truth = sample['inputs'], sample['data_samples']
+        of_patches = model.features == 'patches'
+        if ('gt_sem_seg' if of_patches else 'gt_label') not in truth:
+            needed = 'a label map (gt_sem_seg)' if of_patches else 'a class (gt_label)'
+            raise InputError(
+                f'{data.name}: the pipeline does not give {needed}, which model.features={model.features!r} needs.'
+            )
+        if of_patches and truth.gt_sem_seg.shape != image.shape[-2:]:
+            (h, w), (height, width) = truth.gt_sem_seg.shape, image.shape[-2:]
+            raise InputError(
+                f'{data.name}: a label map of {h} x {w} pixels beside an image of {height} x {width}: let the pipeline '
+                'load the annotations before it resizes.'
+            )
+        features, grid = model.extract([image])
+        labels = _patch_size(image.shape[-2:], grid, data) ** 2 if of_patches else 1
+        return cls(grid, features[0].shape[1], labels, tuple(f.shape[2] for f in features))
+
+
+def _patch_size(size: Sequence[int], grid: tuple[int, int], data: Data) -> int:
+    (height, width), (h, w) = size, grid
+    if height % h or width % w or height // h != width // w:
+        raise InputError(
+            f'{data.name}: images of {height} x {width} pixels cannot be cut into {h} x {w} square patches: resize '
+            'them to a multiple of the patch size.'
+        )
+    return height // h
+
+
+def _missing(entries: Sequence[StoredArrays]) -> list[int]:
+    """Which entries are to be made, as the first process sees it."""
+    found: list[Any] = [None]
+    if is_main_process():
+        damage = {i: entry.damage() for i, entry in enumerate(entries)}
+        for i, what in damage.items():
+            if what and entries[i].exists():
+                print_log(f'{entries[i].folder} is damaged ({what}) and made anew.', 'current', level=30)
+        found = [[i for i, what in damage.items() if what]]
+    broadcast_object_list(found)
+    return found[0]
+
+
+def _write_labels(writer: Writer, start: int, batch: Mapping[str, Any], grid: tuple[int, int], data: Data) -> None:
+    labels = label_vectors(batch['data_samples'], grid, data)
+    writer.write('labels', start, labels.numpy())
+    writer.write('majority', start, mode(labels, data.num_classes + 1).numpy())
+
+
+def label_vectors(samples: Sequence[Any], grid: tuple[int, int], data: Data) -> Tensor:
+    """Labels ``[B, N, q]`` of data samples, see :class:`Samples`.
+
+    Raises:
+        InputError: There are labels that are no classes.
+    """
+    if 'gt_sem_seg' in samples[0]:
+        maps = torch.cat([sample.gt_sem_seg.data for sample in samples])
+        labels = patch_labels(maps, _patch_size(maps.shape[-2:], grid, data))
+    else:
+        labels = torch.cat([sample.gt_label for sample in samples]).view(-1, 1, 1)
+    index = ignore_index(data.dataset)
+    ignored = torch.zeros_like(labels, dtype=torch.bool) if index is None else labels == index
+    valid = ((labels >= 0) & (labels < data.num_classes)) | ignored
+    if not valid.all():
+        place = int((~valid).flatten(1).any(dim=1).nonzero()[0])
+        found = labels_of(samples[place])
+        label = int(labels[place][~valid[place]][0])
+        raise outside(label, label_spaces(f'{data.name}.dataset', data.dataset)[0], found[2] if found else None)
+    return torch.where(ignored, data.ignored, labels + int(data.ignored == 0))
+
+
+def ignore_index(dataset: Any) -> int | None:
+    """The label that a data set ignores, or the first one in a wrapper; None where it ignores none."""
+    return next((getattr(leaf, 'ignore_index', None) for leaf in leaves(dataset)), None)
+
+
+def samples_per_image(model: FrozenFeatures, data: Data) -> int:
+    """N: samples that an image of a data set becomes."""
+    return _Layout.of(model, data).samples
+
+
+def encoder_key(model: FrozenFeatures, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What features depend on beside the images: weights, config of the model, version.
+
+    Weights count as tensors, so that a random initialisation and both sets of weights of a checkpoint differ.
+    """
+    plain = to_plain(config)
+    plain['backbone'] = {k: v for k, v in plain['backbone'].items() if k not in ('checkpoint', 'out_indices', 'frozen')}
+    return {
+        'weights': weights_digest(model.backbone.backbone),
+        'encoder': settings_digest(model.backbone.backbone),
+        'config': plain,
+        'version': __version__,
+    }
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Hash of a module's tensors and their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f'{name} {value.dtype} {list(value.shape)}'.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def settings_digest(module: nn.Module) -> str:
+    """Hash of the settings of modules, such as the number of heads, which weights do not tell."""
+    digest = hashlib.sha256()
+    for name, part in module.named_modules():
+        settings = {k: v for k, v in vars(part).items() if isinstance(v, bool | int | float | str)}
+        settings.pop('training')
+        digest.update(f'{name} {type(part).__name__} {sorted(settings.items())}\n'.encode())
+    return digest.hexdigest()

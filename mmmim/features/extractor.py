@@ -1,0 +1,133 @@
+"""Features of frozen encoders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmmim.checkpoints.pretrained import load_pretrained
+from mmmim.checkpoints.stored_config import check_stored_model, find_registered
+from mmmim.models.data_preprocessors.checks import check_batch, check_range
+from mmmim.models.layers import in_precision_of
+from mmmim.models.stored import build_stored
+from mmmim.utils import InputError
+
+from .extraction import Features, extract_features
+
+
+class FeatureExtractor(nn.Module):
+    """A frozen encoder, and its predictor where global features come from it.
+
+    Args:
+        config: Config of a :class:`MaskedImageModeling`, as plain data; ``{'backbone': ...}`` alone is enough.
+        state: Its weights (``backbone.*``, ``branches.*``), or None for a random initialisation.
+        source: Where the weights come from, for error messages.
+
+    Raises:
+        InputError: Weights that do not fit, naming the keys.
+
+    Example:
+        >>> extractor = mmmim.get_model('work_dirs/vitl14/iter_500000.pth').cuda()
+        >>> features = extractor(extractor.preprocess(images), layers=(11, 23))
+    """
+
+    def __init__(self, config: dict[str, Any], state: dict[str, Tensor] | None = None, source: str = 'weights') -> None:
+        super().__init__()
+        if state is not None:
+            check_stored_model(config, source, features_only=True)
+        self.backbone = build_stored(config['backbone'], _part(state, 'backbone.'), f'{source} (backbone.*)')
+        _check_interface(self.backbone, ('embed_dim', 'depth', 'patch_size', 'grid'), f'{source}: model.backbone')
+        self.predictor: nn.Module | None = None
+        for name, branch in (config.get('branches') or {}).items():
+            if branch is None:  # switched off
+                continue
+            # Other necks are not needed, so those of projects need not be imported.
+            pools = hasattr(find_registered(branch['neck']['type']), 'global_feature')
+            weights = _part(state, f'branches.{name}.neck.')
+            if self.predictor is None and pools and (weights is None or weights):
+                self.predictor = build_stored(branch['neck'], weights, f'{source} (branches.{name}.neck.*)')
+        # Encoders of other libraries know what they were trained with.
+        own = {key: getattr(self.backbone, key) for key in ('mean', 'std') if hasattr(self.backbone, key)}
+        default = {'type': 'mmmim.MIMDataPreprocessor', **own}
+        self.preprocessor = build_stored(config.get('data_preprocessor') or default, None, source)
+        _check_interface(self.preprocessor, ('mean', 'std', 'normalize'), f'{source}: model.data_preprocessor')
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, weights: str = 'auto', trust_checkpoint: bool | None = None
+    ) -> 'FeatureExtractor':
+        """From a training checkpoint or a converted file; arguments as in :func:`mmmim.get_model`."""
+        config, state = load_pretrained(path, weights, trust_checkpoint)
+        return cls(config, state, f'{path}, {weights} weights')
+
+    def train(self, mode: bool = True) -> 'FeatureExtractor':
+        """Stay in eval mode: the encoder is frozen."""
+        return super().train(False)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels: images need sides divisible by it."""
+        return self.backbone.patch_size
+
+    @property
+    def image_size(self) -> int:
+        """Shorter side of the images that it was trained on, in pixels."""
+        return min(self.backbone.grid) * self.patch_size
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that it takes."""
+        return getattr(self.backbone, 'in_channels', len(self.preprocessor.mean))
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """RGB images ``[B, C, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
+
+        Args:
+            images: uint8, or other numbers in the same range; C is that of the encoder, 3 unless it was trained on
+                others.
+
+        Returns:
+            Of the same shape and of the type of the encoder's weights, such as float16 after ``extractor.half()``; so
+            are the features.
+
+        Raises:
+            InputError: Not such a batch: arrays and PIL images, channels last, another number of channels, values
+                outside of 0 to 255 or in [0, 1], NaN. The message says how to make it one.
+        """
+        mean, std = self.preprocessor.mean, self.preprocessor.std
+        check_batch(images, self.in_channels)
+        check_range(images, mean, std)
+        return in_precision_of(self.backbone, self.preprocessor.normalize(images.to(mean.device)))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, layers: Sequence[int] = (-1,)) -> Features:
+        """Extract.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalised (see :meth:`preprocess`), any size divisible by the patch size.
+            layers: Blocks whose tokens to return, counted from 0; negative ones from the end.
+
+        Returns:
+            Features.
+
+        Raises:
+            InputError: The images are not normalised, the patch size does not divide them, or there is no such block.
+        """
+        if not images.is_floating_point():
+            raise InputError(f'Images must be normalised: give extractor.preprocess(images), not {images.dtype}.')
+        return extract_features(self.backbone, images, self.predictor, layers)
+
+
+def _check_interface(part: nn.Module, needed: Sequence[str], what: str) -> None:
+    if missing := [name for name in needed if not hasattr(part, name)]:
+        raise InputError(f'{what} is a {type(part).__name__}, which has no {missing[0]}: features cannot come from it.')
+
+
+def _part(state: dict[str, Tensor] | None, prefix: str) -> dict[str, Tensor] | None:
+    """Weights of a part, under its own names."""
+    if state is None:
+        return None
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

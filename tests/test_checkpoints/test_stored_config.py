@@ -1,0 +1,411 @@
+"""What a file says of its model is never imported, called or opened: through every reader that builds it."""
+
+import builtins
+import copy
+import inspect
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+from mmmim.checkpoints.pretrained import load_pretrained
+from torch import nn
+
+import mmmim
+from mmmim.apis import FeatureExtractor
+from mmmim.apis.downstream import apply_trained, pretrained_facts
+from mmmim.checkpoints.stored_config import check_stored_model, find_registered
+from mmmim.config.resources import resources
+from mmmim.models.algorithms.masked_image_modeling import MaskedImageModeling
+from mmmim.models.stored import build_stored
+from mmmim.registry import MODELS, WEIGHT_INITIALIZERS
+from mmmim.utils import InputError
+from mmmim.visualization.reconstruction import Reconstructor
+
+VIT = {'type': 'mmmim.ViT', 'img_size': 8, 'patch_size': 4, 'embed_dim': 8, 'depth': 1, 'num_heads': 2}
+NECK = {'type': 'mmmim.SelfAttentionPredictor', 'context_dim': 8, 'embed_dim': 8, 'depth': 1, 'num_heads': 2}
+NECK |= {'grid': (2, 2), 'out_dim': 48}
+
+
+def mae():
+    return {
+        'type': 'mmmim.MaskedImageModeling',
+        'backbone': dict(VIT),
+        'branches': {
+            'pixels': {
+                'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': 4},
+                'neck': dict(NECK),
+                'head': {'type': 'mmmim.RegressionHead'},
+            }
+        },
+        'data_preprocessor': {'type': 'mmmim.MIMDataPreprocessor'},
+    }
+
+
+def segmentor():
+    return {
+        'type': 'mmseg.EncoderDecoder',
+        'data_preprocessor': {'type': 'mmseg.SegDataPreProcessor', 'size': (8, 8)},
+        'backbone': {'type': 'mmmim.PretrainedBackbone', 'checkpoint': 'was.pth', 'encoder': dict(VIT)},
+        'decode_head': {
+            'type': 'mmseg.FCNHead', 'in_channels': 8, 'channels': 8, 'num_convs': 1, 'num_classes': 2,
+            'norm_cfg': {'type': 'SyncBN'}, 'loss_decode': [{'type': 'mmseg.CrossEntropyLoss'}],
+        },
+        'test_cfg': {'mode': 'whole'},
+    }  # fmt: skip
+
+
+def put(model, path, value):
+    node = model
+    *way, last = path.split('.')
+    for step in way:
+        node = node[int(step) if isinstance(node, list) else step]
+    node[int(last) if isinstance(node, list) else last] = value
+    return model
+
+
+def save(model, path, state=None):
+    torch.save({'state_dict': {'backbone.x': torch.zeros(1)} if state is None else state, 'meta': {},
+                'mmmim': {'version': 1, 'model': model}}, path)  # fmt: skip
+    return str(path)
+
+
+READERS = {
+    'get_model': lambda path: mmmim.get_model(path),
+    'FeatureExtractor': lambda path: FeatureExtractor(torch.load(path)['mmmim']['model'], {}, path),
+    'PretrainedBackbone': lambda path: MODELS.build({'type': 'mmmim.PretrainedBackbone', 'checkpoint': path}),
+    'pretrained_facts': pretrained_facts,
+    'load_pretrained': load_pretrained,
+    'Reconstructor': Reconstructor,
+}
+DOWNSTREAM = {'type': 'mmmim.PretrainedBackbone', 'checkpoint': 'pretrained:checkpoint'}
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A current folder where anything that is run, imported or opened leaves a mark."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ('evil', 'SegLoss'):
+        (tmp_path / f'{name}.py').write_text("open('hit', 'w').close()\nclass Evil:\n    pass\n")
+    hit = []
+    for module, name in ((os, 'system'), (os, 'popen'), (subprocess, 'Popen'), (runpy, 'run_path')):
+        monkeypatch.setattr(module, name, lambda *args, **kwargs: hit.append(args))
+    opened, real = [], builtins.open
+    names = ('secret', 'evil.pkl', 'evil.pth')
+
+    def watched(file, *args, **kwargs):
+        if str(file).endswith(names):
+            opened.append(file)
+        return real(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, 'open', watched)
+    yield tmp_path
+    assert not hit
+    assert not opened
+    assert not (tmp_path / 'hit').exists()
+    assert 'evil' not in sys.modules
+
+
+def command(kind='os.system'):
+    return {'type': kind, 'command': 'touch hit'}
+
+
+#: What is wrong in the backbone of a model, and what the message must name.
+BACKBONES = {
+    'os.system': command(),
+    'posix.system': command('posix.system'),
+    'subprocess.Popen': {'type': 'subprocess.Popen', 'args': ['touch', 'hit']},
+    'runpy.run_path': {'type': 'runpy.run_path', 'path_name': 'evil.py'},
+    'builtins.open': {'type': 'builtins.open', 'file': 'hit', 'mode': 'w'},
+    'builtins.eval': {'type': 'builtins.eval', 'source': 'open("hit", "w")'},
+    'mmengine.Config.fromfile': {'type': 'mmengine.Config.fromfile', 'filename': 'evil.py'},
+    'mmengine.load': {'type': 'mmengine.load', 'file': 'evil.pkl'},
+    'mmmim.get_model': {'type': 'mmmim.get_model', 'source': 'evil.pth'},
+    'torch.load': {'type': 'torch.load', 'f': 'evil.pth'},
+    'module': {'type': 'evil'},
+    'class of a module': {'type': 'evil.Evil'},
+    'dotted class': {'type': 'mmmim.models.backbones.vit.ViT', **{k: v for k, v in VIT.items() if k != 'type'}},
+    'class of torch': {'type': 'torch.nn.Linear', 'in_features': 1, 'out_features': 1},
+    'other registry': {'type': 'mmengine.Pretrained', 'checkpoint': 'evil'},
+    'a hook': {'type': 'mmmim.CheckpointHook'},
+    'function': {'type': 'mmpretrain.RAM'},
+    'downloads': {'type': 'mmpretrain.HuggingFaceClassifier', 'model_name': 'a'},
+    'timm of mmpretrain': {'type': 'mmpretrain.TIMMBackbone', 'model_name': 'resnet18'},
+    'timm of mmseg': {'type': 'mmseg.TIMMBackbone', 'model_name': 'resnet18'},
+    'scope': {**VIT, '_scope_': 'evil'},
+    'type is a list': {**VIT, 'type': ['os.system']},
+    'type is a number': {**VIT, 'type': 3},
+    'type is empty': {**VIT, 'type': ''},
+    'spaces': {**VIT, 'type': ' os.system'},
+    'custom_imports': {**VIT, 'custom_imports': {'imports': ['evil']}},
+    'base': {**VIT, '_base_': 'evil.py'},
+    'delete': {**VIT, '_delete_': True},
+    'init_cfg': {**VIT, 'init_cfg': {'type': 'Pretrained', 'checkpoint': 'evil.pth'}},
+    'init_cfg in a list': {**VIT, 'init_cfg': [{'type': 'Constant', 'val': 0}, {'type': 'mmengine.Pretrained'}]},
+    'init_cfg runs': {**VIT, 'init_cfg': command()},
+    'init_cfg overrides': {**VIT, 'init_cfg': {'type': 'Constant', 'override': {'type': 'os.system'}}},
+    'nested': {**VIT, 'norm': {'a': [{'b': ({'c': [command()]},)}]}},
+    'checkpoint': {**VIT, 'checkpoint': 'evil.pth'},
+    'pretrained': {'type': 'mmseg.ResNetV1c', 'depth': 18, 'pretrained': 'open-mmlab://resnet'},
+    'timm checkpoint': {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'checkpoint_path': 'secret'},
+    'timm weights': {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'weights': 'secret'},
+    'timm downloads': {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'pretrained': True},
+    'timm cfg': {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'pretrained_cfg': {'file': 'secret'}},
+    'mmpretrain name': {'type': 'mmmim.MMPretrainEncoder', 'name': 'apis.get_model', 'model': 'resnet18'},
+    'codebook': {'type': 'mmmim.KMeansTokenizer', 'codebook': 'secret'},
+    'tokenizer': {'type': 'mmmim.DalleTokenizer', 'weights': 'secret'},
+    'path': {**VIT, 'norm': '../secret'},
+    'address': {**VIT, 'norm': 'https://example.org/x'},
+    'text': 'os.system',
+    'list': [VIT],
+    'unknown argument': {**VIT, 'depht': 3},
+    'depth without end': {**VIT, 'depth': 10**9},
+    'width of a terabyte': {**VIT, 'embed_dim': 4 * 10**5, 'num_heads': 10**5},
+    'image without end': {**VIT, 'img_size': 4 * 10**5},
+    'numbers without end': {**VIT, 'img_size': 4 * 10**6},
+    'depth of a million': {**VIT, 'depth': 10**6},
+    'number of a wrong kind': {**VIT, 'depth': 'one'},
+}  # fmt: skip
+
+
+#: What costs nothing where nothing is built, or sizes only.
+HARMLESS = {
+    'load_pretrained': ['unknown argument', 'mmpretrain name', 'depth of a million', 'width of a terabyte',
+                        'image without end', 'number of a wrong kind'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('reader', READERS)
+@pytest.mark.parametrize('name', BACKBONES)
+def test_a_backbone_that_is_none_is_refused(trap, name, reader):
+    path = save(put(mae(), 'backbone', copy.deepcopy(BACKBONES[name])), trap / 'x.pth')
+    if name in HARMLESS.get(reader, ()):
+        READERS[reader](path)
+        return
+    with pytest.raises(InputError, match=r'x\.pth'):
+        READERS[reader](path)
+
+
+@pytest.mark.parametrize('reader', READERS)
+@pytest.mark.parametrize(
+    'path',
+    ['type', 'data_preprocessor', 'branches.pixels.neck', 'branches.pixels.head', 'branches.pixels.target_generator',
+     'branches.pixels.neck.norm_cfg', 'data_preprocessor.x'],
+)  # fmt: skip
+def test_commands_are_refused_wherever_they_stand(trap, path, reader):
+    model = put(mae(), path, 'os.system' if path == 'type' else command())
+    with pytest.raises(InputError, match=rf'x\.pth: model\.{path}.*os\.system'):
+        READERS[reader](save(model, trap / 'x.pth'))
+
+
+DOWNSTREAM_HOLES = {
+    'type': 'os.system',
+    'backbone.encoder': command(),
+    'backbone.encoder.norm_cfg': command(),
+    'backbone.init_cfg': {'type': 'Pretrained', 'checkpoint': 'evil.pth'},
+    'backbone.trust_checkpoint': True,
+    'decode_head': command('builtins.open'),
+    'decode_head.norm_cfg': command(),
+    'decode_head.act_cfg': {'type': 'evil.Evil'},
+    'decode_head.loss_decode.0': command(),
+    'decode_head.loss_decode.0.class_weight': 'evil.pkl',
+    'decode_head.sampler': command(),
+    'decode_head.init_cfg': {'type': 'Normal', 'override': {'type': 'os.system', 'name': 'conv_seg'}},
+    'neck': {'type': 'SegLoss'},
+    'pretrained': 'evil.pth',
+    'auxiliary_head': [{'type': 'runpy.run_path', 'path_name': 'evil.py'}],
+    'data_preprocessor.batch_augments': [{'type': 'os.system'}],
+    'train_cfg': {'augments': [{'type': 'os.system'}]},
+    'test_cfg': {'mode': 'whole', 'tta': {'type': 'mmmim.get_model', 'source': 'x'}},
+    'data_preprocessor': command(),
+    'backbone.encoder.depth': 10**9,
+    'backbone.encoder.depht': 2,
+}
+
+
+@pytest.mark.parametrize('path', DOWNSTREAM_HOLES)
+def test_a_downstream_model_from_a_file_is_refused(trap, path):
+    """The reader of ``test.py CONFIG SEGMENTOR`` and of ``train.py CONFIG --resume``."""
+    file = save(put(segmentor(), path, copy.deepcopy(DOWNSTREAM_HOLES[path])), trap / 'x.pth')
+    with pytest.raises(InputError, match=r'x\.pth'):
+        apply_trained(Config({'model': {'backbone': dict(DOWNSTREAM)}}), file)
+
+
+def test_models_that_never_end_are_refused(trap):
+    deep, around = dict(VIT), dict(VIT)
+    node = deep
+    for _ in range(50):
+        node['a'] = {}
+        node = node['a']
+    around['a'] = around
+    wide = {**VIT, 'a': [0]}
+    for _ in range(30):
+        wide = {**VIT, 'a': [wide] * 10}
+    for backbone in (deep, around, wide):
+        with pytest.raises(InputError, match=r'x\.pth holds no config of a model|nested without end'):
+            check_stored_model({'backbone': backbone}, 'x.pth')
+        with pytest.raises(InputError, match=r'x\.pth'):
+            mmmim.get_model(save({'backbone': backbone}, trap / 'x.pth'))
+
+
+@pytest.mark.parametrize(
+    'model',
+    [None, 'os.system', [], 3, {}, {'backbone': None}, {'backbone': VIT, 'branches': [1]},
+     {'backbone': VIT, 'branches': {'a': 'b'}}, {'backbone': VIT, 'branches': {'a': {'neck': {}}}},
+     {'backbone': VIT, 'data_preprocessor': 'x'}, {3: VIT}, {'backbone': {4: 5}}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize('reader', READERS)
+def test_what_is_no_model_is_refused(trap, model, reader):
+    with pytest.raises(InputError):
+        READERS[reader](save(model, trap / 'x.pth'))
+
+
+def test_weights_that_repeat_themselves_take_no_memory(trap):
+    wide = {**VIT, 'embed_dim': 4 * 10**5, 'num_heads': 10**5}
+    with torch.device('meta'):
+        shapes = {key: value.shape for key, value in MODELS.build(wide).state_dict().items()}
+    state = {f'backbone.{key}': torch.zeros(1).expand(shape) for key, shape in shapes.items()}
+    with pytest.raises(InputError, match='has values for a part of it only'):
+        mmmim.get_model(save({'backbone': wide}, trap / 'x.pth', state))
+
+
+def test_names_are_those_of_registries():
+    assert find_registered('mmmim.ViT') is find_registered('ViT') is MODELS.get('mmmim.ViT')
+    assert inspect.isclass(find_registered('mmseg.FCNHead'))
+    assert find_registered('SyncBN') is find_registered('mmseg.SyncBN')
+    assert find_registered('Pretrained', 'WEIGHT_INITIALIZERS') is WEIGHT_INITIALIZERS.get('Pretrained')
+    for name in ('Pretrained', 'os.system', 'mmmim.get_model', 'mmengine.model.BaseModel', '', '.', 'a.b.c', 'ViT.x'):
+        assert find_registered(name) is None
+
+
+def names_of_configs():
+    folder = resources() / 'configs'
+    return [str(p.relative_to(folder)) for p in sorted(folder.rglob('*.py')) if '_base_' not in p.parts]
+
+
+def test_every_config_passes(monkeypatch):
+    monkeypatch.setenv('MMMIM_CONFIGS', str(resources() / 'configs'))
+    models = {name: Config.fromfile(resources() / 'configs' / name).get('model') for name in names_of_configs()}
+    assert sum(model is not None for model in models.values()) > 50
+    for name, model in models.items():
+        if model is not None:
+            assert check_stored_model(model.to_dict(), name) == model.to_dict()
+
+
+def test_every_initialiser_but_the_one_that_loads_passes():
+    for name, kind in WEIGHT_INITIALIZERS.parent.module_dict.items():
+        model = {'backbone': {**VIT, 'init_cfg': [{'type': name}]}}
+        if kind.__name__ == 'PretrainedInit':
+            with pytest.raises(InputError, match=r'model\.backbone\.init_cfg\.0 would load another file'):
+                check_stored_model(model, 'x.pth')
+        else:
+            check_stored_model(model, 'x.pth')
+
+
+def test_a_trained_model_comes_back(tmp_path):
+    torch.manual_seed(0)
+    model = mae()
+    state = MODELS.build(model).state_dict()
+    path = save(model, tmp_path / 'x.pth', state)
+    assert torch.equal(mmmim.get_model(path).backbone.patch_embed.weight, state['backbone.patch_embed.weight'])
+    assert torch.equal(Reconstructor(path).backbone.patch_embed.weight, state['backbone.patch_embed.weight'])
+    cfg = Config({'model': {'backbone': dict(DOWNSTREAM)}, 'channels': 'pretrained:embed_dim'})
+    trained = segmentor()
+    whole = MODELS.build(put(copy.deepcopy(trained), 'backbone.checkpoint', 'random')).state_dict()
+    rebuilt = apply_trained(cfg, save(trained, tmp_path / 'y.pth', whole))
+    assert (rebuilt['backbone']['checkpoint'], rebuilt['backbone']['encoder'], cfg.channels) == ('load_from', VIT, 8)
+
+
+def test_tokenizers_of_a_pre_training_may_name_their_file(tmp_path):
+    """A model with a tokenizer gives features: nothing builds the tokenizer, so nobody reads what it names."""
+    model = mae()
+    state = MODELS.build(model).state_dict()
+    tokenizer = {'type': 'mmmim.KMeansTokenizer', 'codebook': str(tmp_path / 'secret')}
+    model['branches']['pixels']['target_generator'] = {'type': 'mmmim.TokenizerTarget', 'tokenizer': tokenizer}
+    assert mmmim.get_model(save(model, tmp_path / 'x.pth', state)).patch_size == 4
+
+
+class OwnBackbone(nn.Module):
+    patch_size, grid, embed_dim, depth = 4, (2, 2), 1, 1
+
+    def __init__(self, rate=0.0):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.rates = [x.item() for x in torch.linspace(0, rate, 3)]  # which the meta device cannot do
+
+
+def test_classes_of_a_project_that_was_imported_pass(tmp_path, monkeypatch):
+    model = {'type': 'mmmim.NotImported', 'backbone': {'type': 'mmmim.OwnBackbone', 'rate': 0.5}}
+    state = {'backbone.layer.weight': torch.ones(1, 1), 'backbone.layer.bias': torch.zeros(1)}
+    path = save(model, tmp_path / 'x.pth', state)
+    with pytest.raises(InputError, match=r"model\.backbone\.type='mmmim\.OwnBackbone'.*import the project first"):
+        mmmim.get_model(path)
+    monkeypatch.setitem(MODELS.module_dict, 'OwnBackbone', OwnBackbone)
+    assert mmmim.get_model(path).backbone.rates == pytest.approx([0, 0.25, 0.5])
+    monkeypatch.setitem(MODELS.module_dict, 'OwnBackbone', lambda rate: OwnBackbone())
+    with pytest.raises(InputError, match='not registered as a class'):
+        mmmim.get_model(path)
+
+
+def test_a_project_in_the_current_folder_is_not_imported(trap):
+    """A class that some other registry knows is not taken from a module of its name that lies around."""
+    Path('FCNHead.py').write_text("open('hit', 'w').close()\n")
+    with pytest.raises(InputError, match='FCNHead'):
+        check_stored_model(put(mae(), 'backbone', {'type': 'FCNHead'}), 'x.pth')
+
+
+def test_sizes_are_compared_before_memory_is_taken(monkeypatch):
+    built = []
+    monkeypatch.setattr(nn.Linear, 'reset_parameters', lambda self: built.append(self.weight.device.type))
+    with pytest.raises(InputError, match='does not fit ViT'):
+        build_stored(VIT, {}, 'x.pth')
+    assert set(built) == {'meta'}
+    assert MaskedImageModeling is MODELS.get('mmmim.MaskedImageModeling')
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        ('data_preprocessor', {'type': 'mmseg.SegDataPreProcessor'}, 'data_preprocessor is a SegDataPreProcessor'),
+        ('backbone', {'type': 'mmpretrain.LeNet5'}, 'backbone is a LeNet5, which has no embed_dim'),
+        ('branches.pixels.neck', {'depth': 1}, 'model.branches.pixels is not'),
+        ('type', None, 'model.type is a NoneType'),
+    ],
+)
+def test_parts_that_features_cannot_come_from_are_refused(tmp_path, path, value, message):
+    model = put(mae(), path, value)
+    if path == 'backbone':
+        weights = {f'backbone.{key}': value for key, value in MODELS.build(value).state_dict().items()}
+    else:
+        weights = MODELS.build(mae()).state_dict()
+    with pytest.raises(InputError, match=message):
+        mmmim.get_model(save(model, tmp_path / 'a.pth', weights))
+
+
+@pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors')
+def test_nested_tensors_are_refused(tmp_path):
+    path = save(mae(), tmp_path / 'a.pth', {'backbone.x': torch.nested.nested_tensor([torch.ones(2)])})
+    with pytest.raises(InputError, match='nested tensors'):
+        mmmim.get_model(path)
+
+
+def test_a_backbone_within_a_backbone_names_no_file(trap):
+    inner = {'type': 'mmmim.PretrainedBackbone', 'checkpoint': 'evil.pth', 'encoder': dict(VIT)}
+    for path in ('backbone.encoder', 'backbone.encoder.extra'):
+        file = save(put(segmentor(), path, inner), trap / 'x.pth')
+        with pytest.raises(InputError, match=rf"model\.{path}\.checkpoint='evil\.pth' names a file"):
+            apply_trained(Config({'model': {'backbone': dict(DOWNSTREAM)}}), file)
+
+
+@pytest.mark.parametrize('mean', [5, 'abc', [float('nan')] * 3])
+def test_statistics_that_are_no_numbers_are_refused(trap, mean):
+    model = MODELS.build(put(segmentor(), 'backbone.checkpoint', 'load_from'))
+    file = save(put(segmentor(), 'data_preprocessor.mean', mean), trap / 'x.pth', model.state_dict())
+    with pytest.raises(InputError, match=r'x\.pth'):
+        apply_trained(Config({'model': {'backbone': dict(DOWNSTREAM)}}), file)

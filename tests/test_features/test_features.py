@@ -1,0 +1,227 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import mmmim
+from mmmim.features import PretrainedBackbone
+from mmmim.features.extraction import extract_features
+from mmmim.registry import MODELS
+from mmmim.structures import PatchMask
+from mmmim.utils import InputError
+from tests.toys import DIM, GRID, batch, capi_config
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A training checkpoint whose teacher differs from its student."""
+    torch.manual_seed(0)
+    config = capi_config()
+    model = MODELS.build(config)
+    with torch.no_grad():
+        for parameter in model.teacher.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    path = tmp_path / 'iter_10.pth'
+    torch.save({'state_dict': model.state_dict(), 'meta': {}, 'mmmim': {'version': 1, 'model': config}}, path)
+    return path, model.eval()
+
+
+def test_student_and_teacher_features_of_any_layer_and_resolution(checkpoint):
+    path, model = checkpoint
+    for weights, source in (('student', model), ('ema', model.teacher)):
+        extractor = mmmim.get_model(path, weights=weights)
+        for size in ((16, 16), (24, 40)):
+            images = torch.randn(2, 3, *size)
+            features = extractor(images, layers=(0, -1, 1))
+            context = source.backbone(images, layers=(0,))
+            grid = (size[0] // 4, size[1] // 4)
+            assert features.grid == grid
+            assert [p.shape for p in features.patches] == [(2, grid[0] * grid[1], DIM)] * 3
+            torch.testing.assert_close(features.patches[1], context.visible)
+            torch.testing.assert_close(features.patches[2], context.visible)
+            torch.testing.assert_close(features.extra[1], context.extra)
+            first = F.rms_norm(context.hidden[0], (DIM,), eps=1e-5)
+            torch.testing.assert_close(features.patches[0], first[:, 4:])
+            torch.testing.assert_close(features.extra[0], first[:, :4])
+            torch.testing.assert_close(features.pooled, context.visible.mean(1))
+            neck = source.get_submodule('branches.capi.neck')
+            torch.testing.assert_close(features.predicted, neck.global_feature(context))
+            assert features.maps()[0].shape == (2, DIM, *grid)
+            torch.testing.assert_close(features.maps()[0][1, :, 2, 3], features.patches[0][1, 2 * grid[1] + 3])
+
+
+def test_pooling(checkpoint):
+    path, model = checkpoint
+    images = torch.randn(3, 3, 16, 24)
+    context = model.backbone(images, layers=(0, 1))
+    features = mmmim.get_model(path, weights='student')(images, layers=(0, 1))
+    tokens = F.rms_norm(context.hidden[1], (DIM,), eps=1e-5)[:, 4:]
+    ordered = tokens.sort(dim=1, descending=True).values
+    expected = {
+        'pooled': tokens.mean(1),
+        'pooled_raw': context.hidden[1][:, 4:].mean(1),
+        'max': tokens.amax(1),
+        'top1': tokens.amax(1),
+        'top10': ordered[:, :10].mean(1),
+        'top24': tokens.mean(1),
+        'top100': tokens.mean(1),
+        'all': tokens.flatten(1),
+        'predicted': features.predicted,
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(features.pool(name), value, msg=lambda m, name=name: f'{name}: {m}')
+    assert features.pool('cls') is None
+    torch.testing.assert_close(features.raw[0], context.hidden[0][:, 4:])
+    for name in ('top', 'top0', 'topK', 'mean'):
+        with pytest.raises(InputError, match=f"no feature '{name}': use one of predicted, cls"):
+            features.pool(name)
+
+
+def test_features_are_those_before_the_projector():
+    torch.manual_seed(0)
+    backbone = {**capi_config()['backbone'], 'num_cls_tokens': 4, 'num_registers': 0}
+    plain = MODELS.build(backbone)
+    projected = MODELS.build({**backbone, 'projector_dims': (12,)})
+    projected.load_state_dict(plain.state_dict(), strict=False)
+    images = torch.randn(2, 3, 16, 16)
+    one, other = extract_features(plain, images), extract_features(projected, images)
+    for name in ('pooled', 'pooled_raw', 'cls', 'all'):
+        torch.testing.assert_close(one.pool(name), other.pool(name))
+    assert not torch.allclose(plain(images).visible, projected(images).visible)
+
+
+def test_global_feature_is_the_first_predictor_block_at_every_position(checkpoint):
+    _, model = checkpoint
+    neck, images = model.branches['capi'].neck, batch(3)['inputs']
+    context = model.backbone(images)
+    expected = neck.global_feature(context)
+    del neck.blocks[1]
+    everywhere = torch.arange(16).expand(3, -1)
+    mask = PatchMask(everywhere, everywhere.unsqueeze(1), torch.arange(3), GRID)
+    torch.testing.assert_close(neck(context, mask).patches.mean(1), expected)
+
+
+def test_extractor_is_frozen_and_normalises_as_in_training(checkpoint):
+    path, _ = checkpoint
+    extractor = mmmim.get_model(path).train()
+    assert not extractor.training
+    assert not any(p.requires_grad for p in extractor.parameters())
+    assert not extractor(torch.randn(1, 3, 16, 16)).pooled.requires_grad
+    default = mmmim.get_model('capi/digits')
+    white = default.preprocess(torch.full((1, 3, 4, 4), 255, dtype=torch.uint8))
+    torch.testing.assert_close(white[0, :, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), rtol=1e-4, atol=1e-4)
+
+
+def test_backbone_for_downstream_tasks(checkpoint):
+    path, model = checkpoint
+    backbone = MODELS.build({'type': 'mmmim.PretrainedBackbone', 'checkpoint': str(path), 'out_indices': (0, -1)})
+    images = torch.randn(2, 3, 16, 24)
+    maps = backbone(images)
+    assert [tuple(m.shape) for m in maps] == [(2, DIM, 4, 6)] * 2
+    expected = model.teacher.backbone(images).visible.transpose(1, 2).reshape(2, DIM, 4, 6)
+    torch.testing.assert_close(maps[1], expected)
+    assert maps[0].requires_grad
+    frozen = PretrainedBackbone(str(path), frozen=True).train()
+    assert not frozen.backbone.training
+    assert not frozen(images)[0].requires_grad
+
+
+def test_a_segmentor_of_mmsegmentation_trains_on_it(checkpoint):
+    path, _ = checkpoint
+    head = {
+        'type': 'mmseg.FCNHead',
+        'in_channels': DIM,
+        'channels': 8,
+        'num_convs': 1,
+        'num_classes': 3,
+        'loss_decode': {'type': 'mmseg.CrossEntropyLoss'},
+    }
+    backbone = {'type': 'mmmim.PretrainedBackbone', 'checkpoint': str(path), 'frozen': True}
+    segmentor = MODELS.build(
+        {'type': 'mmseg.EncoderDecoder', 'backbone': backbone, 'decode_head': head, 'test_cfg': {'mode': 'whole'}}
+    )
+    before = {key: value.clone() for key, value in segmentor.backbone.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in segmentor.parameters() if p.requires_grad], lr=0.1)
+    logits = segmentor.train().decode_head(segmentor.extract_feat(torch.randn(2, 3, 16, 24)))
+    assert logits.shape == (2, 3, 4, 6)
+    logits.square().mean().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[key]) for key, value in segmentor.backbone.state_dict().items())
+
+
+def test_checkpoints_that_do_not_fit_are_refused(checkpoint, tmp_path):
+    path, _ = checkpoint
+    good = torch.load(path)
+    del good['state_dict']['teacher.backbone.blocks.0.norm1.weight']
+    good['state_dict']['teacher.backbone.blocks.1.norm1.weight'] = torch.ones(5)
+    good['state_dict']['teacher.backbone.cls_token'] = torch.ones(5)
+    torch.save(good, tmp_path / 'bad.pth')
+    with pytest.raises(InputError) as error:
+        mmmim.get_model(tmp_path / 'bad.pth')
+    for key in ('blocks.0.norm1.weight', 'blocks.1.norm1.weight', 'cls_token', 'bad.pth'):
+        assert key in str(error.value)
+    with pytest.raises(InputError, match=r'blocks\.0\.norm1\.weight'):
+        PretrainedBackbone(str(tmp_path / 'bad.pth'))
+
+    torch.save({'state_dict': {}}, tmp_path / 'foreign.pth')
+    with pytest.raises(InputError, match='carries no mmmim model'):
+        mmmim.get_model(tmp_path / 'foreign.pth')
+    (tmp_path / 'cut.pth').write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r'cut\.pth'):
+        mmmim.get_model(tmp_path / 'cut.pth')
+    with pytest.raises(InputError, match=r'none\.pth'):
+        mmmim.get_model(tmp_path / 'none.pth')
+    with pytest.raises(InputError, match="'teacher'"):
+        mmmim.get_model(path, weights='teacher')
+    no_teacher = torch.load(path)
+    no_teacher['state_dict'] = {k: v for k, v in no_teacher['state_dict'].items() if not k.startswith('teacher.')}
+    torch.save(no_teacher, tmp_path / 'student.pth')
+    with pytest.raises(InputError, match="student weights only: use weights='student'"):
+        mmmim.get_model(tmp_path / 'student.pth', weights='ema')
+    expected = mmmim.get_model(path, weights='student').state_dict()
+    for key, value in mmmim.get_model(tmp_path / 'student.pth').state_dict().items():
+        assert torch.equal(value, expected[key])
+
+
+def test_image_size_that_the_patch_does_not_divide(checkpoint):
+    path, _ = checkpoint
+    with pytest.raises(InputError, match='does not divide an image of 18 x 16'):
+        mmmim.get_model(path)(torch.randn(1, 3, 18, 16))
+
+
+def test_layers_that_do_not_exist_are_refused(checkpoint):
+    path, _ = checkpoint
+    extractor = mmmim.get_model(path)
+    for layer in (2, -3, 23):
+        with pytest.raises(InputError, match=f'no block {layer} in an encoder of 2: use 0 to 1'):
+            extractor(torch.randn(1, 3, 16, 16), layers=(layer,))
+    with pytest.raises(InputError, match='no block 23'):
+        PretrainedBackbone(str(path), out_indices=(0, 23))
+
+
+def test_images_in_the_wrong_form_are_refused(checkpoint):
+    extractor = mmmim.get_model(checkpoint[0])
+    with pytest.raises(InputError, match='add a first dimension'):
+        extractor.preprocess(torch.zeros(3, 16, 16))
+    with pytest.raises(InputError, match=r'extractor\.preprocess\(images\)'):
+        extractor(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+
+
+def test_models_by_name():
+    assert {'capi/vitl14', 'capi/vits14', 'capi/digits'} <= set(mmmim.list_models())
+    assert mmmim.list_models('capi/digits') == ['capi/digits']
+    assert not any('_base_' in name for name in mmmim.list_models())
+    with pytest.raises(InputError, match='capi/vitl14'):
+        mmmim.get_model('capi/vitl15')
+
+
+def test_importing_the_package_is_light():
+    code = (
+        'import sys, mmmim; '
+        "heavy = {'torch', 'torchvision', 'mmpretrain', 'mmseg', 'mmcv', 'matplotlib', 'sklearn'} & set(sys.modules); "
+        'print(sorted(heavy))'
+    )
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == '[]'
