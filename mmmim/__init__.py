@@ -10,10 +10,11 @@ from typing import Any
 from .version import __version__
 
 _LAZY = {
-    'FeatureExtractor': 'mmmim.apis',
+    'FeatureExtractor': 'mmmim.features',
     'get_model': 'mmmim.apis',
     'list_models': 'mmmim.apis',
-    'PretrainedBackbone': 'mmmim.models',
+    'PretrainedBackbone': 'mmmim.features',
+    'register_all_modules': 'mmmim.registry',
 }
 
 __all__ = ['__version__', *_LAZY]

@@ -12,8 +12,12 @@ from mmengine import Config
 import mmmim
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.metafiles import metafiles, read_measured, read_reported, read_tables, training_data, write_metafile
-from tests.paths import ROOT, run_tool
+from tests.paths import ROOT, load_tool, run_tool
+
+TOOL = load_tool('misc/make_metafiles')
+metafiles, write_metafile = TOOL.metafiles, TOOL.write_metafile
+read_measured, read_reported, read_tables = TOOL.read_measured, TOOL.read_reported, TOOL.read_tables
+training_data = TOOL.training_data
 
 FILES = sorted(ROOT.glob('configs/**/metafile.yml'))
 CONTENTS = {path: yaml.safe_load(path.read_text()) for path in FILES}

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 from mmengine import Config
-from mmmim.config.read import load_config
 
+from mmmim.config.read import load_config
 from mmmim.engine import Runner
 from mmmim.engine.config_check import check_config
 from mmmim.utils import InputError

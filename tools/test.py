@@ -5,10 +5,9 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import add_cfg_options, add_pretrained_options
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 from mmmim.utils.output import keep_writing
 
 
@@ -70,10 +69,9 @@ def take_trained_model(cfg: Any, checkpoint: str) -> None:
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
-    from mmmim.config.read import load_config
-
     from mmmim.apis.downstream import apply_pretrained, set_encoder, wants_pretrained
     from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.config.read import load_config
     from mmmim.engine.config_check import check_config
     from mmmim.utils import InputError
     from mmmim.utils.outputs import check_file
@@ -122,11 +120,10 @@ def main() -> None:
 
     import json
 
-    from mmmim.utils.plain import to_plain
-
     from mmmim.engine import Runner
     from mmmim.registry import RUNNERS
     from mmmim.utils.atomic import write_text_atomically
+    from mmmim.utils.plain import to_plain
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     metrics = to_plain({key: getattr(value, 'tolist', lambda v=value: v)() for key, value in runner.test().items()})

@@ -5,10 +5,9 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import add_cfg_options, add_pretrained_options
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 from mmmim.utils.output import keep_writing
 
 
@@ -111,10 +110,9 @@ def set_pretrained(cfg: Any, args: argparse.Namespace) -> None:
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line."""
-    from mmmim.config.read import load_config
-
     from mmmim.apis.downstream import set_encoder
     from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.config.read import load_config
     from mmmim.engine.config_check import check_config
     from mmmim.utils import InputError
 

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from mmmim.visualization.diagrams import COLOURS, Diagram, landscape, patch_regions
+from diagrams import COLOURS, Diagram, landscape, patch_regions
 
 OUT = Path(__file__).parents[2] / 'configs/capi/capi.svg'
 CLUSTERS = ['#8dd3c7', '#ffed6f', '#bebada', '#b3de69', '#fb8072']

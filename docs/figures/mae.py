@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from mmmim.visualization.diagrams import Diagram, landscape
+from diagrams import Diagram, landscape
 
 OUT = Path(__file__).parents[2] / 'configs/mae/mae.svg'
 GRID = 6

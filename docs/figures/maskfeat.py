@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from runpy import run_path
 
-from mmmim.visualization.diagrams import Diagram
+from diagrams import Diagram
 
 OUT = Path(__file__).parents[2] / 'configs/maskfeat/maskfeat.svg'
 

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from mmmim.visualization.diagrams import COLOURS, Diagram, landscape
+from diagrams import COLOURS, Diagram, landscape
 
 OUT = Path(__file__).parents[2] / 'configs/pilamim/pilamim.svg'
 GRID = 6

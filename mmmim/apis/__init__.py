@@ -1,6 +1,6 @@
-"""Pre-trained models as Python objects."""
+"""What a name or a file stands for."""
 
-from mmmim.features.extractor import FeatureExtractor, Features
+from mmmim.features import FeatureExtractor, Features
 
 from .models import get_model, list_models
 

@@ -8,85 +8,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from mmmim.checkpoints import load_checkpoint_file, trusting, weights_of
-from mmmim.checkpoints.layouts import describe_layout
-from mmmim.checkpoints.stored_config import check_stored_model
+from mmmim.checkpoints import trusting
+from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, load_pretrained, trained_model
 from mmmim.utils import InputError
+from mmmim.utils.nested import children, under, walk
 
-TEACHER = 'teacher.'
-PLACEHOLDER = 'pretrained:'
-#: In the place of a checkpoint: random weights, asked for; weights that come with those of the whole model.
-RANDOM, LATER = 'random', 'load_from'
 #: What ``--encoder`` calls other libraries.
 LIBRARIES = {'timm': 'mmmim.TimmEncoder', 'mmpretrain': 'mmmim.MMPretrainEncoder'}
-
-
-def select_weights(state_dict: dict[str, Tensor], weights: str, exported: str | None = None) -> dict[str, Tensor]:
-    """The student's or the EMA teacher's weights, under the same names.
-
-    Args:
-        state_dict: Of a :class:`MaskedImageModeling`.
-        weights: 'ema', 'student', or 'auto': the teacher's where there are any.
-        exported: For files that hold one set only, without prefix: which one it is.
-
-    Returns:
-        ``backbone.*``, ``branches.*``.
-
-    Raises:
-        InputError: The file does not hold these weights.
-    """
-    if weights not in ('auto', 'ema', 'student'):
-        raise InputError(f"weights must be 'auto', 'ema' or 'student', got {weights!r}.")
-    teacher = {k.removeprefix(TEACHER): v for k, v in state_dict.items() if k.startswith(TEACHER)}
-    student = {k: v for k, v in state_dict.items() if not k.startswith(TEACHER)}
-    if teacher:
-        return student if weights == 'student' else teacher
-    only = exported or 'student'
-    if weights not in ('auto', only):
-        raise InputError(f'The checkpoint holds {only} weights only: use weights={only!r}.')
-    return student
-
-
-def load_pretrained(
-    path: str | Path, weights: str = 'auto', trust: bool | None = None
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a training checkpoint or a converted file.
-
-    Args:
-        path: Local file.
-        weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
-        trust: As in :func:`mmmim.checkpoints.load_checkpoint_file`. What the file says of its model passes the
-            gate of :mod:`mmmim.checkpoints.stored_config` all the same.
-
-    Returns:
-        The model's config, and its weights (``backbone.*``, ``branches.*``).
-
-    Raises:
-        InputError: The file is missing, damaged, hostile or of another program, or lacks these weights.
-    """
-    checkpoint = load_checkpoint_file(path, trust=trust)
-    info = checkpoint.get('mmmim')
-    if not isinstance(info, dict) or 'model' not in info or 'state_dict' not in checkpoint:
-        raise InputError(
-            f"{path} carries no mmmim model: use a checkpoint of mmmim's training, or convert the authors' weights "
-            f'with tools/model_converters first. {describe_layout(checkpoint)} For downstream tasks, files of other '
-            'libraries need the name of their model too: --encoder timm:NAME or mmpretrain:NAME.'
-        )
-    check_stored_model(info['model'], path, features_only=True)
-    if backbones(info['model']):
-        raise InputError(
-            f'{path} is the checkpoint of a model trained on a pre-trained encoder: give it to tools/test.py as '
-            'CHECKPOINT, without --pretrained. Features need the checkpoint of the pre-training.'
-        )
-    state = dict(weights_of(checkpoint, str(path)))
-    return info['model'], select_weights(state, weights, info.get('weights'))
 
 
 @dataclass(frozen=True)
@@ -138,7 +73,7 @@ def pretrained_facts(source: str | Path, weights: str = 'auto', encoder: dict[st
     file, state = path if path.suffix in ('.pth', '.pt') else None, None
     if file is not None:
         model, whole = load_pretrained(path, weights)
-        state = {key.removeprefix('backbone.'): value for key, value in whole.items() if key.startswith('backbone.')}
+        state = under(whole, 'backbone.')
     elif path.suffix in ('.bin', '.safetensors') or checkpoint == RANDOM:
         raise InputError(f'--pretrained {source}: name the model too, --encoder timm:NAME or mmpretrain:NAME.')
     else:
@@ -189,11 +124,6 @@ def _facts(
         std=list(statistics['std']),
         image_size=min(built.grid) * built.patch_size,
     )
-
-
-def backbones(node: Any) -> list[dict[str, Any]]:
-    """The configs of :class:`mmmim.PretrainedBackbone` in nested dicts and lists."""
-    return [each for each in _dicts(node) if each.get('type') in ('mmmim.PretrainedBackbone', 'PretrainedBackbone')]
 
 
 def wants_pretrained(cfg: Any) -> bool:
@@ -265,30 +195,6 @@ def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> Non
     fill_placeholders(root, facts)
 
 
-def trained_model(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-    """The model of a checkpoint that a downstream task was trained to: its config, and its weights.
-
-    Raises:
-        InputError: The file is missing or damaged, or one of pre-training, or does not say which model it is of, or
-            what it says does not pass the gate of :mod:`mmmim.checkpoints.stored_config`.
-    """
-    checkpoint = load_checkpoint_file(path)
-    info = checkpoint.get('mmmim')
-    model = info.get('model') if isinstance(info, dict) else None
-    if not model:
-        raise InputError(
-            f'{path} does not say which encoder it has, which checkpoints of mmmim.Runner do: give the one that it '
-            'was trained on with --pretrained.'
-        )
-    check_stored_model(model, path)
-    if not backbones(model):
-        raise InputError(
-            f'{path} is a checkpoint of pre-training, without a trained head. Train one, tools/train.py CONFIG '
-            f'--pretrained {path}, and give the checkpoint of that training.'
-        )
-    return model, weights_of(checkpoint, str(path))
-
-
 def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
     """Make a config one for the encoder of a checkpoint that it was trained to, in place.
 
@@ -338,24 +244,12 @@ def _plain(cfg: Any) -> Any:
     return getattr(cfg, '_cfg_dict', cfg)
 
 
-def _items(node: Any) -> Iterable[tuple[Any, Any]]:
-    return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
-
-
-def _dicts(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, dict):
-        yield node
-    for _, value in _items(node):
-        yield from _dicts(value)
-
-
-def _placeholders(node: Any, path: str = '') -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _placeholders(node: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Dotted path of every placeholder, and what holds it under which key."""
-    for key, value in _items(node):
-        where = f'{path}.{key}'.strip('.')
-        if isinstance(value, str) and value.startswith(PLACEHOLDER):
-            if isinstance(node, tuple):
-                raise InputError(f'{where}={value!r}: write the tuple that it is in as a list.')
-            yield where, (node, key)
-        else:
-            yield from _placeholders(value, where)
+    for holder_path, holder in [('', node), *walk(node)]:
+        for key, value in children(holder):
+            if isinstance(value, str) and value.startswith(PLACEHOLDER):
+                where = f'{holder_path}.{key}'.strip('.')
+                if isinstance(holder, tuple):
+                    raise InputError(f'{where}={value!r}: write the tuple that it is in as a list.')
+                yield where, (holder, key)

@@ -6,107 +6,14 @@ Importing this module is cheap: the tools parse their arguments before they impo
 from __future__ import annotations
 
 import argparse
-import difflib
-import os
-import re
-import signal
-import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from mmmim.config.cfg_options import merge_cfg_options as merge_cfg_options
-from mmmim.config.keys import variables_without_effect
-from mmmim.config.resources import find_config, resources
 from mmmim.utils import InputError
-from mmmim.utils.failures import explain
-from mmmim.utils.names import forgive
 from mmmim.utils.options import Count, InnerShare, Natural, Positive, Seed, check_value
-from mmmim.utils.signals import Stopped, die_with_parent, handled, process_index
-from mmmim.utils.threads import choose_threads
 
 from .parser import ToolParser
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """What every tool runs in; also a decorator.
-
-    Chooses threads (:func:`mmmim.utils.threads.choose_threads`), handles signals (:mod:`mmmim.utils.signals`), and
-    ends the program with ``error: ...`` instead of a stack trace: with status 2 on an :class:`InputError`, with 1
-    where a worker or another process was lost. Of several processes only the first prints the whole message.
-    Names that the terminal's encoding cannot show are printed with escapes.
-    """
-    choose_threads()
-    forgive(sys.stdout)
-    if 'TORCHELASTIC_RUN_ID' in os.environ:
-        die_with_parent(signal.SIGTERM)  # a launcher that is killed leaves nothing behind, and nothing is lost
-    status = 2
-    try:
-        with handled():
-            yield
-            _close_process_group()
-        return
-    except Stopped as stopped:
-        if stopped.message and process_index() == 0:
-            print(stopped.message, file=sys.stderr)
-        if stopped.together:
-            _close_process_group()
-        raise
-    except InputError as error:
-        message = str(error)
-    except KeyError as error:
-        # A misspelt `type` in a config, from mmengine's registries.
-        message = str(error.args[0]) if error.args else ''
-        if not re.search(r'is not in the \S+ registry', message):
-            raise
-        message = message.split('. More details')[0] + '.' + _similar_type(message)
-    except KeyboardInterrupt:  # where signals are not handled, in a thread
-        print('interrupted: --resume continues a training from its latest checkpoint', file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
-        explanation = explain(error)
-        if explanation is None:
-            raise
-        message, status = explanation, 1
-        # A half-made iterator of torch fails once more when it is deleted, and its handler when it hears of the worker.
-        sys.unraisablehook = _without_loaders
-        if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if (rank := process_index()) == 0:
-        print(f'error: {message}', file=sys.stderr)
-    else:
-        print(f'error on process {rank}: {message.splitlines()[0][:80]} ...', file=sys.stderr)
-    raise SystemExit(status)
-
-
-def _without_loaders(unraisable: Any) -> None:
-    if 'DataLoaderIter' not in getattr(unraisable.object, '__qualname__', ''):
-        sys.__unraisablehook__(unraisable)
-
-
-def _similar_type(message: str) -> str:
-    from mmengine.registry import Registry
-
-    import mmmim.registry
-
-    names = [
-        f'mmmim.{name}'
-        for registry in vars(mmmim.registry).values()
-        if isinstance(registry, Registry)
-        for name in registry.module_dict
-    ]
-    close = difflib.get_close_matches(f'mmmim.{message.split(" is not in")[0].split(".")[-1]}', names, n=1)
-    return f' Did you mean {close[0]}?' if close else ''
-
-
-def _close_process_group() -> None:
-    distributed = sys.modules.get('torch.distributed')
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def argument(hint: Any, parse: Callable[[str], Any] = int) -> Callable[[str], Any]:
@@ -129,33 +36,6 @@ def argument(hint: Any, parse: Callable[[str], Any] = int) -> Callable[[str], An
 #: Of arguments of tools: ``parser.add_argument('--size', type=COUNT)``.
 COUNT, NATURAL, SEED = argument(Count), argument(Natural), argument(Seed)
 POSITIVE, INNER_SHARE = argument(Positive, float), argument(InnerShare, float)
-
-
-def reporter(unit: str, seconds: float = 5.0) -> Callable[[int, int], None]:
-    """A function of how much is done and how much there is, that prints the time left.
-
-    Args:
-        unit: What is counted.
-        seconds: From one line to the next; there is one at the end, too.
-    """
-    start = shown = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if done and (now - shown >= seconds or done == total):
-            shown, left = now, (now - start) / done * (total - done)
-            print(f'[{done}/{total}] {unit}, {now - start:.0f} s, {left:.0f} s left', flush=True)
-
-    return report
-
-
-def progress(items: Any, unit: str, seconds: float = 5.0) -> Iterator[Any]:
-    """Items whose number is known, one by one, with a line about the time left every few seconds and after the last."""
-    report = reporter(unit, seconds)
-    for done, item in enumerate(items, start=1):
-        yield item
-        report(done, len(items))
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
@@ -246,54 +126,3 @@ def converter_parser(
         )
     add_trust_option(parser)
     return parser
-
-
-def load_config(path: str) -> Any:
-    """Read a config file.
-
-    Modules that it imports (``custom_imports``) may lie in the current folder, as projects do. Configs that lie
-    elsewhere find those of mmmim by the environment variable ``MMMIM_CONFIGS``, which is set here.
-
-    Args:
-        path: The file. What is not in the current folder may be a config that comes with mmmim, by its path in the
-            repository or its name: ``configs/capi/digits.py`` or ``capi/digits``.
-
-    Returns:
-        mmengine's ``Config``.
-
-    Raises:
-        InputError: The file does not exist or cannot be run, or sets a variable of a base config without effect.
-    """
-    from mmengine.config import Config
-
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    os.environ.setdefault('MMMIM_CONFIGS', str(resources() / 'configs'))
-
-    if os.path.isdir(path) and find_config(path) is None:
-        raise InputError(f'{path} is a folder: give a config file inside it.')
-    if not os.path.isfile(path):
-        path = str(find_config(path) or path)
-    if not os.path.isfile(path):
-        raise InputError(f'The config {path} does not exist (in {os.getcwd()}).{_similar_file(path)}')
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:
-        folder = os.path.dirname(os.path.abspath(path))
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename.startswith(folder)]
-        where = f'{path}, line {lines[-1]},' if lines else path
-        raise InputError(f'The config {where} cannot be read: {type(error).__name__}: {error}') from error
-    for name, copies in variables_without_effect(cfg, path):
-        raise InputError(
-            f'The config {path} sets {name}, a variable of its base config, and what is read are copies of it: '
-            f'set {", ".join(copies[:3])}.'
-        )
-    return cfg
-
-
-def _similar_file(path: str) -> str:
-    folder, name = os.path.split(path)
-    names = [n for n in os.listdir(folder or '.') if n.endswith('.py')] if os.path.isdir(folder or '.') else []
-    close = difflib.get_close_matches(name, names, n=1)
-    return f' Did you mean {os.path.join(folder, close[0])}?' if close else ''

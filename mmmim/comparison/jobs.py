@@ -140,7 +140,7 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
         spec: ``subsets``: by subset and arm a dict of ``config`` (from the repository's root), ``options`` (changes of
             it), ``train=False`` for a random initialisation, ``own_test=True`` for a model that is scored by its own
             test loop instead of probes; or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
-            what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.extraction.Features.pool`),
+            what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.Features.pool`),
             ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.digit_scenes.score`.
         seeds: Of the runs.
         work_dir: Where everything is written; another folder for another specification.

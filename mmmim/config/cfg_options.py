@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmmim.utils import InputError
+from mmmim.utils.nested import walk
 from mmmim.utils.options import is_placeholder
 
-from .keys import READ, copies_of, leaves
+from .keys import READ, copies_of
 
 
 def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
@@ -52,7 +53,7 @@ def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
                 f'set {", ".join(copies[:3])}{more}.'
             )
     elif add:
-        known = [path for path, _ in leaves(cfg._cfg_dict) if path.rpartition('.')[2] == key.rpartition('.')[2]]
+        known = [path for path, _ in walk(cfg._cfg_dict) if path.rpartition('.')[2] == key.rpartition('.')[2]]
         close = known[:2] or difflib.get_close_matches(name, READ, n=1, cutoff=0.7)
         hint = f'did you mean {" or ".join(close)}?' if close else 'what your own code reads stands in the config file.'
         raise InputError(f'--cfg-options {option}: nothing reads a key {name} at the top of a config: {hint}')
@@ -120,7 +121,7 @@ def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
 
 
 def _unknown(cfg: Any, key: str) -> str:
-    scores = {known: _similarity(key, known) for known, _ in leaves(cfg._cfg_dict)}
+    scores = {known: _similarity(key, known) for known, _ in walk(cfg._cfg_dict)}
     close = [known for known in sorted(scores, key=lambda k: -scores[k]) if scores[known] > 0.7][:3]
     suggestion = f'Did you mean {" or ".join(close)}? ' if close else ''
     return (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from mmmim.utils.names import printable
+from mmmim.utils.nested import leaves
 from mmmim.utils.plain import to_plain
 
 #: Where these settings are, and those among them that do not.
@@ -33,17 +33,7 @@ def training_config(cfg: Any) -> dict:
 
 def describe_changes(before: dict, now: dict, most: int = 10) -> list[str]:
     """How two such configs differ: ``key: old -> new``, ``most`` of them."""
-    old, new = (dict(_leaves(config)) for config in (before, now))
+    old, new = (dict(leaves(config)) for config in (before, now))
     keys = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and not _NOT_ABOUT_WEIGHTS.match(k)]
     more = [f'and {len(keys) - most} more'] if len(keys) > most else []
     return [printable(f'{key}: {old.get(key)} -> {new.get(key)}') for key in keys[:most]] + more
-
-
-def _leaves(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested dicts and lists."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else None
-    if items is None:
-        yield prefix.rstrip('.'), node
-    else:
-        for key, value in items:
-            yield from _leaves(value, f'{prefix}{key}.')

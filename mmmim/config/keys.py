@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from mmmim.utils.nested import walk
 
 #: What mmengine's runner, mmmim's and the tools read. Everything else at the top of a config is a variable of the file,
 #: or belongs to somebody's own code.
@@ -55,18 +57,6 @@ READ = frozenset(
 )
 
 
-def leaves(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted paths of everything inside nested dicts and lists, containers included."""
-    items: Any = ()
-    if isinstance(node, Mapping):
-        items = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    for key, value in items:
-        yield f'{prefix}{key}', value
-        yield from leaves(value, f'{prefix}{key}.')
-
-
 def copies_of(cfg: Mapping, name: str) -> list[str]:
     """Where parts of a config that are read hold what the variable ``name`` of the file holds.
 
@@ -81,7 +71,7 @@ def copies_of(cfg: Mapping, name: str) -> list[str]:
     by_chance = value is None or isinstance(value, (bool, int, float)) or len(value) == 0
     return [
         path
-        for path, other in leaves({key: part for key, part in cfg.items() if key in READ})
+        for path, other in walk({key: part for key, part in cfg.items() if key in READ})
         if other == value and type(other) is type(value) and (not by_chance or path.rpartition('.')[2] == name)
     ]
 

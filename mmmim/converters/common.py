@@ -11,6 +11,7 @@ from torch import Tensor
 from mmmim.checkpoints import check_state_dict
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from mmmim.utils.nested import under
 
 
 def flat_tensors(table: Any, source: str) -> dict[str, Tensor]:
@@ -95,6 +96,6 @@ def checked_checkpoint(
         with torch.device('meta'):
             module = MODELS.build(cfg)
         prefix = f'{name}.'
-        part = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        part = under(weights, prefix)
         check_state_dict(module, part, f'{source} ({prefix}*)', same_grid=True)
     return {'state_dict': weights, 'meta': {}, 'mmmim': {'version': 1, 'model': config, 'weights': which}}

@@ -17,14 +17,14 @@ import torch
 from torch.distributed.algorithms.join import Joinable
 
 from mmmim import registry as R
-from mmmim.config.keys import leaves
-from mmmim.engine.config_parts import GROUPS, LOADERS, TOP, attempt, check_loader, find_type, try_to_build, walk
+from mmmim.engine.config_parts import GROUPS, LOADERS, TOP, attempt, check_loader, check_parts, find_type, try_to_build
 from mmmim.engine.config_settings import check_settings
 from mmmim.engine.epochs import check_epochs
 from mmmim.engine.optim_constructor import RuleOptimWrapperConstructor
 from mmmim.engine.schedules import build_schedule
 from mmmim.models import MaskedImageModeling
 from mmmim.utils import InputError
+from mmmim.utils.nested import walk
 from mmmim.utils.options import refuse
 
 #: Schedulers that count iterations whatever they are told.
@@ -40,7 +40,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     Raises:
         InputError: A name, type or value is wrong.
     """
-    for path, value in leaves(dict(cfg.items())):
+    for path, value in walk(dict(cfg.items())):
         if isinstance(value, float) and math.isnan(value):  # infinities can mean something: without a limit
             raise refuse(path, value, 'a finite number')
     scope = cfg.get('default_scope') or 'mmengine'
@@ -50,7 +50,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     for key in LOADERS:
         check_loader(cfg.get(key), key, scope, cfg.get('global_batch_size') if key == 'train_dataloader' else None)
     for key, registry in TOP.items():
-        walk(cfg.get(key), key, registry, scope, group=key in GROUPS)
+        check_parts(cfg.get(key), key, registry, scope, group=key in GROUPS)
     loop = (cfg.get('test_cfg') or {}).get('type')
     kind = None if loop is None else find_type(loop, 'test_cfg.type', R.LOOPS, scope)
     if getattr(kind, '__name__', '') == 'FitTestLoop' and cfg.get('fit_dataloader') is None:
@@ -135,7 +135,7 @@ def _schedules(cfg: Mapping[str, Any]) -> list[tuple[str, Mapping]]:
     parts = {key: cfg.get(key) for key in ('param_scheduler', 'default_hooks', 'custom_hooks')}
     return [
         (path, node)
-        for path, node in leaves(parts)
+        for path, node in walk(parts)
         if path.rpartition('.')[2] in ('schedule', 'momentum') and isinstance(node, Mapping) and 'type' in node
     ]
 

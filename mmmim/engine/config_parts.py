@@ -146,9 +146,9 @@ def check_loader(loader: Any, key: str, scope: str, batch: int | None = None) ->
         raise InputError(f'{key} has no data set: set {key}.dataset.')
     _check_ranges(loader, key, 'loader')
     for name, registry in _INSIDE['loader'].items():
-        walk(loader.get(name), f'{key}.{name}', registry, scope)
+        check_parts(loader.get(name), f'{key}.{name}', registry, scope)
     if isinstance(batches := loader.get('batch_sampler'), Mapping):
-        walk(batches, f'{key}.batch_sampler', R.DATA_SAMPLERS, scope, complete=False)
+        check_parts(batches, f'{key}.batch_sampler', R.DATA_SAMPLERS, scope, complete=False)
     dataset = loader['dataset']
     if key == 'train_dataloader' and isinstance(dataset, Mapping):
         from mmmim.datasets.image_stream import is_stream
@@ -161,11 +161,13 @@ def check_loader(loader: Any, key: str, scope: str, batch: int | None = None) ->
             )
 
 
-def walk(node: Any, key: str, registry: Registry, scope: str, group: bool = False, complete: bool = True) -> None:
+def check_parts(
+    node: Any, key: str, registry: Registry, scope: str, group: bool = False, complete: bool = True
+) -> None:
     """Check a part of a config, and the parts inside it."""
     if isinstance(node, (list, tuple)):
         for index, child in enumerate(node):
-            walk(child, f'{key}.{index}', registry, scope)
+            check_parts(child, f'{key}.{index}', registry, scope)
         return
     if not isinstance(node, Mapping):
         # A number is a schedule; lists of models hold other things too.
@@ -177,10 +179,10 @@ def walk(node: Any, key: str, registry: Registry, scope: str, group: bool = Fals
         for name, child in node.items():
             if child is not None and not isinstance(child, (Mapping, list, tuple)) and not callable(child):
                 raise refuse(f'{key}.{name}', child, 'a dict with a type, or None')
-            walk(child, f'{key}.{name}', registry, scope)
+            check_parts(child, f'{key}.{name}', registry, scope)
         return
     if registry is R.METRICS and 'metrics' in node:  # an evaluator of somebody's own
-        walk(node['metrics'], f'{key}.metrics', registry, scope)
+        check_parts(node['metrics'], f'{key}.metrics', registry, scope)
         return
     scope = node.get('_scope_') or scope
     if 'type' not in node:
@@ -192,9 +194,9 @@ def walk(node: Any, key: str, registry: Registry, scope: str, group: bool = Fals
     for name, child in node.items():
         path = f'{key}.{name}'
         if name in inside:
-            walk(child, path, inside[name], scope)
+            check_parts(child, path, inside[name], scope)
         elif registry is R.MODELS and isinstance(child, (Mapping, list, tuple)) and _is_part(node, name):
-            walk(child, path, registry, scope)
+            check_parts(child, path, registry, scope)
     cheap = registry in (R.TRANSFORMS, R.MASKINGS) or (registry in (R.HOOKS, R.PROBES) and _is_own(node.get('type')))
     if cheap and 'type' in node:
         try_to_build(key, node, registry, scope)

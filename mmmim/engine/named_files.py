@@ -24,6 +24,7 @@ from mmmim.checkpoints import load_checkpoint_file, load_state_dict, trusting, w
 from mmmim.checkpoints.reader import TRUST
 from mmmim.checkpoints.stored_config import find_registered
 from mmmim.utils import InputError
+from mmmim.utils.nested import under
 
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _CLASSIFIER = re.compile(r'(head|head_dist|fc|fc_norm|classifier)\.')
@@ -144,7 +145,7 @@ def _load(part: nn.Module, name: str, entry: Mapping[str, Any]) -> None:
     whole = weights_of(inner if isinstance(inner, Mapping) else checkpoint, str(path))
     if prefix:
         prefix = prefix.rstrip('.') + '.'
-    inside = {name.removeprefix(prefix): value for name, value in whole.items() if name.startswith(prefix)}
+    inside = under(whole, prefix)
     if not inside:
         first = ', '.join(list(whole)[:3])
         raise InputError(f'{key}: {path} has no weights under {prefix}*, but such as {first}. Correct init_cfg.prefix.')

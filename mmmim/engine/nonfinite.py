@@ -20,6 +20,7 @@ from mmmim.config.differences import training_config
 from mmmim.engine.ddp import bare_model, is_sharded
 from mmmim.engine.stored_batch import image_paths, images_of, pack
 from mmmim.utils import InputError
+from mmmim.utils.nested import children
 from mmmim.utils.plain import to_plain
 from mmmim.utils.seeds import seed_step
 
@@ -152,8 +153,7 @@ def _tensors(value: Any) -> list[Tensor]:
         return [value] if value.is_floating_point() else []
     if is_dataclass(value):
         return [tensor for f in fields(value) for tensor in _tensors(getattr(value, f.name))]
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [tensor for item in items for tensor in _tensors(item)]
+    return [tensor for _, item in children(value) for tensor in _tensors(item)]
 
 
 def _numbers(outputs: Mapping[str, Any]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from mmmim.checkpoints.state_dict import is_finite, stays_finite, tensor_complaint
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
+from mmmim.utils.nested import walk
 
 #: Where a parameter scheduler is, in its state; the rest says which schedule it is.
 _POSITION = ('last_step', 'verbose', 'best', 'rule_worse', 'num_bad_epochs', 'cooldown_counter')
@@ -74,8 +75,7 @@ def check_resumable(checkpoint: Mapping[str, Any], needed: Sequence[str], file: 
 
 def _holds_tensor(node: Any) -> bool:
     """Whether a description holds a tensor, which equals or differs value by value."""
-    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ()
-    return isinstance(node, Tensor) or any(_holds_tensor(child) for child in children)
+    return any(isinstance(value, Tensor) for _, value in walk([node]))
 
 
 def parameters_without_state(state: Mapping[str, Any]) -> list[int]:

@@ -1,5 +1,1 @@
-"""Measures of what a model learned."""
-
-from .measures.losses import MeanLosses
-
-__all__ = ['MeanLosses']
+"""Measures of what a model learned, and probes."""

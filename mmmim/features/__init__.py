@@ -1,1 +1,8 @@
-"""A frozen encoder in every form."""
+"""A frozen encoder in every form; importing this package registers its models."""
+
+from .extraction import Features, extract_features
+from .extractor import FeatureExtractor
+from .frozen import FrozenFeatures
+from .pretrained_backbone import PretrainedBackbone
+
+__all__ = ['FeatureExtractor', 'Features', 'FrozenFeatures', 'PretrainedBackbone', 'extract_features']

@@ -13,6 +13,7 @@ from mmmim.models.data_preprocessors.checks import check_batch, check_range
 from mmmim.models.layers import in_precision_of
 from mmmim.models.stored import build_stored
 from mmmim.utils import InputError
+from mmmim.utils.nested import under
 
 from .extraction import Features, extract_features
 
@@ -37,7 +38,9 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         if state is not None:
             check_stored_model(config, source, features_only=True)
-        self.backbone = build_stored(config['backbone'], _part(state, 'backbone.'), f'{source} (backbone.*)')
+        self.backbone = build_stored(
+            config['backbone'], None if state is None else under(state, 'backbone.'), f'{source} (backbone.*)'
+        )
         _check_interface(self.backbone, ('embed_dim', 'depth', 'patch_size', 'grid'), f'{source}: model.backbone')
         self.predictor: nn.Module | None = None
         for name, branch in (config.get('branches') or {}).items():
@@ -45,7 +48,7 @@ class FeatureExtractor(nn.Module):
                 continue
             # Other necks are not needed, so those of projects need not be imported.
             pools = hasattr(find_registered(branch['neck']['type']), 'global_feature')
-            weights = _part(state, f'branches.{name}.neck.')
+            weights = None if state is None else under(state, f'branches.{name}.neck.')
             if self.predictor is None and pools and (weights is None or weights):
                 self.predictor = build_stored(branch['neck'], weights, f'{source} (branches.{name}.neck.*)')
         # Encoders of other libraries know what they were trained with.
@@ -124,10 +127,3 @@ class FeatureExtractor(nn.Module):
 def _check_interface(part: nn.Module, needed: Sequence[str], what: str) -> None:
     if missing := [name for name in needed if not hasattr(part, name)]:
         raise InputError(f'{what} is a {type(part).__name__}, which has no {missing[0]}: features cannot come from it.')
-
-
-def _part(state: dict[str, Tensor] | None, prefix: str) -> dict[str, Tensor] | None:
-    """Weights of a part, under its own names."""
-    if state is None:
-        return None
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

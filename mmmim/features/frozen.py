@@ -21,7 +21,7 @@ class FrozenFeatures(BaseModel):
     Args:
         backbone: Config of a :class:`PretrainedBackbone`.
         features: 'patches', the tokens of its maps; or one feature of the whole image, as
-            :meth:`mmmim.features.extraction.Features.pool` names it, of each of the backbone's ``out_indices``.
+            :meth:`mmmim.features.Features.pool` names it, of each of the backbone's ``out_indices``.
         data_preprocessor: Config, e.g. of ``mmmim.ImageListPreprocessor``.
 
     Raises:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmmim.apis import FeatureExtractor
 from mmmim.datasets.squares import centre_square, nearest_multiple
 from mmmim.datasets.transforms.loading import UnreadableImageError, read_image
 from mmmim.utils import InputError
@@ -18,6 +17,7 @@ from mmmim.utils.progress import progress
 from mmmim.utils.workers import outlived_by_parent
 
 from .extraction import Features, check_pooling
+from .extractor import FeatureExtractor
 from .labelled_images import extractor, global_features
 
 #: Poolings that are meant where none is named, as far as a model has them.
@@ -72,7 +72,7 @@ def encode_files(
     Args:
         model: The encoder.
         paths: Of the files.
-        poolings: See :meth:`mmmim.features.extraction.Features.pool`; None for those of 'cls' and 'pooled' that it has.
+        poolings: See :meth:`mmmim.features.Features.pool`; None for those of 'cls' and 'pooled' that it has.
         size: Side in pixels, brought to a multiple of the patch size; None for that of the training.
         batch_size: Images that are encoded at a time.
         workers: Processes that read; 0 for this one.

@@ -9,40 +9,17 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.checkpoints import check_state_dict
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, load_pretrained
 from mmmim.models.backbones.wrapped import WrappedEncoder
-from mmmim.models.layers import layer_index, patch_grid
+from mmmim.models.layers import block_index, layer_tokens, patch_grid
 from mmmim.models.stored import build_stored
 from mmmim.registry import MODELS
-from mmmim.structures import Context
 from mmmim.utils import InputError
+from mmmim.utils.nested import under
 from mmmim.utils.options import Count, ShareBelowOne
-
-
-def layer_tokens(backbone: nn.Module, context: Context) -> list[Tensor]:
-    """Final-normed states of the kept layers, extra tokens first: each ``[B, E + N, D]``."""
-    return [backbone.norm(state) for state in context.hidden]
-
-
-def block_index(index: int | float, depth: int) -> int:
-    """A block counted from 0, from a number or a share of the depth.
-
-    Args:
-        index: An int, negative ones from the end; or a float in (0, 1], the share of the blocks up to and with it: 1/3,
-            1/2, 2/3 and 1.0 are blocks 3, 5, 7 and 11 of 12.
-        depth: Number of blocks.
-
-    Raises:
-        InputError: There is no such block.
-    """
-    if not isinstance(index, float):
-        return layer_index(index, depth)
-    if not 0 < index <= 1:
-        raise InputError(f'out_indices: {index} is no share of the depth: use a float above 0 and up to 1.0, or ints.')
-    return max(round(index * depth), 1) - 1
 
 
 def rounded_share(side: Any, patch: int) -> Any:
@@ -162,7 +139,7 @@ class PretrainedBackbone(BaseModule):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         # Called by torch and by mmengine, whose runner would only log keys that do not fit.
-        own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        own = under(state_dict, prefix)
         if own:
             check_state_dict(self, own, f'What is loaded ({prefix}*)')
             self._has_weights = True
@@ -199,9 +176,7 @@ def _build(
     if state is None:
         backbone = MODELS.build(config)
     else:
-        prefix = 'backbone.'
-        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        backbone = build_stored(config, own, f'{checkpoint} ({weights} weights)')
+        backbone = build_stored(config, under(state, 'backbone.'), f'{checkpoint} ({weights} weights)')
     if checkpoint not in (RANDOM, LATER):
         kind = '' if state is None else f'{weights} '
         print_log(f'Encoder: {config["type"]}, {kind}weights of {checkpoint}.', logger='current')

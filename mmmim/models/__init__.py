@@ -1,8 +1,5 @@
 """Models; importing this package registers them."""
 
-from mmmim.features import PretrainedBackbone
-from mmmim.features.frozen import FrozenFeatures
-
 from .algorithms import Branch, MaskedImageModeling
 from .backbones import MMPretrainEncoder, TimmEncoder, ViT
 from .data_preprocessors import MIMDataPreprocessor
@@ -42,7 +39,6 @@ __all__ = [
     'DalleTokenizer',
     'EMACopy',
     'FeatureBatchNorm',
-    'FrozenFeatures',
     'HOGTarget',
     'KMeansTokenizer',
     'LatentTarget',
@@ -53,7 +49,6 @@ __all__ = [
     'PatchDiscriminationHead',
     'PickPredicted',
     'PixelTarget',
-    'PretrainedBackbone',
     'PrototypeHead',
     'ProxyReconstruction',
     'RegressionHead',

@@ -13,6 +13,7 @@ from mmmim.models import MaskedImageModeling
 from mmmim.models.layers import patch_grid
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.nested import under
 
 from . import training
 from .report import Fixture
@@ -66,7 +67,7 @@ def build_model(fixture: Fixture) -> MaskedImageModeling:
             raise InputError(f'The recorded run lacks the weights sd.{side}*.')
 
     def part(name: str, prefix: str) -> dict[str, Tensor]:
-        found = {k.removeprefix(f'{name}.'): v for k, v in weights.items() if k.startswith(f'{name}.')}
+        found = under(weights, f'{name}.')
         return {prefix + key: value for key, value in found.items()}
 
     student = convert_weights(part('student', 'backbone.') | part('student_head', 'head.'))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmmim.utils import InputError
+from mmmim.utils.nested import under
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Fixture:
 
     def group(self, prefix: str) -> dict[str, np.ndarray]:
         """Arrays under a prefix, without it."""
-        return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+        return under(self.arrays, prefix)
 
 
 @dataclass

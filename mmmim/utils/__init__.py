@@ -1,12 +1,5 @@
-"""Helpers that belong to no component."""
+"""Helpers that belong to no component, and import nothing of mmmim."""
 
 from .errors import InputError
 
-__all__ = ['InputError', 'register_all_modules']
-
-
-def register_all_modules(init_default_scope: bool = True) -> None:
-    """Where other OpenMMLab packages have it; see :func:`mmmim.registry.register_all_modules`."""
-    from mmmim.registry import register_all_modules as register
-
-    register(init_default_scope)
+__all__ = ['InputError']

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmmim.apis import FeatureExtractor
+from mmmim.features import FeatureExtractor
 from mmmim.features.attention_maps import visit_attention
 from mmmim.models.layers import patch_grid
 from mmmim.utils import InputError

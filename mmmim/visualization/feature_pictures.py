@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmmim.apis import FeatureExtractor
 from mmmim.datasets.squares import read_square
+from mmmim.features import FeatureExtractor
 
 from .channels import as_rgb, channel_note, to_unit
 from .image_table import draw_image_table

@@ -17,6 +17,7 @@ from mmmim.models.target_generators.pixels import PixelTarget, patch_statistics
 from mmmim.structures import PatchMask
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
+from mmmim.utils.nested import under
 
 from .channels import as_rgb, channel_note, to_unit
 from .image_table import draw_image_table
@@ -139,10 +140,7 @@ class Reconstructor(nn.Module):
                 f'The model of {path} does not predict pixels, so there is nothing to draw: none of its branches '
                 f'({", ".join(branches)}) has the target generator mmmim.PixelTarget.'
             )
-        parts = {
-            prefix: {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            for prefix in ('backbone.', f'branches.{names[0]}.')
-        }
+        parts = {prefix: under(state, prefix) for prefix in ('backbone.', f'branches.{names[0]}.')}
         (encoder, of_encoder), (pixels, of_branch) = parts.items()
         self.backbone = build_stored(config['backbone'], of_encoder, f'{path} ({encoder}*)')
         self.branch = build_stored(

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmmim.features.patch_labels import mode as most_frequent
-from mmmim.features.patch_labels import patch_labels
 from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image
 from torch import Tensor, nn
 
 from mmmim.evaluation.measures.dense import confusion_matrix, mean_iou
+from mmmim.features.patch_labels import mode as most_frequent
+from mmmim.features.patch_labels import patch_labels
 from mmmim.registry import METRICS, MODELS, TRANSFORMS
 
 

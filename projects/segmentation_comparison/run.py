@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmmim.cli.program import user_errors
 
+from mmmim.cli.program import user_errors
 from mmmim.comparison.jobs import file_name, run_command
 from mmmim.utils import InputError
 from mmmim.utils.tables import markdown_table

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmmim.checkpoints.pretrained import load_pretrained
 from PIL import Image
 
 import mmmim
+from mmmim.checkpoints.pretrained import load_pretrained
 from mmmim.datasets import WebDatasetStream
 from mmmim.datasets.transforms.loading import LoadImage, read_image
 from mmmim.engine import Runner

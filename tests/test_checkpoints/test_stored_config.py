@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
-from mmmim.checkpoints.pretrained import load_pretrained
 from torch import nn
 
 import mmmim
 from mmmim.apis import FeatureExtractor
 from mmmim.apis.downstream import apply_trained, pretrained_facts
+from mmmim.checkpoints.pretrained import load_pretrained
 from mmmim.checkpoints.stored_config import check_stored_model, find_registered
 from mmmim.config.resources import resources
 from mmmim.models.algorithms.masked_image_modeling import MaskedImageModeling

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmmim.cli.program import user_errors
-from mmmim.config.read import load_config
-from mmmim.utils.progress import progress
 
+from mmmim.cli.program import user_errors
 from mmmim.config.cfg_options import merge_cfg_options
+from mmmim.config.read import load_config
 from mmmim.utils import InputError
+from mmmim.utils.progress import progress
 from tests.paths import load_tool
 
 REPOSITORY = Path(__file__).parents[2]

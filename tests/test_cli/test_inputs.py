@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from mmmim.datasets.squares import nearest_multiple, read_square, read_stretched
 from PIL import Image
 
 from mmmim.cli.inputs import find_classes, find_images, pick_device
+from mmmim.datasets.squares import nearest_multiple, read_square, read_stretched
 from mmmim.utils import InputError
 from mmmim.utils.outputs import check_picture
 

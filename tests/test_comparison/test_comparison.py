@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
-from mmmim.features.labelled_images import LabelledImages
 
 from mmmim.comparison import jobs as comparison
 from mmmim.comparison.jobs import Job, collect, make_jobs, mean_and_deviation, pictures, prepare, run_jobs, tables
@@ -15,6 +14,7 @@ from mmmim.evaluation.measures.rankme import rankme
 from mmmim.evaluation.probes import digit_scenes
 from mmmim.evaluation.probes.logistic_regression import fit_logistic_regression, predict
 from mmmim.evaluation.probes.rows import Standardizer
+from mmmim.features.labelled_images import LabelledImages
 from mmmim.utils import InputError
 from mmmim.utils.tables import markdown_table
 from mmmim.visualization.bars import draw_bars
@@ -302,9 +302,8 @@ def test_wrong_use_of_the_score_tool(args, message, monkeypatch, capsys):
 
 
 def test_specification_of_the_repository():
-    from mmmim.config.read import load_config
-
     from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.config.read import load_config
 
     spec = load_config(str(ROOT / 'projects/digit_scenes/spec.py'))
     jobs = make_jobs(spec, spec.seeds, Path('/nowhere'), 'test')

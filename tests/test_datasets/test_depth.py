@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
-from mmmim.datasets.squares import centre_square
 from PIL import Image
 
+from mmmim.datasets.squares import centre_square
 from mmmim.datasets.transforms import LoadImage, RandomResizedCrop, UnreadableImageError, depth
 from mmmim.utils import InputError
 from tests.images import png_chunk, tiff

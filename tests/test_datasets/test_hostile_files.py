@@ -9,11 +9,11 @@ import zlib
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
-from mmmim.datasets.squares import read_square, read_stretched
 from PIL import Image, ImageFile
 from torch.utils.data import DataLoader
 
 from mmmim.datasets import ImageFolder
+from mmmim.datasets.squares import read_square, read_stretched
 from mmmim.datasets.transforms import LoadImage, UnreadableImageError, decode_jpeg, read_file, read_image
 from mmmim.datasets.transforms.decoding import FORMATS
 from mmmim.utils import InputError

@@ -10,12 +10,12 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
-from mmmim.utils.plain import to_plain
 from torch import nn
 
 from mmmim.checkpoints import check_state_dict, load_checkpoint_file, load_state_dict, save_checkpoint_file
 from mmmim.utils import InputError
 from mmmim.utils.atomic import remove_leftovers
+from mmmim.utils.plain import to_plain
 
 
 def test_round_trip(tmp_path):

@@ -12,13 +12,13 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from mmengine import Config, MessageHub
 from mmengine.model import BaseModule
-from mmmim.evaluation.measures.health_rules import diagnose, diagnose_gradients
 from torch import nn
 
 from mmmim.engine import DistributedDataParallel, Runner
 from mmmim.engine.hooks import HealthHook
 from mmmim.engine.hooks.health_hook import _evenly
 from mmmim.evaluation.measures.health import mean_pairwise_cosine, positional_share, target_entropy
+from mmmim.evaluation.measures.health_rules import diagnose, diagnose_gradients
 from mmmim.evaluation.measures.rankme import rankme
 from mmmim.registry import MODELS
 from mmmim.structures import Target

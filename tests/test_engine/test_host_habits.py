@@ -5,12 +5,12 @@ import torch
 from mmengine import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
-from mmmim.config.read import load_config
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 from PIL import Image
 from toy_training import toy_config
 
 from mmmim.config.cfg_options import merge_cfg_options
+from mmmim.config.read import load_config
 from mmmim.datasets import ImageFolder
 from mmmim.engine import OptimWrapper, Runner
 from mmmim.engine.batch_size import check_last_batch

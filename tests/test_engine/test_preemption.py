@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmmim.cli.program import user_errors
 
+from mmmim.cli.program import user_errors
 from mmmim.engine import Runner
 from mmmim.engine.preemption import PreemptionHook
 from mmmim.utils import InputError, signals

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine import Config
-from mmmim.features.labelled_images import LabelledImages
 from PIL import Image
 
 from mmmim.engine import Runner
 from mmmim.engine.hooks.probe_hook import _read
 from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import encoders
+from mmmim.features.labelled_images import LabelledImages
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
 from tests.paths import ROOT

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmmim.cli.program import user_errors
 from toy_training import toy_config
 
 from mmmim.checkpoints import load_checkpoint_file, save_checkpoint_file
 from mmmim.checkpoints.folder import CheckpointFolder
+from mmmim.cli.program import user_errors
 from mmmim.engine import Runner
 from mmmim.utils import InputError
 from mmmim.utils.folder_lock import locked

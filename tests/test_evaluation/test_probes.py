@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset
-from mmmim.features.labelled_images import LabelledImages
 from sklearn.metrics import jaccard_score
 
 from mmmim.evaluation.measures import dense
 from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import Features
+from mmmim.features.labelled_images import LabelledImages
 from mmmim.utils import InputError
 
 

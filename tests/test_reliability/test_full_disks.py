@@ -31,8 +31,9 @@ def disk(tmp_path):
 
 def train(work_dir, keep):
     sys.path.insert(0, str(ROOT / 'tests/test_engine'))
-    from mmmim.cli.program import user_errors
     from toy_training import toy_config
+
+    from mmmim.cli.program import user_errors
 
     cfg = toy_config(work_dir, train_cfg__max_iters=6, model__width=4_000, resume='auto')
     cfg.default_hooks.checkpoint = {

@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from mmmim.datasets.squares import read_square, read_stretched
 from PIL import Image
 
+from mmmim.datasets.squares import read_square, read_stretched
 from mmmim.features.attention_maps import attention_distance, attention_maps
 from mmmim.registry import MODELS
 from tests.paths import load_tool

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
-from mmmim.features.labelled_images import LabelledImages
 
 from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import encoders
+from mmmim.features.labelled_images import LabelledImages
 from mmmim.registry import DATASETS, MODELS
 from tests.shrink import shrink, write_images
 

@@ -1,14 +1,17 @@
 import itertools
 import runpy
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from mmmim.visualization.diagrams import Diagram, landscape, patch_regions
 from tests.paths import ROOT
 
-FIGURES = sorted(path.name for path in (ROOT / 'docs/figures').glob('*.py'))
+sys.path.insert(0, str(ROOT / 'docs/figures'))
+from diagrams import Diagram, landscape, patch_regions
+
+FIGURES = sorted(path.name for path in (ROOT / 'docs/figures').glob('*.py') if path.stem != 'diagrams')
 
 
 def overlap(a, b):

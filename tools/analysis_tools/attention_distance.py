@@ -11,11 +11,10 @@ import argparse
 import json
 import os
 
-from mmmim.cli.program import user_errors
-from mmmim.utils.progress import progress
-
 from mmmim.cli.arguments import COUNT, add_trust_option
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
+from mmmim.utils.progress import progress
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,10 +47,10 @@ def main() -> None:
 
     import numpy as np
     import torch
-    from mmmim.datasets.squares import nearest_multiple, read_square
 
     import mmmim
     from mmmim.cli.inputs import find_images, pick_device
+    from mmmim.datasets.squares import nearest_multiple, read_square
     from mmmim.features.attention_maps import attention_distance, visit_attention
     from mmmim.models.layers import patch_grid
     from mmmim.utils import InputError

@@ -15,10 +15,9 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, NATURAL, POSITIVE
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 #: Named in the report.
 PACKAGES = ('torch', 'torchvision', 'onedl-mmcv', 'onedl-mmpretrain', 'opencv-python', 'pillow', 'simplejpeg')

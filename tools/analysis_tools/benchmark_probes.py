@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 #: Neighbours, as the largest number of CAPI's grid (arXiv 2502.08769, A).
 NEIGHBOURS = 30

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 #: Environment variables of each policy. 'libraries' is what happens without a choice of the tools: a variable that only
 #: another OpenMP than torch's reads, with its default.

@@ -10,10 +10,9 @@ import os
 import tempfile
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, NATURAL, add_cfg_options
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,10 +33,10 @@ def parse_args() -> argparse.Namespace:
 def build_config(args: argparse.Namespace, work_dir: str) -> Any:
     """The config of a command line, which trains for a few steps and leaves nothing behind."""
     import torch
-    from mmmim.config.images import training_channels, training_image_size
-    from mmmim.config.read import load_config
 
     from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.config.images import training_channels, training_image_size
+    from mmmim.config.read import load_config
     from mmmim.utils import InputError
 
     cfg = load_config(args.config)

@@ -10,10 +10,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import NATURAL, add_cfg_options
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,9 +86,8 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
-    from mmmim.config.read import load_config
-
     from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.config.read import load_config
     from mmmim.cost.flops import count_config
     from mmmim.utils import InputError
 

@@ -8,10 +8,9 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import add_cfg_options, add_pretrained_options
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,10 +31,9 @@ def parse_args() -> argparse.Namespace:
 
 def build_config(args: argparse.Namespace) -> Any:
     """The config of a command line, with the layers."""
-    from mmmim.config.read import load_config
-
     from mmmim.apis.downstream import apply_pretrained, set_encoder
     from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.config.read import load_config
     from mmmim.registry import LOOPS
     from mmmim.utils import InputError
 
@@ -70,11 +68,10 @@ def main() -> None:
 
     import json
 
-    from mmmim.utils.plain import to_plain
-
     from mmmim.engine import Runner
     from mmmim.evaluation.probes.fitted import setting_text
     from mmmim.utils.atomic import write_text_atomically
+    from mmmim.utils.plain import to_plain
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.layer_curves import draw_layer_curves
 

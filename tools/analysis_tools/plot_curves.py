@@ -8,9 +8,8 @@ beside curves.png, a_probes.png and a_health.png beside a.png.
 import argparse
 import os
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,10 +7,9 @@ number of images and the width of the features: compare it between encoders on t
 
 import argparse
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, add_feature_options
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:

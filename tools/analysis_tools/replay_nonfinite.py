@@ -31,9 +31,8 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
-    from mmmim.config.read import load_config
-
     from mmmim.cli.inputs import pick_device
+    from mmmim.config.read import load_config
     from mmmim.engine.replay import replay
 
     if args.config:

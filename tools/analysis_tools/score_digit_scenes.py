@@ -4,10 +4,9 @@
 import argparse
 import os
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, SEED, add_cfg_options, add_trust_option
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,14 +47,14 @@ def main() -> None:
 
     import torch
     from mmengine.registry import init_default_scope
-    from mmmim.config.read import load_config
-    from mmmim.features.labelled_images import extractor
 
     import mmmim
     from mmmim.cli.inputs import pick_device
     from mmmim.config.cfg_options import merge_cfg_options
+    from mmmim.config.read import load_config
     from mmmim.evaluation.probes.digit_scenes import POOLINGS, pixel_features, score
     from mmmim.features.extraction import check_pooling
+    from mmmim.features.labelled_images import extractor
     from mmmim.utils import InputError
     from mmmim.utils.atomic import write_text_atomically
     from mmmim.utils.outputs import check_file, check_folder

@@ -1,9 +1,8 @@
 #!/usr/bin/env python
 """Write DigitScenes, the data set that needs no download, and say what lies where."""
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 @user_errors()

@@ -3,10 +3,9 @@
 
 import argparse
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, SEED
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,9 +35,9 @@ def main() -> None:
     from pathlib import Path
 
     import torch
-    from mmmim.config.read import load_config
 
     from mmmim.comparison.jobs import collect, make_jobs, pictures, prepare, run_jobs, tables, write_configs
+    from mmmim.config.read import load_config
     from mmmim.utils import InputError
     from mmmim.utils.atomic import write_text_atomically
     from mmmim.visualization.bars import draw_bars

@@ -10,10 +10,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, SEED
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,7 +33,6 @@ def parse_args() -> argparse.Namespace:
 def training_images(args: argparse.Namespace) -> tuple[dict, bool, int]:
     """Config of the data set, whether its images are BGR, and the size of patches."""
     from mmmim.config.read import load_config
-
     from mmmim.config.resources import find_config
     from mmmim.utils import InputError
 

@@ -5,11 +5,197 @@ The head of a metafile, its Collections, is written by hand and stays. Sizes are
 papers those of the page's columns "... (reported)", own numbers those recorded in projects/*/results.
 """
 
-import argparse
+from __future__ import annotations
 
-from mmmim.cli.program import user_errors
+import argparse
+import json
+import re
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
+from mmmim.utils import InputError
+
+#: Names of data sets, by a part of the folder that a config reads them from.
+_DATA = {
+    'imagenet22k': 'ImageNet-22k',
+    'imagenet100': 'ImageNet-100',
+    'imagenet': 'ImageNet-1k',
+    'places205': 'Places205',
+    'lvd142m': 'LVD-142M',
+    'digit_scenes': 'DigitScenes',
+}
+_LINK = re.compile(r'\]\(([^)\s]+\.py)\)')
+#: A column of a paper's numbers: data set, protocol, and the paper if it is another one than the page's.
+_REPORTED = re.compile(r'(\S+) (.+) \(reported(?: in ([^)]+))?\)')
+_MEASURED = {'linear_all': ('Image Classification', 'Top 1 Accuracy', 'linear probe on all patch tokens')}
+_MEASURED['linear_miou'] = ('Semantic Segmentation', 'mIoU', 'linear probe on single patch tokens')
+
+
+def metafiles(root: Path) -> list[Path]:
+    """The metafiles that ``model-index.yml`` imports."""
+    index = yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))
+    return [root / path for path in index['Import']]
+
+
+def write_metafile(path: Path, root: Path) -> str:
+    """The text of a metafile: its head, up to ``Models:``, as it is, and a model per config beside the file.
+
+    Args:
+        path: The metafile. Without ``Collections``, its models belong to that of the folder above.
+        root: The repository.
+
+    Returns:
+        The text.
+
+    Raises:
+        InputError: The file has no ``Models:``, or no collection.
+    """
+    head, found, _ = path.read_text(encoding='utf-8').partition('\nModels:\n')
+    if not found:
+        raise InputError(f'{path} has no line "Models:".')
+    reported = read_reported(path.with_name('README.md'))
+    collection = _collection(path)
+    models = [_model(config, collection, reported, root) for config in sorted(path.parent.glob('*.py'))]
+    return f'{head}\n{yaml.dump({"Models": models}, Dumper=_Indented, sort_keys=False, width=1000)}'
+
+
+def _collection(path: Path) -> str:
+    """The collection of a metafile: its own, or that of the nearest folder above."""
+    for folder in path.parents:
+        file = folder / 'metafile.yml'
+        if not file.is_file():
+            break
+        # What stands below is written by machine and may be out of date.
+        head = yaml.safe_load(file.read_text(encoding='utf-8').partition('\nModels:\n')[0]) or {}
+        if head.get('Collections'):
+            return head['Collections'][0]['Name']
+    raise InputError(f'{path} has no "Collections:", nor has a metafile.yml in the folder above.')
+
+
+class _Indented(yaml.SafeDumper):
+    """Lists are indented, as in the metafiles of OpenMMLab."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def read_tables(text: str) -> Iterator[dict[str, str]]:
+    """The rows of the tables of a Markdown text, as cells by the header of their column."""
+    header: list[str] | None = None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip('|').split('|')] if line.startswith('|') else []
+        if not cells:
+            header = None
+        elif header is None:
+            header = cells
+        elif not all(re.fullmatch(r':?-+:?', cell) for cell in cells):
+            yield dict(zip(header, cells, strict=True))
+
+
+def read_reported(readme: Path) -> dict[str, list[dict[str, Any]]]:
+    """A paper's numbers in a page, by the config that a row links to.
+
+    A column of such numbers is named ``<data set> <protocol> (reported)``, or ``(reported in <paper>)`` where it is not
+    the page's own paper; a protocol that ends in mIoU is one of segmentation, any other of classification.
+    """
+    reported: dict[str, list[dict[str, Any]]] = {}
+    text = readme.read_text(encoding='utf-8')
+    paper = re.search(r'arxiv\.org/abs/([\d.]+)', text)
+    own = f'reported in arXiv {paper.group(1)}' if paper else 'reported'
+    for row in read_tables(text):
+        link = _LINK.search(' '.join(row.values()))
+        results = []
+        for name, cell in row.items():
+            if (column := _REPORTED.fullmatch(name)) and cell:
+                data, protocol, other = column.groups()
+                dense = protocol.endswith('mIoU')
+                results.append(
+                    {
+                        'Task': 'Semantic Segmentation' if dense else 'Image Classification',
+                        'Dataset': data,
+                        'Metrics': {'mIoU' if dense else 'Top 1 Accuracy': float(cell)},
+                        'Protocol': protocol.removesuffix('mIoU').strip(),
+                        'Source': f'{f"reported in {other}" if other else own}, not run here',
+                    }
+                )
+        if link and results and reported.setdefault(link.group(1), results) != results:
+            raise InputError(f'{readme}: the rows of {link.group(1)} do not agree.')
+    return reported
+
+
+def read_measured(config: str, root: Path) -> list[dict[str, Any]]:
+    """Recorded scores of a config, as trained: those of ``projects/*/results/results.json`` without changes of it."""
+    from mmengine import Config
+
+    measured = []
+    for spec_file in sorted(root.glob('projects/*/spec.py')):
+        file = spec_file.parent / 'results' / 'results.json'
+        if not file.is_file():
+            continue
+        spec, record = Config.fromfile(spec_file), json.loads(file.read_text(encoding='utf-8'))
+        for subset, arms in spec.subsets.items():
+            for arm, options in arms.items():
+                scores = record['results'].get(subset, {}).get(arm)
+                as_it_is = options.get('train', True) and 'options' not in options
+                if scores and as_it_is and options.get('config') == config:
+                    about = f'{spec.title} ({subset}, {record["about"]["split"]} split)'
+                    measured += _measured(scores, about, file.relative_to(root).as_posix())
+    return measured
+
+
+def _measured(scores: Mapping[str, list[float]], data: str, file: str) -> list[dict[str, Any]]:
+    results = []
+    for name, (task, metric, protocol) in _MEASURED.items():
+        values = scores.get(name, [])
+        if len(values) > 1:
+            metrics = {
+                metric: round(100 * statistics.fmean(values), 1),
+                'Deviation': round(100 * statistics.stdev(values), 1),
+            }
+            source = f'measured here, {len(values)} seeds: {file}'
+            results.append({'Task': task, 'Dataset': data, 'Metrics': metrics, 'Protocol': protocol, 'Source': source})
+    return results
+
+
+def _model(path: Path, collection: str, reported: Mapping[str, list], root: Path) -> dict[str, Any]:
+    import torch
+    from mmengine import Config
+
+    from mmmim.registry import MODELS
+
+    cfg = Config.fromfile(path)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    config = path.relative_to(root).as_posix()
+    return {
+        'Name': config.removeprefix('configs/').removesuffix('.py'),
+        'In Collection': collection,
+        'Metadata': {
+            'Training Data': training_data(cfg),
+            'Iterations': cfg.train_cfg.max_iters,
+            'Batch Size': cfg.global_batch_size,
+            'Parameters': sum(p.numel() for p in model.backbone.parameters()),
+            'Trained Parameters': sum(p.numel() for p in model.parameters() if p.requires_grad),
+        },
+        'Results': [*reported.get(path.name, []), *read_measured(config, root)] or None,
+        'Weights': None,
+        'Config': config,
+    }
+
+
+def training_data(cfg: Any) -> str:
+    """What a config trains on: the name of the data set, or its folder."""
+    dataset = cfg.train_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    name = next((name for part, name in _DATA.items() if part in dataset.data_root), dataset.data_root)
+    return f'{name} ({dataset.subset})' if 'subset' in dataset else name
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,8 +211,6 @@ def main() -> None:
     args = parse_args()
 
     from mmmim.config.resources import repository
-    from mmmim.utils import InputError
-    from mmmim.utils.metafiles import metafiles, write_metafile
 
     root = repository()
     if root is None:

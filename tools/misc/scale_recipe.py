@@ -8,9 +8,8 @@ change carries a comment with the old value, the new value and the rule.
 import argparse
 import os
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +35,6 @@ def main() -> None:
     args = parse_args()
 
     from mmmim.config.read import load_config
-
     from mmmim.config.resources import find_config
     from mmmim.config.scale import render, scale_recipe
     from mmmim.registry import SCHEDULES

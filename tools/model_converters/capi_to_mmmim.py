@@ -2,10 +2,9 @@
 
 import argparse
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import add_trust_option
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:

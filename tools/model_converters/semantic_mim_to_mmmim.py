@@ -2,9 +2,8 @@
 
 import argparse
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import converter_parser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:

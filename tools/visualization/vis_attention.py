@@ -10,11 +10,10 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.cli.program import user_errors
-from mmmim.utils.progress import progress
-
 from mmmim.cli.arguments import COUNT, add_trust_option
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
+from mmmim.utils.progress import progress
 
 
 def parse_args() -> argparse.Namespace:
@@ -121,10 +120,10 @@ class Drawing:
 
     def __init__(self, args: argparse.Namespace, files: dict[str, str]) -> None:
         import torch
-        from mmmim.datasets.squares import nearest_multiple
 
         import mmmim
         from mmmim.cli.inputs import pick_device
+        from mmmim.datasets.squares import nearest_multiple
         from mmmim.features.attention_maps import self_attentions
 
         self.args, self.files = args, files
@@ -152,8 +151,8 @@ class Drawing:
     def maps(self, path: str, queries: list[Any], subtract: bool = False) -> tuple[Any, Any]:
         """An image as a picture and the maps of its tokens."""
         import torch
-        from mmmim.datasets.squares import read_stretched
 
+        from mmmim.datasets.squares import read_stretched
         from mmmim.visualization.attention import image_maps
         from mmmim.visualization.feature_pictures import picture
 

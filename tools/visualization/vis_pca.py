@@ -9,10 +9,9 @@ at the largest size. Components are whitened, of positive skew, and shown over +
 import argparse
 import os
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, add_trust_option
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,10 +50,10 @@ def main() -> None:
     args = parse_args()
 
     import torch
-    from mmmim.datasets.squares import nearest_multiple
 
     import mmmim
     from mmmim.cli.inputs import find_images, pick_device
+    from mmmim.datasets.squares import nearest_multiple
     from mmmim.utils.names import printable
     from mmmim.utils.outputs import picture_files
     from mmmim.visualization.feature_pictures import draw_channels, draw_resolutions, patch_features

@@ -8,10 +8,9 @@ model is trained on.
 import argparse
 import os
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, INNER_SHARE, SEED, add_trust_option
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,10 +39,10 @@ def main() -> None:
     args = parse_args()
 
     import torch
-    from mmmim.datasets.squares import read_square
 
     from mmmim.cli.inputs import find_images, pick_device
     from mmmim.datasets.masking import UniformMasking
+    from mmmim.datasets.squares import read_square
     from mmmim.utils.names import printable
     from mmmim.utils.outputs import picture_files
     from mmmim.visualization.reconstruction import Reconstructor, draw_reconstructions

@@ -9,10 +9,9 @@ beside the picture (.npz: coordinates, labels, classes, paths).
 import argparse
 import os
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.arguments import COUNT, POSITIVE, SEED, add_feature_options
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 
 def parse_args() -> argparse.Namespace:

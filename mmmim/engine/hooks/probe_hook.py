@@ -45,7 +45,7 @@ class ProbeHook(Hook):
         interval: Iterations from one table to the next; there is one at the end, too.
         images: At most so many images of each of the two, a random subset that is the same in every run, of at most
             ``images[0] / 20`` classes. They are kept in memory.
-        linear: Features of linear probes, see :meth:`mmmim.features.extraction.Features.pool`; k-NN scores them too,
+        linear: Features of linear probes, see :meth:`mmmim.features.Features.pool`; k-NN scores them too,
             except 'all'.
         k: Neighbours.
         dense_images: Images of each that dense k-NN uses.

@@ -5,13 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmmim.models.layers import patchify
 from mmmim.utils.precision import with_float64
-
-
-def patch_labels(label_maps: Tensor, patch_size: int) -> Tensor:
-    """Cut label maps ``[B, H, W]`` into the labels of each patch's pixels: ``[B, N, patch_size**2]``, int64."""
-    return patchify(label_maps.unsqueeze(1), patch_size).long()
 
 
 def confusion_matrix(predicted: Tensor, true: Tensor, num_classes: int, ignored: Sequence[int] = ()) -> Tensor:

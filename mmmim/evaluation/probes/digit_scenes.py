@@ -128,7 +128,7 @@ def score(
         subset: ``single`` (class of the digit, segmentation) or ``multi`` (number of digits, segmentation).
         split: Where to score: ``val`` while choosing, ``test`` once.
         data_root: Where the data are.
-        poolings: Features of whole images, see :meth:`mmmim.features.extraction.Features.pool`. What the model does not
+        poolings: Features of whole images, see :meth:`mmmim.features.Features.pool`. What the model does not
             have is left out.
         leave_one_out: Also look for the nearest neighbour inside the split that is scored.
         rankme: Also measure RankMe on that split.

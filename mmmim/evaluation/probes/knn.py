@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmmim.features.patch_labels import mode
 from mmmim.utils import InputError
 from mmmim.utils.precision import with_float64
 
@@ -22,8 +23,6 @@ CHUNK = {'cpu': (1024, 16_384), 'cuda': (4096, 131_072)}
 GROUP = 32
 #: Votes that are counted at a time.
 VOTES = 2**22
-#: So few votes for one thing are compared with each other instead of counted by class.
-FEW = 32
 
 
 def nearest_neighbours(
@@ -178,34 +177,6 @@ def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
     # Of equal samples either may come first.
     other = torch.where(nearest[:, 0] == own, nearest[:, 1], nearest[:, 0])
     return float(with_float64(labels[other] == labels).double().mean())
-
-
-def mode(votes: Tensor, num_classes: int, dim: int = -1) -> Tensor:
-    """The most frequent class along a dimension, the smallest of several.
-
-    Args:
-        votes: ``[..., k, ...]``, integers in ``[0, num_classes)``.
-        num_classes: K.
-        dim: Of the votes.
-
-    Returns:
-        ``[..., ...]``, of the votes' type.
-    """
-    votes = votes.movedim(dim, 0)
-    k = len(votes)
-    if k > FEW:
-        counts = torch.zeros(*votes.shape[1:], num_classes, dtype=torch.int32, device=votes.device)
-        index = votes.movedim(0, -1).long()
-        counts.scatter_add_(-1, index, torch.ones_like(index, dtype=torch.int32))
-        return counts.argmax(dim=-1).to(votes.dtype)  # the first of equal counts
-    # Every vote counts itself and its equals before it: the last of them knows of all. Comparing all pairs is faster
-    # than counting by class where there are hundreds of classes.
-    counts = torch.zeros_like(votes, dtype=torch.uint8)
-    for i in range(k):
-        counts[i:] += votes[i:] == votes[i]
-    small = torch.int16 if (k + 1) * num_classes < 2**15 else torch.int64
-    scores = counts.to(small).mul_(num_classes).sub_(votes.to(small))
-    return scores.amax(dim=0).neg_().remainder_(num_classes).to(votes.dtype)
 
 
 def vote(neighbours: Tensor, labels: Tensor | np.ndarray, num_classes: int) -> Tensor:

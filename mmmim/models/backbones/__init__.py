@@ -1,9 +1,7 @@
 """Encoders."""
 
-from mmmim.features.pretrained_backbone import PretrainedBackbone
-
 from .mmpretrain_encoder import MMPretrainEncoder
 from .timm_encoder import TimmEncoder
 from .vit import ViT
 
-__all__ = ['MMPretrainEncoder', 'PretrainedBackbone', 'TimmEncoder', 'ViT']
+__all__ = ['MMPretrainEncoder', 'TimmEncoder', 'ViT']

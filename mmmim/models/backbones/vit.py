@@ -6,9 +6,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmmim.models.layers import layer_index, parameter_layer
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask
-from mmmim.utils import InputError
 from mmmim.utils.options import Count, DropRate, Natural, Number, Positive, Size
 
 from ..layers import (
@@ -23,37 +23,6 @@ from ..layers import (
     make_positions,
     patch_grid,
 )
-
-
-def layer_index(layer: int, depth: int) -> int:
-    """A block counted from 0, from one that may be counted from the end by a negative number.
-
-    Raises:
-        InputError: There is no such block.
-    """
-    if not -depth <= layer < depth:
-        raise InputError(
-            f'There is no block {layer} in an encoder of {depth}: use 0 to {depth - 1}, or -{depth} to -1.'
-        )
-    return layer % depth
-
-
-def parameter_layer(name: str, prefix: str, depth: int) -> int:
-    """Layer of a parameter of an encoder, for learning rates that decay layer by layer (BEiT, arXiv 2106.08254).
-
-    Args:
-        name: Of the parameter, e.g. ``backbone.blocks.3.norm1.weight``.
-        prefix: Of the names of the encoder's parameters.
-        depth: Number of its blocks.
-
-    Returns:
-        0 for all that comes before the blocks, i + 1 for block i, ``depth + 1`` for what comes after and what is
-        outside the encoder.
-    """
-    own = name.removeprefix(prefix).split('.')
-    if not name.startswith(prefix) or own[0] in ('norm', 'projector'):
-        return depth + 1
-    return int(own[1]) + 1 if own[0] == 'blocks' else 0
 
 
 @MODELS.register_module()

@@ -15,6 +15,7 @@ from mmmim.checkpoints.layouts import describe_layout
 from mmmim.checkpoints.reader import local_file, unwrapped
 from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.nested import under
 
 from ..layers import in_precision_of, layer_index, patch_grid
 
@@ -153,10 +154,7 @@ def load_foreign_weights(
     """
     state = _read(Path(path).expanduser())
     own = module.state_dict()
-    if prefix and any(key.startswith(prefix) for key in state):
-        inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    else:
-        inside = state
+    inside = (under(state, prefix) if prefix else None) or state
     adapted = inside if adapt is None else adapt(inside, own)
     if adapted is not inside:
         print_log(f"{path} is in the layout of the model's authors.", logger='current')

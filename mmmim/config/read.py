@@ -1,0 +1,65 @@
+"""Reading configs."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from typing import Any
+
+from mmmim.utils import InputError
+
+from .keys import variables_without_effect
+from .resources import find_config, resources
+
+
+def load_config(path: str) -> Any:
+    """Read a config file.
+
+    Modules that it imports (``custom_imports``) may lie in the current folder, as projects do. Configs that lie
+    elsewhere find those of mmmim by the environment variable ``MMMIM_CONFIGS``, which is set here.
+
+    Args:
+        path: The file. What is not in the current folder may be a config that comes with mmmim, by its path in the
+            repository or its name: ``configs/capi/digits.py`` or ``capi/digits``.
+
+    Returns:
+        mmengine's ``Config``.
+
+    Raises:
+        InputError: The file does not exist or cannot be run, or sets a variable of a base config without effect.
+    """
+    from mmengine.config import Config
+
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    os.environ.setdefault('MMMIM_CONFIGS', str(resources() / 'configs'))
+
+    if os.path.isdir(path) and find_config(path) is None:
+        raise InputError(f'{path} is a folder: give a config file inside it.')
+    if not os.path.isfile(path):
+        path = str(find_config(path) or path)
+    if not os.path.isfile(path):
+        raise InputError(f'The config {path} does not exist (in {os.getcwd()}).{_similar_file(path)}')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:
+        folder = os.path.dirname(os.path.abspath(path))
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename.startswith(folder)]
+        where = f'{path}, line {lines[-1]},' if lines else path
+        raise InputError(f'The config {where} cannot be read: {type(error).__name__}: {error}') from error
+    for name, copies in variables_without_effect(cfg, path):
+        raise InputError(
+            f'The config {path} sets {name}, a variable of its base config, and what is read are copies of it: '
+            f'set {", ".join(copies[:3])}.'
+        )
+    return cfg
+
+
+def _similar_file(path: str) -> str:
+    folder, name = os.path.split(path)
+    names = [n for n in os.listdir(folder or '.') if n.endswith('.py')] if os.path.isdir(folder or '.') else []
+    close = difflib.get_close_matches(name, names, n=1)
+    return f' Did you mean {os.path.join(folder, close[0])}?' if close else ''
