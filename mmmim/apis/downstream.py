@@ -13,12 +13,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mmmim.checkpoints import trusting
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, load_pretrained, trained_model
+from mmmim.features.pretrained_backbone import is_wrapped
+from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from mmmim.models.stored import build_sizes
+from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.nested import children, under, walk
+
+from .models import model_config
 
 #: What ``--encoder`` calls other libraries.
 LIBRARIES = {'timm': 'mmmim.TimmEncoder', 'mmpretrain': 'mmmim.MMPretrainEncoder'}
@@ -61,10 +68,6 @@ def pretrained_facts(source: str | Path, weights: str = 'auto', encoder: dict[st
     Raises:
         InputError: There is no such file or model, or the file does not hold these weights.
     """
-    from mmmim.features.pretrained_backbone import is_wrapped
-
-    from .models import model_config
-
     checkpoint, path = str(source), Path(source)
     if encoder is not None and (is_wrapped(encoder) or checkpoint == RANDOM):
         if checkpoint != RANDOM and not path.expanduser().is_file():
@@ -91,12 +94,6 @@ def _facts(
     state: Mapping[str, Tensor] | None = None,
 ) -> Pretrained:
     """Facts of an encoder; ``file`` has described it, where that is no config of the user, and has its ``state``."""
-    import torch
-
-    from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-    from mmmim.models.stored import build_sizes
-    from mmmim.registry import MODELS
-
     config = {key: value for key, value in copy.deepcopy(dict(encoder)).items() if key != 'weights'}
     built: Any
     if file is None:
@@ -211,8 +208,6 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: As :func:`trained_model`.
     """
-    from mmmim.models.stored import build_sizes
-
     with trusting(cfg.get('trust_checkpoint', False)):
         model, state = trained_model(path)
     root, theirs = _plain(cfg), backbones(model)

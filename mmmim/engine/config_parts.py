@@ -11,6 +11,7 @@ from mmengine.registry import Registry
 from torch.utils.data import DataLoader
 
 from mmmim import registry as R
+from mmmim.datasets.image_stream import is_stream
 from mmmim.engine.schedules import refuse_short
 from mmmim.utils import InputError
 from mmmim.utils.options import (
@@ -151,8 +152,6 @@ def check_loader(loader: Any, key: str, scope: str, batch: int | None = None) ->
         check_parts(batches, f'{key}.batch_sampler', R.DATA_SAMPLERS, scope, complete=False)
     dataset = loader['dataset']
     if key == 'train_dataloader' and isinstance(dataset, Mapping):
-        from mmmim.datasets.image_stream import is_stream
-
         ordered = loader.get('sampler') is None and loader.get('batch_sampler') is None
         if ordered and not loader.get('shuffle') and not is_stream(dataset):
             raise InputError(

@@ -10,6 +10,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader
 
+from mmmim.datasets.image_stream import is_stream
 from mmmim.registry import DATA_SAMPLERS, LOOPS
 from mmmim.utils import InputError
 
@@ -31,8 +32,6 @@ def counts_epochs(loop: Any) -> bool:
 
 def _endless(loader: Any) -> str:
     """What makes the images of a data loader, or of its config, endless; empty where nothing does."""
-    from mmmim.datasets.image_stream import is_stream  # imports mmpretrain, for seconds
-
     if isinstance(loader, Mapping):
         dataset, sampler = loader.get('dataset'), loader.get('sampler')
     else:

@@ -18,6 +18,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmmim.datasets.image_stream import connect_stream, is_stream
 from mmmim.engine.batch_size import apply_global_batch_size, check_last_batch, check_micro_batches
 from mmmim.engine.checkpointing import CheckpointRunner
 from mmmim.engine.compile import compile_model
@@ -189,8 +190,6 @@ class Runner(CheckpointRunner):
         Raises:
             InputError: A sampler is set for a stream.
         """
-        from mmmim.datasets.image_stream import connect_stream, is_stream
-
         if isinstance(dataloader, MutableMapping) and not dataloader.get('num_workers', 0):
             dataloader = {k: v for k, v in dataloader.items() if k not in ('persistent_workers', 'prefetch_factor')}
         if not isinstance(dataloader, MutableMapping) or not is_stream(dataloader['dataset']):
