@@ -13,9 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mmmim.cli.program import user_errors
-
 from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
 
 #: What differs from the shipped configs, for all alike. Schedules run from start to end within the ten steps, so that
 #: all of a schedule counts and not its warm-up alone.
@@ -71,8 +70,8 @@ def first_losses(config: str | os.PathLike, data_root: str | os.PathLike) -> lis
         data_root: Folder with DigitScenes, which is written if it is not there.
     """
     from mmengine.hooks import Hook
-    from mmmim.config.read import load_config
 
+    from mmmim.config.read import load_config
     from mmmim.engine import Runner
 
     class Losses(Hook):
