@@ -9,6 +9,7 @@ files alone.
 import argparse
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,19 @@ def read(file: Path) -> list[float]:
         raise InputError(f'{file} is no file of losses ({error}): delete it; --update REASON records it.') from error
 
 
+def other_torch(file: Path) -> str | None:
+    """A sentence if a file was recorded with another release of torch than this one, whose initial weights may differ."""
+    import torch
+
+    found = re.search(r'^# torch (\d+\.\d+)', file.read_text(encoding='utf-8'), re.MULTILINE)
+    if found is None or torch.__version__.startswith(f'{found[1]}.'):
+        return None
+    return (
+        f'{file.name} was recorded with torch {found[1]} and this is {torch.__version__}: the same seed may give other '
+        'initial weights.'
+    )
+
+
 def render(config: str, losses: list[float], reason: str) -> str:
     """The text of a file.
 
@@ -185,6 +199,8 @@ def run(root: Path, methods: list[str], reason: str | None, data_root: str | os.
         recorded = [] if reason is not None and not file.exists() else read(file)
         losses = first_losses(known[method], data_root)
         lines = differences(recorded, losses)
+        if lines and recorded and (note := other_torch(file)):
+            lines.append(note)
         if lines and reason is not None:
             text = render(known[method].relative_to(root).as_posix(), losses, reason)
             write_text_atomically(text, str(file))
