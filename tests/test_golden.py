@@ -34,7 +34,7 @@ def test_one_in_the_last_digit_is_no_difference():
     recorded = [16.6951, 0.144318, 2.0]
     assert GOLDEN.differences(recorded, [16.69519, 0.1443189, 2.000009]) == []
     (line,) = GOLDEN.differences(recorded, [16.6951, 0.144320, 2.0])
-    assert line == 'step 2: 0.14432 instead of 0.144318 (+2.0e-06, +1.4e-05 of it)'
+    assert line == 'step 2: 0.144320 instead of 0.144318 (+2.0e-06, +1.4e-05 of it)'
     assert len(GOLDEN.differences(recorded, [float('nan')] * 3)) == 3
     assert GOLDEN.differences(recorded, [1.0]) == ['3 losses are recorded, 1 were measured']
 
@@ -63,7 +63,7 @@ def test_what_differs_is_named_and_recorded_with_its_reason(repository, capsys):
 
     losses['b'] = [2.0, 1.6]
     assert not GOLDEN.run(root, [], None, '')
-    assert '[2/2] b: differs\n    step 2: 1.6 instead of 1.5 (+1.0e-01, ' in capsys.readouterr().out
+    assert '[2/2] b: differs\n    step 2: 1.60000 instead of 1.50000 (+1.0e-01, ' in capsys.readouterr().out
     assert GOLDEN.run(root, ['a'], None, '')
     assert GOLDEN.run(root, [], 'a new head', '')
     assert GOLDEN.golden_file(root, 'a').read_text() == before
