@@ -116,7 +116,7 @@ def differences(recorded: list[float], measured: list[float]) -> list[str]:
         return [f'{len(recorded)} losses are recorded, {len(measured)} were measured']
     return [
         f'step {step}: {new:#.{DIGITS}g} instead of {old:#.{DIGITS}g} '
-        f'({new - old:+.1e}, {(new - old) / abs(old):+.1e} of it)'
+        f'({new - old:+.1e}, {(new - old) / (abs(old) or 1):+.1e} of it)'
         for step, (old, new) in enumerate(zip(recorded, measured, strict=True), start=1)
         if not abs(new - old) <= unit(old)  # NaN differs from everything
     ]
