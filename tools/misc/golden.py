@@ -140,7 +140,7 @@ def read(file: Path) -> list[float]:
 
 
 def other_torch(file: Path) -> str | None:
-    """A sentence if a file was recorded with another release of torch than this one, whose initial weights may differ."""
+    """A sentence if a file was recorded with another release of torch, whose initial weights may be other ones."""
     import torch
 
     found = re.search(r'^# torch (\d+\.\d+)', file.read_text(encoding='utf-8'), re.MULTILINE)
