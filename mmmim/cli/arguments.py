@@ -13,8 +13,6 @@ from mmmim.config.cfg_options import merge_cfg_options as merge_cfg_options
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, InnerShare, Natural, Positive, Seed, check_value
 
-from .parser import ToolParser
-
 
 def argument(hint: Any, parse: Callable[[str], Any] = int) -> Callable[[str], Any]:
     """The ``type`` of an argument of a tool, from one of the ranges of :mod:`mmmim.utils.options`."""
@@ -99,30 +97,3 @@ def add_feature_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch-size', type=COUNT, default=64, help='images encoded at a time (default: %(default)s)')
     parser.add_argument('--workers', type=NATURAL, default=2, help='processes that read images (default: %(default)s)')
     parser.add_argument('--device', help='default: cuda if there is a GPU')
-
-
-def converter_parser(
-    description: str | None, src: str, encoder: str = 'of the encoder', decoder_heads: int | None = 16
-) -> argparse.ArgumentParser:
-    """The command line that tools for weights of Vision Transformers share.
-
-    Args:
-        description: Of the tool.
-        src: What the file to convert is.
-        encoder: What ``--num-heads`` is of.
-        decoder_heads: Default of ``--decoder-num-heads``; None for no such option.
-    """
-    parser = ToolParser(description=description)
-    parser.add_argument('src', help=src)
-    parser.add_argument('dst', help='file to write')
-    parser.add_argument(
-        '--num-heads',
-        type=COUNT,
-        help=f'{encoder}, which weights do not tell; default: 64 channels each (ViT-H: 80, ViT-g: 88)',
-    )
-    if decoder_heads is not None:
-        parser.add_argument(
-            '--decoder-num-heads', type=COUNT, default=decoder_heads, help=f'of the decoder; default: {decoder_heads}'
-        )
-    add_trust_option(parser)
-    return parser

@@ -1,6 +1,7 @@
 """CAPI's weights (arXiv 2502.08769): the key layout of the released files."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,13 +9,13 @@ from torch import Tensor
 
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors, mlp_ratio
+from .common import Layout, checked_checkpoint, count_blocks, describe_vit, flat_tensors, has_key, mlp_ratio
 
 #: Prefixes of mmmim's parts, in a model whose only branch is ``capi``.
 NECK, HEAD, CLUSTERING = 'branches.capi.neck', 'branches.capi.head', 'branches.capi.target_generator'
 
 _BLOCK = re.compile(r'(encoder|decoder)\.blocks\.(\d+)\.residual([12])\.(norm|fn)\.(.+)')
-_SHARD_PREFIXES = ('student', 'student_ema', 'teacher')
+_SHARD = r'(student|student_ema|teacher)\.'
 
 #: What makes a ViT that of CAPI.
 _STYLE = {
@@ -51,42 +52,54 @@ def backbone_key(key: str) -> str | None:
     return f'{root}.blocks.{index}.{"attn" if half == "1" else "mlp"}.{rest}'
 
 
-def reference_key(key: str) -> str | None:
-    """Mmmim's name of a key of a released file: ``backbone.*`` or ``head.last_layer.weight_{g,v}``."""
+def _names(key: str) -> tuple[str] | None:
+    name = None
     if key.startswith('backbone.'):
-        return backbone_key(key.removeprefix('backbone.'))
-    if key in ('head.last_layer.weight_g', 'head.last_layer.weight_v'):
-        return f'{HEAD}.{key.removeprefix("head.last_layer.")}'
-    return None
+        name = backbone_key(key.removeprefix('backbone.'))
+    elif key in ('head.last_layer.weight_g', 'head.last_layer.weight_v'):
+        name = f'{HEAD}.{key.removeprefix("head.last_layer.")}'
+    return None if name is None else (name,)
 
 
-def convert_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+LAYOUT = Layout('the released CAPI files', 'backbone.*, head.last_layer.*', _names)
+
+
+def detect(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a file has the residual branches of the reference, or is one rank's shard of a training of it."""
+    return has_key(checkpoint, r'backbone\.(encoder|decoder)\.blocks\.\d+\.residual') or (
+        has_key(checkpoint, _SHARD) and all(isinstance(value, Tensor) for value in checkpoint.values())
+    )
+
+
+def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') -> dict[str, Tensor]:
     """Rename the weights of a released file.
 
     Args:
         weights: ``backbone.*`` and possibly ``head.last_layer.*``.
+        source: Their name, for error messages.
 
     Returns:
-        The same tensors under mmmim's names.
+        Copies under mmmim's names.
 
     Raises:
         InputError: A key that the layout does not have, or rotary tables that differ between layers.
     """
-    unknown = [key for key in weights if reference_key(key) is None]
-    if unknown:
-        raise InputError(
-            f'{len(unknown)} keys are not in the layout of the released CAPI files (backbone.*, head.last_layer.*), '
-            f'e.g. {", ".join(unknown[:5])}.'
-        )
-    converted: dict[str, Tensor] = {}
+    kept: dict[str, Tensor] = {}
+    tables: dict[str, Tensor] = {}  # one of each encoder or predictor, of those in all layers
     for key, value in weights.items():
         if value.numel() == 0:  # a model without registers
             continue
-        name = str(reference_key(key))
-        if name in converted and not torch.equal(converted[name], value):
-            raise InputError(f'{key} differs from the rotary table of another layer; mmmim has one for all layers.')
-        converted[name] = value
-    return converted
+        if key.endswith('.rope.freqs'):
+            side = key.partition('.blocks.')[0]
+            if side in tables and not torch.equal(tables[side], value):
+                raise InputError(
+                    f'{source}: {key} differs from the rotary table of another layer; mmmim has one for all layers.'
+                )
+            if side in tables:
+                continue
+            tables[side] = value
+        kept[key] = value
+    return LAYOUT.convert(kept, source)
 
 
 def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> dict[str, Any]:
@@ -165,13 +178,23 @@ def convert_checkpoint(checkpoint: dict[str, Any], source: str) -> dict[str, Any
     Raises:
         InputError: A per-rank shard of a training run, or keys that are unknown, missing or of a wrong shape.
     """
-    if any(key.split('.')[0] in _SHARD_PREFIXES for key in checkpoint):
+    if has_key(checkpoint, _SHARD):
         raise InputError(
             f"{source} is one rank's shard of a training checkpoint (student.*, student_ema.*, teacher.*): it holds "
             'a part of each weight only and cannot be converted. Convert the consolidated file whose keys start with '
             'backbone., or merge the shards with the code that wrote them.'
         )
-    weights = convert_weights(flat_tensors(checkpoint, source))
+    weights = convert_weights(flat_tensors(checkpoint, source), source)
     config = model_config(weights, source)
     parts = {'backbone': config['backbone'], NECK: config['branches']['capi']['neck']}
     return checked_checkpoint(weights, config, parts, 'ema', source)
+
+
+def describe(converted: Mapping[str, Any]) -> str:
+    """What was converted, in words."""
+    config = converted['mmmim']['model']
+    parameters = sum(value.numel() for value in converted['state_dict'].values())
+    return (
+        f'{describe_vit(config)}, {config["backbone"]["num_registers"]} registers; {parameters:,} parameters with '
+        'predictor'
+    )

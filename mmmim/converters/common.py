@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +15,105 @@ from mmmim.utils import InputError
 from mmmim.utils.nested import under
 
 
+def _equal_rows(key: str, value: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    return value
+
+
+def _as_it_is(key: str, value: Tensor) -> Tensor:
+    return value
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of foreign weights, each of which is one or several of mmmim's.
+
+    Attributes:
+        method: The method in messages.
+        roots: Names of the layout in messages, such as ``encoder.*, decoder.*``.
+        names: From a key of the layout to mmmim's names: several for a fused tensor, None for a key that it lacks.
+        adapt: From a key, its tensor and all weights to the tensor in mmmim's shape, whose rows are shared out equally
+            among its names, or to the tensors of these names. Raises :class:`InputError` for shapes the layout lacks.
+        restore: The inverse of ``adapt``, from a key and the joined tensor, for weights and gradients.
+    """
+
+    method: str
+    roots: str
+    names: Callable[[str], tuple[str, ...] | None]
+    adapt: Callable[[str, Tensor, Mapping[str, Tensor]], Tensor | Sequence[Tensor]] = _equal_rows
+    restore: Callable[[str, Tensor], Tensor] = _as_it_is
+
+    def convert(self, weights: Mapping[str, Tensor], source: str = 'The weights') -> dict[str, Tensor]:
+        """Rename and reshape weights.
+
+        Args:
+            weights: Weights in this layout, nothing else.
+            source: Name of the file in error messages.
+
+        Returns:
+            Copies under mmmim's names; those of the teacher, where there is one, under ``teacher.``.
+
+        Raises:
+            InputError: Keys or shapes that the layout does not have, or a weight that is there twice.
+        """
+        if unknown := [key for key in weights if self.names(key) is None]:
+            raise InputError(
+                f'{source}: {len(unknown)} keys are not in the layout of {self.method} ({self.roots}), e.g. '
+                f'{", ".join(unknown[:5])}.'
+            )
+        converted: dict[str, Tensor] = {}
+        for key, value in weights.items():
+            names = self.names(key) or ()
+            try:
+                adapted = self.adapt(key, value, weights)
+            except InputError as error:
+                raise InputError(f'{source}: {error}') from None
+            pieces = adapted.tensor_split(len(names)) if isinstance(adapted, Tensor) else adapted
+            if twice := converted.keys() & names:
+                raise InputError(f'{source} has {twice.pop()} twice, once as {key}.')
+            converted |= {name: piece.clone() for name, piece in zip(names, pieces, strict=True)}
+        return converted
+
+    def collect(self, key: str, values: Mapping[str, Tensor]) -> Tensor | None:
+        """The tensor of the layout that mmmim's tensors make up.
+
+        Args:
+            key: A name of the layout.
+            values: Weights, or their gradients, under mmmim's names.
+
+        Returns:
+            The tensor in the layout's shape; None for a key that the layout or ``values`` lack.
+        """
+        names = self.names(key)
+        if names is None or any(name not in values for name in names):
+            return None
+        return self.restore(key, torch.cat([values[name] for name in names]))
+
+
+def check_shape(key: str, value: Tensor, right: bool, shape: str) -> None:
+    """Refuse a shape that is not ``right``, naming the ``shape`` that is.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not right:
+        raise InputError(f'{key} has the shape {list(value.shape)}, not {shape}.')
+
+
+def inner_table(checkpoint: Mapping[str, Any]) -> Any:
+    """The table of weights of a file: what lies under ``model`` or ``state_dict``, or the file itself."""
+    tables = [checkpoint[key] for key in ('model', 'state_dict') if isinstance(checkpoint.get(key), Mapping)]
+    return tables[0] if tables else checkpoint
+
+
+def has_key(table: Any, pattern: str) -> bool:
+    """Whether a table has a key that begins as a pattern says, ``module.`` of data-parallel models left aside."""
+    return isinstance(table, Mapping) and any(
+        isinstance(key, str) and re.match(pattern, key.removeprefix('module.')) for key in table
+    )
+
+
 def flat_tensors(table: Any, source: str) -> dict[str, Tensor]:
-    """A flat table of tensors, as a dict.
+    """A flat table of tensors, as a dict without the prefix ``module.`` of data-parallel models.
 
     Raises:
         InputError: It is empty, or holds something else.
@@ -25,7 +123,7 @@ def flat_tensors(table: Any, source: str) -> dict[str, Tensor]:
     others = [str(key) for key, value in table.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if not table or others:
         raise InputError(f'{source} holds no flat table of tensors (not tensors: {", ".join(others[:5])}).')
-    return dict(table)
+    return {key.removeprefix('module.'): value for key, value in table.items()}
 
 
 def count_blocks(weights: Mapping[str, Tensor], root: str) -> int:
@@ -75,6 +173,60 @@ def head_count(dim: int, given: int | None, option: str, source: str) -> int:
     if given < 1 or dim % given:
         raise InputError(f'{given} attention heads do not divide the width {dim}: give {option}.')
     return given
+
+
+def vit_config(
+    weights: Mapping[str, Tensor], method: str, source: str, num_heads: int | None, needed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The sizes of the encoder that converted weights hold.
+
+    Args:
+        weights: Under mmmim's names, the encoder's under ``backbone.``.
+        method: Whose they are, for error messages.
+        source: Name of the converted file, for error messages.
+        num_heads: Attention heads, which shapes do not tell; None for heads of 64 channels (ViT-H: 80, ViT-g: 88).
+        needed: Further names that every model of the method has.
+
+    Returns:
+        Config of a ``mmmim.ViT``.
+
+    Raises:
+        InputError: Needed weights are missing, heads do not divide the width, or the patches form no square.
+    """
+    patch_name, positions_name = 'backbone.patch_embed.weight', 'backbone.positions.weight'
+    if missing := [key for key in (patch_name, positions_name, *needed) if key not in weights]:
+        raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of {method}.")
+    patch = weights[patch_name]
+    if patch.ndim != 4:
+        raise InputError(f'{source}: the patch embedding has the shape {list(patch.shape)}, not [D, C, p, p].')
+    dim, channels, patch_size = patch.shape[0], patch.shape[1], patch.shape[-1]
+    return {
+        'type': 'mmmim.ViT',
+        'img_size': square_side(weights[positions_name], source) * patch_size,
+        'patch_size': patch_size,
+        'in_channels': channels,
+        'embed_dim': dim,
+        'depth': count_blocks(weights, 'backbone'),
+        'num_heads': head_count(dim, num_heads, '--num-heads', source),
+        'mlp_ratio': mlp_ratio(weights, 'backbone', dim),
+    }
+
+
+def grid_of(backbone: Mapping[str, Any]) -> tuple[int, int]:
+    """Patches per side of the images of a config from :func:`vit_config`."""
+    side = backbone['img_size'] // backbone['patch_size']
+    return side, side
+
+
+def describe_vit(config: Mapping[str, Any]) -> str:
+    """The sizes of the encoder of a model's config, in words."""
+    backbone = config['backbone']
+    return f'ViT of {describe_blocks(backbone)}, patch {backbone["patch_size"]}, {backbone["img_size"]} px'
+
+
+def describe_blocks(config: Mapping[str, Any]) -> str:
+    """Depth, width and heads of a config, in words."""
+    return f'{config["depth"]} blocks x {config["embed_dim"]} with {config["num_heads"]} heads'
 
 
 def checked_checkpoint(

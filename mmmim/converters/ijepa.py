@@ -4,13 +4,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmmim.models.layers import sincos_positions
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
+from .common import (
+    Layout,
+    check_shape,
+    checked_checkpoint,
+    count_blocks,
+    describe_vit,
+    flat_tensors,
+    grid_of,
+    head_count,
+    mlp_ratio,
+    square_side,
+    vit_config,
+)
 
 #: Prefix of the predictor, in a model whose only branch is ``latent``.
 NECK = 'branches.latent.neck'
@@ -56,55 +67,45 @@ def _has_leading_axis(key: str) -> bool:
     return key.endswith(('pos_embed', 'mask_token'))
 
 
-def collect(key: str, values: Mapping[str, Tensor]) -> Tensor | None:
-    """The tensor of the layout that mmmim's tensors make up; None where there is one that ``values`` lacks."""
-    names = mmmim_names(key)
-    if names is None or any(name not in values for name in names):
-        return None
-    value = torch.cat([values[name] for name in names])
-    return value.unsqueeze(0) if _has_leading_axis(key) else value
-
-
-def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') -> dict[str, Tensor]:
-    """Rename and reshape weights.
-
-    Args:
-        weights: ``encoder.*``, ``target_encoder.*`` and ``predictor.*``, or some of these parts.
-        source: Their name, for error messages.
-
-    Returns:
-        Under mmmim's names; the target encoder under ``teacher.``.
+def adapt(key: str, value: Tensor, _weights: Mapping[str, Tensor]) -> Tensor:
+    """A tensor of the layout in mmmim's shape, before a fused one is divided.
 
     Raises:
-        InputError: Keys or shapes that the layout does not have, or positions other than the fixed ones.
+        InputError: It has no shape that the layout allows, or holds positions other than the fixed ones.
     """
-    if unknown := [key for key in weights if mmmim_names(key) is None]:
-        raise InputError(
-            f'{source}: {len(unknown)} keys are not in the layout of I-JEPA (encoder.*, target_encoder.*, '
-            f'predictor.*), e.g. {", ".join(unknown[:5])}.'
-        )
-    converted: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        names = mmmim_names(key) or ()
-        if _has_leading_axis(key):
-            if value.ndim != 3 or len(value) != 1:
-                raise InputError(f'{source}: {key} has the shape {list(value.shape)}, not [1, N, D].')
-            value = value[0]
-        if key.endswith('pos_embed'):
-            _check_positions(key, value, source)
-        pieces = value.tensor_split(len(names))
-        converted |= {name: piece.clone() for name, piece in zip(names, pieces, strict=True)}
-    return converted
+    if not _has_leading_axis(key):
+        return value
+    check_shape(key, value, value.ndim == 3 and len(value) == 1, '[1, N, D]')
+    if key.endswith('pos_embed'):
+        _check_positions(key, value[0])
+    return value[0]
 
 
-def _check_positions(key: str, table: Tensor, source: str) -> None:
-    side, limit = square_side(table, source), DRIFT[key.partition('.')[0]]
+def _check_positions(key: str, table: Tensor) -> None:
+    side, limit = square_side(table, key), DRIFT[key.partition('.')[0]]
     error = (table.float() - sincos_positions((side, side), table.shape[1])).abs().max().item()
     if not error <= limit:
         raise InputError(
-            f'{source}: {key} differs by {error:.1e} from the fixed positions of I-JEPA (column first, then row; '
-            f'limit {limit:.0e}): these are weights of another method, or damaged.'
+            f'{key} differs by {error:.1e} from the fixed positions of I-JEPA (column first, then row; limit '
+            f'{limit:.0e}): these are weights of another method, or damaged.'
         )
+
+
+def _restore(key: str, value: Tensor) -> Tensor:
+    return value.unsqueeze(0) if _has_leading_axis(key) else value
+
+
+LAYOUT = Layout('I-JEPA', 'encoder.*, target_encoder.*, predictor.*', mmmim_names, adapt, _restore)
+convert_weights, collect = LAYOUT.convert, LAYOUT.collect
+
+
+def detect(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a file is a training checkpoint of the reference: tables of weights named by their parts."""
+    return any(
+        isinstance(table := checkpoint.get(part), Mapping)
+        and any(mmmim_names(f'{part}.{str(key).removeprefix("module.")}') is not None for key in table)
+        for part in PARTS
+    )
 
 
 def model_config(
@@ -125,29 +126,14 @@ def model_config(
         InputError: Weights that every I-JEPA has are missing, heads do not divide a width, or the patches form no
             square.
     """
-    needed = ['backbone.patch_embed.weight', 'backbone.positions.weight']
     has_predictor = any(key.startswith(NECK) for key in converted)
-    needed += [f'{NECK}.embed.weight'] if has_predictor else []
-    if missing := [key for key in needed if key not in converted]:
-        raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of an I-JEPA.")
-    patch, positions = (converted[key] for key in needed[:2])
-    if patch.ndim != 4:
-        raise InputError(f'{source}: the patch embedding has the shape {list(patch.shape)}, not [D, C, p, p].')
-    dim, patch_size = patch.shape[0], patch.shape[-1]
-    side = square_side(positions, source)
-    depth, heads = count_blocks(converted, 'backbone'), head_count(dim, num_heads, '--num-heads', source)
+    vit = vit_config(converted, 'an I-JEPA', source, num_heads, [f'{NECK}.embed.weight'] if has_predictor else [])
+    dim, heads = vit['embed_dim'], vit['num_heads']
     predictor_dim = converted[f'{NECK}.embed.weight'].shape[0] if has_predictor else 384
     return {
         'type': 'mmmim.MaskedImageModeling',
         'backbone': {
-            'type': 'mmmim.ViT',
-            'img_size': side * patch_size,
-            'patch_size': patch_size,
-            'in_channels': patch.shape[1],
-            'embed_dim': dim,
-            'depth': depth,
-            'num_heads': heads,
-            'mlp_ratio': mlp_ratio(converted, 'backbone', dim),
+            **vit,
             'num_cls_tokens': 0,
             'init': 'trunc_normal',
         },
@@ -162,7 +148,7 @@ def model_config(
                     'num_heads': head_count(predictor_dim, heads, '--num-heads', f'{source}, predictor'),
                     'mlp_ratio': mlp_ratio(converted, NECK, predictor_dim),
                     'out_dim': dim,
-                    'grid': (side, side),
+                    'grid': grid_of(vit),
                     'init': 'trunc_normal',
                 },
                 'head': {'type': 'mmmim.RegressionHead', 'loss': 'huber'},
@@ -199,7 +185,7 @@ def convert_checkpoint(
             f'predictor and target_encoder. This file has {", ".join(map(str, list(checkpoint)[:5]))}.'
         )
     weights = {
-        f'{part}.{key.removeprefix("module.")}': value
+        f'{part}.{key}': value
         for part in wanted
         for key, value in flat_tensors(checkpoint[part], f'{source}, {part}').items()
     }
@@ -212,3 +198,13 @@ def convert_checkpoint(
         parts |= {'teacher.backbone': config['backbone'], NECK: config['branches']['latent']['neck']}
     which = {'both': None, 'target_encoder': 'ema', 'encoder': 'student'}[encoder]
     return checked_checkpoint(converted, config, parts, which, source)
+
+
+def describe(converted: Mapping[str, Any]) -> str:
+    """What was converted, in words."""
+    config, which = converted['mmmim']['model'], converted['mmmim']['weights']
+    neck = config['branches']['latent']['neck']
+    rest = f'target encoder and encoder; predictor of {neck["depth"]} blocks x {neck["embed_dim"]}'
+    if which is not None:
+        rest = f'{"target_encoder" if which == "ema" else "encoder"} alone: for features only'
+    return f'{describe_vit(config)}, {rest}'

@@ -5,12 +5,25 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
+from .common import (
+    Layout,
+    check_shape,
+    checked_checkpoint,
+    count_blocks,
+    describe_blocks,
+    describe_vit,
+    flat_tensors,
+    grid_of,
+    has_key,
+    head_count,
+    inner_table,
+    mlp_ratio,
+    vit_config,
+)
 
 #: Prefixes of mmmim's parts, in a model whose only branch is ``latent``.
 BRANCH = 'branches.latent'
@@ -52,30 +65,26 @@ def _is_patch_embedding(key: str) -> bool:
     return key.endswith('embed.proj.weight')
 
 
-def adapt(key: str, value: Tensor, channels: int = 3) -> Tensor:
+def adapt(key: str, value: Tensor, _weights: Mapping[str, Tensor]) -> Tensor:
     """A tensor of the layout in mmmim's shape, before a fused one is divided.
 
     Raises:
         InputError: It has no shape that the layout allows.
     """
     if _is_patch_embedding(key):  # pixels are flattened as (row, column, colour)
+        channels = 3
         side = math.isqrt(value[0].numel() // channels)
-        _check(key, value, value.shape[1:] == (channels * side**2,), f'[D, {channels} * p * p] (RGB)')
+        check_shape(key, value, value.shape[1:] == (channels * side**2,), f'[D, {channels} * p * p] (RGB)')
         return value.reshape(-1, side, side, channels).permute(0, 3, 1, 2).contiguous()
     if key.endswith('pos_embed.pos_embeds'):
-        _check(key, value, value.ndim == 2, '[1 + N, D]')
+        check_shape(key, value, value.ndim == 2, '[1 + N, D]')
         if value[0].any():
             raise InputError(f'{key}: the first row, the position of CLS, is not zero; in mmmim CLS has no position.')
         return value[1:].clone()
     if key not in ('decoder.cls_token', 'decoder.mask_token'):
         return value
-    _check(key, value, value.ndim == 3 and value.shape[:2] == (1, 1), '[1, 1, D]')
+    check_shape(key, value, value.ndim == 3 and value.shape[:2] == (1, 1), '[1, 1, D]')
     return value[0]
-
-
-def _check(key: str, value: Tensor, right: bool, shape: str) -> None:
-    if not right:
-        raise InputError(f'{key} has the shape {list(value.shape)}, not {shape}.')
 
 
 def restore(key: str, value: Tensor) -> Tensor:
@@ -85,38 +94,13 @@ def restore(key: str, value: Tensor) -> Tensor:
     return value.unsqueeze(0) if key in ('decoder.cls_token', 'decoder.mask_token') else value
 
 
-def collect(key: str, values: Mapping[str, Tensor]) -> Tensor | None:
-    """The tensor of the layout that mmmim's tensors make up; None where there is one that ``values`` lacks."""
-    names = mmmim_names(key)
-    if names is None or any(name not in values for name in names):
-        return None
-    return restore(key, torch.cat([values[name] for name in names]))
+LAYOUT = Layout('Latent MIM', 'encoder.*, target_encoder.*, decoder.*', mmmim_names, adapt, restore)
+convert_weights, collect = LAYOUT.convert, LAYOUT.collect
 
 
-def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') -> dict[str, Tensor]:
-    """Rename and reshape weights.
-
-    Args:
-        weights: ``encoder.*``, and maybe ``target_encoder.*`` and ``decoder.*``.
-        source: Their name, for error messages.
-
-    Returns:
-        Under mmmim's names; the target encoder under ``teacher.``.
-
-    Raises:
-        InputError: Keys or shapes that the layout does not have.
-    """
-    if unknown := [key for key in weights if mmmim_names(key) is None]:
-        raise InputError(
-            f'{source}: {len(unknown)} keys are not in the layout of Latent MIM (encoder.*, target_encoder.*, '
-            f'decoder.*), e.g. {", ".join(unknown[:5])}.'
-        )
-    converted: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        names = mmmim_names(key) or ()
-        pieces = adapt(key, value).tensor_split(len(names))
-        converted |= {name: piece.clone() for name, piece in zip(names, pieces, strict=True)}
-    return converted
+def detect(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a file has the patch embedding or the positions of the reference's encoders."""
+    return has_key(inner_table(checkpoint), r'(target_)?encoder\.(embed\.proj|pos_embed)\.')
 
 
 def model_config(
@@ -140,29 +124,17 @@ def model_config(
         InputError: Weights that every Latent MIM has are missing, heads do not divide a width, or the patches form no
             square.
     """
-    needed = ['backbone.patch_embed.weight', 'backbone.positions.weight', 'backbone.extra_tokens']
     has_decoder = any(key.startswith(NECK) for key in converted)
-    needed += [f'{NECK}.embed.weight', f'{NECK}.proj.weight'] if has_decoder else []
-    if missing := [key for key in needed if key not in converted]:
-        raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of a Latent MIM.")
-    patch, positions = (converted[key] for key in needed[:2])
-    dim, patch_size = patch.shape[0], patch.shape[-1]
-    side = square_side(positions, source)
-
+    needed = ['backbone.extra_tokens', *([f'{NECK}.embed.weight', f'{NECK}.proj.weight'] if has_decoder else [])]
+    vit = vit_config(converted, 'a Latent MIM', source, num_heads, needed)
+    dim = vit['embed_dim']
     layers = sum(bool(re.fullmatch(r'backbone\.projector\.linears\.\d+\.weight', key)) for key in converted)
     hidden = [converted[f'backbone.projector.linears.{i}.weight'].shape[0] for i in range(layers)][:-1]
     decoder_dim = converted[f'{NECK}.embed.weight'].shape[0] if has_decoder else 512
     return {
         'type': 'mmmim.MaskedImageModeling',
         'backbone': {
-            'type': 'mmmim.ViT',
-            'img_size': side * patch_size,
-            'patch_size': patch_size,
-            'in_channels': patch.shape[1],
-            'embed_dim': dim,
-            'depth': count_blocks(converted, 'backbone'),
-            'num_heads': head_count(dim, num_heads, '--num-heads', source),
-            'mlp_ratio': mlp_ratio(converted, 'backbone', dim),
+            **vit,
             'positions': 'sincos_stretched',
             'projector_dims': hidden,
             'init': 'latent_mim',
@@ -177,7 +149,7 @@ def model_config(
                     'depth': count_blocks(converted, NECK) if has_decoder else 3,
                     'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
                     'mlp_ratio': mlp_ratio(converted, NECK, decoder_dim),
-                    'grid': (side, side),
+                    'grid': grid_of(vit),
                 },
                 'head': {
                     'type': 'mmmim.CombinedHead',
@@ -210,9 +182,7 @@ def convert_checkpoint(
     Raises:
         InputError: Keys that are unknown, missing or of a wrong shape.
     """
-    table = checkpoint.get('state_dict', checkpoint)
-    weights = {key.removeprefix('module.'): value for key, value in flat_tensors(table, source).items()}
-    converted = convert_weights(weights, source)
+    converted = convert_weights(flat_tensors(inner_table(checkpoint), source), source)
     config = model_config(converted, source, num_heads, decoder_num_heads)
     parts = {'backbone': config['backbone']}
     if any(key.startswith('teacher.') for key in converted):
@@ -220,3 +190,15 @@ def convert_checkpoint(
     if any(key.startswith(NECK) for key in converted):
         parts[NECK] = config['branches']['latent']['neck']
     return checked_checkpoint(converted, config, parts, None, source)
+
+
+def describe(converted: Mapping[str, Any]) -> str:
+    """What was converted, in words."""
+    config, weights = converted['mmmim']['model'], converted['state_dict']
+    target = 'with' if any(key.startswith('teacher.') for key in weights) else 'without'
+    decoder = (
+        f'decoder of {describe_blocks(config["branches"]["latent"]["neck"])}'
+        if any(key.startswith(NECK) for key in weights)
+        else 'no decoder: for features only'
+    )
+    return f'{describe_vit(config)}, {target} its target encoder; {decoder}'

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -9,13 +10,25 @@ from torch import Tensor
 from mmmim.checkpoints.layouts import describe_layout
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
+from .common import (
+    Layout,
+    check_shape,
+    checked_checkpoint,
+    count_blocks,
+    describe_blocks,
+    describe_vit,
+    flat_tensors,
+    grid_of,
+    has_key,
+    head_count,
+    inner_table,
+    mlp_ratio,
+    vit_config,
+)
 
 #: Prefix of the decoder, in a model whose only branch is ``pixels``.
 NECK = 'branches.pixels.neck'
 CLS, MASK_TOKEN = 'backbone.extra_tokens', f'{NECK}.mask_token'
-
-AUTHORS, MMPRETRAIN = 'the MAE authors', 'mmpretrain'
 
 # Each row: mmmim's name, the authors', mmpretrain's.
 _PARTS = [
@@ -39,14 +52,52 @@ _PARTS_OF_A_BLOCK = [
     ('mlp.fc1', 'mlp.fc1', 'ffn.layers.0.0'),
     ('mlp.fc2', 'mlp.fc2', 'ffn.layers.1'),
 ]
-_NAMES = {
-    layout: tuple({row[column]: row[0] for row in table} for table in (_PARTS, _PARTS_OF_A_BLOCK))
-    for column, layout in enumerate((AUTHORS, MMPRETRAIN), start=1)
-}
 _BLOCK = re.compile(r'(.+?)\.(\d+)\.(.+)')
 
 
-def find_layout(weights: Mapping[str, Tensor], source: str) -> str:
+def _names(parts: dict[str, str], parts_of_a_block: dict[str, str], key: str) -> tuple[str, ...] | None:
+    """Mmmim's names of a key of a layout: three for fused queries, keys and values; None for others."""
+    module, _, kind = key.rpartition('.')
+    if kind not in ('weight', 'bias'):
+        return (parts[key],) if key in parts else None
+    match = _BLOCK.fullmatch(module)
+    if match is None or match[1] not in parts:
+        return (f'{parts[module]}.{kind}',) if module in parts else None
+    inside, block = parts_of_a_block.get(match[3]), f'{parts[match[1]]}.{match[2]}'
+    if inside == 'attn.qkv':
+        return tuple(f'{block}.attn.{one}_proj.{kind}' for one in 'qkv')
+    return None if inside is None else (f'{block}.{inside}.{kind}',)
+
+
+def _adapt(key: str, value: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """A tensor in mmmim's shape, before a fused one is divided.
+
+    Position tables ``[1, 1 + N, D]`` become ``[N, D]``: the encoder's first row, which CLS gets, is added to the CLS
+    token.
+    """
+    if key.endswith('pos_embed'):
+        check_shape(key, value, value.ndim == 3 and len(value) == 1, '[1, 1 + N, D]')
+        if 'decoder' in key and value[0, 0].any():
+            raise InputError(f'the first row of {key}, that of CLS, is not zero; in mmmim CLS has no position there.')
+        return value[0, 1:]
+    if key.endswith('mask_token'):
+        return value.flatten(0, 1)
+    if not key.endswith('cls_token'):
+        return value
+    positions = weights.get(f'{key.removesuffix("cls_token")}pos_embed')
+    return value if positions is None or positions.ndim != 3 else value + positions[:, :1]
+
+
+def _layout(column: int, name: str, roots: str) -> Layout:
+    parts, parts_of_a_block = ({row[column]: row[0] for row in table} for table in (_PARTS, _PARTS_OF_A_BLOCK))
+    return Layout(name, roots, partial(_names, parts, parts_of_a_block), _adapt)
+
+
+AUTHORS = _layout(1, 'the MAE authors', 'patch_embed.*, blocks.*, decoder_blocks.*')
+MMPRETRAIN = _layout(2, 'mmpretrain', 'backbone.*, neck.*')
+
+
+def find_layout(weights: Mapping[str, Tensor], source: str) -> Layout:
     """Which layout weights are in, from their names.
 
     Raises:
@@ -72,68 +123,9 @@ def find_layout(weights: Mapping[str, Tensor], source: str) -> str:
     )
 
 
-def mmmim_name(key: str, layout: str) -> str | None:
-    """Mmmim's name of a key of a layout, ``*.attn.qkv.*`` for fused ones; None for a key that the layout lacks."""
-    parts, parts_of_a_block = _NAMES[layout]
-    module, _, kind = key.rpartition('.')
-    if kind not in ('weight', 'bias'):
-        return parts.get(key)
-    match = _BLOCK.fullmatch(module)
-    if match is None or match[1] not in parts:
-        return f'{parts[module]}.{kind}' if module in parts else None
-    inside = parts_of_a_block.get(match[3])
-    return None if inside is None else f'{parts[match[1]]}.{match[2]}.{inside}.{kind}'
-
-
-def convert_weights(weights: Mapping[str, Tensor], layout: str, source: str = 'The weights') -> dict[str, Tensor]:
-    """Rename, split and add up weights.
-
-    Fused queries, keys and values are split. Position tables ``[1, 1 + N, D]`` become ``[N, D]``: the encoder's first
-    row, which CLS gets, is added to the CLS token.
-
-    Args:
-        weights: In ``layout``, nothing else.
-        layout: From :func:`find_layout`.
-        source: Their name, for error messages.
-
-    Returns:
-        Under mmmim's names.
-
-    Raises:
-        InputError: Keys that the layout does not have, or a position of CLS in the decoder.
-    """
-    names = {key: mmmim_name(key, layout) for key in weights}
-    unknown = [key for key, name in names.items() if name is None]
-    if unknown:
-        raise InputError(
-            f'{source}: {len(unknown)} keys are not in the layout of {layout}, e.g. {", ".join(unknown[:5])}.'
-        )
-    converted: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        name = str(names[key])
-        if '.attn.qkv.' in name:
-            for part, piece in zip('qkv', value.chunk(3), strict=False):
-                converted[name.replace('.qkv.', f'.{part}_proj.')] = piece.clone()
-        else:
-            converted[name] = value
-    for root in ('backbone', NECK):
-        name = f'{root}.positions.weight'
-        if name not in converted:
-            continue
-        table = converted[name]
-        if table.ndim != 3 or len(table) != 1:
-            raise InputError(f'{source}: a table of positions has shape {list(table.shape)}, not [1, 1 + N, D].')
-        converted[name] = table[0, 1:].clone()
-        if root == 'backbone' and CLS in converted:
-            converted[CLS] = converted[CLS] + table[:, :1]
-        elif root == NECK and table[0, 0].any():
-            raise InputError(
-                f'{source}: the first row of the positions of the decoder, that of CLS, is not zero; in mmmim CLS has '
-                'no position there.'
-            )
-    if MASK_TOKEN in converted:
-        converted[MASK_TOKEN] = converted[MASK_TOKEN].flatten(0, 1)
-    return converted
+def detect(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a file has the fused attention of a Vision Transformer of the authors, or of one of mmpretrain."""
+    return has_key(inner_table(checkpoint), r'(decoder_)?blocks\.\d+\.attn\.qkv|backbone\.layers\.\d+\.attn\.qkv')
 
 
 def model_config(
@@ -146,7 +138,7 @@ def model_config(
     """The config of the model that converted weights belong to, read off their shapes.
 
     Args:
-        converted: From :func:`convert_weights`. Without a decoder, the config has the paper's.
+        converted: From :meth:`Layout.convert`. Without a decoder, the config has the paper's.
         source: Their name, for error messages.
         num_heads: Of the encoder, which shapes do not tell; None for heads of 64 channels (ViT-H: 80).
         decoder_num_heads: Of the decoder.
@@ -159,28 +151,12 @@ def model_config(
         InputError: Weights that every MAE has are missing, heads do not divide a width, or the patches form no square.
     """
     has_decoder = any(key.startswith(NECK) for key in converted)
-    needed = ['backbone.patch_embed.weight', 'backbone.positions.weight', CLS]
-    needed += [f'{NECK}.embed.weight'] if has_decoder else []
-    missing = [key for key in needed if key not in converted]
-    if missing:
-        raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of an MAE.")
-
-    patch, positions = (converted[key] for key in needed[:2])
-    dim, channels, patch_size = patch.shape[0], patch.shape[1], patch.shape[-1]
-    side = square_side(positions, source)
+    vit = vit_config(converted, 'an MAE', source, num_heads, [CLS, *([f'{NECK}.embed.weight'] if has_decoder else [])])
+    dim, channels, patch_size = (vit[key] for key in ('embed_dim', 'in_channels', 'patch_size'))
     decoder_dim = converted[f'{NECK}.embed.weight'].shape[0] if has_decoder else 512
     return {
         'type': 'mmmim.MaskedImageModeling',
-        'backbone': {
-            'type': 'mmmim.ViT',
-            'img_size': side * patch_size,
-            'patch_size': patch_size,
-            'in_channels': channels,
-            'embed_dim': dim,
-            'depth': count_blocks(converted, 'backbone'),
-            'num_heads': head_count(dim, num_heads, '--num-heads', source),
-            'mlp_ratio': mlp_ratio(converted, 'backbone', dim),
-        },
+        'backbone': vit,
         'branches': {
             'pixels': {
                 'target_generator': {
@@ -197,7 +173,7 @@ def model_config(
                     'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
                     'mlp_ratio': mlp_ratio(converted, NECK, decoder_dim),
                     'out_dim': channels * patch_size**2,
-                    'grid': (side, side),
+                    'grid': grid_of(vit),
                 },
                 'head': {'type': 'mmmim.RegressionHead'},
             }
@@ -227,11 +203,10 @@ def convert_checkpoint(
     Raises:
         InputError: A classifier, an unknown layout, or keys that are unknown, missing or of a wrong shape.
     """
-    tables = [checkpoint[key] for key in ('model', 'state_dict') if isinstance(checkpoint.get(key), Mapping)]
-    weights = flat_tensors(tables[0] if tables else checkpoint, source)
+    weights = flat_tensors(inner_table(checkpoint), source)
     layout = find_layout(weights, source)
     statistics = {key: weights.pop(f'data_preprocessor.{key}', None) for key in ('mean', 'std')}
-    converted = convert_weights(weights, layout, source)
+    converted = layout.convert(weights, source)
     config = model_config(converted, source, num_heads, decoder_num_heads, normalize)
     values = {key: value.flatten().tolist() for key, value in statistics.items() if value is not None}
     if values:
@@ -240,3 +215,16 @@ def convert_checkpoint(
     if any(key.startswith(NECK) for key in converted):
         parts[NECK] = config['branches']['pixels']['neck']
     return checked_checkpoint(converted, config, parts, 'student', source)
+
+
+def describe(converted: Mapping[str, Any]) -> str:
+    """What was converted, in words."""
+    config = converted['mmmim']['model']
+    branch = config['branches']['pixels']
+    pixels = 'normalised' if branch['target_generator']['normalize'] else 'raw'
+    decoder = (
+        f'decoder of {describe_blocks(branch["neck"])}, {pixels} pixels'
+        if any(key.startswith(NECK) for key in converted['state_dict'])
+        else 'no decoder: for features only'
+    )
+    return f'{describe_vit(config)}; {decoder}'

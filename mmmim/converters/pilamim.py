@@ -5,12 +5,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
+from .common import (
+    Layout,
+    check_shape,
+    checked_checkpoint,
+    count_blocks,
+    describe_blocks,
+    describe_vit,
+    flat_tensors,
+    grid_of,
+    has_key,
+    head_count,
+    mlp_ratio,
+    vit_config,
+)
 
 #: The layout's roots in mmmim.
 PIXEL_NECK, LATENT_NECK = 'branches.pixels.neck', 'branches.latent.neck'
@@ -64,33 +76,27 @@ def colour_first(values: Tensor, channels: int = 3) -> Tensor:
     return values.unflatten(0, (-1, channels)).transpose(0, 1).flatten(0, 1)
 
 
-def adapt(key: str, value: Tensor) -> list[Tensor]:
-    """A tensor of the layout as the tensors that :func:`mmmim_names` names.
+def adapt(key: str, value: Tensor, _weights: Mapping[str, Tensor]) -> Tensor | list[Tensor]:
+    """A tensor of the layout in mmmim's shape, before a fused one is divided; positions and their first row apart.
 
     Raises:
         InputError: It has no shape that the layout allows.
     """
     if key.endswith('pos_embedding'):
-        _check(key, value, value.ndim == 3 and value.shape[1] == 1 and len(value) > 1, '[N, 1, D]')
+        check_shape(key, value, value.ndim == 3 and value.shape[1] == 1 and len(value) > 1, '[N, 1, D]')
         rows = value[:, 0]
-        return [rows] if 'decoder' not in key else [rows[:1], rows[1:]]
+        return rows if 'decoder' not in key else [rows[:1], rows[1:]]
     if key.endswith('mask_token'):
-        _check(key, value, value.ndim == 3 and value.shape[:2] == (1, 1), '[1, 1, D]')
-        return [value[0]]
+        check_shape(key, value, value.ndim == 3 and value.shape[:2] == (1, 1), '[1, 1, D]')
+        return value[0]
     if key.startswith('decoder.head.'):
-        _check(key, value, value.ndim > 0 and len(value) % 3 == 0, '[3 * p * p, ...]')
-        return [colour_last(value)]
-    return list(value.tensor_split(3)) if key.endswith('qkv.weight') else [value]
+        check_shape(key, value, value.ndim > 0 and len(value) % 3 == 0, '[3 * p * p, ...]')
+        return colour_last(value)
+    return value
 
 
-def _check(key: str, value: Tensor, right: bool, shape: str) -> None:
-    if not right:
-        raise InputError(f'{key} has the shape {list(value.shape)}, not {shape}.')
-
-
-def restore(key: str, pieces: list[Tensor]) -> Tensor:
+def restore(key: str, value: Tensor) -> Tensor:
     """The inverse of :func:`adapt`, for weights and their gradients."""
-    value = torch.cat(pieces)
     if key.endswith('pos_embedding'):
         return value.unsqueeze(1)
     if key.endswith('mask_token'):
@@ -98,37 +104,19 @@ def restore(key: str, pieces: list[Tensor]) -> Tensor:
     return colour_first(value) if key.startswith('decoder.head.') else value
 
 
-def collect(key: str, values: Mapping[str, Tensor]) -> Tensor | None:
-    """The tensor of the layout that mmmim's tensors make up; None where there is one that ``values`` lacks."""
-    names = mmmim_names(key)
-    if names is None or any(name not in values for name in names):
-        return None
-    return restore(key, [values[name] for name in names])
+LAYOUT = Layout(
+    'PiLaMIM',
+    'encoder.*, target_encoder.*, decoder.*, target_decoder.*, decoder_embed.*, decoder_latent_embed.*',
+    mmmim_names,
+    adapt,
+    restore,
+)
+convert_weights, collect = LAYOUT.convert, LAYOUT.collect
 
 
-def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') -> dict[str, Tensor]:
-    """Rename and reshape weights.
-
-    Args:
-        weights: ``encoder.*``, ``target_encoder.*``, ``decoder*.*`` and ``target_decoder.*``.
-        source: Their name, for error messages.
-
-    Returns:
-        Under mmmim's names; the target encoder under ``teacher.``.
-
-    Raises:
-        InputError: Keys or shapes that the layout does not have.
-    """
-    if unknown := [key for key in weights if mmmim_names(key) is None]:
-        raise InputError(
-            f'{source}: {len(unknown)} keys are not in the layout of PiLaMIM (encoder.*, target_encoder.*, decoder.*, '
-            f'target_decoder.*, decoder_embed.*, decoder_latent_embed.*), e.g. {", ".join(unknown[:5])}.'
-        )
-    return {
-        name: piece.clone()
-        for key, value in weights.items()
-        for name, piece in zip(mmmim_names(key) or (), adapt(key, value), strict=True)
-    }
+def detect(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a file has the blocks or the patch embedding of the reference's encoders."""
+    return has_key(checkpoint, r'(target_)?encoder\.(transformer\.\d+|patchify)\.')
 
 
 def model_config(
@@ -152,15 +140,9 @@ def model_config(
         InputError: Weights that tell the sizes are missing, heads do not divide a width, or the patches form no square.
     """
     necks = (PIXEL_NECK, LATENT_NECK)
-    needed = ['backbone.patch_embed.weight', 'backbone.positions.weight']
-    needed += [f'{neck}.{part}.weight' for neck in necks for part in ('embed', 'proj')]
-    if missing := [key for key in needed if key not in converted]:
-        raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of a PiLaMIM.")
-    patch, positions = (converted[key] for key in needed[:2])
-    if patch.ndim != 4:
-        raise InputError(f'{source}: the patch embedding has the shape {list(patch.shape)}, not [D, 3, p, p].')
-    dim, channels, patch_size = patch.shape[:3]
-    side = square_side(positions, source)
+    needed = [f'{neck}.{part}.weight' for neck in necks for part in ('embed', 'proj')]
+    vit = vit_config(converted, 'a PiLaMIM', source, num_heads, needed)
+    dim = vit['embed_dim']
     common = {'positions': 'learnable', 'qkv_bias': False, 'norm_eps': 1e-5, 'init': 'torch'}
 
     def neck(root: str, **options: Any) -> dict[str, Any]:
@@ -173,29 +155,19 @@ def model_config(
             'num_heads': head_count(width, decoder_num_heads, '--decoder-num-heads', source),
             'out_dim': len(converted[f'{root}.proj.weight']),
             'mlp_ratio': mlp_ratio(converted, root, width),
-            'grid': (side, side),
+            'grid': grid_of(vit),
             'num_extra_positions': 1,
             'final_norm': False,
             **common,
             **options,
         }
 
-    pixels = {'patch_size': patch_size, 'normalize': False, 'in_channels': channels}
+    pixels = {'patch_size': vit['patch_size'], 'normalize': False, 'in_channels': vit['in_channels']}
     regression = {'type': 'mmmim.RegressionHead'}
     heads = {'patches': regression, 'cls': {**regression, 'of': 'cls'}}
     return {
         'type': 'mmmim.MaskedImageModeling',
-        'backbone': {
-            'type': 'mmmim.ViT',
-            'img_size': side * patch_size,
-            'patch_size': patch_size,
-            'in_channels': channels,
-            'embed_dim': dim,
-            'depth': count_blocks(converted, 'backbone'),
-            'num_heads': head_count(dim, num_heads, '--num-heads', source),
-            'mlp_ratio': mlp_ratio(converted, 'backbone', dim),
-            **common,
-        },
+        'backbone': {**vit, **common},
         'branches': {
             'pixels': {
                 'target_generator': {'type': 'mmmim.PixelTarget', **pixels},
@@ -237,3 +209,10 @@ def convert_checkpoint(
     if math.prod(converted['backbone.patch_embed.weight'].shape[1:]) != parts[PIXEL_NECK]['out_dim']:
         raise InputError(f'{source}: decoder.head does not predict the pixels of one patch.')
     return checked_checkpoint(converted, config, parts, None, source)
+
+
+def describe(converted: Mapping[str, Any]) -> str:
+    """What was converted, in words."""
+    config = converted['mmmim']['model']
+    necks = [f'{name}: {describe_blocks(branch["neck"])}' for name, branch in config['branches'].items()]
+    return f'{describe_vit(config)}, with its target encoder; decoders of {"; ".join(necks)}'

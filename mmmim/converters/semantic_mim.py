@@ -4,12 +4,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmmim.utils import InputError
 
-from .common import checked_checkpoint, count_blocks, flat_tensors, head_count, mlp_ratio, square_side
+from .common import (
+    Layout,
+    check_shape,
+    checked_checkpoint,
+    count_blocks,
+    describe_vit,
+    flat_tensors,
+    has_key,
+    inner_table,
+    vit_config,
+)
 
 #: Prefixes of mmmim's parts, in a model whose only branch is ``semantic``.
 BRANCH = 'branches.semantic'
@@ -89,47 +98,29 @@ def _is_stacked(key: str) -> bool:
     return key in ('backbone.pos_embed', 'backbone.mask_token')
 
 
-def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') -> dict[str, Tensor]:
-    """Rename and reshape weights.
-
-    Args:
-        weights: ``backbone.*``, and ``head.*`` (BEiT) or ``neck.*`` (MaskFeat).
-        source: Their name, for error messages.
-
-    Returns:
-        Under mmmim's names.
-
-    Raises:
-        InputError: Keys or shapes that the layout does not have.
-    """
-    if unknown := [key for key in weights if mmmim_names(key) is None]:
-        raise InputError(
-            f'{source}: {len(unknown)} keys are not in the layout of SemanticMIM (backbone.*, head.cls_head, neck.fc), '
-            f'e.g. {", ".join(unknown[:5])}.'
-        )
-    for key in ('backbone.cls_token', 'backbone.pos_embed', 'backbone.mask_token'):
-        if key in weights and (weights[key].ndim != 3 or len(weights[key]) != 1):
-            raise InputError(f'{key} has the shape {list(weights[key].shape)}, not [1, tokens, D].')
-    proxies = weights['backbone.cls_token'].shape[1] if 'backbone.cls_token' in weights else 0
-    converted: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        names = mmmim_names(key) or ()
-        value = value[0] if _is_stacked(key) else value
-        sections = [proxies] if key == 'backbone.pos_embed' else len(names)
-        pieces = value.tensor_split(sections)
-        if twice := converted.keys() & names:
-            raise InputError(f'{source} has {twice.pop()} twice, once as {key}.')
-        converted |= {name: piece.clone() for name, piece in zip(names, pieces, strict=True)}
-    return converted
+def _adapt(key: str, value: Tensor, weights: Mapping[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
+    if key in ('backbone.cls_token', 'backbone.pos_embed', 'backbone.mask_token'):
+        check_shape(key, value, value.ndim == 3 and len(value) == 1, '[1, tokens, D]')
+    value = value[0] if _is_stacked(key) else value
+    if key != 'backbone.pos_embed':
+        return value
+    cls_token = weights.get('backbone.cls_token')
+    proxies = cls_token.shape[1] if cls_token is not None and cls_token.ndim == 3 else 0
+    return value[:proxies], value[proxies:]
 
 
-def collect(key: str, values: Mapping[str, Tensor]) -> Tensor | None:
-    """The tensor of the layout that mmmim's tensors make up; None where there is one that ``values`` lacks."""
-    names = mmmim_names(key)
-    if names is None or any(name not in values for name in names):
-        return None
-    joined = torch.cat([values[name] for name in names])
-    return joined.unsqueeze(0) if _is_stacked(key) else joined
+def _restore(key: str, value: Tensor) -> Tensor:
+    return value.unsqueeze(0) if _is_stacked(key) else value
+
+
+LAYOUT = Layout('SemanticMIM', 'backbone.*, head.cls_head, neck.fc', mmmim_names, _adapt, _restore)
+convert_weights, collect = LAYOUT.convert, LAYOUT.collect
+
+
+def detect(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a file has the blocks beside the encoder, or the attention with queries of their own."""
+    pattern = r'backbone\.(extra_layers\.\d+|layers\.\d+\.attn\.(q|kv|q_proj|kv_proj))\.'
+    return has_key(inner_table(checkpoint), pattern)
 
 
 def target_config(method: str, patch_size: int, num_tokens: int) -> dict[str, Any]:
@@ -170,16 +161,13 @@ def model_config(
         InputError: Weights that every SemanticMIM has are missing, heads do not divide the width, or the patches form
             no square.
     """
-    needed = [name for key in ('patch_embed.projection.weight', 'pos_embed') for name in _SINGLE[f'backbone.{key}']]
-    needed += ['backbone.extra_tokens', f'{NECK}.mask_token', f'{NECK}.proj.weight']
-    if missing := [key for key in needed if key not in converted]:
-        raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of a SemanticMIM.")
-    patch, side = converted['backbone.patch_embed.weight'], square_side(converted[needed[2]], source)
-    dim, patch_size = patch.shape[0], patch.shape[-1]
+    needed = ['backbone.positions.extra', 'backbone.extra_tokens', f'{NECK}.mask_token', f'{NECK}.proj.weight']
+    vit = vit_config(converted, 'a SemanticMIM', source, num_heads, needed)
+    dim, patch_size = vit['embed_dim'], vit['patch_size']
     outputs, beit = len(converted[f'{NECK}.proj.weight']), method == 'beit'
     block = {
-        'num_heads': head_count(dim, num_heads, '--num-heads', source),
-        'mlp_ratio': mlp_ratio(converted, 'backbone', dim),
+        'num_heads': vit['num_heads'],
+        'mlp_ratio': vit['mlp_ratio'],
         'qkv_bias': 'qv' if beit else True,
         'layer_scale': 0.1 if beit else None,
         'drop_path_rate': (0.0, 0.1) if beit else 0.0,
@@ -188,12 +176,7 @@ def model_config(
     return {
         'type': 'mmmim.MaskedImageModeling',
         'backbone': {
-            'type': 'mmmim.ViT',
-            'img_size': side * patch_size,
-            'patch_size': patch_size,
-            'in_channels': patch.shape[1],
-            'embed_dim': dim,
-            'depth': count_blocks(converted, 'backbone'),
+            **vit,
             'num_cls_tokens': converted['backbone.extra_tokens'].shape[1],
             'positions': 'learnable',
             'extra_positions': True,
@@ -230,10 +213,19 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], source: str, num_heads: in
     Raises:
         InputError: Keys that are unknown, missing or of a wrong shape.
     """
-    table = checkpoint.get('state_dict', checkpoint)
-    weights = {key.removeprefix('module.'): value for key, value in flat_tensors(table, source).items()}
+    weights = flat_tensors(inner_table(checkpoint), source)
     weights = {key: value for key, value in weights.items() if not key.startswith('target_generator.')}
     converted = convert_weights(weights, source)
     config = model_config(converted, flavour(weights, source), source, num_heads)
     parts = {'backbone': config['backbone'], NECK: config['branches']['semantic']['neck']}
     return checked_checkpoint(converted, config, parts, 'student', source)
+
+
+def describe(converted: Mapping[str, Any]) -> str:
+    """What was converted, in words."""
+    config = converted['mmmim']['model']
+    branch = config['branches']['semantic']
+    return (
+        f'{describe_vit(config)}, {config["backbone"]["num_cls_tokens"]} proxies; {branch["neck"]["depth"]} blocks '
+        f'beside it, {branch["neck"]["out_dim"]} outputs for {branch["target_generator"]["type"]}'
+    )

@@ -1,41 +1,25 @@
-import runpy
-from argparse import Namespace
-
-import numpy as np
 import pytest
 import torch
 
 import mmmim
-from mmmim.converters.latent_mim import NECK, adapt, collect, convert_checkpoint, mmmim_names, restore
+from mmmim.converters.latent_mim import NECK, adapt, convert_checkpoint, model_config, restore
 from mmmim.features import PretrainedBackbone
-from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests import reference_latent_mim as reference
-from tests.paths import ROOT, run_tool
+from tests.test_converters import samples
 
 DIM, DECODER_DIM = 48, 32
 HEADS = dict(num_heads=4, decoder_num_heads=4)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def recorded():
-    with np.load(ROOT / 'tests/data/latentmim_tiny.npz') as file:
-        return dict(file)
+    return samples.recorded('latentmim')
 
 
 @pytest.fixture
-def weights(recorded):
-    return {key.removeprefix('sd/'): torch.tensor(a) for key, a in recorded.items() if key.startswith('sd/')}
-
-
-def only(weights, *sides):
-    return {key: value for key, value in weights.items() if key.startswith(sides)}
-
-
-def as_trained(weights):
-    """As the training of the authors writes it."""
-    state = {f'module.{key}': value for key, value in weights.items()}
-    return {'state_dict': state, 'optimizer': {'state': {}}, 'loss_scaler': {'scale': 65536.0}, 'epoch': 800}
+def weights():
+    return samples.latent_mim()
 
 
 def target_features(weights, images):
@@ -52,31 +36,6 @@ def close(one, other):
 
 
 # ---------------------------------------------------------------------------------------------------- what arrives
-
-
-@pytest.mark.parametrize(
-    'sides', [('encoder',), ('encoder', 'decoder'), ('encoder', 'target'), ('encoder', 'target', 'decoder')]
-)
-def test_every_weight_arrives(weights, sides):
-    weights = only(weights, *sides)
-    converted = convert_checkpoint(weights, 'file.pth', **HEADS)
-    state = converted['state_dict']
-    model = MODELS.build(converted['mmmim']['model'])
-    left = {key for key in model.state_dict() if key not in state}
-    parts = {'target': 'teacher.', 'decoder': f'{NECK}.'}
-    missing = tuple(prefix for side, prefix in parts.items() if side not in sides)
-    assert all(key.startswith(missing) for key in left)
-    assert bool(left) == bool(missing)
-    model.load_state_dict(state, strict=not missing)
-    own = model.state_dict()
-    for key, value in weights.items():
-        if key.endswith('pos_embeds'):
-            assert torch.equal(own[mmmim_names(key)[0]], value[1:])
-        else:
-            assert torch.equal(collect(key, own), value), key
-    assert sum(value.numel() for value in state.values()) == sum(
-        value.numel() - (value.shape[-1] if key.endswith('pos_embeds') else 0) for key, value in weights.items()
-    )
 
 
 def test_where_weights_arrive(weights):
@@ -101,25 +60,7 @@ def test_where_weights_arrive(weights):
 def test_restore_is_the_inverse_of_adapt(weights):
     for key, value in weights.items():
         if not key.endswith('pos_embeds'):
-            assert torch.equal(restore(key, adapt(key, value)), value)
-    assert collect('encoder.gamma', {}) is None
-    assert collect('encoder.norm.weight', {}) is None
-
-
-@pytest.mark.parametrize(
-    'wrap', [lambda w: w, as_trained, lambda w: {'state_dict': w}, lambda w: as_trained(w)['state_dict']]
-)
-def test_wrappers_of_files(weights, wrap):
-    one, other = (convert_checkpoint(file, 'file.pth', **HEADS) for file in (weights, wrap(weights)))
-    assert one['mmmim'] == other['mmmim']
-    assert one['state_dict'].keys() == other['state_dict'].keys()
-    assert all(torch.equal(value, other['state_dict'][key]) for key, value in one['state_dict'].items())
-
-
-@pytest.mark.parametrize('table', [5, [1], {}, {3: torch.zeros(1)}, {'a': 1}])
-def test_what_is_no_table_of_weights_is_refused(table):
-    with pytest.raises(InputError, match=r'x\.pth holds no flat table of tensors'):
-        convert_checkpoint({'state_dict': table}, 'x.pth')
+            assert torch.equal(restore(key, adapt(key, value, weights)), value)
 
 
 def test_config_is_read_off_the_shapes(weights):
@@ -131,15 +72,13 @@ def test_config_is_read_off_the_shapes(weights):
     neck = branch['neck']
     assert (neck['embed_dim'], neck['depth'], neck['num_heads'], neck['grid']) == (32, 2, 4, (4, 4))
     assert config['teacher'] == ['backbone']
-    plain = convert_checkpoint(only(weights, 'encoder'), 'file.pth', num_heads=3)['mmmim']['model']
+    plain = convert_checkpoint(samples.latent_mim('encoder'), 'file.pth', num_heads=3)['mmmim']['model']
     neck = plain['branches']['latent']['neck']
     assert (neck['embed_dim'], neck['depth'], neck['num_heads'], neck['context_dim']) == (512, 3, 16, 48)
 
 
 @pytest.mark.parametrize(('dim', 'heads'), [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)])
 def test_heads_of_the_widths_of_the_paper(dim, heads):
-    from mmmim.converters.latent_mim import model_config
-
     weights = {
         'backbone.extra_tokens': torch.empty(1, 1, dim, device='meta'),
         'backbone.positions.weight': torch.empty(14**2, dim, device='meta'),
@@ -152,21 +91,9 @@ def test_heads_of_the_widths_of_the_paper(dim, heads):
 # ------------------------------------------------------------------------------------------------- files and features
 
 
-def tool(monkeypatch, *args):
-    """The tool, in this process."""
-    monkeypatch.setattr('sys.argv', ['latent_mim_to_mmmim.py', *map(str, args)])
-    runpy.run_path(str(ROOT / 'tools/model_converters/latent_mim_to_mmmim.py'), run_name='__main__')
-
-
-def test_from_file_to_features_by_the_tool(weights, recorded, tmp_path):
-    source, target = tmp_path / 'checkpoint_0800.pth', tmp_path / 'mmmim.pth'
-    torch.save(as_trained(weights), source)
-    result = run_tool(
-        'model_converters/latent_mim_to_mmmim.py', source, target, '--num-heads', 4, '--decoder-num-heads', 4
-    )
-    assert result.returncode == 0, result.stderr
-    said = '2 blocks x 48 with 4 heads, patch 8, 32 px, with its target encoder; decoder of 2 blocks x 32 with 4 heads'
-    assert said in result.stdout
+def test_features_are_those_of_both_encoders(weights, recorded, tmp_path):
+    target = tmp_path / 'mmmim.pth'
+    torch.save(convert_checkpoint(weights, 'file.pth', **HEADS), target)
     images = torch.tensor(recorded['eval/images'])
     student, teacher = (mmmim.get_model(target, weights=which) for which in ('student', 'ema'))
     for model, expected in (
@@ -186,39 +113,12 @@ def test_from_file_to_features_by_the_tool(weights, recorded, tmp_path):
     close(maps.flatten(2).transpose(1, 2), recorded['eval/post_norm'][:, 1:])
 
 
-def test_an_encoder_alone_gives_features(weights, recorded, tmp_path, monkeypatch, capsys):
-    source, target = tmp_path / 'encoder.pth', tmp_path / 'mmmim.pth'
-    torch.save(only(weights, 'encoder'), source)
-    tool(monkeypatch, source, target, '--num-heads', 4)
-    assert 'without its target encoder; no decoder: for features only' in capsys.readouterr().out
+def test_an_encoder_alone_gives_features(weights, recorded, tmp_path):
+    target = tmp_path / 'mmmim.pth'
+    torch.save(convert_checkpoint(samples.latent_mim('encoder'), 'file.pth', num_heads=4), target)
     close(mmmim.get_model(target)(torch.tensor(recorded['eval/images'])).cls, recorded['eval/post_norm'][:, 0])
     with pytest.raises(InputError, match='student weights only'):
         mmmim.get_model(target, weights='ema')
-
-
-def test_a_converted_model_goes_on_training(weights):
-    converted = convert_checkpoint(weights, 'file.pth', **HEADS)
-    model = MODELS.build(converted['mmmim']['model'])
-    model.load_state_dict(converted['state_dict'])
-    from tests.toys import random_mask
-
-    images = torch.randn(2, 3, 32, 32)
-    mask = random_mask(2, visible=4, predict=12)
-    losses = model.loss(images, mask, model.targets(images, mask, differentiable=False))
-    sum(losses.values()).backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-
-
-def test_files_with_python_objects_are_read_on_request_only(weights, tmp_path, monkeypatch, capsys):
-    source, target = tmp_path / 'checkpoint_latest.pth', tmp_path / 'mmmim.pth'
-    torch.save({**as_trained(weights), 'args': Namespace(lr=1e-3)}, source)
-    options = ['--num-heads', 4, '--decoder-num-heads', 4]
-    with pytest.raises(SystemExit):
-        tool(monkeypatch, source, target, *options)
-    assert 'trust_checkpoint' in capsys.readouterr().err
-    assert not target.exists()
-    tool(monkeypatch, source, target, *options, '--trust-checkpoint')
-    assert mmmim.get_model(target).backbone.depth == 2
 
 
 # ------------------------------------------------------------------------------------------------------ what does not
@@ -234,8 +134,6 @@ def without(weights, *keys):
 
 
 def test_what_does_not_fit_is_refused_by_name(weights):
-    for name in ('encoder.blocks.0.ls1.gamma', 'decoder.mask', 'fc.weight', 'target_encoder.queue', 'module'):
-        refused(f'file.pth: 1 keys are not in the layout of Latent MIM .* e.g. {name}', weights | {name: torch.ones(1)})
     refused(r'1 missing \(blocks\.1\.mlp\.fc1\.bias\)', without(weights, 'encoder.blocks.1.mlp.fc1.bias'))
     refused(r'missing \(blocks\.0\.attn\.q_proj\.bias', without(weights, 'encoder.blocks.0.attn.qkv.bias'))
     refused(
@@ -245,7 +143,7 @@ def test_what_does_not_fit_is_refused_by_name(weights):
     refused(r'neck\.\*\) .* missing \(mask_token\)', without(weights, 'decoder.mask_token'))
     refused(r'has no backbone\.extra_tokens', without(weights, 'encoder.cls_token'))
     refused(r'has no backbone\.positions\.weight', without(weights, 'encoder.pos_embed.pos_embeds'))
-    refused(r'has no backbone\.patch_embed\.weight', only(weights, 'target'))
+    refused(r'has no backbone\.patch_embed\.weight', samples.latent_mim('target'))
     refused(
         rf'has no {NECK}\.embed\.weight, {NECK}\.proj\.weight',
         without(weights, 'decoder.embed.weight', 'decoder.head.weight'),
@@ -278,19 +176,3 @@ def test_a_position_of_cls_is_refused(weights):
         table = weights[key].clone()
         table[0, 3] = 0.1
         refused(f'{key}: the first row, the position of CLS, is not zero', weights | {key: table})
-
-
-def test_heads_that_do_not_fit(weights):
-    refused('7 attention heads do not divide the width 48: give --num-heads', weights, num_heads=7)
-    refused('5 attention heads do not divide the width 32: give --decoder-num-heads', weights, decoder_num_heads=5)
-    refused('0 attention heads', weights, num_heads=0)
-    refused('the width 48 does not tell how many attention heads: give --num-heads', weights, num_heads=None)
-
-
-def test_other_files_are_refused_with_an_explanation():
-    refused('no flat table of tensors', {'epoch': 3})
-    refused('no flat table of tensors', {'state_dict': {}})
-    refused('not in the layout of Latent MIM', {'model': torch.ones(1)})
-    refused(
-        'not in the layout of Latent MIM .*encoder.*decoder', {'state_dict': {'backbone.norm.weight': torch.ones(1)}}
-    )

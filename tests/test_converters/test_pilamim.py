@@ -1,39 +1,24 @@
-import runpy
-
-import numpy as np
 import pytest
 import torch
 
 import mmmim
-from mmmim.converters.pilamim import (
-    LATENT_NECK,
-    PIXEL_NECK,
-    adapt,
-    collect,
-    convert_checkpoint,
-    mmmim_names,
-    model_config,
-    restore,
-)
+from mmmim.converters.pilamim import LATENT_NECK, PIXEL_NECK, convert_checkpoint, mmmim_names
 from mmmim.features import PretrainedBackbone
-from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests import reference_pilamim as reference
-from tests.paths import ROOT
-from tests.toys import random_mask
+from tests.test_converters import samples
 
 HEADS = dict(num_heads=4, decoder_num_heads=4)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def recorded():
-    with np.load(ROOT / 'tests/data/pilamim_tiny.npz') as file:
-        return dict(file)
+    return samples.recorded('pilamim')
 
 
 @pytest.fixture
-def weights(recorded):
-    return {key.removeprefix('sd/'): torch.tensor(a) for key, a in recorded.items() if key.startswith('sd/')}
+def weights():
+    return samples.pilamim()
 
 
 def close(one, other):
@@ -41,17 +26,6 @@ def close(one, other):
 
 
 # ---------------------------------------------------------------------------------------------------- what arrives
-
-
-def test_every_weight_arrives(weights):
-    converted = convert_checkpoint(weights, 'file.pt', **HEADS)
-    state = converted['state_dict']
-    model = MODELS.build(converted['mmmim']['model'])
-    model.load_state_dict(state)
-    own = model.state_dict()
-    for key, value in weights.items():
-        assert torch.equal(collect(key, own), value), key
-    assert sum(value.numel() for value in state.values()) == sum(value.numel() for value in weights.values())
 
 
 def test_where_weights_arrive(weights):
@@ -71,13 +45,6 @@ def test_where_weights_arrive(weights):
         assert torch.equal(state[f'{PIXEL_NECK}.proj.weight'][place], head[old])
         assert torch.equal(state[f'{PIXEL_NECK}.proj.bias'][place], bias[old])
     assert torch.equal(state[f'{LATENT_NECK}.proj.bias'], weights['target_decoder.head_latent.bias'])
-
-
-def test_restore_is_the_inverse_of_adapt(weights):
-    for key, value in weights.items():
-        assert torch.equal(restore(key, adapt(key, value)), value), key
-    assert collect('encoder.gamma', {}) is None
-    assert collect('encoder.layer_norm.weight', {}) is None
 
 
 def test_config_is_read_off_the_shapes(weights):
@@ -107,21 +74,9 @@ def test_heads_of_the_size_of_the_paper():
 # ------------------------------------------------------------------------------------------------- files and features
 
 
-def tool(monkeypatch, *args):
-    """The tool, in this process."""
-    monkeypatch.setattr('sys.argv', ['pilamim_to_mmmim.py', *map(str, args)])
-    runpy.run_path(str(ROOT / 'tools/model_converters/pilamim_to_mmmim.py'), run_name='__main__')
-
-
-def test_from_file_to_features_by_the_tool(weights, recorded, tmp_path, monkeypatch, capsys):
-    source, target = tmp_path / 'pilamim_base_imagenet1k-799.pt', tmp_path / 'mmmim.pth'
-    torch.save(weights, source)
-    tool(monkeypatch, source, target, '--num-heads', 4, '--decoder-num-heads', 4)
-    said = (
-        '2 blocks x 48 with 4 heads, patch 8, 32 px, with its target encoder; decoders of '
-        'pixels: 2 blocks x 32 with 4 heads; latent: 2 blocks x 40 with 4 heads'
-    )
-    assert said in capsys.readouterr().out
+def test_features_are_those_of_both_encoders(weights, recorded, tmp_path):
+    target = tmp_path / 'mmmim.pth'
+    torch.save(convert_checkpoint(weights, 'file.pt', **HEADS), target)
     images = torch.tensor(recorded['images'])
     order = torch.arange(16).expand(3, -1)
     student, teacher = (mmmim.get_model(target, weights=which) for which in ('student', 'ema'))
@@ -137,48 +92,12 @@ def test_from_file_to_features_by_the_tool(weights, recorded, tmp_path, monkeypa
     close(maps.flatten(2).transpose(1, 2), recorded['probe/features'][:, 1:])
 
 
-def test_the_tool_says_what_is_wrong(weights, tmp_path, monkeypatch, capsys):
-    source, target = tmp_path / 'file.pt', tmp_path / 'mmmim.pth'
-    torch.save(weights, source)
-    with pytest.raises(SystemExit):
-        tool(monkeypatch, source, target)
-    assert 'give --num-heads' in capsys.readouterr().err
-    assert not target.exists()
-
-
-def test_a_converted_model_goes_on_training(weights):
-    converted = convert_checkpoint(weights, 'file.pt', **HEADS)
-    model = MODELS.build(converted['mmmim']['model'])
-    model.load_state_dict(converted['state_dict'])
-    mask = random_mask(2, visible=4, predict=12)
-    images = torch.randn(2, 3, 32, 32)
-    losses = model.loss(images, mask, model.targets(images, mask, differentiable=False))
-    assert set(losses) == {'loss_pixels', 'loss_latent', 'loss_latent_cls'}
-    sum(losses.values()).backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-
-
 # ------------------------------------------------------------------------------------------------------ what does not
 
 
 def refused(message, weights, **options):
     with pytest.raises(InputError, match=message):
         convert_checkpoint(weights, 'file.pt', **(HEADS | options))
-
-
-def test_unknown_keys_are_refused_by_name(weights):
-    for name in (
-        'encoder.transformer.0.attn.qkv.bias',
-        'encoder.transformer.0.ls1.gamma',
-        'encoder.mask_token',
-        'decoder.head_latent.weight',
-        'target_decoder.head.weight',
-        'decoder_embed.gamma',
-        'decoder.cls_token',
-        'module.cls_token',
-        'batch_norm.running_mean',
-    ):
-        refused(f'file.pt: 1 keys are not in the layout of PiLaMIM .* e.g. {name}', weights | {name: torch.ones(1)})
 
 
 @pytest.mark.parametrize('key', [*reference.FULL_GRADIENTS, 'target_encoder.layer_norm.bias'])
@@ -205,17 +124,3 @@ def test_shapes_that_do_not_fit_are_refused_by_name(weights):
     wrong(r'decoder\.mask_token has the shape \[32\], not \[1, 1, D\]', 'decoder.mask_token', 32)
     wrong(r'extra_tokens: \[1, 2, 48\]', 'encoder.cls_token', 1, 2, 48)
     wrong(r'the patch embedding has the shape \[48, 192\]', 'encoder.patchify.weight', 48, 192)
-
-
-def test_heads_that_do_not_fit(weights):
-    refused('7 attention heads do not divide the width 48: give --num-heads', weights, num_heads=7)
-    refused('12 attention heads do not divide the width 32: give --decoder-num-heads', weights, decoder_num_heads=12)
-    refused('the width 48 does not tell how many attention heads: give --num-heads', weights, num_heads=None)
-
-
-def test_other_files_are_refused_with_an_explanation():
-    refused('no flat table of tensors', {'epoch': 3})
-    refused('no flat table of tensors', {})
-    refused('no flat table of tensors', {'state_dict': {'encoder.cls_token': torch.ones(1, 1, 8)}})
-    with pytest.raises(InputError, match=r'The weights has no backbone\.patch_embed\.weight'):
-        model_config({})

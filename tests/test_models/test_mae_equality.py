@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmmim.apis import FeatureExtractor
-from mmmim.converters.mae import MMPRETRAIN, convert_checkpoint, convert_weights
+from mmmim.converters.mae import MMPRETRAIN, convert_checkpoint
 from mmmim.engine import OptimWrapper
 from mmmim.engine.optim_constructor import parameter_groups
 from mmmim.models.layers import sincos_positions
@@ -101,7 +101,7 @@ def their_gradients(theirs):
         'backbone.pos_embed',
         'neck.decoder_pos_embed',
     }
-    return convert_weights(gradients, MMPRETRAIN)
+    return MMPRETRAIN.convert(gradients)
 
 
 @pytest.mark.parametrize('name', SIZES)
@@ -161,7 +161,7 @@ def test_three_optimiser_steps(name, micro_batch_size, monkeypatch):
         optimizer.step()
         loss = ours.train_step({'inputs': images, 'mask': mask}, wrapper)['loss_pixels']
         assert_same(loss, their_loss, f'loss {step}', 1e-9)
-    expected = convert_weights(theirs.state_dict(), MMPRETRAIN)
+    expected = MMPRETRAIN.convert(theirs.state_dict())
     for key, value in ours.state_dict().items():
         if key.endswith('positions.weight'):
             assert torch.equal(value, start[key])

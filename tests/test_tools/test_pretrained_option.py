@@ -13,7 +13,7 @@ from mmmim.apis.downstream import apply_pretrained, pretrained_facts, set_encode
 from mmmim.engine import Runner
 from mmmim.registry import LOOPS, MODELS
 from mmmim.utils import InputError
-from tests.paths import ROOT, load_tool
+from tests.paths import load_tool
 from tests.toys import DIM, capi_config
 
 #: A segmentor on any encoder, in three iterations.
@@ -226,8 +226,7 @@ def test_trust_and_the_folder_of_a_training_on_the_command_line(folder):
 @pytest.mark.parametrize(
     'tool',
     ['train', 'test', *(f'analysis_tools/{name}' for name in ('layer_sweep', 'attention_distance', 'rankme',
-     'score_digit_scenes')), *(f'visualization/vis_{name}' for name in ('pca', 'attention', 'tsne', 'reconstruction')),
-     *(f'model_converters/{path.stem}' for path in (ROOT / 'tools/model_converters').glob('*.py'))],
+     'score_digit_scenes')), *(f'visualization/vis_{name}' for name in ('pca', 'attention', 'tsne', 'reconstruction'))],
 )  # fmt: skip
 def test_every_tool_that_reads_weights_can_trust_them(tool, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [tool, '--help'])

@@ -106,4 +106,7 @@ def test_every_tool_chooses_first():
     )
     assert done.returncode == 0, done.stderr
     for tool in tools:
-        assert '@user_errors()\ndef main(' in tool.read_text(), tool
+        code = tool.read_text()
+        if shared := re.search(r'from mmmim\.cli\.(\w+) import main\n', code):
+            code = (REPOSITORY / f'mmmim/cli/{shared[1]}.py').read_text()
+        assert '@user_errors()\ndef main(' in code, tool

@@ -1,0 +1,243 @@
+"""Files in every layout that can be converted, with toy weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.paths import ROOT
+
+MAE_DIM, MAE_DECODER_DIM, MAE_PATCH, MAE_GRID = 64, 32, 4, 3
+
+
+@cache
+def recorded(name):
+    with np.load(ROOT / f'tests/data/{name}_tiny.npz') as file:
+        return dict(file)
+
+
+def recorded_weights(name, prefix, keep=()):
+    """Weights of a recorded run, under the authors' names: all, or those that begin with one of ``keep``."""
+    weights = {k.removeprefix(prefix): torch.tensor(a) for k, a in recorded(name).items() if k.startswith(prefix)}
+    return {key: value for key, value in weights.items() if key.startswith(tuple(keep) or '')}
+
+
+def capi(head=True):
+    weights = {f'backbone.{key}': value for key, value in recorded_weights('capi', 'sd.student.').items()}
+    if head:
+        weights |= {f'head.{key}': value for key, value in recorded_weights('capi', 'sd.student_head.').items()}
+    return weights
+
+
+def ijepa():
+    return recorded_weights('ijepa', 'sd.')
+
+
+def ijepa_file(weights):
+    """As the training of the authors writes it."""
+    parts = ('encoder', 'predictor', 'target_encoder')
+    tables = {
+        part: {f'module.{k.removeprefix(f"{part}.")}': v for k, v in weights.items() if k.startswith(f'{part}.')}
+        for part in parts
+    }
+    optimiser = {'state': {0: {'exp_avg': torch.zeros(3), 'step': torch.tensor(7.0)}}, 'param_groups': [{'lr': 1e-3}]}
+    return tables | {'opt': optimiser, 'scaler': {'scale': 65536.0}, 'epoch': 300, 'loss': 0.17, 'lr': 1e-6}
+
+
+def latent_mim(*sides):
+    return recorded_weights('latentmim', 'sd/', sides)
+
+
+def pilamim():
+    return recorded_weights('pilamim', 'sd/')
+
+
+def semantic_mim(kind):
+    return recorded_weights(f'semanticmim_{kind}', 'sd/')
+
+
+def trained(weights):
+    """As trainings of Latent MIM and mmengine write it, for SemanticMIM with what its target generator holds."""
+    state = {f'module.{key}': value for key, value in weights.items()}
+    if any(key.startswith('backbone.') for key in weights):
+        state['module.target_generator.blocks.input.w'] = torch.ones(2)
+    return {'state_dict': state, 'optimizer': {'state': {}}, 'meta': {}, 'epoch': 800}
+
+
+def mae(decoder=True):
+    """Random weights in the layout of the authors."""
+    rng = torch.Generator().manual_seed(0)
+
+    def linear(name, outputs, *inputs):
+        return {f'{name}.weight': torch.randn(outputs, *inputs, generator=rng)} | norm(name, outputs, 'bias')
+
+    def norm(name, dim, *kinds):
+        return {f'{name}.{kind}': torch.randn(dim, generator=rng) for kind in kinds or ('weight', 'bias')}
+
+    def block(name, dim):
+        return {
+            **norm(f'{name}.norm1', dim),
+            **linear(f'{name}.attn.qkv', 3 * dim, dim),
+            **linear(f'{name}.attn.proj', dim, dim),
+            **norm(f'{name}.norm2', dim),
+            **linear(f'{name}.mlp.fc1', 2 * dim, dim),
+            **linear(f'{name}.mlp.fc2', dim, 2 * dim),
+        }
+
+    weights = {
+        'cls_token': torch.randn(1, 1, MAE_DIM, generator=rng),
+        'pos_embed': torch.randn(1, 1 + MAE_GRID**2, MAE_DIM, generator=rng),
+        **linear('patch_embed.proj', MAE_DIM, 3, MAE_PATCH, MAE_PATCH),
+        **norm('norm', MAE_DIM),
+        **block('blocks.0', MAE_DIM),
+        **block('blocks.1', MAE_DIM),
+    }
+    if decoder:
+        weights |= {
+            'mask_token': torch.randn(1, 1, MAE_DECODER_DIM, generator=rng),
+            'decoder_pos_embed': torch.randn(1, 1 + MAE_GRID**2, MAE_DECODER_DIM, generator=rng),
+            **linear('decoder_embed', MAE_DECODER_DIM, MAE_DIM),
+            **norm('decoder_norm', MAE_DECODER_DIM),
+            **linear('decoder_pred', 3 * MAE_PATCH**2, MAE_DECODER_DIM),
+            **block('decoder_blocks.0', MAE_DECODER_DIM),
+        }
+        weights['decoder_pos_embed'][:, 0] = 0
+    return weights
+
+
+_INSIDE = {'norm1': 'ln1', 'norm2': 'ln2', 'mlp.fc1': 'ffn.layers.0.0', 'mlp.fc2': 'ffn.layers.1'}
+_OUTSIDE = {
+    'patch_embed.proj': 'backbone.patch_embed.projection',
+    'cls_token': 'backbone.cls_token',
+    'pos_embed': 'backbone.pos_embed',
+    'norm': 'backbone.ln1',
+    'decoder_norm': 'neck.ln1',
+}
+
+
+def mae_of_mmpretrain(decoder=True):
+    """The same weights as :func:`mae` in the layout of mmpretrain."""
+    renamed = {}
+    for key, value in mae(decoder).items():
+        for one, other in _INSIDE.items():
+            key = key.replace(f'.{one}.', f'.{other}.')
+        for one, other in _OUTSIDE.items():
+            if key == one or key.startswith(f'{one}.'):
+                key = other + key.removeprefix(one)
+                break
+        else:
+            key = f'backbone.layers{key.removeprefix("blocks")}' if key.startswith('blocks.') else f'neck.{key}'
+        renamed[key] = value
+    return renamed
+
+
+@dataclass
+class Sample:
+    """A layout.
+
+    Attributes:
+        converter: Name of the converter that takes it.
+        weights: Makes the weights.
+        options: What the weights do not tell.
+        said: What the tool says of them.
+        file: Makes the content of the file from the weights.
+        lacks: Parts of the model that the file does not hold, as prefixes of mmmim's names.
+    """
+
+    converter: str
+    weights: Callable[[], dict[str, torch.Tensor]]
+    options: dict[str, Any] = field(default_factory=dict)
+    said: str = ''
+    file: Callable[[dict], dict] = dict
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def words(self):
+        return [word for key, value in self.options.items() for word in (f'--{key.replace("_", "-")}', str(value))]
+
+
+_ONE, _BOTH = {'num_heads': 4}, {'num_heads': 4, 'decoder_num_heads': 4}
+_VIT = '2 blocks x 48 with 4 heads, patch 8'
+_OF_CAPI = ('teacher.', 'branches.capi.target_generator.')
+_TARGET, _DECODER, _NO_DECODER = 'teacher.', 'branches.latent.neck.', '; no decoder: for features only'
+SAMPLES = {
+    'capi': Sample('capi', capi, said='3 blocks x 48 with 4 heads, patch 8, 128 px, 8 registers; ', lacks=_OF_CAPI),
+    'capi without head': Sample(
+        'capi', lambda: capi(False), said='parameters with predictor', lacks=(*_OF_CAPI, 'branches.capi.head.')
+    ),
+    'ijepa': Sample(
+        'ijepa', ijepa, _ONE, f'{_VIT}, 64 px, target encoder and encoder; predictor of 2 blocks x 24', ijepa_file
+    ),
+    'latent_mim': Sample(
+        'latent_mim',
+        latent_mim,
+        _BOTH,
+        f'{_VIT}, 32 px, with its target encoder; decoder of 2 blocks x 32 with 4 heads',
+        trained,
+    ),
+    'latent_mim, bare': Sample('latent_mim', latent_mim, _BOTH),
+    'latent_mim, wrapped': Sample('latent_mim', latent_mim, _BOTH, file=lambda w: {'state_dict': w}),
+    'latent_mim, encoder': Sample(
+        'latent_mim',
+        lambda: latent_mim('encoder'),
+        _ONE,
+        f'without its target encoder{_NO_DECODER}',
+        lacks=(_TARGET, _DECODER),
+    ),
+    'latent_mim, encoders': Sample(
+        'latent_mim',
+        lambda: latent_mim('encoder', 'target'),
+        _ONE,
+        f'with its target encoder{_NO_DECODER}',
+        lacks=(_DECODER,),
+    ),
+    'latent_mim, no target': Sample(
+        'latent_mim',
+        lambda: latent_mim('encoder', 'decoder'),
+        _BOTH,
+        'without its target encoder; decoder of 2 blocks x 32',
+        lacks=(_TARGET,),
+    ),
+    'mae': Sample(
+        'mae',
+        mae,
+        {'num_heads': 4, 'decoder_num_heads': 2},
+        '2 blocks x 64 with 4 heads, patch 4, 12 px; decoder of 1 blocks x 32 with 2 heads, normalised pixels',
+        lambda w: {'model': w},
+    ),
+    'mae, encoder': Sample(
+        'mae', lambda: mae(False), {}, _NO_DECODER, lambda w: {'model': w}, ('branches.pixels.neck.',)
+    ),
+    'mae of mmpretrain': Sample(
+        'mae', mae_of_mmpretrain, {}, '32 with 16 heads', lambda w: {'state_dict': w, 'meta': {}}
+    ),
+    'mae of mmpretrain, encoder': Sample(
+        'mae', lambda: mae_of_mmpretrain(False), {}, _NO_DECODER, lacks=('branches.pixels.neck.',)
+    ),
+    'pilamim': Sample(
+        'pilamim',
+        pilamim,
+        _BOTH,
+        f'{_VIT}, 32 px, with its target encoder; decoders of pixels: 2 blocks x 32 with 4 heads; '
+        'latent: 2 blocks x 40 with 4 heads',
+    ),
+    'semantic_mim, beit': Sample(
+        'semantic_mim',
+        lambda: semantic_mim('beit'),
+        _ONE,
+        '2 blocks x 32 with 4 heads, patch 8, 32 px, 3 proxies; 2 blocks beside it, 24 outputs for mmmim.TokenizerT',
+        trained,
+        ('branches.semantic.target_generator.',),
+    ),
+    'semantic_mim, maskfeat': Sample(
+        'semantic_mim',
+        lambda: semantic_mim('maskfeat'),
+        _ONE,
+        '108 outputs for mmmim.HOGTarget',
+        trained,
+        ('branches.semantic.target_generator.',),
+    ),
+}
