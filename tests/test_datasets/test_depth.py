@@ -69,6 +69,7 @@ def test_lost_depth_is_said_once_with_the_remedy(warnings, name):
     (message,) = warnings()
     assert message.startswith('some.file has values from ')
     assert 'window=(low, high)' in message
+    assert ('become black or white' in message) == (name in ('int32 TIFF', 'int16 TIFF', 'above 16 bits'))
     depth._WARNED.clear()
     for window in ('minmax', 'percentile'):
         assert len(np.unique(load(DEEP[name], window=window))) == 256

@@ -1,13 +1,11 @@
 import json
 import os
 import runpy
-import sys
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mmseg.datasets import ADE20KDataset
 from PIL import Image
 
 from mmmim.datasets import DigitScenes, digit_scenes
@@ -16,9 +14,9 @@ from mmmim.datasets.digit_scenes import CHECKSUMS, write_digit_scenes
 from mmmim.datasets.digit_scenes_generator import SPLITS, SUBSETS, checksum, generate
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
+from tests.paths import ROOT
 
 PIPELINE = [{'type': 'mmmim.LoadImage'}, {'type': 'mmpretrain.PackInputs'}]
-CONVERTER = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'digit_scenes.py'
 
 
 @pytest.fixture
@@ -35,9 +33,9 @@ def test_pixels_and_labels_are_frozen(subset, split):
     assert checksum(generate(subset, split)) == CHECKSUMS[subset][split]
 
 
-def test_checksum_sees_every_array(small):
+def test_checksum_sees_every_array_and_not_their_type(small):
     scenes = generate('single', 'val')
-    sums = {checksum(scenes)}
+    sums = {checksum(scenes), checksum(scenes._replace(classes=scenes.classes.astype(np.int32)))}
     for name, array in scenes._asdict().items():
         changed = array.copy()
         changed.flat[-1] ^= 1
@@ -45,38 +43,20 @@ def test_checksum_sees_every_array(small):
     assert len(sums) == 4
 
 
-def test_checksum_does_not_depend_on_the_integer_type(small):
-    scenes = generate('multi', 'val')
-    assert checksum(scenes) == checksum(scenes._replace(classes=scenes.classes.astype(np.int32)))
-
-
-@pytest.mark.parametrize('split', SPLITS)
-def test_single_has_one_whole_digit(small, split):
-    scenes = generate('single', split)
-    assert scenes.images.shape[1:] == (32, 32, 3)
-    for label_map, digit in zip(scenes.label_maps, scenes.classes, strict=True):
+def test_scenes_have_the_digits_of_their_class(small):
+    scenes = generate('single', 'train')
+    assert scenes.images.shape == (30, 32, 32, 3)
+    grey = scenes.images @ np.array([0.3, 0.59, 0.11])
+    for picture, label_map, digit in zip(grey, scenes.label_maps, scenes.classes, strict=True):
         assert set(np.unique(label_map)) == {1, 2 + digit}
-        rows = np.flatnonzero((label_map > 1).any(1))
-        assert 20 < np.ptp(rows) < 31
-
-
-def test_multi_has_one_to_five_digits(small):
+        assert 20 < np.ptp(np.flatnonzero((label_map > 1).any(1))) < 31  # a whole one
+        assert np.abs(np.median(picture[label_map > 1]) - picture[label_map == 1]).mean() > 30
     scenes = generate('multi', 'train')
     assert scenes.images.shape == (30, 64, 64, 3)
     assert set(scenes.classes) == {1, 2, 3, 4, 5}
-    assert scenes.label_maps.min() == 1
-    assert scenes.label_maps.max() <= 11
     for label_map, count in zip(scenes.label_maps, scenes.classes, strict=True):
         assert 1 <= len(np.unique(label_map)) - 1 <= count
         assert 30 * count < (label_map > 1).sum() < 22 * 22 * count
-
-
-def test_digits_contrast_with_what_surrounds_them(small):
-    scenes = generate('single', 'train')
-    grey = scenes.images @ np.array([0.3, 0.59, 0.11])
-    inside, outside = scenes.label_maps > 1, scenes.label_maps == 1
-    difference = [np.abs(np.median(g[i]) - g[o]).mean() for g, i, o in zip(grey, inside, outside, strict=True)]
-    assert min(difference) > 30
 
 
 def test_splits_share_no_digit():
@@ -84,11 +64,11 @@ def test_splits_share_no_digit():
     parts = [generator._digits_of(split)[0] for split in SPLITS]
     assert sum(map(len, parts)) == len(digits)
     assert [len(part) / len(digits) for part in parts] == pytest.approx([0.7, 0.15, 0.15], abs=0.01)
-    together = np.concatenate(parts).reshape(len(digits), -1)
-    np.testing.assert_array_equal(
-        np.unique(together, axis=0, return_counts=True)[1],
-        np.unique(digits.reshape(len(digits), -1), axis=0, return_counts=True)[1],
-    )
+    counts = [
+        np.unique(array.reshape(len(digits), -1), axis=0, return_counts=True)[1]
+        for array in (np.concatenate(parts), digits)
+    ]
+    np.testing.assert_array_equal(*counts)
 
 
 def test_train_uses_left_halves_and_the_others_right_halves(monkeypatch, small):
@@ -105,11 +85,13 @@ def test_train_uses_left_halves_and_the_others_right_halves(monkeypatch, small):
         assert np.median(background[:, absent]) == 0
 
 
-def png(path):
-    return np.asarray(Image.open(path))
+def test_files_hold_what_was_generated(small, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError('not supported')
 
+    def png(path):
+        return np.asarray(Image.open(path))
 
-def test_files_hold_what_was_generated(small, tmp_path):
     for subset in SUBSETS:
         folder = write_digit_scenes(tmp_path / 'new' / 'data', subset)
         assert folder == tmp_path / 'new' / 'data' / subset
@@ -120,20 +102,12 @@ def test_files_hold_what_was_generated(small, tmp_path):
                 np.testing.assert_array_equal(png(folder / 'images' / ade20k / name), image)
                 np.testing.assert_array_equal(png(folder / 'annotations' / ade20k / name), label_map)
             assert len(list((folder / split).glob('*/*'))) == i + 1
+        monkeypatch.setattr(os, 'link', refuse)  # the second is on a disk without hard links
     assert sorted(os.listdir(tmp_path / 'new' / 'data')) == ['multi', 'single']
 
 
-def test_without_hard_links(small, tmp_path, monkeypatch):
-    def refuse(*args):
-        raise OSError('not supported')
-
-    monkeypatch.setattr(os, 'link', refuse)
-    folder = write_digit_scenes(tmp_path, 'single')
-    np.testing.assert_array_equal(png(folder / 'images' / 'test' / '00003.png'), generate('single', 'test').images[3])
-
-
 @pytest.mark.parametrize(('subset', 'classes'), [('single', tuple('0123456789')), ('multi', tuple('12345'))])
-def test_dataset(small, tmp_path, subset, classes):
+def test_dataset(small, tmp_path, subset, classes, monkeypatch):
     config = {'type': 'mmmim.DigitScenes', 'data_root': str(tmp_path), 'subset': subset, 'pipeline': PIPELINE}
     dataset = DATASETS.build(config)
     scenes = generate(subset, 'train')
@@ -143,28 +117,10 @@ def test_dataset(small, tmp_path, subset, classes):
         sample, info = dataset[i], dataset.get_data_info(i)
         number = int(Path(info['img_path']).stem)
         np.testing.assert_array_equal(sample['inputs'].permute(1, 2, 0)[..., [2, 1, 0]], scenes.images[number])
+        np.testing.assert_array_equal(np.asarray(Image.open(info['seg_map_path'])), scenes.label_maps[number])
         assert int(classes[info['gt_label']]) == scenes.classes[number]
+    monkeypatch.setattr(digit_scenes, 'generate', None)  # it is written once
     assert 'gt_label' not in DATASETS.build(dict(config, split='val', with_label=False)).get_data_info(0)
-
-
-def test_ade20k_reader_reads_it(small, tmp_path):
-    folder = write_digit_scenes(tmp_path, 'multi')
-    dataset = ADE20KDataset(
-        data_root=str(folder),
-        data_prefix={'img_path': 'images/validation', 'seg_map_path': 'annotations/validation'},
-        img_suffix='.png',
-        pipeline=[{'type': 'mmseg.LoadImageFromFile'}, {'type': 'mmseg.LoadAnnotations'}],
-    )
-    scenes = generate('multi', 'val')
-    assert len(dataset) == 6
-    np.testing.assert_array_equal(dataset[2]['img'][..., ::-1], scenes.images[2])
-    np.testing.assert_array_equal(dataset[2]['gt_seg_map'], scenes.label_maps[2] - 1)
-
-
-def test_written_once(small, tmp_path, monkeypatch):
-    write_digit_scenes(tmp_path, 'single')
-    monkeypatch.setattr(digit_scenes, 'generate', None)
-    assert len(DigitScenes(str(tmp_path), split='test')) == 8
 
 
 def test_several_writers_at_once(small, tmp_path):
@@ -197,36 +153,32 @@ def test_a_crash_leaves_nothing(small, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
-    (tmp_path / 'file').touch()
-    with pytest.raises(InputError, match=r'cannot write DigitScenes to .*set data_root'):
-        write_digit_scenes(tmp_path / 'file' / 'data', 'single')
-
-
-@pytest.mark.parametrize('change', [None, 'not json', '[]', '{"version": 1}'])
-def test_foreign_or_incomplete_folder(tmp_path, change):
-    folder = tmp_path / 'single'
-    folder.mkdir()
-    if change:
-        (folder / 'meta.json').write_text(change)
+@pytest.mark.parametrize('content', [None, 'not json', '[]', '{"version": 1}'])
+def test_foreign_or_incomplete_folder(tmp_path, content):
+    (tmp_path / 'single').mkdir()
+    if content:
+        (tmp_path / 'single' / 'meta.json').write_text(content)
     with pytest.raises(InputError, match=r'single is not a complete DigitScenes folder: delete it'):
         DigitScenes(str(tmp_path))
 
 
-def test_other_version(small, tmp_path):
-    meta = write_digit_scenes(tmp_path, 'single') / 'meta.json'
-    content = json.loads(meta.read_text())
-    meta.write_text(json.dumps({**content, 'version': 0}))
-    with pytest.raises(InputError, match='of version 0, this release reads single of version 1: delete it'):
-        DigitScenes(str(tmp_path))
-
-
-def test_missing_images(small, tmp_path):
-    folder = write_digit_scenes(tmp_path, 'single')
+def test_other_folders_and_names_are_refused(small, tmp_path):
+    folder = write_digit_scenes(tmp_path / 'a', 'single')
     next((folder / 'train').glob('*/*.png')).unlink()
     with pytest.raises(InputError, match=r'train holds 29 images instead of 30: delete .*single'):
-        DigitScenes(str(tmp_path))
-    assert len(DigitScenes(str(tmp_path), split='val', indices=3)) == 3
+        DigitScenes(str(tmp_path / 'a'))
+    assert len(DigitScenes(str(tmp_path / 'a'), split='val', indices=3)) == 3
+    meta = json.loads((folder / 'meta.json').read_text())
+    (folder / 'meta.json').write_text(json.dumps({**meta, 'version': 0}))
+    with pytest.raises(InputError, match='of version 0, this release reads single of version 1: delete it'):
+        DigitScenes(str(tmp_path / 'a'))
+    for wrong in ({'subset': 'double'}, {'split': 'training'}):
+        with pytest.raises(InputError, match=f'DigitScenes has no {next(iter(wrong))}'):
+            DigitScenes(str(tmp_path / 'b'), **wrong)
+    (tmp_path / 'file').touch()
+    with pytest.raises(InputError, match=r'cannot write DigitScenes to .*set data_root'):
+        write_digit_scenes(tmp_path / 'file' / 'data', 'single')
+    assert sorted(os.listdir(tmp_path)) == ['a', 'file']
 
 
 def test_difference_from_the_reference_is_reported(small, tmp_path, monkeypatch):
@@ -239,33 +191,20 @@ def test_difference_from_the_reference_is_reported(small, tmp_path, monkeypatch)
     logged.clear()
     monkeypatch.setitem(CHECKSUMS, 'single', sums)
     write_digit_scenes(tmp_path / 'b', 'single')
-    assert len(logged) == 1
-    assert 'Writing DigitScenes' in logged[0]
-
-
-@pytest.mark.parametrize('wrong', [{'subset': 'double'}, {'split': 'training'}])
-def test_wrong_names(tmp_path, wrong):
-    with pytest.raises(InputError, match=f'DigitScenes has no {next(iter(wrong))}'):
-        DigitScenes(str(tmp_path), **wrong)
-    assert os.listdir(tmp_path) == []
-
-
-def run_converter(monkeypatch, out):
-    monkeypatch.setattr(sys, 'argv', ['digit_scenes.py', '--out', str(out)])
-    runpy.run_path(str(CONVERTER), run_name='__main__')
+    assert ['Writing DigitScenes' in text for text in logged] == [True]
 
 
 def test_command_line(small, tmp_path, monkeypatch, capsys):
-    run_converter(monkeypatch, tmp_path / 'x')
+    def convert(out):
+        monkeypatch.setattr('sys.argv', ['digit_scenes.py', '--out', str(out)])
+        runpy.run_path(str(ROOT / 'tools/dataset_converters/digit_scenes.py'), run_name='__main__')
+
+    convert(tmp_path / 'x')
     printed = capsys.readouterr().out
     assert f'{tmp_path}/x/single: 32 px; 30 train, 6 val, 8 test images' in printed
     assert f'{tmp_path}/x/multi: 64 px; 30 train, 6 val, 8 test images' in printed
-    assert len(list((tmp_path / 'x' / 'multi' / 'annotations' / 'training').iterdir())) == 30
-
-
-def test_command_line_error(tmp_path, monkeypatch, capsys):
     (tmp_path / 'single').mkdir()
     with pytest.raises(SystemExit) as caught:
-        run_converter(monkeypatch, tmp_path)
+        convert(tmp_path)
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith(f'error: {tmp_path}/single is not a complete DigitScenes folder')

@@ -35,9 +35,9 @@ class Noise(BaseDataset):
         return dict(inputs=image, data_samples=self.get_data_info(idx)['number'])
 
 
-def loader(num_workers=0, skip=0, seed=5, wrap=True, shuffle=True):
+def batches(count, num_workers=0, skip=0, seed=5, wrap=True, shuffle=True):
     dataset = dict(type='mmmim.ToyNoise')
-    built = Runner.build_dataloader(
+    loader = Runner.build_dataloader(
         dict(
             dataset=dict(type='mmmim.SeededDataset', dataset=dataset) if wrap else dataset,
             sampler=dict(type='mmmim.PositionSampler', shuffle=shuffle),
@@ -47,19 +47,15 @@ def loader(num_workers=0, skip=0, seed=5, wrap=True, shuffle=True):
         ),
         seed=seed,
     )
-    built.sampler.skip(skip)
-    return built
-
-
-def batches(count, **options):
-    return list(islice(loader(**options), count))
+    loader.sampler.skip(skip)
+    return list(islice(loader, count))
 
 
 def same(one, other):
+    masks = [(batch['mask'].visible, batch['mask'].predict) for batch in (one, other)]
     return (
         one['inputs'].equal(other['inputs'])
-        and one['mask'].visible.equal(other['mask'].visible)
-        and one['mask'].predict.equal(other['mask'].predict)
+        and all(a.equal(b) for a, b in zip(*masks, strict=True))
         and one['data_samples'] == other['data_samples']
     )
 
@@ -69,79 +65,74 @@ def reference():
     return batches(8)
 
 
-def test_workers_do_not_matter(reference):
+@pytest.mark.parametrize(('num_workers', 'done'), [(2, 0), (0, 5), (2, 5)])
+def test_workers_and_resumption_do_not_matter(reference, num_workers, done):
     torch.manual_seed(123)
-    assert all(map(same, batches(8, num_workers=2), reference))
+    assert all(map(same, batches(8 - done, num_workers=num_workers, skip=4 * done), reference[done:]))
 
 
-@pytest.mark.parametrize('num_workers', [0, 2])
-def test_resumption_does_not_matter(reference, num_workers):
-    assert all(map(same, batches(3, num_workers=num_workers, skip=20), reference[5:]))
-
-
-def test_positions_differ(reference):
+def test_positions_and_seeds_of_the_run_differ(reference):
     images = torch.cat([batch['inputs'] for batch in reference])
     assert len(images.flatten(1).unique(dim=0)) == 32
     # Every generator has its part.
     assert all(len(images[:, channel].flatten(1).unique(dim=0)) > 20 for channel in range(3))
-    masks = torch.stack([batch['mask'].visible for batch in reference])
-    assert len(masks.flatten(1).unique(dim=0)) == 8
-
-
-def test_seed_of_the_run_matters():
+    assert len(torch.stack([batch['mask'].visible for batch in reference]).flatten(1).unique(dim=0)) == 8
     one, other = (batches(8, seed=seed, shuffle=False) for seed in (5, 6))
-    assert [sample for b in one for sample in b['data_samples']] == [s for b in other for s in b['data_samples']]
+    assert [batch['data_samples'] for batch in one] == [batch['data_samples'] for batch in other]
     assert not any(map(same, one, other))
+    assert not any(map(same, batches(4, wrap=False, num_workers=2), batches(4, wrap=False)))  # that can fail
 
 
-def test_comparison_can_fail():
-    unseeded = batches(4, wrap=False)
-    assert not any(map(same, batches(4, wrap=False, num_workers=2), unseeded))
+@pytest.fixture
+def ranks(monkeypatch):
+    """A sampler of one of several processes."""
+
+    def sampler(rank, world_size, skip=0, **options):
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (rank, world_size))
+        built = PositionSampler(range(10), seed=7, **options)
+        if skip:
+            built.skip(skip)
+        return built
+
+    return sampler
 
 
-def test_ranks_share_one_stream(monkeypatch):
-    dataset = range(10)
-    everything = list(islice(PositionSampler(dataset, seed=7), 60))
+def test_ranks_share_one_stream(ranks):
+    everything = list(islice(ranks(0, 1), 60))
     assert [index.position for index in everything] == list(range(60))
     for epoch in range(6):
         assert sorted(everything[10 * epoch : 10 * epoch + 10]) == list(range(10))
     assert everything[:10] != everything[10:20]
     for rank in range(3):
-        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 3))
-        mine = list(islice(PositionSampler(dataset, seed=7), 20))
+        mine = list(islice(ranks(rank, 3), 20))
         assert mine == everything[rank::3]
         assert [index.position for index in mine] == list(range(rank, 60, 3))
 
 
-def test_ranks_that_do_not_divide_the_batch_share_its_images(monkeypatch):
+def test_ranks_that_do_not_divide_the_batch_share_its_images(ranks):
     """Every batch of 11 is that of one rank, also after skipping; the data set of 10 wraps around inside of it."""
-    dataset, batch = range(10), 11
-    everything = list(islice(PositionSampler(dataset, seed=7), 5 * batch))
+    batch, everything = 11, list(islice(ranks(0, 1), 55))
     for world_size in (2, 3, 11):
         for start in (0, 3):
             together = []
             for rank in range(world_size):
-                monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda r=rank, w=world_size: (r, w))
                 own = batch // world_size + (rank < batch % world_size)
-                sampler = PositionSampler(dataset, seed=7, global_batch_size=batch)
-                sampler.skip(start * own)
-                together += islice(sampler, 2 * own)
+                together += islice(ranks(rank, world_size, start * own, global_batch_size=batch), 2 * own)
             together.sort(key=lambda index: index.position)
             expected = everything[start * batch : (start + 2) * batch]
             assert together == expected
             assert [index.position for index in together] == [index.position for index in expected]
+    whole, rest = (list(islice(ranks(0, 2, skip, global_batch_size=batch), 12)) for skip in (0, 4))
+    assert rest[:8] == whole[4:]  # from the middle of a batch
     with pytest.raises(InputError, match='less than an image for each of 11 processes'):
-        PositionSampler(dataset, seed=7, global_batch_size=10)
+        ranks(0, 11, global_batch_size=10)
 
 
 @pytest.mark.parametrize('world_size', [1, 3, 16])
 @pytest.mark.parametrize('shuffle', [True, False])
-def test_skip(monkeypatch, world_size, shuffle):
-    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (world_size - 1, world_size))
-
+def test_skip(ranks, world_size, shuffle):
     def stream(skip):
-        sampler = PositionSampler(range(10), shuffle=shuffle, seed=7)
-        sampler.skip(skip)
+        sampler = ranks(world_size - 1, world_size, skip, shuffle=shuffle)
         return [(int(index), index.position) for index in islice(sampler, 40)]
 
     for skip in (1, 9, 10, 23):
@@ -157,9 +148,6 @@ def test_sampler_is_mmengines_kind():
     assert list(islice(sampler, 6)) == [0, 1, 2, 3, 0, 1]
     with pytest.raises(InputError, match='empty'):
         PositionSampler([], seed=0)
-
-
-def test_index_survives_the_way_to_a_worker():
     index = pickle.loads(pickle.dumps(PositionIndex(3, 8_000_000_000)))
     assert (index, index.position) == (3, 8_000_000_000)
 
@@ -167,16 +155,13 @@ def test_index_survives_the_way_to_a_worker():
 def test_wrapper_is_the_data_set():
     dataset = DATASETS.build(dict(type='mmmim.SeededDataset', dataset=dict(type='mmmim.ToyNoise', lazy_init=True)))
     dataset.full_init()
-    assert len(dataset) == 10
-    assert dataset.metainfo == dict(classes=('noise',))
+    assert (len(dataset), dataset.metainfo) == (10, dict(classes=('noise',)))
     assert dataset.get_data_info(3)['number'] == 3
     with pytest.raises(AttributeError):
         dataset.no_such_thing  # noqa: B018
     for other in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
         assert other[PositionIndex(2, 5)]['inputs'].equal(dataset[PositionIndex(2, 5)]['inputs'])
 
-
-def test_wrapper_hides_torchs_batched_access():
     class Batched(Dataset):
         def __getitems__(self, indices):
             raise AssertionError('bypasses the seeds')

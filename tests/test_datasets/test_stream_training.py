@@ -10,15 +10,9 @@ from mmengine import Config
 
 from mmmim.engine import Runner
 from tests.paths import ROOT, run_tool
-from tests.shards import batches, flat, hub, png, web, write_parquet, write_tars
+from tests.shards import batches, flat, png, web, write_parquet, write_tars
 from tests.shrink import shrink
 from tests.test_training import Interrupt, Record, run
-
-
-@pytest.fixture(scope='module')
-def configs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('shards')
-    return {'web': web(write_tars(folder / 'tars')), 'hub': hub(write_parquet(folder / 'parquet'))}
 
 
 @pytest.fixture
@@ -97,35 +91,32 @@ def test_shards_made_by_the_tool_train_by_the_tool(tmp_path, monkeypatch, capsys
     assert (tmp_path / 'work/iter_1.pth').is_file()
 
 
-@pytest.mark.parametrize('name', ['webdataset', 'huggingface'])
-def test_base_configs(configs, name):
-    folder = Config.fromfile(ROOT / 'configs/_base_/datasets/imagenet22k.py').train_dataloader.dataset.dataset
-    cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/imagenet22k_{name}.py')
-    dataset = cfg.train_dataloader.dataset
-    assert dataset.pipeline == folder.pipeline
-    if name == 'webdataset':
-        dataset.shards = configs['web']['shards']
-    else:
-        dataset.update(path=configs['hub']['path'], column='image')
-    assert batches_of(cfg, dataset)['inputs'][0].shape == (3, 224, 224)
-
-
-def batches_of(cfg, dataset):
+def batch_of(cfg, dataset):
     options = {**cfg.train_dataloader, 'dataset': dataset, 'batch_size': 1, 'num_workers': 0, 'pin_memory': False}
     return next(iter(Runner.build_dataloader(options, seed=0)))
 
 
-def test_the_switch_of_the_documentation(configs, tmp_path):
+def test_base_configs_and_the_switch_of_the_documentation(tmp_path):
+    shards = {'shards': write_tars(tmp_path / 'tars')}
+    folder = Config.fromfile(ROOT / 'configs/_base_/datasets/imagenet22k.py').train_dataloader.dataset.dataset
+    hub = {'path': write_parquet(tmp_path / 'parquet'), 'column': 'image'}
+    for name, place in (('webdataset', shards), ('huggingface', hub)):
+        cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/imagenet22k_{name}.py')
+        dataset = cfg.train_dataloader.dataset
+        assert dataset.pipeline == folder.pipeline
+        dataset.update(place)
+        assert batch_of(cfg, dataset)['inputs'][0].shape == (3, 224, 224)
+
     page = (ROOT / 'docs/en/dataset_prepare.md').read_text()
     text = next(block for block in page.split('```python\n')[1:] if 'WebDatasetStream' in block).split('```')[0]
     for name, replacement in (
         ('./vitl14.py', str(ROOT / 'configs/capi/vitl14.py')),
-        ('data/imagenet22k_shards', configs['web']['shards']),
+        ('data/imagenet22k_shards', shards['shards']),
     ):
         assert name in text
         text = text.replace(name, replacement)
     (tmp_path / 'config.py').write_text(text)
     cfg = Config.fromfile(tmp_path / 'config.py')
-    batch = batches_of(cfg, cfg.train_dataloader.dataset)
+    batch = batch_of(cfg, cfg.train_dataloader.dataset)
     assert batch['inputs'].shape == (1, 3, 224, 224)
     assert batch['mask'].grid == (16, 16)
