@@ -1,6 +1,8 @@
 """Settings that must be made before libraries are imported, and where tests run."""
 
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,3 +39,47 @@ def elsewhere(tmp_path_factory):
     os.chdir(tmp_path_factory.mktemp('elsewhere'))
     yield
     os.chdir(before)
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Run ``tools/<name>.py`` in this process: each start of one imports torch for seconds.
+
+    Called with its name, its arguments and the exit status that is expected; gives what it printed, of a status other
+    than 0 its errors.
+    """
+    from tests.paths import load_tool
+
+    def run(name, *args, code=0):
+        capsys.readouterr()
+        monkeypatch.setenv('LOCAL_RANK', '0')  # which would stay set
+        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
+        if not code:
+            load_tool(name).main()
+            return capsys.readouterr().out
+        with pytest.raises(SystemExit) as exit_info:
+            load_tool(name).main()
+        assert exit_info.value.code == code
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def config_of(tool, monkeypatch):
+    """The config that ``tools/train.py`` or ``tools/test.py`` makes of a command line, and would run."""
+    from mmmim.engine import Runner
+
+    def make(name, *args):
+        configs = []
+
+        def from_cfg(cfg):
+            configs.append(cfg)
+            return SimpleNamespace(rank=1, train=dict, test=dict)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Runner, 'from_cfg', from_cfg)
+            tool(name, *args)
+        return configs[0]
+
+    return make

@@ -2,6 +2,7 @@
 
 import torch
 
+from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 
 DIM, PATCH, GRID = 16, 4, (4, 4)
@@ -55,6 +56,31 @@ def capi_config(**options):
         'teacher': ['backbone', 'branches.capi.neck', 'branches.capi.head'],
         **options,
     }
+
+
+def mae_config(normalize=True):
+    """A MAE of width 16 for 16 px images in patches of 4."""
+    vit = {'embed_dim': DIM, 'depth': 1, 'num_heads': 2}
+    neck = {'context_dim': DIM, 'embed_dim': 8, 'depth': 1, 'num_heads': 2, 'out_dim': 3 * PATCH**2, 'grid': GRID}
+    return {
+        'type': 'mmmim.MaskedImageModeling',
+        'backbone': {'type': 'mmmim.ViT', 'img_size': GRID[0] * PATCH, 'patch_size': PATCH, **vit},
+        'branches': {
+            'pixels': {
+                'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH, 'normalize': normalize},
+                'neck': {'type': 'mmmim.SelfAttentionPredictor', **neck},
+                'head': {'type': 'mmmim.RegressionHead'},
+            }
+        },
+    }
+
+
+def save_model(path, config, **more):
+    """Write a checkpoint of a model with random weights, and further entries of the file; returns its path."""
+    torch.manual_seed(0)
+    state = MODELS.build(config).state_dict()
+    torch.save({'state_dict': state, 'mmmim': {'version': 1, 'model': config}, **more}, path)
+    return str(path)
 
 
 def random_mask(images, visible=6, predict=3, blocks=1, per_image=1, seed=0, grid=GRID):

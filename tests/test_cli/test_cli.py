@@ -1,9 +1,8 @@
+"""What all command lines share, and trainings and tests by ``tools/train.py`` and ``tools/test.py``."""
+
 import json
-import os
-import subprocess
+import resource
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +11,11 @@ from mmengine.config import Config
 from mmmim.cli.program import user_errors
 from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.config.read import load_config
+from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.progress import progress
-from tests.paths import load_tool
-
-REPOSITORY = Path(__file__).parents[2]
-TOY = REPOSITORY / 'tests' / 'test_engine'
+from tests.paths import load_tool, run_tool
+from tests.test_engine import toy_training
 
 
 def config():
@@ -49,27 +47,19 @@ def config():
         ('+optim_wrapper.clip_grad.max_norm=3', 'optim_wrapper.clip_grad.max_norm', 3),
         ('+model.neck.depth=3', 'model.neck.depth', 3),
         ('+model.backbone.depth=3', 'model.backbone.depth', 3),
+        ('train_dataloader.dataset.pipeline.1.scale=64', 'train_dataloader.dataset.pipeline.1.scale', 64),
+        ('+randomness.seed=1', 'randomness.seed', 1),
     ],
 )
 def test_options(option, key, value):
     cfg = config()
-    merge_cfg_options(cfg, [option])
+    merge_cfg_options(cfg, ['train_cfg.max_iters=5', option])
     node = cfg
     for part in key.split('.'):
-        node = node[part]
+        node = node[int(part) if isinstance(node, list) else part]
     assert node == value
     assert type(node) is type(value)
-
-
-def test_list_index_and_several_options():
-    cfg = config()
-    merge_cfg_options(
-        cfg, ['train_dataloader.dataset.pipeline.1.scale=64', 'train_cfg.max_iters=5', '+randomness.seed=1']
-    )
-    assert cfg.train_dataloader.dataset.pipeline[1].scale == 64
-    assert cfg.train_dataloader.dataset.pipeline[0].type == 'Load'
-    assert cfg.randomness.seed == 1
-    assert 'scale=64' in cfg.pretty_text
+    assert cfg.train_cfg.max_iters == 5
 
 
 @pytest.mark.parametrize(
@@ -132,182 +122,144 @@ def test_progress(capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines() == ['[2/4] images, 6 s, 6 s left', '[4/4] images, 12 s, 0 s left']
 
 
-def test_user_errors(capsys, monkeypatch):
-    from mmmim.registry import MODELS
+@user_errors()
+def fail(error):
+    raise error
 
-    @user_errors()
-    def fails(error):
-        raise error
 
+@user_errors()
+def misspelt(name):
+    MODELS.build({'type': name})
+
+
+@pytest.mark.parametrize(
+    ('function', 'argument', 'status', 'said'),
+    [
+        (fail, InputError('the file x is missing: give another.'), 2, 'error: the file x is missing: give another.\n'),
+        (misspelt, 'mmmim.Misspelt', 2, 'error: mmmim.Misspelt is not in the mmmim::model registry'),
+        (misspelt, 'mmmim.RoPEVit', 2, 'Did you mean mmmim.ViT?'),
+        (fail, KeyboardInterrupt(), 130, 'interrupted: --resume'),
+    ],
+)
+def test_user_errors(capsys, monkeypatch, function, argument, status, said):
     with pytest.raises(SystemExit) as exit_info:
-        fails(InputError('the file x is missing: give another.'))
-    assert exit_info.value.code == 2
-    assert capsys.readouterr().err == 'error: the file x is missing: give another.\n'
+        function(argument)
+    assert exit_info.value.code == status
+    assert said in capsys.readouterr().err
     monkeypatch.setenv('RANK', '1')
     with pytest.raises(SystemExit):
-        fails(InputError('x' * 500))
+        fail(InputError('x' * 500))
     assert len(capsys.readouterr().err) < 120
-    monkeypatch.delenv('RANK')
-
-    @user_errors()
-    def misspelt():
-        MODELS.build({'type': 'mmmim.Misspelt'})
-
-    with pytest.raises(SystemExit):
-        misspelt()
-    assert 'error: mmmim.Misspelt is not in the mmmim::model registry' in capsys.readouterr().err
     with pytest.raises(KeyError):
-        fails(KeyError('a bug'))
-
-    @user_errors()
-    def nearly():
-        MODELS.build({'type': 'mmmim.RoPEVit'})
-
-    with pytest.raises(SystemExit):
-        nearly()
-    assert 'Did you mean mmmim.ViT?' in capsys.readouterr().err
-    with pytest.raises(SystemExit) as exit_info:
-        fails(KeyboardInterrupt())
-    assert exit_info.value.code == 130
-    assert capsys.readouterr().err.startswith('interrupted: --resume')
-
-
-def tool(name, *args, cwd=None, code=0, **env):
-    path = f'{REPOSITORY}:{TOY}'
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': path, 'PYTHON': sys.executable, **env}
-    command = [str(REPOSITORY / 'tools' / name), *map(str, args)]
-    if name.endswith('.py'):
-        command.insert(0, sys.executable)
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+        fail(KeyError('a bug'))
 
 
 @pytest.fixture(scope='module')
-def toy(tmp_path_factory):
+def trained(tmp_path_factory):
     """A folder with the config of the toy training, trained for 20 iterations."""
-    sys.path.insert(0, str(TOY))
-    try:
-        import toy_training
-    finally:
-        sys.path.remove(str(TOY))
     folder = tmp_path_factory.mktemp('toy')
-    (folder / 'toy.py').write_text(toy_training.CONFIG)
-    tool('train.py', folder / 'toy.py', '--cfg-options', 'default_hooks.logger.interval=10', cwd=folder)
+    (folder / 'toy.py').write_text(toy_training.CONFIG.replace("custom_imports = dict(imports=['toy_training'])", ''))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv('LOCAL_RANK', '0')
+        patch.setattr(sys, 'argv', ['train.py', 'toy.py', '--cfg-options', 'default_hooks.logger.interval=10'])
+        load_tool('train').main()
     return folder
 
 
-def test_train_writes_to_work_dirs(toy):
-    work_dir = toy / 'work_dirs' / 'toy'
+@pytest.fixture
+def toy(trained, monkeypatch):
+    """The same, as the current folder."""
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+def test_train_writes_to_work_dirs(toy, tool):
+    work_dir = toy / 'work_dirs/toy'
     assert torch.load(work_dir / 'iter_20.pth', weights_only=True)['meta']['iter'] == 20
     assert (work_dir / 'curves.png').exists()
     assert (work_dir / 'last_checkpoint').read_text() == str(work_dir / 'iter_20.pth')
+    assert 'Wrote' in tool('analysis_tools/plot_curves', 'work_dirs/toy', '--out', 'a.png')
+    assert (toy / 'a.png').exists()
 
 
-def test_resume_from_elsewhere(toy, tmp_path):
-    checkpoint = toy / 'work_dirs' / 'toy' / 'iter_10.pth'
-    output = tool('train.py', toy / 'toy.py', '--work-dir', tmp_path / 'w', '--resume', checkpoint, '--no-validate')
+def test_resume_from_elsewhere(toy, tmp_path, tool):
+    args = ('--work-dir', tmp_path, '--no-validate', '--cfg-options', '+experiment_name=resumed')
+    output = tool('train', 'toy.py', '--resume', 'work_dirs/toy/iter_10.pth', *args)
     assert 'iter_10.pth at epoch 0, iteration 10' in output
     assert 'Iter(val)' not in output
-    a, b = (torch.load(f / 'iter_20.pth', weights_only=True) for f in (checkpoint.parent, tmp_path / 'w'))
-    for key, value in a['state_dict'].items():
-        assert torch.equal(b['state_dict'][key], value)
+    resumed = weights(tmp_path / 'iter_20.pth')
+    for key, value in weights('work_dirs/toy/iter_20.pth').items():
+        assert torch.equal(resumed[key], value)
 
 
-def test_tested_metrics(toy, tmp_path):
-    checkpoint, out = toy / 'work_dirs' / 'toy' / 'iter_20.pth', tmp_path / 'metrics.json'
-    output = tool('test.py', toy / 'toy.py', checkpoint, '--work-dir', tmp_path, '--out', out)
-    error = json.loads(out.read_text())['error']
+def test_tested_metrics(toy, tmp_path, tool):
+    args = ('toy.py', 'work_dirs/toy/iter_20.pth', '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json')
+    output = tool('test', *args, '--cfg-options', '+experiment_name=tested')
+    error = json.loads((tmp_path / 'metrics.json').read_text())['error']
     assert any(line.split() == ['error', f'{error:.4f}'] for line in output.splitlines())
+    error = tool('test', *args, '--cfg-options', '+experiment_name=other', 'model.width=7', code=2)
+    assert 'error: ' in error
+    assert 'does not fit ToyModel' in error
 
 
-def test_error_of_a_whole_run(toy, tmp_path):
-    checkpoint, options = toy / 'work_dirs' / 'toy' / 'iter_20.pth', ['--cfg-options', 'model.width=7']
-    output = tool('test.py', toy / 'toy.py', checkpoint, '--work-dir', tmp_path, *options, code=2)
-    assert 'error: ' in output
-    assert 'does not fit ToyModel' in output
-    assert 'Traceback' not in output
-
-
-def test_plot_curves(toy, tmp_path):
-    output = tool('analysis_tools/plot_curves.py', 'work_dirs/toy', '--out', tmp_path / 'a.png', cwd=toy)
-    assert 'Wrote' in output
-    assert (tmp_path / 'a.png').exists()
-    assert 'holds no training log' in tool('analysis_tools/plot_curves.py', tmp_path, code=2)
-
-
-def test_tools_parse_before_they_import():
-    for name in ('train.py', 'test.py'):
-        start = time.perf_counter()
-        tool(name, '--help')
-        assert time.perf_counter() - start < 1.5
+@pytest.mark.parametrize('name', ['train.py', 'test.py'])
+def test_tools_parse_before_they_import(name):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run_tool(name, '--help').returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < 1.5  # seconds
 
 
 @pytest.mark.parametrize(
-    ('args', 'message'),
+    ('name', 'args', 'message'),
     [
-        (['none.py'], 'error: The config none.py does not exist'),
-        (['toy.py', '--cfg-options', 'model.widt=4'], 'Did you mean model.width'),
-        (['toy.py', '--resume', 'none.pth'], 'error: --resume: the checkpoint none.pth does not exist'),
-        (['toy.py', '--auto-scale-lr'], 'toy.py has no auto_scale_lr.base_batch_size'),
-        (['toy.py', '--amp'], 'error: --amp with the AmpOptimWrapper'),
-        (['toy.py', '--work-dir', 'toy.py'], 'error: The work folder toy.py cannot be made'),
-        (['toy.py', '--cfg-options', 'train_cfg=None'], 'toy.py cannot be trained: it has no train_cfg'),
+        ('train', 'none.py', 'The config none.py does not exist'),
+        ('train', 'toy.py --cfg-options model.widt=4', 'Did you mean model.width'),
+        ('train', 'toy.py --resume none.pth', '--resume: the checkpoint none.pth does not exist'),
+        ('train', 'toy.py --auto-scale-lr', 'toy.py has no auto_scale_lr.base_batch_size'),
+        ('train', 'toy.py --amp', '--amp with the AmpOptimWrapper'),
+        ('train', 'toy.py --amp --cfg-options optim_wrapper.type=Other', 'does not know'),
+        ('train', 'toy.py --work-dir toy.py', 'The work folder toy.py cannot be made'),
+        ('train', 'toy.py --cfg-options train_cfg=None', 'toy.py cannot be trained: it has no train_cfg'),
+        ('test', 'toy.py none.pth', 'The checkpoint none.pth does not exist'),
+        ('test', 'toy.py toy.py --cfg-options test_cfg=None', 'toy.py cannot be tested: it has no test_cfg'),
+        ('test', 'toy.py toy.py --out no/such/a.json', '--out: the folder of no/such/a.json does not exist'),
+        ('analysis_tools/plot_curves', 'no_log', 'holds no training log'),
     ],
 )
-def test_train_errors(toy, monkeypatch, capsys, args, message):
-    """In this process: each tool start imports torch for seconds."""
-    monkeypatch.chdir(toy)
+def test_errors(toy, monkeypatch, tool, name, args, message):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr(sys, 'argv', ['train.py', *args])
-    with pytest.raises(SystemExit) as exit_info:
-        load_tool('train').main()
-    assert exit_info.value.code == 2
-    assert message in capsys.readouterr().err
+    (toy / 'no_log').mkdir(exist_ok=True)
+    error = tool(name, *args.split(), code=2)
+    assert 'error: ' in error
+    assert message in error
 
 
 @pytest.mark.parametrize(
-    ('args', 'message'),
+    ('name', 'args', 'took', 'first'),
     [
-        (['toy.py', 'none.pth'], 'error: The checkpoint none.pth does not exist'),
-        (['toy.py', 'toy.py', '--cfg-options', 'test_cfg=None'], 'toy.py cannot be tested: it has no test_cfg'),
-        (['toy.py', 'toy.py', '--out', 'no/such/a.json'], '--out: the folder of no/such/a.json does not exist'),
+        ('train', '--amp a.py', '--amp took a.py', 'config'),
+        ('train', '--resume x.pth --amp a.py', '--amp took a.py', 'config'),
+        ('train', '--cfg-options a=1 b=2 a.py', '--cfg-options took a=1 b=2 a.py', 'config'),
+        ('train', '--pretrained a.py', '--pretrained took a.py', 'config'),
+        ('train', '--work-dir a.py --no-validate', '--work-dir took a.py', 'config'),
+        ('test', '--cfg-options a=1 a.py x.pth', '--cfg-options took a=1 a.py x.pth', 'config checkpoint'),
+        ('test', '--pretrained a.py', '--pretrained took a.py', 'config checkpoint'),
+        ('analysis_tools/layer_sweep', '--layers 1 2 a.py', '--layers took 1 2 a.py', 'config'),
+        ('analysis_tools/get_flops', '--cfg-options a=1 a.py', '--cfg-options took a=1 a.py', 'config'),
+        ('analysis_tools/rankme', '--pool cls x.pth data', '--pool took cls x.pth data', 'CKPT DATA'),
+        ('visualization/vis_pca', 'a.png --sizes 32 x.pth', '--sizes took 32 x.pth', 'IMAGES CKPT'),
+        ('visualization/vis_tsne', '--classes a x.pth d', '--classes took a x.pth d', 'CKPT DATA'),
+        ('misc/compare', '--seeds 1 2 spec.py', '--seeds took 1 2 spec.py', 'spec'),
     ],
 )
-def test_test_errors(toy, monkeypatch, capsys, args, message):
-    monkeypatch.chdir(toy)
-    monkeypatch.setattr(sys, 'argv', ['test.py', *args])
-    with pytest.raises(SystemExit) as exit_info:
-        load_tool('test').main()
-    assert exit_info.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ('tool_name', 'args', 'took', 'first'),
-    [
-        ('train', ['--amp', 'a.py'], '--amp took a.py', 'config'),
-        ('train', ['--resume', 'a.py'], '--resume took a.py', 'config'),
-        ('train', ['--resume', 'x.pth', '--amp', 'a.py'], '--amp took a.py', 'config'),
-        ('train', ['--cfg-options', 'a=1', 'b=2', 'a.py'], '--cfg-options took a=1 b=2 a.py', 'config'),
-        ('train', ['--pretrained', 'a.py'], '--pretrained took a.py', 'config'),
-        ('train', ['--work-dir', 'a.py', '--no-validate'], '--work-dir took a.py', 'config'),
-        ('test', ['--cfg-options', 'a=1', 'a.py', 'x.pth'], '--cfg-options took a=1 a.py x.pth', 'config checkpoint'),
-        ('test', ['--pretrained', 'a.py'], '--pretrained took a.py', 'config checkpoint'),
-        ('analysis_tools/layer_sweep', ['--layers', '1', '2', 'a.py'], '--layers took 1 2 a.py', 'config'),
-        ('analysis_tools/get_flops', ['--cfg-options', 'a=1', 'a.py'], '--cfg-options took a=1 a.py', 'config'),
-        ('analysis_tools/rankme', ['--pool', 'cls', 'x.pth', 'data'], '--pool took cls x.pth data', 'CKPT DATA'),
-        ('visualization/vis_pca', ['a.png', '--sizes', '32', 'x.pth'], '--sizes took 32 x.pth', 'IMAGES CKPT'),
-        ('visualization/vis_tsne', ['--classes', 'a', 'x.pth', 'd'], '--classes took a x.pth d', 'CKPT DATA'),
-        ('misc/compare', ['--seeds', '1', '2', 'spec.py'], '--seeds took 1 2 spec.py', 'spec'),
-    ],
-)
-def test_options_that_took_another_word(monkeypatch, capsys, tool_name, args, took, first):
-    monkeypatch.setattr(sys, 'argv', [tool_name, *args])
-    with pytest.raises(SystemExit) as exit_info:
-        load_tool(tool_name).main()
-    assert exit_info.value.code == 2
-    message = capsys.readouterr().err.splitlines()[-1]
+def test_options_that_took_another_word(tool, name, args, took, first):
+    message = tool(name, *args.split(), code=2).splitlines()[-1]
     assert took in message
     assert f'write {first} before the options' in message
 
@@ -315,47 +267,34 @@ def test_options_that_took_another_word(monkeypatch, capsys, tool_name, args, to
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        ([], 'arguments are required: config'),
-        (['a.py', '--amp', 'float8'], "invalid choice: 'float8'"),
-        (['a.py', '--pretrained'], '--pretrained: expected one argument'),
-        (['a.py', '--res'], 'unrecognized arguments: --res'),
+        ('', 'arguments are required: config'),
+        ('a.py --amp float8', "invalid choice: 'float8'"),
+        ('a.py --pretrained', '--pretrained: expected one argument'),
+        ('a.py --res', 'unrecognized arguments: --res'),
     ],
 )
-def test_other_wrong_arguments_are_not_blamed_on_options(monkeypatch, capsys, args, message):
-    monkeypatch.setattr(sys, 'argv', ['train.py', *args])
-    with pytest.raises(SystemExit):
-        load_tool('train').main()
-    said = capsys.readouterr().err.splitlines()[-1]
+def test_other_wrong_arguments_are_not_blamed_on_options(tool, args, message):
+    said = tool('train', *args.split(), code=2).splitlines()[-1]
     assert message in said
     assert 'before the options' not in said
 
 
-def test_arguments_change_the_config(toy, monkeypatch):
-    train = load_tool('train')
-    monkeypatch.chdir(toy)
-
-    def build(*args):
-        monkeypatch.setattr(sys, 'argv', ['train.py', 'toy.py', *args])
-        return train.build_config(train.parse_args())
-
-    cfg = build('--resume', '--launcher', 'slurm', '--cfg-options', '+auto_scale_lr.base_batch_size=8', 'load_from=x')
-    assert (cfg.resume, cfg.load_from, cfg.launcher) == ('auto', 'x', 'slurm')
-    cfg = build('--auto-scale-lr', '--cfg-options', '+auto_scale_lr.base_batch_size=8')
-    assert cfg.auto_scale_lr.enable is True
-    cfg = build(
-        '--amp', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper', '+optim_wrapper.optimizer.fused=True'
-    )
-    assert cfg.optim_wrapper.dtype == 'bfloat16'
-    fused = '+optim_wrapper.optimizer.fused=True'
-    cfg = build('--amp', 'float16', '--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper', fused)
-    assert cfg.optim_wrapper.dtype == 'float16'
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_mixed_precision(toy, monkeypatch, config_of, dtype):
+    options = ('--cfg-options', 'optim_wrapper.type=mmmim.OptimWrapper', '+optim_wrapper.optimizer.fused=True')
+    assert config_of('train', 'toy.py', '--amp', dtype, *options).optim_wrapper.dtype == dtype
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    cfg = build('--amp')
-    assert cfg.optim_wrapper.type == 'mmengine.AmpOptimWrapper'
-    assert (cfg.optim_wrapper.dtype, cfg.optim_wrapper.loss_scale) == ('bfloat16', 1.0)
-    cfg = build('--amp', 'float16')
-    assert (cfg.optim_wrapper.dtype, cfg.optim_wrapper.loss_scale) == ('float16', 'dynamic')
-    with pytest.raises(InputError, match='does not know'):
-        build('--amp', '--cfg-options', 'optim_wrapper.type=Other')
-    cfg = build('--no-validate')
+    wrapper = config_of('train', 'toy.py', '--amp', *[dtype] * (dtype != 'bfloat16')).optim_wrapper
+    scale = {'bfloat16': 1.0, 'float16': 'dynamic'}[dtype]
+    assert (wrapper.type, wrapper.dtype, wrapper.loss_scale) == ('mmengine.AmpOptimWrapper', dtype, scale)
+
+
+def test_arguments_change_the_config(toy, config_of):
+    base = '+auto_scale_lr.base_batch_size=8'
+    cfg = config_of('train', 'toy.py', '--resume', '--launcher', 'slurm', '--cfg-options', base, 'load_from=x')
+    assert (cfg.resume, cfg.load_from, cfg.launcher) == ('auto', 'x', 'slurm')
+    cfg = config_of('train', 'toy.py', '--auto-scale-lr', '--no-validate', '--cfg-options', base)
+    assert cfg.auto_scale_lr.enable is True
     assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
+    cfg = config_of('test', 'toy.py', '--out', 'b.json', 'work_dirs/toy/iter_20.pth')  # which may follow options
+    assert (cfg.load_from, cfg.resume) == ('work_dirs/toy/iter_20.pth', False)

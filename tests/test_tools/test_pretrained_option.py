@@ -1,5 +1,7 @@
+"""``--pretrained``, ``--encoder``, ``--weights`` and ``--trust-checkpoint``: whose encoder a downstream task has."""
+
 import argparse
-import sys
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,7 @@ from mmmim.apis.downstream import apply_pretrained, pretrained_facts, set_encode
 from mmmim.engine import Runner
 from mmmim.registry import LOOPS, MODELS
 from mmmim.utils import InputError
-from tests.paths import load_tool
-from tests.toys import DIM, capi_config
+from tests.toys import DIM, capi_config, save_model
 
 #: A segmentor on any encoder, in three iterations.
 CONFIG = """
@@ -61,30 +62,17 @@ default_hooks = dict(checkpoint=dict(type='mmmim.CheckpointHook', by_epoch=False
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the config, a data set, and the checkpoint of a pre-training."""
+    """The current folder, with the config, a data set, and the checkpoint of a pre-training."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'seg.py').write_text(CONFIG)
+    Path('seg.py').write_text(CONFIG)
     rng = np.random.default_rng(0)
-    for i in range(4):
-        for name, values in (('images', rng.integers(0, 256, (32, 32, 3))), ('labels', rng.integers(0, 2, (32, 32)))):
-            path = tmp_path / 'data' / name / f'{i}.png'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(values.astype(np.uint8)).save(path)
-    torch.manual_seed(0)
-    config = capi_config(data_preprocessor={'type': 'mmmim.MIMDataPreprocessor', 'mean': [1, 2, 3], 'std': [4, 5, 6]})
-    state = MODELS.build(config).state_dict()
-    torch.save({'state_dict': state, 'mmmim': {'version': 1, 'model': config}}, 'capi.pth')
+    for name, values in (('images', rng.integers(0, 256, (4, 32, 32, 3))), ('labels', rng.integers(0, 2, (4, 32, 32)))):
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        for i, one in enumerate(values.astype(np.uint8)):
+            Image.fromarray(one).save(f'data/{name}/{i}.png')
+    statistics = {'type': 'mmmim.MIMDataPreprocessor', 'mean': [1, 2, 3], 'std': [4, 5, 6]}
+    save_model('capi.pth', capi_config(data_preprocessor=statistics))
     return tmp_path
-
-
-def config_of(tool, *args):
-    """The config that a tool makes of a command line."""
-    module, before = load_tool(tool), sys.argv
-    sys.argv = [tool, *map(str, args)]
-    try:
-        return module.build_config(module.parse_args())
-    finally:
-        sys.argv = before
 
 
 def build(cfg, name):
@@ -105,17 +93,16 @@ def test_facts(folder):
     facts = pretrained_facts('random', encoder=encoder)
     assert (facts.embed_dim, facts.depth, facts.patch_size, facts.image_size) == (192, 2, 16, 224)
     assert (facts.mean, 'weights' in facts.encoder) == ([127.5] * 3, False)
-    for source, message in (
-        ('none.pth', 'does not exist'),
-        ('none', 'no config file and no model name'),
-        ('model.safetensors', '--encoder timm:NAME'),
-        ('random', '--encoder timm:NAME'),
+    torch.save({**torch.load('capi.pth'), 'state_dict': {}}, 'bare.pth')
+    for args, message in (
+        (['none.pth'], 'does not exist'),
+        (['none'], 'no config file and no model name'),
+        (['model.safetensors'], '--encoder timm:NAME'),
+        (['random'], '--encoder timm:NAME'),
+        (['bare.pth', 'ema'], 'student weights only'),
     ):
         with pytest.raises(InputError, match=message):
-            pretrained_facts(source)
-    torch.save({**torch.load('capi.pth'), 'state_dict': {}}, 'bare.pth')
-    with pytest.raises(InputError, match='student weights only'):
-        pretrained_facts('bare.pth', 'ema')
+            pretrained_facts(*args)
 
 
 def test_placeholders():
@@ -126,20 +113,20 @@ def test_placeholders():
     assert cfg.b[0].c[0] == pytest.approx([123.675, 116.28, 103.53])
     backbone = cfg.model.backbone
     assert (backbone.checkpoint, backbone.encoder.embed_dim, backbone.weights) == ('random', 96, 'student')
-    with pytest.raises(InputError, match=r'a\.0=.*there are pretrained:checkpoint'):
-        apply_pretrained(Config({'a': ['pretrained:width']}), 'mae/digits')
-    with pytest.raises(InputError, match='takes no pre-trained encoder'):
-        apply_pretrained(Config({'a': 1}), 'mae/digits')
-    with pytest.raises(InputError, match=r'needs a pre-trained encoder \(b\.1\): --pretrained'):
-        apply_pretrained(Config({'b': [0, 'pretrained:depth']}), None)
-    with pytest.raises(InputError, match='--weights'):
-        apply_pretrained(Config({'a': 1}), None, 'ema')
+    for values, args, message in (
+        ({'a': ['pretrained:width']}, ['mae/digits'], r'a\.0=.*there are pretrained:checkpoint'),
+        ({'a': 1}, ['mae/digits'], 'takes no pre-trained encoder'),
+        ({'b': [0, 'pretrained:depth']}, [None], r'needs a pre-trained encoder \(b\.1\): --pretrained'),
+        ({'a': 1}, [None, 'ema'], '--weights'),
+    ):
+        with pytest.raises(InputError, match=message):
+            apply_pretrained(Config(values), *args)
     for wrong in ('timm', 'torch:vit', 'timm:'):
         with pytest.raises(InputError, match='write timm:NAME or mmpretrain:NAME'):
             set_encoder(cfg, wrong)
 
 
-def test_a_segmentor_is_trained_resumed_and_tested_without_the_pre_training(folder):
+def test_a_segmentor_is_trained_resumed_and_tested_without_the_pre_training(folder, tool, config_of):
     cfg = config_of('train', 'seg.py', '--pretrained', 'capi.pth', '--weights', 'student')
     assert (cfg.model.backbone.weights, cfg.model.decode_head.in_channels) == ('student', DIM)
     trained = build(cfg, 'trained').train().eval()
@@ -150,8 +137,7 @@ def test_a_segmentor_is_trained_resumed_and_tested_without_the_pre_training(fold
 
     Path('seg.py').write_text(CONFIG.replace('(0, -1)', '(-1, 0)'))  # changed after the training
     cfg = config_of('test', 'seg.py', checkpoint)
-    assert cfg.model.backbone.out_indices == (0, -1)
-    assert cfg.model.backbone.checkpoint == 'load_from'
+    assert (cfg.model.backbone.out_indices, cfg.model.backbone.checkpoint) == ((0, -1), 'load_from')
     runner = build(cfg, 'tested')
     assert 0 <= runner.test()['mIoU'] <= 100
     images = torch.randn(1, 3, 32, 32)
@@ -161,77 +147,63 @@ def test_a_segmentor_is_trained_resumed_and_tested_without_the_pre_training(fold
 
     Path('seg.py').write_text(CONFIG)
     cfg = config_of('train', 'seg.py', '--resume', '--cfg-options', 'train_cfg.max_iters=4')
-    assert build(cfg, 'resumed').train() is not None
+    build(cfg, 'resumed').train()
     assert torch.load('work_dirs/seg/iter_4.pth', weights_only=True)['meta']['iter'] == 4
     assert config_of('test', 'seg.py', 'work_dirs/seg/iter_4.pth').model.backbone.encoder.embed_dim == DIM
+    cfg = config_of('train', 'seg.py', '--resume', 'work_dirs/seg')
+    assert (cfg.resume, cfg.load_from) == (True, 'work_dirs/seg/iter_4.pth')
 
-    with pytest.raises(InputError, match='model trained on a pre-trained encoder'):
-        config_of('train', 'seg.py', '--pretrained', checkpoint)
+    error = tool('train', 'seg.py', '--pretrained', checkpoint, code=2)
+    assert 'model trained on a pre-trained encoder' in error
+    Path('cut.pth').write_bytes(Path(checkpoint).read_bytes()[:-100])
+    assert 'damaged' in tool('train', 'seg.py', '--resume', 'cut.pth', code=2)
 
 
-def test_a_fixed_checkpoint_of_the_config_is_completed(folder):
+def test_a_fixed_checkpoint_of_the_config_is_completed(folder, config_of):
     text = CONFIG.replace('pretrained:checkpoint', 'capi.pth').replace("'pretrained:encoder'", 'None')
-    text = text.replace("'pretrained:embed_dim'", str(DIM)).replace(
-        "mean='pretrained:mean', std='pretrained:std', ", ''
-    )
-    Path('seg.py').write_text(text)
+    text = text.replace("'pretrained:embed_dim'", str(DIM))
+    Path('seg.py').write_text(text.replace("mean='pretrained:mean', std='pretrained:std', ", ''))
     assert config_of('train', 'seg.py').model.backbone.encoder.embed_dim == DIM
-    cfg = config_of('train', 'seg.py', '--pretrained', 'mae/digits')
-    assert (cfg.model.backbone.checkpoint, cfg.model.backbone.encoder.embed_dim) == ('random', 96)
+    backbone = config_of('train', 'seg.py', '--pretrained', 'mae/digits').model.backbone
+    assert (backbone.checkpoint, backbone.encoder.embed_dim) == ('random', 96)
 
 
-def test_encoders_of_other_libraries_on_the_command_line(folder):
-    options = ['embed_dim', 32], ['depth', 2], ['num_heads', 2], ['img_size', 32]
-    torch.manual_seed(0)
-    theirs = timm.create_model('vit_tiny_patch16_224', **dict(options))
+def test_encoders_of_other_libraries_on_the_command_line(folder, tool, config_of):
+    options = {'embed_dim': 32, 'depth': 2, 'num_heads': 2, 'img_size': 32}
+    theirs = timm.create_model('vit_tiny_patch16_224', **options)
     torch.save(theirs.state_dict(), 'theirs.bin')
-    more = ['--cfg-options', *(f'+model.backbone.encoder.{key}={value}' for key, value in options)]
+    encoder = '+model.backbone.encoder'
+    more = ['--cfg-options', *(f'{encoder}.{key}={value}' for key, value in options.items())]
     named = ['--encoder', 'timm:vit_tiny_patch16_224', *more]
-    typed = [*more, '+model.backbone.encoder.type=mmmim.TimmEncoder']
-    typed.append('+model.backbone.encoder.name=vit_tiny_patch16_224')
+    typed = [*more, f'{encoder}.type=mmmim.TimmEncoder', f'{encoder}.name=vit_tiny_patch16_224']
     for arguments in (named, typed):
         cfg = config_of('train', 'seg.py', '--pretrained', 'theirs.bin', *arguments)
         assert (cfg.model.decode_head.in_channels, cfg.model.data_preprocessor.mean) == (32, [127.5] * 3)
-        encoder = MODELS.build(cfg.model).backbone.backbone.encoder
-        assert torch.equal(encoder.patch_embed.proj.weight, theirs.patch_embed.proj.weight)
-    cfg = config_of('train', 'seg.py', '--pretrained', 'random', *named)
-    assert cfg.model.backbone.checkpoint == 'random'
-    with pytest.raises(InputError, match=r'none\.bin does not exist'):
-        config_of('train', 'seg.py', '--pretrained', 'none.bin', *named)
+        built = MODELS.build(cfg.model).backbone.backbone.encoder
+        assert torch.equal(built.patch_embed.proj.weight, theirs.patch_embed.proj.weight)
+    assert config_of('train', 'seg.py', '--pretrained', 'random', *named).model.backbone.checkpoint == 'random'
+    assert 'none.bin does not exist' in tool('train', 'seg.py', '--pretrained', 'none.bin', *named, code=2)
     cfg = config_of('test', 'seg.py', 'theirs.bin', '--pretrained', 'theirs.bin', *named)
-    assert cfg.load_from == 'theirs.bin'
     with pytest.raises(InputError, match='does not fit EncoderDecoder'):
         build(cfg, 'not_trained').load_or_resume()
 
 
-def test_trust_and_the_folder_of_a_training_on_the_command_line(folder):
-    file = torch.load('capi.pth')
-    torch.save({**file, 'args': argparse.Namespace(lr=1)}, 'objects.pth')
-    with pytest.raises(InputError, match=r'argparse\.Namespace.*--trust-checkpoint'):
-        config_of('train', 'seg.py', '--pretrained', 'objects.pth')
+def test_trust_on_the_command_line(folder, config_of):
+    torch.save({**torch.load('capi.pth'), 'args': argparse.Namespace(lr=1)}, 'objects.pth')
     cfg = config_of('train', 'seg.py', '--pretrained', 'objects.pth', '--trust-checkpoint')
     assert (cfg.trust_checkpoint, cfg.model.backbone.checkpoint) == (True, 'objects.pth')
     assert build(cfg, 'trusting').model.backbone.embed_dim == DIM
-    with pytest.raises(InputError, match='no checkpoint of a training in the folder data'):
-        config_of('train', 'seg.py', '--pretrained', 'capi.pth', '--resume', 'data')
-    cfg = config_of('train', 'seg.py', '--pretrained', 'capi.pth', '--work-dir', 'old')
-    build(cfg, 'old').train()
-    cfg = config_of('train', 'seg.py', '--resume', 'old')
-    assert (cfg.resume, cfg.load_from) == (True, 'old/iter_3.pth')
-    (folder / 'last.pth').write_bytes(Path('old/iter_3.pth').read_bytes()[:-100])
-    with pytest.raises(InputError, match='damaged'):
-        config_of('train', 'seg.py', '--resume', 'last.pth')
 
 
 @pytest.mark.parametrize(
-    'tool',
+    'name',
     ['train', 'test', *(f'analysis_tools/{name}' for name in ('layer_sweep', 'attention_distance', 'rankme',
      'score_digit_scenes')), *(f'visualization/vis_{name}' for name in ('pca', 'attention', 'tsne', 'reconstruction'))],
 )  # fmt: skip
-def test_every_tool_that_reads_weights_can_trust_them(tool, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', [tool, '--help'])
+def test_every_tool_that_reads_weights_can_trust_them(name, tool, capsys):
+    capsys.readouterr()
     with pytest.raises(SystemExit):
-        load_tool(tool).parse_args()
+        tool(name, '--help')
     assert '--trust-checkpoint' in capsys.readouterr().out
 
 
@@ -239,32 +211,35 @@ class Fits:
     fits = True
 
 
-def test_what_was_never_trained_gets_no_score(folder, monkeypatch):
-    with pytest.raises(InputError, match=r'would be tested untrained.*tools/train\.py seg\.py --pretrained capi\.pth'):
-        config_of('test', 'seg.py', '--pretrained', 'capi.pth')
-    with pytest.raises(InputError, match='would be tested untrained'):
-        config_of('test', 'seg.py')
-    with pytest.raises(InputError, match=r'capi\.pth is a checkpoint of pre-training, without a trained head'):
-        config_of('test', 'seg.py', 'capi.pth')
-    with pytest.raises(InputError, match=r'needs a pre-trained encoder .*--pretrained'):
-        config_of('train', 'seg.py')
-    torch.save({'state_dict': {}}, 'plain.pth')
-    with pytest.raises(InputError, match='does not say which encoder'):
-        config_of('test', 'seg.py', 'plain.pth')
-    with pytest.raises(InputError, match=r'none\.pth does not exist'):
-        config_of('test', 'seg.py', 'none.pth')
-
+@pytest.fixture
+def fits(folder, monkeypatch):
+    """A config whose protocol fits its own probe."""
     monkeypatch.setitem(LOOPS.module_dict, 'Fits', Fits)
-    fitted = ['--cfg-options', 'test_cfg.type=mmmim.Fits']
-    cfg = config_of('test', 'seg.py', '--pretrained', 'capi.pth', *fitted)
+    Path('fits.py').write_text(CONFIG.replace('mmengine.TestLoop', 'mmmim.Fits'))
+    return 'fits.py'
+
+
+@pytest.mark.parametrize(
+    ('name', 'args', 'message'),
+    [
+        ('test', 'seg.py --pretrained capi.pth', r'tested untrained.*tools/train\.py seg\.py --pretrained capi\.pth'),
+        ('test', 'seg.py', 'would be tested untrained'),
+        ('test', 'seg.py capi.pth', r'capi\.pth is a checkpoint of pre-training, without a trained head'),
+        ('test', 'seg.py plain.pth', 'does not say which encoder'),
+        ('test', 'seg.py none.pth', r'none\.pth does not exist'),
+        ('test', 'fits.py capi.pth', r'fits its own probe.* --pretrained capi\.pth'),
+        ('train', 'seg.py', r'needs a pre-trained encoder .*--pretrained'),
+        ('train', 'seg.py --pretrained objects.pth', r'argparse\.Namespace.*--trust-checkpoint'),
+        ('train', 'seg.py --pretrained capi.pth --resume data', 'no checkpoint of a training in the folder data'),
+    ],
+)
+def test_what_was_never_trained_gets_no_score(folder, fits, tool, name, args, message):
+    torch.save({'state_dict': {}}, 'plain.pth')
+    torch.save({**torch.load('capi.pth'), 'args': argparse.Namespace(lr=1)}, 'objects.pth')
+    error = tool(name, *args.split(), code=2)
+    assert re.search(message, error), error
+
+
+def test_a_protocol_that_fits_its_own_probe_needs_no_checkpoint(folder, fits, config_of):
+    cfg = config_of('test', fits, '--pretrained', 'capi.pth')
     assert (cfg.load_from, cfg.model.backbone.checkpoint) == (None, 'capi.pth')
-    Path('seg.py').write_text(CONFIG.replace('mmengine.TestLoop', 'mmmim.Fits'))
-    with pytest.raises(InputError, match=r'fits its own probe.* --pretrained capi\.pth'):
-        config_of('test', 'seg.py', 'capi.pth')
-
-
-def test_the_checkpoint_may_follow_options(monkeypatch):
-    tool = load_tool('test')
-    monkeypatch.setattr(sys, 'argv', ['test.py', 'a.py', '--out', 'b.json', 'c.pth'])
-    args = tool.parse_args()
-    assert (args.config, args.checkpoint, args.out) == ('a.py', 'c.pth', 'b.json')

@@ -1,5 +1,7 @@
-import importlib.util
-import sys
+"""Tools that look at images with the weights of a file: what they draw and measure, where it goes, every error."""
+
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,142 +9,97 @@ import pytest
 import torch
 from PIL import Image
 
+import mmmim
 from mmmim.datasets.masking import UniformMasking
-from mmmim.registry import MODELS
+from mmmim.datasets.squares import read_square, read_stretched
+from mmmim.evaluation.measures.rankme import rankme
+from mmmim.features.attention_maps import attention_distance, attention_maps
 from mmmim.visualization.reconstruction import Reconstructor
-from tests.toys import capi_config
+from tests.toys import DIM, capi_config, mae_config, save_model
 
-REPOSITORY = Path(__file__).parents[2]
-
-
-def mae_config(normalize=True):
-    """A MAE of width 16 for 16 px images in patches of 4."""
-    return {
-        'type': 'mmmim.MaskedImageModeling',
-        'backbone': {
-            'type': 'mmmim.ViT',
-            'img_size': 16,
-            'patch_size': 4,
-            'embed_dim': 16,
-            'depth': 1,
-            'num_heads': 2,
-        },
-        'branches': {
-            'pixels': {
-                'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': 4, 'normalize': normalize},
-                'neck': {
-                    'type': 'mmmim.SelfAttentionPredictor',
-                    'context_dim': 16,
-                    'embed_dim': 8,
-                    'depth': 1,
-                    'num_heads': 2,
-                    'out_dim': 48,
-                    'grid': (4, 4),
-                },
-                'head': {'type': 'mmmim.RegressionHead'},
-            }
-        },
-    }
+PCA, TSNE, RECONSTRUCTION = (f'visualization/vis_{name}' for name in ('pca', 'tsne', 'reconstruction'))
+ATTENTION = 'visualization/vis_attention'
+DISTANCE, RANKME = 'analysis_tools/attention_distance', 'analysis_tools/rankme'
+#: Arguments that suffice.
+TOOLS = {
+    PCA: ['images', 'a.pth', '--sizes', '16'],
+    TSNE: ['a.pth', 'images', '--perplexity', '1', '--workers', '0'],
+    RECONSTRUCTION: ['images', 'mae.pth'],
+    ATTENTION: ['a.pth', 'images'],
+    DISTANCE: ['a.pth', 'images'],
+    RANKME: ['a.pth', 'classes', '--workers', '0'],
+}
 
 
-def save(config, path):
-    torch.manual_seed(0)
-    model = MODELS.build(config)
-    torch.save({'state_dict': model.state_dict(), 'mmmim': {'version': 1, 'model': config}}, path)
-    return path
+def write_image(rng, path, size=(20, 24), **channel):
+    pixels = rng.integers(0, 60 if channel else 256, (*size, 3), dtype=np.uint8)
+    for index in channel.values():
+        pixels[..., index] += 180
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
 
 
-@pytest.fixture
-def images(tmp_path):
-    folder = tmp_path / 'images'
-    folder.mkdir()
-    rng = np.random.default_rng(0)
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+    """Three wide images; classes 'blue', 'green', 'red' of eight, told by their colours, and a broken file; models.
+
+    ``a.pth`` is a CAPI, ``plain.pth`` one without registers, ``cls.pth`` one with CLS; ``mae.pth`` predicts pixels.
+    """
+    folder, rng = tmp_path_factory.mktemp('prepared'), np.random.default_rng(0)
     for i in range(3):
-        Image.fromarray(rng.integers(0, 256, (20, 24 + i, 3), dtype=np.uint8)).save(folder / f'{i}.png')
+        write_image(rng, folder / f'images/{i}.png', (20, 24 + i))
+    for index, name in enumerate(('red', 'green', 'blue')):
+        for i in range(8):
+            write_image(rng, folder / f'classes/{name}/{i}.png', channel=index)
+    for path in ('bad.png', 'classes/green/00.png'):
+        (folder / path).write_text('no image')
+    for name, registers, cls in (('a', 4, 0), ('plain', 0, 0), ('cls', 3, 1)):
+        config = capi_config()
+        config['backbone'] |= {'num_registers': registers, 'num_cls_tokens': cls}
+        save_model(folder / f'{name}.pth', config)
+    save_model(folder / 'mae.pth', mae_config())
+    (folder / 'empty').mkdir()
     return folder
 
 
-def run(monkeypatch, capsys, tool, *args, code=0):
-    """Run a tool in this process: each start imports torch for seconds."""
-    path = REPOSITORY / 'tools' / 'visualization' / f'{tool}.py'
-    spec = importlib.util.spec_from_file_location(tool, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-    if code:
-        with pytest.raises(SystemExit) as exit_info:
-            module.main()
-        assert exit_info.value.code == code
-    else:
-        module.main()
-    output = capsys.readouterr()
-    return output.err if code else output.out
+@pytest.fixture
+def folder(prepared, tmp_path, monkeypatch):
+    """The current folder, a copy of what is prepared."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def pictures(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def preprocessed(model, images):
+    return model.preprocess(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize('mode', ['image', 'joint', 'both'])
-def test_pca(images, tmp_path, monkeypatch, capsys, mode):
-    checkpoint, out = save(capi_config(), tmp_path / 'a.pth'), tmp_path / 'out'
-    args = (images, checkpoint, '--sizes', 16, 33, 32, '--channels', 4, '--mode', mode, '--out', out, '--device', 'cpu')
-    output = run(monkeypatch, capsys, 'vis_pca', *args)
-    assert 'does not divide 33: 32 pixels instead' in output
+def test_pca(folder, tool, mode):
+    sizes = ('--sizes', 33, 32) if mode == 'both' else ('--sizes', 16)
+    args = ('images', 'a.pth', *sizes, '--channels', 2, '--mode', mode, '--out', 'out', '--device', 'cpu')
+    output = tool(PCA, *args)
     assert '[3/3]' in output
-    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    first = pictures(folder / 'out')
     assert set(first) == {'resolutions.png', 'channels.png'}
     if mode == 'both':
-        run(monkeypatch, capsys, 'vis_pca', *args)
-        assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+        assert 'does not divide 33: 32 pixels instead' in output
+        tool(PCA, 'images', 'capi/digits', *args[2:])  # random weights, another picture
+        assert pictures(folder / 'out') != first
+        tool(PCA, *args)
+        assert pictures(folder / 'out') == first
 
 
-def test_pca_of_random_weights(images, tmp_path, monkeypatch, capsys):
-    args = (images, 'capi/digits', '--sizes', 32, '--max-images', 1, '--out', tmp_path / 'out')
-    assert 'Wrote' in run(monkeypatch, capsys, 'vis_pca', *args)
-
-
-@pytest.mark.parametrize(
-    ('args', 'message'),
-    [
-        (['images/none.png', 'a.pth'], 'error: There is no image file or folder images/none.png'),
-        (['images', 'bad.png', 'a.pth', '--sizes', '16'], 'error: cannot read image bad.png'),
-        (['images', 'none.pth'], 'error: The checkpoint none.pth does not exist'),
-        (['images', 'capi/none'], 'error: capi/none is no checkpoint'),
-        (['images', 'a.pth', '--sizes', '16', '--layer', '2'], 'error: There is no block 2 in an encoder of 2'),
-        (['images', 'a.pth', '--sizes', '8', '--mode', 'image'], 'error: 4 patches with features of width 16'),
-        (
-            ['images', 'a.pth', '--sizes', '0'],
-            'error: argument --sizes: it must be a whole number of at least 1, not 0.',
-        ),
-        (['images', 'a.pth', '--device', 'none'], 'error: --device none cannot be used'),
-    ],
-)
-def test_errors_of_pca(images, tmp_path, monkeypatch, capsys, args, message):
-    monkeypatch.chdir(tmp_path)
-    save(capi_config(), 'a.pth')
-    Path('bad.png').write_text('no image')
-    assert message in run(monkeypatch, capsys, 'vis_pca', *args, code=2)
-
-
-@pytest.fixture
-def classes(tmp_path):
-    """Class folders 'blue', 'green' and 'red' of eight images each, told by their colours; one more is broken."""
-    rng = np.random.default_rng(0)
-    for channel, name in enumerate(('red', 'green', 'blue')):
-        folder = tmp_path / 'classes' / name
-        folder.mkdir(parents=True)
-        for i in range(8):
-            image = rng.integers(0, 60, (20, 24, 3), dtype=np.uint8)
-            image[..., channel] += 180
-            Image.fromarray(image).save(folder / f'{i}.png')
-    (tmp_path / 'classes/green/00.png').write_text('no image')
-    return tmp_path / 'classes'
-
-
-def test_tsne(classes, tmp_path, monkeypatch, capsys):
-    checkpoint, out = save(capi_config(), tmp_path / 'a.pth'), tmp_path / 'new' / 'a.png'
-    args = (checkpoint, classes, '--perplexity', 4, '--workers', 0, '--device', 'cpu', '--out', out)
-    output = run(monkeypatch, capsys, 'vis_tsne', *args)
+def test_tsne(folder, tool):
+    out = folder / 'new/a.png'
+    args = ('a.pth', 'classes', '--perplexity', 4, '--workers', 0, '--device', 'cpu', '--out', out)
+    output = tool(TSNE, *args)
     assert '1 of 25 images left out' in output
     assert 't-SNE of 24 features' in output
-    assert out.read_bytes()[:4] == b'\x89PNG'
     with np.load(out.with_suffix('.npz')) as data:
         first = {name: data[name] for name in data.files}
     assert [*first['classes']] == ['blue', 'green', 'red']
@@ -152,66 +109,27 @@ def test_tsne(classes, tmp_path, monkeypatch, capsys):
     np.fill_diagonal(nearest, np.inf)
     assert (first['labels'][nearest.argmin(axis=1)] == first['labels']).mean() > 0.9
     picture = out.read_bytes()
-    run(monkeypatch, capsys, 'vis_tsne', *args)
+    tool(TSNE, *args)
     assert out.read_bytes() == picture
 
-    run(monkeypatch, capsys, 'vis_tsne', *args, '--classes', 'red', 'blue', '--max-per-class', 6, '--pool', 'max')
+    tool(TSNE, *args, '--classes', 'red', 'blue', '--max-per-class', 6, '--pool', 'max')
     with np.load(out.with_suffix('.npz')) as data:
         assert [*data['classes']] == ['red', 'blue']
         assert np.bincount(data['labels']).tolist() == [6, 6]
-
-
-def test_tsne_of_a_folder_without_classes(classes, tmp_path, monkeypatch, capsys):
-    out = tmp_path / 'a.png'
-    args = (save(capi_config(), tmp_path / 'a.pth'), classes / 'red', '--perplexity', 3, '--workers', 0, '--out', out)
-    run(monkeypatch, capsys, 'vis_tsne', *args)
+    tool(TSNE, 'a.pth', 'classes/red', *args[2:])  # a folder without classes
     with np.load(out.with_suffix('.npz')) as data:
         assert [*data['classes']] == ['red']
-        assert not data['labels'].any()
 
 
-@pytest.mark.parametrize(
-    ('args', 'message'),
-    [
-        (['none'], 'error: There is no folder none'),
-        (
-            ['classes', '--classes', 'rid'],
-            'error: There is no class folder rid with images in classes. Did you mean red',
-        ),
-        (['classes', '--pool', 'cls'], 'error: The model has no feature cls: choose from pooled, predicted'),
-        (['classes', '--pool', 'mean'], "error: There is no feature 'mean'"),
-        (['classes', '--perplexity', '24'], 'error: --perplexity 24 does not fit 24 images'),
-        (
-            ['classes', '--max-per-class', '0'],
-            'error: argument --max-per-class: it must be a whole number of at least 1, not 0.',
-        ),
-        (['classes', '--out', 'a.npz'], 'error: --out a.npz: give a file that ends in .png'),
-    ],
-)
-def test_errors_of_tsne(classes, tmp_path, monkeypatch, capsys, args, message):
-    monkeypatch.chdir(tmp_path)
-    save(capi_config(), 'a.pth')
-    assert message in run(monkeypatch, capsys, 'vis_tsne', 'a.pth', *args, '--workers', 0, code=2)
-    assert not Path('work_dirs').exists()
-
-
-def test_reconstruction(images, tmp_path, monkeypatch, capsys):
-    checkpoint, out = save(mae_config(), tmp_path / 'a.pth'), tmp_path / 'out'
-    args = (images, checkpoint, '--mask-ratio', 0.5, '--out', out)
-    assert '[3/3]' in run(monkeypatch, capsys, 'vis_reconstruction', *args)
-    assert (out / 'reconstruction.png').read_bytes()[:4] == b'\x89PNG'
-    capi = save(capi_config(), tmp_path / 'capi.pth')
-    message = run(monkeypatch, capsys, 'vis_reconstruction', images, capi, '--out', out, code=2)
-    assert 'does not predict pixels' in message
-    assert '(capi)' in message
-    message = run(monkeypatch, capsys, 'vis_reconstruction', images, checkpoint, '--mask-ratio', 1, code=2)
-    assert 'argument --mask-ratio: it must be a finite number above 0 and below 1, not 1.0.' in message
+def test_reconstruction(folder, tool):
+    assert '[3/3]' in tool(RECONSTRUCTION, 'images', 'mae.pth', '--mask-ratio', 0.5, '--out', 'out')
+    assert (folder / 'out/reconstruction.png').read_bytes()[:4] == b'\x89PNG'
 
 
 @pytest.mark.parametrize('normalize', [True, False])
 def test_a_perfect_prediction_is_the_image(tmp_path, normalize):
     """The way back from targets to colours undoes the way there."""
-    model = Reconstructor(save(mae_config(normalize), tmp_path / 'a.pth'))
+    model = Reconstructor(save_model(tmp_path / 'a.pth', mae_config(normalize)))
     images = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     mask = UniformMasking(0.75)(2, (4, 4), torch.Generator().manual_seed(0))
     targets = model.branch.target_generator(model.preprocessor.normalize(images), mask, None, model.backbone)
@@ -227,10 +145,161 @@ def test_a_perfect_prediction_is_the_image(tmp_path, normalize):
     model.branch.neck.forward = perfect
     pictures = model(images, mask)
     expected = images.permute(0, 2, 3, 1) / 255
-    torch.testing.assert_close(pictures['original'], expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(pictures['pasted'], expected, rtol=0, atol=1e-5)
     shown = torch.zeros(2, 16).scatter(1, mask.visible, 1.0)
     shown = shown.view(2, 4, 4, 1).repeat_interleave(4, 1).repeat_interleave(4, 2).expand(-1, -1, -1, 3).bool()
     grey = torch.full_like(expected, 0.5)
+    torch.testing.assert_close(pictures['original'], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(pictures['pasted'], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(pictures['masked'], torch.where(shown, expected, grey), rtol=0, atol=1e-6)
     torch.testing.assert_close(pictures['predicted'], torch.where(shown, grey, expected), rtol=0, atol=1e-5)
+
+
+def test_attention(folder, tool, monkeypatch):
+    import mmmim.visualization.attention as module
+
+    drawn, draw = {}, module.draw_attention
+
+    def noted(examples, queries, layers, path, title, signed=False):
+        drawn[path.split('/')[-1]] = (examples, [query.name for query in queries], layers, signed)
+        draw(examples, queries, layers, path, title, signed)
+
+    monkeypatch.setattr(module, 'draw_attention', noted)
+    args = ('a.pth', '--size', 17, '--out', 'out', '--device', 'cpu', 'images/0.png', 'images/1.png')
+    queries = ('--query', 0, 3, '--query', 2, 1, '--extra-tokens', '--averaged', 'images')
+    output = tool(ATTENTION, *args, '--layers', 'all', *queries)
+    assert 'does not divide 17: 16 pixels instead' in output
+    assert '[3/3] images' in output
+    assert '20 tokens of 16 px in 2 heads: 0.00 GB for a block.' in output
+    assert set(pictures(folder / 'out')) == set(drawn)
+    registers = [f'register {i}' for i in (1, 2, 3, 4)]
+    assert {name: picture[1:] for name, picture in drawn.items()} == {
+        'queries.png': (['patch 0, 3', 'patch 2, 1'], [0, 1], False),
+        'extra_tokens.png': (registers, [0, 1], False),
+        'averaged.png': (registers, [0, 1], False),
+    }
+
+    # What is drawn is what the encoder attends to, of the stretched image.
+    extractor = mmmim.get_model('a.pth')
+    images = [read_stretched(f'images/{i}.png', 16) for i in range(3)]
+    maps = torch.stack(attention_maps(extractor.backbone, preprocessed(extractor, images), [0, 1]), dim=1)
+    maps = maps.mean(dim=2)  # B layers L L
+    (_, image, of_first), _ = drawn['queries.png'][0]
+    assert np.array_equal(image, images[0])
+    torch.testing.assert_close(of_first[:, 0].flatten(-2), maps[0][:, [4 + 3, 4 + 9], 4:])
+    torch.testing.assert_close(drawn['extra_tokens.png'][0][1][2][:, 0].flatten(-2), maps[1][:, :4, 4:])
+    torch.testing.assert_close(drawn['averaged.png'][0][0][2][:, 0].flatten(-2), maps.mean(dim=0)[:, :4, 4:])
+
+    tool(ATTENTION, *args, '--heads', 'each', '--subtract-extra', '--layers', -1, 1)
+    examples, queries, layers, signed = drawn['queries.png']
+    assert (queries, layers, signed) == (['patch 2, 2'], [1], True)
+    assert examples[0][2].shape == (1, 2, 1, 4, 4)
+    assert examples[0][2].min() < 0
+
+
+def test_attention_distance(folder, tool):
+    output = tool(DISTANCE, 'a.pth', 'images', '--batch', 2, '--out', 'out', '--device', 'cpu')
+    result = json.loads((folder / 'out/attention_distance.json').read_text())
+    extractor = mmmim.get_model('a.pth')
+    images = [read_square(f'images/{i}.png', 16) for i in range(3)]
+    maps = attention_maps(extractor.backbone, preprocessed(extractor, images), [0, 1])
+    expected = [attention_distance(one, (4, 4), 4, 4).mean(dim=0) for one in maps]
+    torch.testing.assert_close(torch.tensor(result['distance']), torch.stack(expected))
+    assert np.allclose(result['mean'], np.mean(result['distance'], axis=1))
+    assert (result['images'], result['size'], result['patch_size']) == (3, 16, 4)
+    assert '[2/2] batches' in output
+    assert '| block | mean | head 0 | head 1 |' in output
+    assert all(f' {value:.1f} ' in output for row in result['distance'] for value in row)
+
+
+def test_rankme(folder, tool):
+    args = ('--workers', 0, '--device', 'cpu', '--out-dir', 'out/new')
+    output = tool(RANKME, 'cls.pth', 'classes', *args, '--batch-size', 7)
+    assert '1 of 25 images left out, for example: cannot read image classes/green/00.png' in output
+    written = json.loads((folder / 'out/new/rankme.json').read_text())
+    assert written['about']['unreadable'] == 1
+    assert list(written['poolings']) == ['cls', 'pooled']
+    model = mmmim.get_model('cls.pth')
+    images = [read_square(path, 16) for path in sorted(folder.glob('classes/*/[0-9].png'))]
+    features = model(preprocessed(model, images))
+    for name, row in written['poolings'].items():
+        expected = pytest.approx(rankme(features.pool(name)).item(), rel=1e-4)
+        assert row == {'rankme': expected, 'images': 24, 'width': DIM}
+        assert f'| {row["rankme"]:.2f} |' in ' '.join(output.split())
+    table = (folder / 'out/new/rankme.md').read_text()
+    assert table.startswith('cls.pth, auto weights, on classes at 16 px\n\n| pooling ')
+    assert table.count('\n| ') == 3
+
+    few = ('--pool', 'top3', 'pooled', '--weights', 'student', '--max-images', 7)
+    output = tool(RANKME, 'cls.pth', 'classes/red', *few, *args)
+    assert f'pooled: 7 images are fewer than the width {DIM}, and RankMe is at most 7.' in output
+    rows = json.loads((folder / 'out/new/rankme.json').read_text())['poolings']
+    assert list(rows) == ['top3', 'pooled']
+    assert all(1 < row['rankme'] <= 7.001 and row['images'] == 7 for row in rows.values())
+
+
+AT_LEAST_1 = 'it must be a whole number of at least 1, not 0.'
+
+
+@pytest.mark.parametrize(
+    ('name', 'args', 'message'),
+    [
+        (PCA, 'images/none.png a.pth', 'There is no image file or folder images/none.png'),
+        (PCA, 'images bad.png a.pth --sizes 16', 'cannot read image bad.png'),
+        (PCA, 'images none.pth', 'The checkpoint none.pth does not exist'),
+        (PCA, 'images capi/none', 'capi/none is no checkpoint'),
+        (PCA, 'images a.pth --sizes 16 --layer 2', 'There is no block 2 in an encoder of 2'),
+        (PCA, 'images a.pth --sizes 8 --mode image --out out', '4 patches with features of width 16'),
+        (PCA, 'images a.pth --sizes 0', f'argument --sizes: {AT_LEAST_1}'),
+        (PCA, 'images a.pth --device none', '--device none cannot be used'),
+        (PCA, 'images a.pth --out new/x.png', 'resolutions.png and channels.png are written: give a folder'),
+        (TSNE, 'a.pth none', 'There is no folder none'),
+        (TSNE, 'a.pth classes --classes rid', 'There is no class folder rid with images in classes. Did you mean red'),
+        (TSNE, 'a.pth classes --pool cls', 'The model has no feature cls: choose from pooled, predicted'),
+        (TSNE, 'a.pth classes --pool mean', "There is no feature 'mean'"),
+        (TSNE, 'a.pth classes --perplexity 24 --workers 0', '--perplexity 24 does not fit 24 images'),
+        (TSNE, 'a.pth classes --max-per-class 0', f'argument --max-per-class: {AT_LEAST_1}'),
+        (TSNE, 'a.pth classes --out a.npz', '--out a.npz: give a file that ends in .png'),
+        (RECONSTRUCTION, 'images a.pth', 'none of its branches (capi) has the target generator mmmim.PixelTarget'),
+        (RECONSTRUCTION, 'images mae.pth --mask-ratio 1', 'must be a finite number above 0 and below 1, not 1.0.'),
+        (ATTENTION, 'a.pth', 'Nothing to look at: give IMAGES, or --averaged FOLDER'),
+        (ATTENTION, 'a.pth images --query 4 0', 'There is no patch in row 4 and column 0: the image has 4 x 4'),
+        (ATTENTION, 'a.pth images --layers 2', 'There is no block 2 in an encoder of 2'),
+        (ATTENTION, 'a.pth images --layers all 1', "--layers all 1: give numbers of blocks, or 'all' alone"),
+        (ATTENTION, 'a.pth empty', 'No images in empty'),
+        (ATTENTION, 'a.pth --averaged empty', 'No images in empty'),
+        (ATTENTION, 'plain.pth images --extra-tokens', 'The encoder has no extra tokens'),
+        (ATTENTION, 'plain.pth images --subtract-extra', 'The encoder has no extra tokens'),
+        (ATTENTION, 'plain.pth --averaged images', 'The encoder has no extra tokens'),
+        (ATTENTION, 'a.pth images --size 0', f'argument --size: {AT_LEAST_1}'),
+        (ATTENTION, 'a.pth images --size 200000', 'The attention of 2500000004 tokens of 200000 px needs'),
+        (ATTENTION, 'a.pth images --extra-tokens --query 0 0 --out x.png', 'queries.png and extra_tokens.png are'),
+        (DISTANCE, 'a.pth empty', 'No images in empty'),
+        (DISTANCE, 'a.pth images --batch 0', '--batch must be at least 1, got 0'),
+        (DISTANCE, 'a.pth images --max-images 0', f'argument --max-images: {AT_LEAST_1}'),
+        (RANKME, 'a.pth none', 'There is no image file or folder none'),
+        (RANKME, 'a.pth bad.png', 'None of the 1 images can be read'),
+        (RANKME, 'a.pth images --pool mean', "There is no feature 'mean'"),
+        (RANKME, 'a.pth images --max-images 0', f'argument --max-images: {AT_LEAST_1}'),
+        (RANKME, 'a.pth images --batch-size 0', f'argument --batch-size: {AT_LEAST_1}'),
+    ],
+)
+def test_errors(folder, tool, name, args, message):
+    error = tool(name, *args.split(), code=2)
+    assert message in error
+    assert 'error: ' in error
+    assert not Path('work_dirs').exists()
+    assert not Path('new').exists()
+
+
+@pytest.mark.parametrize('name', TOOLS)
+def test_where_results_go(name, folder, tool):
+    """A name of a picture is never a folder, and nothing is computed where a file is in the place of a folder."""
+    (folder / 'taken').touch()
+    one = name not in (PCA, RANKME)
+    option = '--out-dir' if name == RANKME else '--out'
+    error = tool(name, *TOOLS[name], option, 'taken/x/y.png' if one else 'taken/x/y', code=2)
+    assert 'is a file, not a folder: give another name' in error
+    if one:
+        tool(name, *TOOLS[name], option, 'new/x.png')
+        assert Image.open(folder / 'new/x.png').size[0] > 10
+        assert {path.name for path in (folder / 'new').iterdir()} <= {'x.png', 'x.npz', 'x.json'}
