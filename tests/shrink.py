@@ -26,15 +26,15 @@ CAPS = {
 PATCHES_PER_SIDE = 8
 
 
-def _cap(node: Any) -> None:
+def cap(node: Any) -> None:
     """Cap options in place, at any depth."""
     children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
     for child in children:
-        _cap(child)
+        cap(child)
     if isinstance(node, dict):
-        for key, cap in CAPS.items():
+        for key, most in CAPS.items():
             if isinstance(node.get(key), int):
-                node[key] = min(node[key], cap)
+                node[key] = min(node[key], most)
         for key in ('mlp_dims', 'projector_dims'):
             if key in node:
                 node[key] = tuple(min(width, CAPS['embed_dim']) for width in node[key])
@@ -57,10 +57,12 @@ def without_files(model: Any) -> Any:
     return model
 
 
-def _shrink_tokenizer(branch: Any, folder: Path) -> None:
-    """A tokenizer of few tokens, with a codebook that is written or with random weights."""
+def _shrink_tokenizer(branch: Any, folder: Path | None) -> None:
+    """A tokenizer of few tokens, with a codebook that is written to a folder or with random weights."""
     tokenizer = branch.target_generator.tokenizer
-    if tokenizer.type == 'mmmim.KMeansTokenizer':
+    if tokenizer.type == 'mmmim.KMeansTokenizer' and folder is None:
+        tokenizer.untrained = True
+    elif tokenizer.type == 'mmmim.KMeansTokenizer':
         tokenizer.codebook = str(folder / 'codebook.pth')
         size = (tokenizer.num_tokens, 3 * tokenizer.patch_size**2)
         centres = torch.randn(size, generator=torch.Generator().manual_seed(0))
@@ -71,6 +73,19 @@ def _shrink_tokenizer(branch: Any, folder: Path) -> None:
     branch.neck.out_dim = tokenizer.num_tokens
 
 
+def shrink_model(model: Any, folder: Path | None = None) -> None:
+    """Cap the widths and depths of a model's config in place.
+
+    Tokenizers need no file of the user's: their codebook is written to ``folder``, or random without one.
+    """
+    cap(model)
+    for branch in model.branches.values():
+        if branch.target_generator.type == 'mmmim.LatentTarget' and branch.neck.get('out_dim'):
+            branch.neck.out_dim = branch.target_generator.in_dim
+        if 'tokenizer' in branch.target_generator:
+            _shrink_tokenizer(branch, folder)
+
+
 def shrink(cfg: Config, images: Any, work_dir: Any, pictures: bool = False) -> Config:
     """A config of the same parts that takes one step on a CPU in a second.
 
@@ -78,14 +93,9 @@ def shrink(cfg: Config, images: Any, work_dir: Any, pictures: bool = False) -> C
     of the config's own patch size, and tokenizers need no file of the user's.
     """
     cfg = cfg.copy()
-    _cap(cfg.model)
-    for branch in cfg.model.branches.values():
-        if branch.target_generator.type == 'mmmim.LatentTarget' and branch.neck.get('out_dim'):
-            branch.neck.out_dim = branch.target_generator.in_dim
-        if 'tokenizer' in branch.target_generator:
-            _shrink_tokenizer(branch, Path(work_dir))
+    shrink_model(cfg.model, Path(work_dir))
     loader = cfg.train_dataloader
-    _cap(loader.collate_fn)
+    cap(loader.collate_fn)
     loader.update(batch_size=4, num_workers=0)
     if 'global_batch_size' in cfg:
         cfg.global_batch_size, loader['batch_size'] = 4, None
