@@ -1,23 +1,33 @@
-"""A second, naive implementation of I-JEPA's training step, independent of mmmim's.
+"""I-JEPA's training step once more, independent of mmmim's: see :mod:`tests.reference_common`.
 
-It exists to make recordings of other sizes than the one in ``tests/data``, for mmmim to replay: nothing here is
-imported from mmmim, and every detail is written the slow and literal way, on tables of weights in the layout of the
-recording (boxes of patches as loops, attention as a softmax, target blocks one after the other, AdamW as its formula).
-It computes in float64 by default, so that what a comparison shows is the rounding of the other side only.
-
-Everything a wrong implementation would get wrong is a function or a constant of its own: the tests replace one of them
-and expect the recording to be refused.
+Boxes of patches are loops, and target blocks are predicted one after the other.
 """
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from tests.reference_common import (
+    Draw,
+    adamw,
+    average,
+    block,
+    cut,
+    embed,
+    gradients_of,
+    layer_norm,
+    linear,
+    norm,
+    perturbed,
+    standardise,
+    table,
+    take,
+    write,
+)
+
 EPS, TARGET_EPS = 1e-6, 1e-5
-PATIENCE = 20
+PATIENCE, STEPS = 20, 3
 EMA = 0.996, 1.0
 FULL_GRADIENTS = (
     'encoder.patch_embed.proj.weight',
@@ -33,25 +43,13 @@ FULL_WEIGHTS = (
     'target_encoder.norm.weight',
     'target_encoder.patch_embed.proj.bias',
 )
-TOY = dict(
-    img=64,
-    patch=8,
-    grid=8,
-    dim=48,
-    depth=2,
-    heads=4,
-    pred_dim=24,
-    pred_depth=2,
-    batch=4,
-    traj_batch=3,
-    enc_mask_scale=[0.85, 1.0],
-    pred_mask_scale=[0.15, 0.2],
-    aspect_ratio=[0.75, 1.5],
-    nenc=1,
-    npred=4,
-    min_keep=4,
-    allow_overlap=False,
-)
+TOY = dict(img=64, patch=8, grid=8, dim=48, depth=2, heads=4, pred_dim=24, pred_depth=2, batch=4, traj_batch=3)
+TOY |= dict(enc_mask_scale=[0.85, 1.0], pred_mask_scale=[0.15, 0.2], aspect_ratio=[0.75, 1.5])
+TOY |= dict(nenc=1, npred=4, min_keep=4, allow_overlap=False)
+# The momentum is one with which a teacher that moves at the wrong time shows.
+SMALL = dict(grid=5, patch=4, dim=16, heads=2, depth=1, pred_dim=12, pred_depth=1, batch=2, traj_batch=2, min_keep=1)
+SMALL |= dict(nenc=2, npred=2, enc_mask_scale=[0.5, 0.9], pred_mask_scale=[0.15, 0.3], steps=2, draws={}, noise_std=0.2)
+SMALL |= dict(optimiser=dict(ema_momentum='0.6+0.1*t'))
 OPTIMISER = dict(betas=[0.9, 0.999], eps=1e-8, clip=None, lr='2e-3*(t+1)', weight_decay_decayed=1.0)
 OPTIMISER |= dict(ema_momentum='0.99+0.001*t, after the step')
 SCHEDULE = dict(ipe=10, epochs=5, warmup=2, ipe_scale=1.25, start=2e-4, ref=1e-3, final=1e-6, wd=(0.04, 0.4))
@@ -65,6 +63,8 @@ DRAWS = {
     'overlap': (dict(grid=14, allow_overlap=True), 16, 600, False),
     'wide': (dict(grid=14, **WIDE), 6, 700, True),
 }
+# Contexts that have to give up target blocks; those of the given recording never do.
+CROWDED = {'crowded': (dict(grid=10, min_keep=11, npred=12), 6, 800, False)}
 
 
 # ----------------------------------------------------------------------------------------------------- masks
@@ -122,7 +122,7 @@ def context(size, targets, c):
         ignored += 1
 
 
-def cut(contexts, least):
+def cut_to(contexts, least):
     return [patches[:least] for patches in contexts]
 
 
@@ -138,7 +138,7 @@ def draw_masks(c, batch, call, seed):
             all_targets.append([sorted(target) for target in targets])
             all_contexts.append([context(context_size, targets, c) for _ in range(c['nenc'])])
     least = min(len(patches) for contexts in all_contexts for patches in contexts)
-    seen = [torch.tensor(cut([contexts[k] for contexts in all_contexts], least)) for k in range(c['nenc'])]
+    seen = [torch.tensor(cut_to([contexts[k] for contexts in all_contexts], least)) for k in range(c['nenc'])]
     asked = [torch.tensor([targets[t] for targets in all_targets]) for t in range(c['npred'])]
     return seen, asked
 
@@ -155,58 +155,15 @@ def position_table(grid, dim):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def take(x, index):
-    """``[B, L, D]`` or ``[1, L, D]`` at ``[B, M]``."""
-    return torch.stack([x[b % len(x)][row] for b, row in enumerate(index)])
-
-
-def linear(w, name, x):
-    return x @ w[f'{name}.weight'].T + w[f'{name}.bias']
-
-
-def standardise(x, eps):
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
-
-
-def layer_norm(w, name, x):
-    return standardise(x, EPS) * w[f'{name}.weight'] + w[f'{name}.bias']
-
-
-def gelu(x):
-    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
-
-
-def attention(w, name, x, heads):
-    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in linear(w, f'{name}.qkv', x).chunk(3, -1))
-    weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
-    return linear(w, f'{name}.proj', (weights @ v).transpose(1, 2).flatten(2))
-
-
-def block(w, name, x, heads):
-    x = x + attention(w, f'{name}.attn', layer_norm(w, f'{name}.norm1', x), heads)
-    hidden = gelu(linear(w, f'{name}.mlp.fc1', layer_norm(w, f'{name}.norm2', x)))
-    return x + linear(w, f'{name}.mlp.fc2', hidden)
-
-
-def embed(w, part, c, images):
-    """Tokens with their positions, ``[B, N, D]``."""
-    kernel, p, tokens = w[f'{part}.patch_embed.proj.weight'], c['patch'], []
-    for r in range(c['grid']):
-        for col in range(c['grid']):
-            square = images[:, :, r * p : (r + 1) * p, col * p : (col + 1) * p]
-            tokens.append((square[:, None] * kernel[None]).sum((2, 3, 4)) + w[f'{part}.patch_embed.proj.bias'])
-    return torch.stack(tokens, 1) + w[f'{part}.pos_embed']
-
-
 def encode(w, part, c, images, contexts=None):
     """Normed tokens of whole images, or of the contexts, one after the other."""
-    x = embed(w, part, c, images)
+    patches = cut(images, c['patch'])
+    x = embed(patches, *(w[f'{part}.patch_embed.proj.{kind}'] for kind in ('weight', 'bias'))) + w[f'{part}.pos_embed']
     if contexts is not None:
         x = torch.cat([take(x, index) for index in contexts])
     for i in range(c['depth']):
-        x = block(w, f'{part}.blocks.{i}', x, c['heads'])
-    return layer_norm(w, f'{part}.norm', x)
+        x = block(w, f'{part}.blocks.{i}', x, c['heads'], EPS)
+    return layer_norm(w, f'{part}.norm', x, EPS)
 
 
 def targets_of(c, full, targets):
@@ -226,8 +183,8 @@ def predictor_input(w, c, z, contexts, targets):
 
 def predict(w, c, x, predicted):
     for i in range(c['pred_depth']):
-        x = block(w, f'predictor.predictor_blocks.{i}', x, c['heads'])
-    x = layer_norm(w, 'predictor.predictor_norm', x)
+        x = block(w, f'predictor.predictor_blocks.{i}', x, c['heads'], EPS)
+    x = layer_norm(w, 'predictor.predictor_norm', x, EPS)
     return linear(w, 'predictor.predictor_proj', x[:, -predicted:])
 
 
@@ -258,43 +215,22 @@ def forward(w, c, images, masks):
     }
 
 
-def gradients_of(w, loss_function):
-    """Loss and gradients of the trained weights."""
-    for name in w:
-        w[name] = w[name].detach().requires_grad_(not name.startswith('target_') and not name.endswith('pos_embed'))
-    trained = {name: value for name, value in w.items() if value.requires_grad}
-    loss = loss_function(w)
-    return loss.detach(), dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
+def is_trained(name):
+    return not name.startswith('target_') and not name.endswith('pos_embed')
 
 
 def is_decayed(name, value):
     return value.ndim > 1 and 'bias' not in name
 
 
-def average(w, momentum):
-    """Move the target encoder."""
-    for name in w:
-        if name.startswith('target_encoder.'):
-            w[name] = momentum * w[name].detach() + (1 - momentum) * w[name.removeprefix('target_')].detach()
-
-
-def adamw(w, gradients, state, step, options):
-    """One step, of ``step`` counted from 1."""
-    betas, lr = options['betas'], number_at(options['lr'], step - 1)
-    for name, gradient in gradients.items():
-        first, second = state.get(name, (torch.zeros_like(gradient),) * 2)
-        first = betas[0] * first + (1 - betas[0]) * gradient
-        second = betas[1] * second + (1 - betas[1]) * gradient.square()
-        state[name] = first, second
-        value = w[name].detach()
-        if is_decayed(name, value):
-            value = value * (1 - lr * options['weight_decay_decayed'])
-        mean, square = first / (1 - betas[0] ** step), second / (1 - betas[1] ** step)
-        w[name] = value - lr * mean / (square.sqrt() + options['eps'])
-
-
 def update(w, gradients, state, t, options):
-    adamw(w, gradients, state, t + 1, options)
+    """A step, then the target encoder."""
+
+    def choose(name, value):
+        decay = options['weight_decay_decayed'] if is_decayed(name, value) else 0.0
+        return number_at(options['lr'], t), decay
+
+    adamw(w, gradients, state, t + 1, choose, options['betas'], options['eps'])
     average(w, number_at(options['ema_momentum'], t))
 
 
@@ -337,10 +273,6 @@ def parts(w, part):
     return {name: value for name, value in w.items() if name.startswith(f'{part}.')}
 
 
-def norm(*tensors):
-    return math.sqrt(sum(tensor.detach().double().square().sum().item() for tensor in tensors))
-
-
 def as_masks(c, arrays, prefix):
     return tuple(
         [torch.tensor(arrays[f'{prefix}masks_{kind}.{i}']) for i in range(c[count])]
@@ -356,7 +288,7 @@ def seeds(seed, steps):
 def all_masks(c, settings, draws):
     """Every recorded mask."""
     out = {}
-    for prefix, call, seed in seeds(settings['seed'], settings['steps']):
+    for prefix, call, seed in seeds(settings['seed'], settings.get('steps', STEPS)):
         batch = c['traj_batch'] if prefix else c['batch']
         for kind, masks in zip(('enc', 'pred'), draw_masks(c, batch, call, seed), strict=True):
             out |= {f'{prefix}masks_{kind}.{i}': mask for i, mask in enumerate(masks)}
@@ -383,10 +315,10 @@ def schedules(s):
 def single_modules(w, c, arrays, dtype):
     tokens, narrow = (torch.tensor(arrays[f'eps.{part}_in']).to(dtype) for part in ('encoder', 'predictor'))
     return {
-        'eps.encoder_block0': block(w, 'encoder.blocks.0', tokens, c['heads']),
-        'eps.encoder_norm': layer_norm(w, 'encoder.norm', tokens),
-        'eps.predictor_block0': block(w, 'predictor.predictor_blocks.0', narrow, c['heads']),
-        'eps.predictor_norm': layer_norm(w, 'predictor.predictor_norm', narrow),
+        'eps.encoder_block0': block(w, 'encoder.blocks.0', tokens, c['heads'], EPS),
+        'eps.encoder_norm': layer_norm(w, 'encoder.norm', tokens, EPS),
+        'eps.predictor_block0': block(w, 'predictor.predictor_blocks.0', narrow, c['heads'], EPS),
+        'eps.predictor_norm': layer_norm(w, 'predictor.predictor_norm', narrow, EPS),
         'eps.target_norm': standardise(tokens, TARGET_EPS),
     }
 
@@ -398,14 +330,14 @@ def number_at(formula, t):
 def replay(arrays, settings, dtype=torch.float64, draws=DRAWS):
     """Everything a recording holds beside its inputs, computed from its inputs."""
     c = settings['config']
-    w = {key.removeprefix('sd.'): torch.tensor(a).to(dtype) for key, a in arrays.items() if key.startswith('sd.')}
+    w = table(arrays, 'sd.', dtype)
     images, out = torch.tensor(arrays['images']).to(dtype), {}
 
     def loss_of(w):
         out.update(forward(w, c, images, as_masks(c, arrays, '')))
         return out['loss']
 
-    _, gradients = gradients_of(w, loss_of)
+    _, gradients = gradients_of(w, is_trained, loss_of)
     with torch.no_grad():
         out['encoder_full'] = encode(w, 'encoder', c, images)
         out['encoder_full_avg'] = out['encoder_full'].mean(1)
@@ -414,13 +346,17 @@ def replay(arrays, settings, dtype=torch.float64, draws=DRAWS):
     out |= {f'grad.{name}': gradients[name] for name in FULL_GRADIENTS}
     for grid in (c['grid'], 14):
         out[f'pos_table.grid{grid}.dim{c["dim"]}'] = position_table(grid, c['dim'])
-    out |= schedules(settings['schedule'])
+    out |= schedules(settings.get('schedule', SCHEDULE))
 
     losses, state, options = [], {}, settings['optimiser']
-    for t in range(settings['steps']):
+    for t in range(settings.get('steps', STEPS)):
         batch = torch.tensor(arrays[f'traj.{t}.images']).to(dtype)
         masks = as_masks(c, arrays, f'traj.{t}.')
-        loss, gradients = gradients_of(w, lambda w, batch=batch, masks=masks: forward(w, c, batch, masks)['loss'])
+
+        def loss_at(w, batch=batch, masks=masks):
+            return forward(w, c, batch, masks)['loss']
+
+        loss, gradients = gradients_of(w, is_trained, loss_at)
         losses.append(loss)
         update(w, gradients, state, t, options)
         for part in ('encoder', 'predictor', 'target_encoder'):
@@ -435,31 +371,17 @@ def replay(arrays, settings, dtype=torch.float64, draws=DRAWS):
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
 
-    def full(name, rows, columns):
-        weight = 0.02 * torch.randn(rows, columns, generator=generator, dtype=torch.float64)
-        return {f'{name}.weight': weight, f'{name}.bias': torch.zeros(rows, dtype=torch.float64)}
-
-    def normed(name, dim):
-        return {f'{name}.weight': torch.ones(dim).double(), f'{name}.bias': torch.zeros(dim).double()}
-
-    def transformer(name, depth, dim):
-        w = {}
-        for prefix in (f'{name}.{i}' for i in range(depth)):
-            w |= normed(f'{prefix}.norm1', dim) | full(f'{prefix}.attn.qkv', 3 * dim, dim)
-            w |= full(f'{prefix}.attn.proj', dim, dim) | normed(f'{prefix}.norm2', dim)
-            w |= full(f'{prefix}.mlp.fc1', 4 * dim, dim) | full(f'{prefix}.mlp.fc2', dim, 4 * dim)
-        return w
-
+    draw = Draw(generator, lambda rows, columns: draw.normal(rows, columns))
     dim, pred_dim, patch = c['dim'], c['pred_dim'], c['patch']
     w = {'encoder.pos_embed': position_table(c['grid'], dim)[None]}
-    w |= full('encoder.patch_embed.proj', dim, 3 * patch * patch)
+    w |= draw.full('encoder.patch_embed.proj', dim, 3 * patch * patch)
     w['encoder.patch_embed.proj.weight'] = w['encoder.patch_embed.proj.weight'].unflatten(1, (3, patch, patch))
-    w |= transformer('encoder.blocks', c['depth'], dim) | normed('encoder.norm', dim)
-    w['predictor.mask_token'] = 0.02 * torch.randn(1, 1, pred_dim, generator=generator, dtype=torch.float64)
+    w |= draw.blocks('encoder.blocks', c['depth'], dim) | draw.normed('encoder.norm', dim)
+    w['predictor.mask_token'] = draw.normal(1, 1, pred_dim)
     w['predictor.predictor_pos_embed'] = position_table(c['grid'], pred_dim)[None]
-    w |= full('predictor.predictor_embed', pred_dim, dim)
-    w |= transformer('predictor.predictor_blocks', c['pred_depth'], pred_dim)
-    w |= normed('predictor.predictor_norm', pred_dim) | full('predictor.predictor_proj', dim, pred_dim)
+    w |= draw.full('predictor.predictor_embed', pred_dim, dim)
+    w |= draw.blocks('predictor.predictor_blocks', c['pred_depth'], pred_dim)
+    w |= draw.normed('predictor.predictor_norm', pred_dim) | draw.full('predictor.predictor_proj', dim, pred_dim)
     return w | {f'target_{name}': value.clone() for name, value in parts(w, 'encoder').items()}
 
 
@@ -501,12 +423,11 @@ def record(
     path,
     *,
     seed=1,
-    steps=3,
+    steps=STEPS,
     optimiser=None,
     schedule=None,
     draws=DRAWS,
     noise_std=0.05,
-    dtype=torch.float64,
     **changes,
 ):
     """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
@@ -519,21 +440,14 @@ def record(
         schedule: Changes to :data:`SCHEDULE`.
         draws: Masks without a model, as :data:`DRAWS`.
         noise_std: Of what is added to weights, so that none starts at a constant and no two encoders are equal.
-        dtype: What to compute in; the recording is float32.
         changes: To :data:`TOY`; ``img`` follows from grid and patch.
-
-    Returns:
-        ``path``.
     """
-    path = Path(path)
     c = {**TOY, **changes}
     c['img'] = c['grid'] * c['patch']
     generator = torch.Generator().manual_seed(seed)
     arrays = {'images': torch.randn(c['batch'], 3, c['img'], c['img'], generator=generator)}
-    for name, value in new_weights(c, generator).items():
-        if not name.endswith('pos_embed'):
-            value = value + noise_std * torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        arrays[f'sd.{name}'] = value
+    w = perturbed(new_weights(c, generator), noise_std, generator, fixed='pos_embed')
+    arrays |= {f'sd.{name}': value for name, value in w.items()}
     for t in range(steps):
         arrays[f'traj.{t}.images'] = torch.randn(c['traj_batch'], 3, c['img'], c['img'], generator=generator)
     # So small that the epsilons of norms are seen.
@@ -558,7 +472,5 @@ def record(
     }
     settings['arrays'] = docs(c, settings, draws)
     arrays |= all_masks(c, settings, draws)
-    arrays |= replay(arrays, settings, dtype, draws)
-    np.savez(path, **arrays)
-    path.with_suffix('.json').write_text(json.dumps(settings, indent=1))
-    return path
+    arrays |= replay(arrays, settings, draws=draws)
+    return write(path, arrays, settings)

@@ -1,20 +1,35 @@
-"""A second, naive implementation of Latent MIM's training step, independent of mmmim's.
+"""Latent MIM's training step once more, independent of mmmim's: see :mod:`tests.reference_common`.
 
-It exists to make recordings of other sizes than the one in ``tests/data``, for mmmim to replay: nothing here is
-imported from mmmim, and every detail is written the slow and literal way, on tables of weights in the layout of the
-recording (patches cut out one cell at a time, attention as a softmax, all pairs of patches, AdamW as its formula). It
-computes in float64 by default, so that what a comparison shows is the rounding of the other side only.
-
-Everything a wrong implementation would get wrong is a function or a constant of its own: the tests replace one of them
-and expect the recording to be refused.
+Patches are cut out one cell at a time, and all pairs of patches are compared.
 """
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
+
+from tests.reference_common import (
+    Draw,
+    adamw,
+    as_recorded,
+    attend,
+    average,
+    block,
+    gelu,
+    gradients_of,
+    layer_norm,
+    linear,
+    mlp,
+    norm,
+    perturbed,
+    random_images,
+    self_attention,
+    table,
+    take,
+    unit,
+    write,
+    xavier,
+)
 
 BLOCK_EPS, PROJECTOR_EPS = 1e-6, 1e-5
 WEIGHT_DECAY, BETAS, ADAM_EPS = 0.05, (0.9, 0.95), 1e-8
@@ -30,26 +45,11 @@ FULL_GRADIENTS = (
     'decoder.head.bias',
     'encoder.blocks.0.attn.qkv.bias',
 )
-TOY = dict(
-    grid=4,
-    patch=8,
-    gap=4,
-    dim=48,
-    heads=4,
-    depth=2,
-    ddim=32,
-    dheads=4,
-    ddepth=2,
-    mlp_dim=64,
-    tau=0.2,
-    num_vis=4,
-    sim_coeff=0.1,
-    batch=2,
-    mom=0.99,
-    sim_trg=0.75,
-    lr=0.001,
-    steps=3,
-)
+TOY = dict(grid=4, patch=8, gap=4, dim=48, heads=4, depth=2, ddim=32, dheads=4, ddepth=2, mlp_dim=64, tau=0.2)
+TOY |= dict(num_vis=4, sim_coeff=0.1, batch=2, mom=0.99, sim_trg=0.75, lr=0.001, steps=3)
+# wd: far more than anybody trains with, so that a wrong parameter group shows in the final norms
+SMALL = dict(grid=3, patch=4, gap=2, dim=16, heads=2, depth=1, ddim=12, dheads=3, ddepth=1, mlp_dim=20, num_vis=3)
+SMALL |= dict(batch=2, steps=2, wd=2.0, momenta=[0.5, 0.7], sim_targets=[0.7, 0.4])
 
 
 # ------------------------------------------------------------------------------------------- patches and positions
@@ -96,47 +96,12 @@ def divide(noise, num_vis):
     return order[:, :num_vis], order[:, num_vis:]
 
 
-def take(x, index):
-    """``[B, L, D]`` at ``[B, M]``."""
-    return torch.stack([x[b][index[b]] for b in range(len(x))])
-
-
 # ------------------------------------------------------------------------------------------------------- network
-
-
-def linear(w, name, x):
-    out = x @ w[f'{name}.weight'].T
-    return out + w[f'{name}.bias'] if f'{name}.bias' in w else out
-
-
-def layer_norm(w, name, x, eps):
-    centred = x - x.mean(-1, keepdim=True)
-    scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
-    return scaled * w[f'{name}.weight'] + w[f'{name}.bias']
-
-
-def gelu(x):
-    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
-
-
-def attend(q, k, v, heads):
-    q, k, v = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (q, k, v))
-    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
-
-
-def self_attention(w, name, x, heads):
-    q, k, v = linear(w, f'{name}.qkv', x).chunk(3, -1)
-    return linear(w, f'{name}.proj', attend(q, k, v, heads))
 
 
 def cross_attention(w, name, x, source, heads):
     k, v = linear(w, f'{name}.kv_proj', source).chunk(2, -1)
     return linear(w, f'{name}.proj', attend(linear(w, f'{name}.q_proj', x), k, v, heads))
-
-
-def mlp(w, name, x):
-    return linear(w, f'{name}.fc2', gelu(linear(w, f'{name}.fc1', x)))
 
 
 def project(w, name, x):
@@ -150,14 +115,12 @@ def project(w, name, x):
 def encode(w, side, c, patches, index):
     """States of an encoder that sees the patches at ``index``: before the final norm, after it, and projected."""
     x = linear(w, f'{side}.embed.proj', take(patches, index))
-    table = w[f'{side}.pos_embed.pos_embeds']
-    x = x + torch.stack([table[1:][row] for row in index])
-    cls = w[f'{side}.cls_token'] + table[0]
+    positions = w[f'{side}.pos_embed.pos_embeds']
+    x = x + take(positions[None, 1:], index)
+    cls = w[f'{side}.cls_token'] + positions[0]
     x = torch.cat([cls.expand(len(x), -1, -1), x], 1)
     for i in range(c['depth']):
-        name = f'{side}.blocks.{i}'
-        x = x + self_attention(w, f'{name}.attn', layer_norm(w, f'{name}.norm1', x, BLOCK_EPS), c['heads'])
-        x = x + mlp(w, f'{name}.mlp', layer_norm(w, f'{name}.norm2', x, BLOCK_EPS))
+        x = block(w, f'{side}.blocks.{i}', x, c['heads'], BLOCK_EPS)
     normed = layer_norm(w, f'{side}.norm', x, BLOCK_EPS)
     return x, normed, project(w, f'{side}.head', normed)
 
@@ -169,15 +132,14 @@ def nearness(asked, seen):
 
 def decode(w, c, z_vis, visible, target, cues=True):
     """Queries and source of the first block, its output, and predictions."""
-    table = w['decoder.pos_embed.pos_embeds']
-    asked = torch.stack([table[1:][row] for row in target])
-    seen = torch.stack([table[1:][row] for row in visible])
+    positions = w['decoder.pos_embed.pos_embeds']
+    asked, seen = take(positions[None, 1:], target), take(positions[None, 1:], visible)
     e = linear(w, 'decoder.embed', z_vis)
     queries = w['decoder.mask_token'] + asked
     if cues:
         queries = queries + nearness(asked, seen) @ e[:, 1:]
-    queries = torch.cat([(w['decoder.cls_token'] + table[0]).expand(len(e), -1, -1), queries], 1)
-    source = e + torch.cat([table[0].expand(len(e), 1, -1), seen], 1)
+    queries = torch.cat([(w['decoder.cls_token'] + positions[0]).expand(len(e), -1, -1), queries], 1)
+    source = e + torch.cat([positions[0].expand(len(e), 1, -1), seen], 1)
     x, states = queries, []
     for i in range(c['ddepth']):
         x = decoder_block(w, f'decoder.blocks.{i}', x, source, c['dheads'])
@@ -194,10 +156,6 @@ def decoder_block(w, name, x, source, heads):
 
 
 # -------------------------------------------------------------------------------------------------------- losses
-
-
-def unit(x):
-    return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
 def standardise_predictions(p):
@@ -292,16 +250,6 @@ def forward(w, c, images, draws, gamma):
     return out
 
 
-def step_loss(w, c, images, draws, gamma):
-    """The loss of a training step alone."""
-    rows, columns, noise = draws
-    patches = cut(images, c['patch'], c['gap'], rows, columns)
-    visible, target = divide(noise, c['num_vis'])
-    z_vis = encode(w, 'encoder', c, patches, visible)[2]
-    z_trg = targets_of(w, c, patches, visible, target)[1]
-    return total_loss(c, decode(w, c, z_vis, visible, target)[-1], z_trg, z_vis, gamma)
-
-
 def evaluate(w, c, images):
     """Whole images, patches side by side."""
     none = torch.zeros(len(images), c['grid'], c['grid'], dtype=torch.long)
@@ -316,13 +264,6 @@ def evaluate(w, c, images):
     }
 
 
-def average(w, momentum):
-    """Move the target encoder."""
-    for name in w:
-        if name.startswith('target_encoder.'):
-            w[name] = momentum * w[name] + (1 - momentum) * w[name.removeprefix('target_')].detach()
-
-
 def is_trained(name):
     return not name.startswith('target_encoder.') and not name.endswith('pos_embeds')
 
@@ -331,38 +272,23 @@ def is_decayed(name, value):
     return value.ndim > 1 and not any(part in name for part in ('bias', 'norm', 'embed'))
 
 
-def adamw(w, gradients, state, step, lr, weight_decay):
-    """One step, of ``step`` counted from 1."""
-    for name, gradient in gradients.items():
-        first, second = state.get(name, (torch.zeros_like(gradient),) * 2)
-        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
-        second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
-        state[name] = first, second
-        value = w[name].detach()
-        if is_decayed(name, value):
-            value = value * (1 - lr * weight_decay)
-        mean, square = first / (1 - BETAS[0] ** step), second / (1 - BETAS[1] ** step)
-        w[name] = value - lr * mean / (square.sqrt() + ADAM_EPS)
-
-
-def gradients_of(w, loss_function):
-    """Loss and gradients of the trained weights."""
-    for name in w:
-        w[name] = w[name].detach().requires_grad_(is_trained(name))
-    trained = {name: value for name, value in w.items() if value.requires_grad}
-    loss = loss_function(w)
-    return loss.detach(), dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
-
-
 def train(w, c, images, draws, momenta, gammas):
     """Several steps; ``draws`` have a leading axis of steps. Losses; the weights are changed."""
     losses, state = [], {}
+
+    def choose(name, value):
+        return c['lr'], c.get('wd', WEIGHT_DECAY) if is_decayed(name, value) else 0.0
+
     for t, (momentum, gamma) in enumerate(zip(momenta, gammas, strict=True)):
         average(w, float(momentum))
         now = tuple(draw[t] for draw in draws)
-        loss, gradients = gradients_of(w, lambda w, now=now, gamma=gamma: step_loss(w, c, images, now, float(gamma)))
+
+        def loss_at(w, now=now, gamma=float(gamma)):
+            return forward(w, c, images, now, gamma)['loss_total']
+
+        loss, gradients = gradients_of(w, is_trained, loss_at)
         losses.append(float(loss))
-        adamw(w, gradients, state, t + 1, c['lr'], c.get('wd', WEIGHT_DECAY))
+        adamw(w, gradients, state, t + 1, choose, BETAS, ADAM_EPS)
     return losses
 
 
@@ -385,11 +311,6 @@ def gamma_at(progress):
 # ----------------------------------------------------------------------------------------------------- recording
 
 
-def table(arrays, dtype):
-    """Recorded weights."""
-    return {key.removeprefix('sd/'): torch.tensor(a).to(dtype) for key, a in arrays.items() if key.startswith('sd/')}
-
-
 def parameter_names(w):
     return [name for name in w if not name.endswith('pos_embeds')]
 
@@ -399,13 +320,9 @@ def draws_of(arrays, prefix, dtype):
     return rows, columns, torch.tensor(arrays[f'{prefix}noise']).to(dtype)
 
 
-def norm(x):
-    return x.double().square().sum().sqrt().item()
-
-
 def replay(arrays, settings, dtype=torch.float64):
     """Everything a recording holds beside its inputs, computed from its inputs (but ``init/``)."""
-    c, w = settings['config'], table(arrays, dtype)
+    c, w = settings['config'], table(arrays, 'sd/', dtype)
     images, draws = torch.tensor(arrays['images']).to(dtype), draws_of(arrays, 'draw/', dtype)
     names = parameter_names(w)
     out = {}
@@ -414,63 +331,45 @@ def replay(arrays, settings, dtype=torch.float64):
         out.update(forward(w, c, images, draws, c['sim_trg']))
         return out['loss_total']
 
-    _, gradients = gradients_of(w, whole)
+    _, gradients = gradients_of(w, is_trained, whole)
     norms = [norm(gradients[name]) if name in gradients else -1.0 for name in names]
-    out = {name: value.detach().numpy() for name, value in out.items()}
-    out = {name: value.astype(np.int32 if name.endswith('_idx') else np.float32) for name, value in out.items()}
     out['grad_norm'] = np.array(norms)
-    out.update({f'grad/{name}': gradients[name].numpy().astype(np.float32) for name in FULL_GRADIENTS})
+    out |= {f'grad/{name}': gradients[name] for name in FULL_GRADIENTS}
     with torch.no_grad():
-        evaluated = evaluate(w, c, torch.tensor(arrays['eval/images']).to(dtype))
-    out.update({name: value.numpy().astype(np.float32) for name, value in evaluated.items()})
+        out |= evaluate(w, c, torch.tensor(arrays['eval/images']).to(dtype))
 
     draws = draws_of(arrays, 'traj/', dtype)
     out['traj/loss'] = np.array(train(w, c, images, draws, arrays['traj/momentum'], arrays['traj/sim_target']))
     out['traj/final_param_norm'] = np.array([norm(w[name]) for name in names])
     for side, name in (('target', 'target_encoder.cls_token'), ('encoder', 'encoder.cls_token')):
-        out[f'traj/final_{side}_cls_token'] = w[name].detach().numpy().astype(np.float32)
+        out[f'traj/final_{side}_cls_token'] = w[name]
 
     epochs = [float(epoch) for epoch in arrays['sched/epoch']]
     out['sched/lr'] = np.array([rate(epoch) for epoch in epochs])
     out['sched/momentum'] = np.array([momentum_at(epoch / EPOCHS) for epoch in epochs])
     out['sched/sim_target'] = np.array([gamma_at(epoch / EPOCHS) for epoch in epochs])
-    return out
+    return {name: as_recorded(value) for name, value in out.items()}
 
 
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
 
-    def xavier(rows, columns):
-        bound = math.sqrt(6 / (rows + columns))
-        return (2 * torch.rand(rows, columns, generator=generator, dtype=torch.float64) - 1) * bound
-
-    def full(name, rows, columns):
-        return {f'{name}.weight': xavier(rows, columns), f'{name}.bias': torch.zeros(rows, dtype=torch.float64)}
-
-    def normed(name, dim):
-        ones = torch.ones(dim, dtype=torch.float64)
-        return {f'{name}.weight': ones, f'{name}.bias': torch.zeros_like(ones)}
-
-    def normal(dim):
-        return 0.02 * torch.randn(1, 1, dim, generator=generator, dtype=torch.float64)
-
-    def two_layers(name, dim):
-        return full(f'{name}.mlp.fc1', 4 * dim, dim) | full(f'{name}.mlp.fc2', dim, 4 * dim)
-
+    draw = Draw(generator, xavier(generator))
+    normed, full = draw.normed, draw.full
     dim, ddim, hidden = c['dim'], c['ddim'], c['mlp_dim']
-    w = {'encoder.cls_token': normal(dim)}
+    w = {'encoder.cls_token': draw.normal(1, 1, dim)}
     w |= full('encoder.embed.proj', dim, 3 * c['patch'] ** 2)
     w['encoder.pos_embed.pos_embeds'] = position_table(c['grid'], dim)
-    for i in range(c['depth']):
-        name = f'encoder.blocks.{i}'
-        w |= normed(f'{name}.norm1', dim) | full(f'{name}.attn.qkv', 3 * dim, dim) | full(f'{name}.attn.proj', dim, dim)
-        w |= normed(f'{name}.norm2', dim) | two_layers(name, dim)
+    w |= draw.blocks('encoder.blocks', c['depth'], dim)
     w |= normed('encoder.norm', dim)
     for i, (rows, columns) in enumerate([(hidden, dim), (hidden, hidden), (dim, hidden)]):
-        w[f'encoder.head.linear{i}.weight'] = xavier(rows, columns)
+        w[f'encoder.head.linear{i}.weight'] = draw.matrix(rows, columns)
         w |= normed(f'encoder.head.norm{i}', rows)
     w |= {f'target_{name}': value.clone() for name, value in w.items()}
-    w |= {'decoder.cls_token': normal(ddim), 'decoder.mask_token': torch.zeros(1, 1, ddim, dtype=torch.float64)}
+    w |= {
+        'decoder.cls_token': draw.normal(1, 1, ddim),
+        'decoder.mask_token': torch.zeros(1, 1, ddim, dtype=torch.float64),
+    }
     w |= full('decoder.embed', ddim, dim)
     w['decoder.pos_embed.pos_embeds'] = position_table(c['grid'], ddim)
     for i in range(c['ddepth']):
@@ -479,7 +378,7 @@ def new_weights(c, generator):
         w |= full(f'{name}.self_attn.proj', ddim, ddim) | normed(f'{name}.norm2q', ddim)
         w |= normed(f'{name}.norm2kv', ddim) | full(f'{name}.cross_attn.q_proj', ddim, ddim)
         w |= full(f'{name}.cross_attn.kv_proj', 2 * ddim, ddim) | full(f'{name}.cross_attn.proj', ddim, ddim)
-        w |= normed(f'{name}.norm3', ddim) | two_layers(name, ddim)
+        w |= normed(f'{name}.norm3', ddim) | draw.two_layers(f'{name}.mlp', ddim)
     return w | normed('decoder.norm', ddim) | full('decoder.head', dim, ddim)
 
 
@@ -494,14 +393,7 @@ def random_draws(c, generator, *steps):
     return dict(zip(('row_offset', 'col_offset', 'noise'), (*offsets, noise.numpy()), strict=True))
 
 
-def random_images(batch, side, generator):
-    """Noise and something smooth, so that the patches of an image resemble each other as they do in photographs."""
-    smooth = torch.randn(batch, 3, 3, 3, generator=generator)
-    smooth = torch.nn.functional.interpolate(smooth, (side, side), mode='bilinear')
-    return (0.5 * torch.randn(batch, 3, side, side, generator=generator) + smooth).numpy()
-
-
-def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, dtype=torch.float64, **changes):
+def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, **changes):
     """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
 
     Args:
@@ -510,14 +402,10 @@ def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, dtyp
         momenta: Of every step of the trajectory.
         sim_targets: Of every step of the trajectory.
         noise_std: Of what is added to weights, so that none starts at a constant and no two encoders are equal.
-        dtype: What to compute in; the recording is float32.
         changes: To :data:`TOY`; also ``wd``, the weight decay.
-
-    Returns:
-        ``path``.
     """
-    path = Path(path)
     c = {**TOY, **changes}
+    side = c['grid'] * (c['patch'] + c['gap'])
     progress = [t / c['steps'] for t in range(c['steps'])]
     generator = torch.Generator().manual_seed(seed)
     w = new_weights(c, generator)
@@ -525,14 +413,12 @@ def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, dtyp
     arrays = {
         'init/target_equals_encoder': np.int32(same),
         'init/mask_token_absmax': np.float32(w['decoder.mask_token'].abs().max()),
-        'images': random_images(c['batch'], c['grid'] * (c['patch'] + c['gap']), generator),
+        'images': random_images(c['batch'], side, side, generator),
     }
-    for name, value in w.items():
-        if not name.endswith('pos_embeds'):
-            value = value + noise_std * torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        arrays[f'sd/{name}'] = value.numpy().astype(np.float32)
+    moved = perturbed(w, noise_std, generator, fixed='pos_embeds')
+    arrays |= {f'sd/{name}': value.numpy().astype(np.float32) for name, value in moved.items()}
     arrays |= {f'draw/{name}': draw for name, draw in random_draws(c, generator).items()}
-    arrays['eval/images'] = random_images(c['batch'], c['grid'] * c['patch'], generator)
+    arrays['eval/images'] = random_images(c['batch'], c['grid'] * c['patch'], c['grid'] * c['patch'], generator)
     arrays |= {f'traj/{name}': draw for name, draw in random_draws(c, generator, c['steps']).items()}
     arrays['traj/momentum'] = np.array(momenta or [momentum_at(p) for p in progress])
     arrays['traj/sim_target'] = np.array(sim_targets or [gamma_at(p) for p in progress])
@@ -543,8 +429,6 @@ def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, dtyp
         'source': 'tests/reference_latent_mim.py',
         'seed': seed,
         'config': c,
-        'device': 'cpu',
-        'dtype': str(dtype).removeprefix('torch.'),
         'grad_norm_names': parameter_names(w),
         'param_names': parameter_names(w),
         'weight_decay_groups': {
@@ -552,7 +436,4 @@ def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, dtyp
             'decay': sorted(name for name, value in trained.items() if is_decayed(name, value)),
         },
     }
-    arrays.update(replay(arrays, settings, dtype))
-    np.savez(path, **arrays)
-    path.with_suffix('.json').write_text(json.dumps(settings, indent=1))
-    return path
+    return write(path, arrays | replay(arrays, settings), settings)

@@ -1,21 +1,32 @@
-"""A second, naive implementation of PiLaMIM's training step, independent of mmmim's.
+"""PiLaMIM's training step once more, independent of mmmim's: see :mod:`tests.reference_common`.
 
-It exists to make recordings of other sizes than the one in ``tests/data``, for mmmim to replay: nothing here is
-imported from mmmim, and every detail is written the slow and literal way, on tables of weights in the layout of the
-recording (patches cut out and put back pixel by pixel, permutations applied one image at a time, attention as a
-softmax, AdamW and LARS as their formulas). It computes in float64 by default, so that what a comparison shows is the
-rounding of the other side only.
-
-Everything a wrong implementation would get wrong is a function or a constant of its own: the tests replace one of them
-and expect the recording to be refused.
+Images are put together pixel by pixel, and permutations applied one image at a time.
 """
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
+
+from tests.reference_common import (
+    Draw,
+    adamw,
+    as_recorded,
+    average,
+    block,
+    cut,
+    embed,
+    gradients_of,
+    layer_norm,
+    linear,
+    norm,
+    perturbed,
+    random_images,
+    table,
+    take,
+    uniform,
+    write,
+)
 
 EPS, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 1e-6, 0.1
 WEIGHT_DECAY, BETAS, ADAM_EPS = 0.05, (0.9, 0.95), 1e-8
@@ -31,22 +42,11 @@ FULL_GRADIENTS = (
     'decoder.head.bias',
     'encoder.layer_norm.weight',
 )
-TOY = dict(
-    img=32,
-    patch=8,
-    dim=48,
-    heads=4,
-    depth=2,
-    pdim=32,
-    ldim=40,
-    ddepth=2,
-    dheads=4,
-    mask_ratio=0.75,
-    batch=3,
-    classes=6,
-    steps=3,
-    lr=0.001,
-)
+TOY = dict(img=32, patch=8, dim=48, heads=4, depth=2, pdim=32, ldim=40, ddepth=2, dheads=4, mask_ratio=0.75)
+TOY |= dict(batch=3, classes=6, steps=3, lr=0.001)
+# wd: far more than anybody trains with, so that a wrong parameter group shows in the final norms
+SMALL = dict(img=12, patch=4, dim=16, heads=2, depth=1, pdim=12, ldim=18, ddepth=1, dheads=3, mask_ratio=0.7)
+SMALL |= dict(batch=2, classes=4, steps=2, wd=2.0, momenta=[0.5, 0.7])
 
 
 # ------------------------------------------------------------------------------------------------ patches and masks
@@ -57,20 +57,11 @@ def pixels_of(patch):
     return [(channel, y, x) for channel in range(3) for y in range(patch) for x in range(patch)]
 
 
-def corners(side, patch):
-    """First row and column of every patch, raster order."""
-    return [(i, j) for i in range(0, side, patch) for j in range(0, side, patch)]
-
-
-def cut(images, patch):
-    """Patch squares, raster order: ``[B, T, 3, patch, patch]``."""
-    return torch.stack([images[:, :, i : i + patch, j : j + patch] for i, j in corners(images.shape[-1], patch)], 1)
-
-
 def fold(vectors, side, patch):
     """Images of patch vectors."""
     number_of = {}  # place in an image: number in the patch vectors, one after another
-    for t, (i, j) in enumerate(corners(side, patch)):
+    corners = [(i, j) for i in range(0, side, patch) for j in range(0, side, patch)]
+    for t, (i, j) in enumerate(corners):
         for n, (channel, y, x) in enumerate(pixels_of(patch)):
             number_of[channel, i + y, j + x] = t * 3 * patch**2 + n
     order = [number_of[channel, y, x] for channel in range(3) for y in range(side) for x in range(side)]
@@ -89,11 +80,6 @@ def inverse(order):
     return back
 
 
-def take(x, index):
-    """``[B, L, D]`` at ``[B, M]``."""
-    return torch.stack([x[b][index[b]] for b in range(len(x))])
-
-
 def hidden(back, kept):
     """1 where a patch is masked."""
     return (back >= kept).double()
@@ -102,50 +88,25 @@ def hidden(back, kept):
 # ------------------------------------------------------------------------------------------------------- network
 
 
-def linear(w, name, x):
-    out = x @ w[f'{name}.weight'].T
-    return out + w[f'{name}.bias'] if f'{name}.bias' in w else out
-
-
-def layer_norm(w, name, x):
-    centred = x - x.mean(-1, keepdim=True)
-    scaled = centred / (centred.square().mean(-1, keepdim=True) + EPS).sqrt()
-    return scaled * w[f'{name}.weight'] + w[f'{name}.bias']
-
-
-def gelu(x):
-    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
-
-
-def attention(w, name, x, heads):
-    q, k, v = (y.reshape(*y.shape[:2], heads, -1).transpose(1, 2) for y in linear(w, f'{name}.qkv', x).chunk(3, -1))
-    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
-    return linear(w, f'{name}.proj', (weights @ v).transpose(1, 2).flatten(2))
-
-
 def transformer(w, name, x, heads):
     depth = len({key.split('.')[2] for key in w if key.startswith(f'{name}.transformer.')})
     for i in range(depth):
-        block = f'{name}.transformer.{i}'
-        x = x + attention(w, f'{block}.attn', layer_norm(w, f'{block}.norm1', x), heads)
-        inner = gelu(linear(w, f'{block}.mlp.fc1', layer_norm(w, f'{block}.norm2', x)))
-        x = x + linear(w, f'{block}.mlp.fc2', inner)
+        x = block(w, f'{name}.transformer.{i}', x, heads, EPS)
     return x
 
 
-def embed(w, side, images, patch):
+def located(w, side, images, patch):
     """All patches with their positions."""
-    kernel, bias = w[f'{side}.patchify.weight'], w[f'{side}.patchify.bias']
-    tokens = torch.einsum('btchw,dchw->btd', cut(images, patch), kernel) + bias
+    tokens = embed(cut(images, patch), w[f'{side}.patchify.weight'], w[f'{side}.patchify.bias'])
     return tokens + w[f'{side}.pos_embedding'][:, 0]
 
 
 def encode(w, side, c, images, order, kept):
     """Tokens before and after the final norm: CLS, then the first ``kept`` patches of ``order``."""
-    x = take(embed(w, side, images, c['patch']), order[:, :kept])
+    x = take(located(w, side, images, c['patch']), order[:, :kept])
     x = torch.cat([w[f'{side}.cls_token'].expand(len(x), -1, -1), x], 1)
     x = transformer(w, side, x, c['heads'])
-    return x, layer_norm(w, f'{side}.layer_norm', x)
+    return x, layer_norm(w, f'{side}.layer_norm', x, EPS)
 
 
 def decoder_input(w, name, embedding, z, back):
@@ -229,13 +190,6 @@ def forward(w, c, images, order, target_order, variant):
 # ----------------------------------------------------------------------------------------------------------- steps
 
 
-def average(w, momentum):
-    """Move the target encoder."""
-    for name in w:
-        if name.startswith('target_encoder.'):
-            w[name] = momentum * w[name] + (1 - momentum) * w[name.removeprefix('target_')].detach()
-
-
 def is_trained(name):
     return not name.startswith('target_encoder.')
 
@@ -244,40 +198,21 @@ def is_decayed(name):
     return True
 
 
-def adamw(w, gradients, state, step, lr, weight_decay):
-    """One step, of ``step`` counted from 1."""
-    for name, gradient in gradients.items():
-        first, second = state.get(name, (torch.zeros_like(gradient),) * 2)
-        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
-        second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
-        state[name] = first, second
-        value = w[name].detach()
-        if is_decayed(name):
-            value = value * (1 - lr * weight_decay)
-        mean, square = first / (1 - BETAS[0] ** step), second / (1 - BETAS[1] ** step)
-        w[name] = value - lr * mean / (square.sqrt() + ADAM_EPS)
-
-
-def gradients_of(w, loss_function):
-    """Loss and gradients of the trained weights."""
-    for name in w:
-        w[name] = w[name].detach().requires_grad_(is_trained(name))
-    trained = {name: value for name, value in w.items() if value.requires_grad}
-    loss = loss_function(w)
-    return loss.detach(), dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
-
-
 def train(w, c, images, orders, target_orders, momenta, variant):
     """Several steps; the weights are changed. Losses."""
     losses, state = [], {}
+
+    def choose(name, value):
+        return c['lr'], c.get('wd', WEIGHT_DECAY) if is_decayed(name) else 0.0
+
     for t, momentum in enumerate(momenta):
 
         def total(w, t=t):
             return forward(w, c, images, orders[t], target_orders[t], variant)[f'{variant}/loss_total']
 
-        loss, gradients = gradients_of(w, total)
+        loss, gradients = gradients_of(w, is_trained, total)
         losses.append(float(loss))
-        adamw(w, gradients, state, t + 1, c['lr'], c.get('wd', WEIGHT_DECAY))
+        adamw(w, gradients, state, t + 1, choose, BETAS, ADAM_EPS)
         average(w, float(momentum))
     return losses
 
@@ -337,15 +272,6 @@ def momentum_at(step, steps):
 # ----------------------------------------------------------------------------------------------------- recording
 
 
-def table(arrays, dtype):
-    """Recorded weights."""
-    return {key.removeprefix('sd/'): torch.tensor(a).to(dtype) for key, a in arrays.items() if key.startswith('sd/')}
-
-
-def norm(x):
-    return x.double().square().sum().sqrt().item()
-
-
 def replay(arrays, settings, dtype=torch.float64):
     """Everything a recording holds beside its inputs, computed from its inputs (but ``init/``)."""
     c, names = settings['config'], settings['param_names']
@@ -363,7 +289,7 @@ def replay(arrays, settings, dtype=torch.float64):
             made |= forward(w, c, images, of('draw/enc_forward'), of('draw/tgt_forward'), variant)
             return made[f'{variant}/loss_total']
 
-        _, gradients = gradients_of(table(arrays, dtype), whole)
+        _, gradients = gradients_of(table(arrays, 'sd/', dtype), is_trained, whole)
         out |= {name: value.detach() for name, value in made.items()}
         out |= {f'{variant}/grad/{name}': gradients[name] for name in FULL_GRADIENTS}
         norms = [norm(gradients[name]) if name in gradients else -1.0 for name in names]
@@ -371,12 +297,12 @@ def replay(arrays, settings, dtype=torch.float64):
     numbers = torch.arange(c['img'] ** 2 * 3).to(dtype).reshape(1, -1, 3 * c['patch'] ** 2)
     out['patch_pixels_order_check'] = fold(numbers, c['img'], c['patch'])
     with torch.no_grad():
-        out |= probe(table(arrays, dtype), c, images, of('probe/linear_weight'), of('probe/linear_bias'))
+        out |= probe(table(arrays, 'sd/', dtype), c, images, of('probe/linear_weight'), of('probe/linear_bias'))
     for name in 'wb':
         out[f'lars/{name}'] = lars(of(f'lars/{name}0'), of(f'lars/grad_{name}'))
 
     for variant in VARIANTS:
-        w = table(arrays, dtype)
+        w = table(arrays, 'sd/', dtype)
         orders = of('traj/enc_forward'), of('traj/tgt_forward')
         out[f'traj/{variant}/loss'] = np.array(train(w, c, images, *orders, arrays['traj/momentum'], variant))
         out[f'traj/{variant}/final_param_norm'] = np.array([norm(w[name]) for name in names])
@@ -385,44 +311,21 @@ def replay(arrays, settings, dtype=torch.float64):
     rates = [1.5e-4 * 2048 / 256 * factor(int(epoch), 800, 40) for epoch in arrays['sched/epoch']]
     out['sched/lr'] = np.array(rates)
     out['sched/probe_lr'] = np.array([3 * factor(epoch, 100, 10) for epoch in range(100)])
-    return {name: _array(value) for name, value in out.items()}
-
-
-def _array(value):
-    """As recorded: tensors in single precision."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return value.numpy().astype(np.float32 if value.is_floating_point() else np.int32)
+    return {name: as_recorded(value) for name, value in out.items()}
 
 
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
 
-    def uniform(*shape, inputs):
-        return (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1) / math.sqrt(inputs)
-
-    def full(name, rows, columns):
-        return {
-            f'{name}.weight': uniform(rows, columns, inputs=columns),
-            f'{name}.bias': uniform(rows, inputs=columns),
-        }
-
-    def normed(name, dim):
-        ones = torch.ones(dim, dtype=torch.float64)
-        return {f'{name}.weight': ones, f'{name}.bias': torch.zeros_like(ones)}
-
-    def normal(*shape):
-        return 0.02 * torch.randn(*shape, generator=generator, dtype=torch.float64)
+    draw = Draw(
+        generator,
+        lambda rows, columns: uniform(generator, rows, columns) / math.sqrt(columns),
+        lambda rows, columns: uniform(generator, rows) / math.sqrt(columns),
+    )
+    full, normal = draw.full, draw.normal
 
     def blocks(name, dim, depth):
-        w = {}
-        for i in range(depth):
-            block = f'{name}.transformer.{i}'
-            w |= normed(f'{block}.norm1', dim)
-            w[f'{block}.attn.qkv.weight'] = uniform(3 * dim, dim, inputs=dim)
-            w |= full(f'{block}.attn.proj', dim, dim) | normed(f'{block}.norm2', dim)
-            w |= full(f'{block}.mlp.fc1', 4 * dim, dim) | full(f'{block}.mlp.fc2', dim, 4 * dim)
-        return w
+        return draw.blocks(f'{name}.transformer', depth, dim, qkv_bias=False)
 
     dim, number, pixels = c['dim'], (c['img'] // c['patch']) ** 2, 3 * c['patch'] ** 2
 
@@ -430,7 +333,7 @@ def new_weights(c, generator):
         kernel = full(f'{name}.patchify', dim, pixels)
         kernel[f'{name}.patchify.weight'] = kernel[f'{name}.patchify.weight'].reshape(dim, 3, c['patch'], c['patch'])
         w = {f'{name}.cls_token': normal(1, 1, dim), f'{name}.pos_embedding': normal(number, 1, dim)} | kernel
-        return w | blocks(name, dim, c['depth']) | normed(f'{name}.layer_norm', dim)
+        return w | blocks(name, dim, c['depth']) | draw.normed(f'{name}.layer_norm', dim)
 
     def decoder(name, embedding, width, depth, head, out):
         w = full(embedding, width, dim)
@@ -450,14 +353,7 @@ def random_orders(c, generator, *steps):
     return dict(zip(('enc_forward', 'tgt_forward'), orders, strict=True))
 
 
-def random_images(batch, side, generator):
-    """Noise and something smooth, so that the patches of an image resemble each other as they do in photographs."""
-    smooth = torch.randn(batch, 3, 3, 3, generator=generator)
-    smooth = torch.nn.functional.interpolate(smooth, (side, side), mode='bilinear')
-    return (0.5 * torch.randn(batch, 3, side, side, generator=generator) + smooth).numpy()
-
-
-def record(path, *, seed=1, momenta=None, noise_std=0.05, dtype=torch.float64, **changes):
+def record(path, *, seed=1, momenta=None, noise_std=0.05, **changes):
     """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
 
     Args:
@@ -465,24 +361,18 @@ def record(path, *, seed=1, momenta=None, noise_std=0.05, dtype=torch.float64, *
         seed: Of weights, images and draws.
         momenta: Of every step of the trajectory.
         noise_std: Of what is added to weights, so that none starts at a constant.
-        dtype: What to compute in; the recording is float32.
         changes: To :data:`TOY`; also ``wd``, the weight decay, and ``pdepth`` and ``ldepth``, those of the decoders.
-
-    Returns:
-        ``path``.
     """
-    path = Path(path)
     c = {**TOY, **changes}
     generator = torch.Generator().manual_seed(seed)
     w = new_weights(c, generator)
     same = all(torch.equal(v, w[n.removeprefix('target_')]) for n, v in w.items() if n.startswith('target_encoder.'))
     arrays = {
         'init/target_equals_encoder': np.int32(same),
-        'images': random_images(c['batch'], c['img'], generator),
+        'images': random_images(c['batch'], c['img'], c['img'], generator),
     }
-    for name, value in w.items():
-        value = value + noise_std * torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        arrays[f'sd/{name}'] = value.numpy().astype(np.float32)
+    moved = perturbed(w, noise_std, generator)
+    arrays |= {f'sd/{name}': value.numpy().astype(np.float32) for name, value in moved.items()}
     arrays |= {f'draw/{name}': order for name, order in random_orders(c, generator).items()}
     normal = {
         'probe/linear_weight': 0.01 * torch.randn(c['classes'], c['dim'], generator=generator),
@@ -496,15 +386,5 @@ def record(path, *, seed=1, momenta=None, noise_std=0.05, dtype=torch.float64, *
     arrays |= {f'traj/{name}': order for name, order in random_orders(c, generator, c['steps']).items()}
     arrays['traj/momentum'] = np.array(momenta or [momentum_at(t, c['steps']) for t in range(c['steps'])])
     arrays['sched/epoch'] = np.array(SCHEDULE_EPOCHS, dtype=np.int32)
-    settings = {
-        'source': 'tests/reference_pilamim.py',
-        'seed': seed,
-        'config': c,
-        'device': 'cpu',
-        'dtype': str(dtype).removeprefix('torch.'),
-        'param_names': list(w),
-    }
-    arrays.update(replay(arrays, settings, dtype))
-    np.savez(path, **arrays)
-    path.with_suffix('.json').write_text(json.dumps(settings, indent=1))
-    return path
+    settings = {'source': 'tests/reference_pilamim.py', 'seed': seed, 'config': c, 'param_names': list(w)}
+    return write(path, arrays | replay(arrays, settings), settings)

@@ -1,21 +1,30 @@
-"""A second, naive implementation of SemanticMIM's forward and backward pass, independent of mmmim's.
+"""SemanticMIM's forward and backward pass once more, independent of mmmim's: see :mod:`tests.reference_common`.
 
-It exists to make recordings of other sizes than those in ``tests/data``, for mmmim to replay: nothing here is imported
-from mmmim, and every detail is written the slow and literal way, on tables of weights in the layout of the recording
-(patches cut out one at a time, tokens joined and split by index, attention as a softmax, histograms one pixel column at
-a time). It computes in float64 by default, so that what a comparison shows is the rounding of the other side only.
-
-Everything a wrong implementation would get wrong is a function or a constant of its own: the tests replace one of them
-and expect the recording to be refused.
+Tokens are joined and split by index, and histograms made one pixel column at a time.
 """
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from tests.reference_common import (
+    Draw,
+    attention_weights,
+    cut,
+    gelu,
+    gradients_of,
+    heads_of,
+    layer_norm,
+    linear,
+    norm,
+    perturbed,
+    table,
+    take,
+    write,
+)
+from tests.reference_common import embed as convolve
 
 EPS = 1e-6
 BINS, CELL, WINDOW = 9, 8, 16
@@ -30,17 +39,6 @@ TOY = {
 # ------------------------------------------------------------------------------------------------ patches and masks
 
 
-def cut(images, patch):
-    """Raster order, each flattened as the convolution kernel is: ``[B, L, 3 * patch * patch]``."""
-    side = images.shape[-1] // patch
-    rows = []
-    for i in range(side):
-        for j in range(side):
-            square = images[:, :, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
-            rows.append(square.flatten(1))
-    return torch.stack(rows, dim=1)
-
-
 def number_masked(c):
     return math.ceil((c['img'] // c['patch']) ** 2 * c['mask_ratio'])
 
@@ -52,22 +50,7 @@ def divide(permutation, number):
     return torch.tensor(visible), torch.tensor(masked)
 
 
-def take(x, index):
-    """``[B, L, D]`` at ``[B, M]``."""
-    return torch.stack([x[b][index[b]] for b in range(len(x))])
-
-
 # ------------------------------------------------------------------------------------------------------- network
-
-
-def layer_norm(w, name, x):
-    centred = x - x.mean(-1, keepdim=True)
-    scaled = centred / (centred.square().mean(-1, keepdim=True) + EPS).sqrt()
-    return scaled * w[f'{name}.weight'] + w[f'{name}.bias']
-
-
-def gelu(x):
-    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
 
 
 def projections(w, name, q, kv):
@@ -84,25 +67,18 @@ def projections(w, name, q, kv):
     return q @ q_layer[0].T + q_layer[1], both[..., :dim], both[..., dim:]
 
 
-def attention_weights(q, k, heads):
-    width = q.shape[-1] // heads
-    maps = []
-    for h in range(heads):
-        part = slice(h * width, (h + 1) * width)
-        maps.append((q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(width)).softmax(-1))
-    return torch.stack(maps, dim=1)
+def attention(q, k, heads):
+    return attention_weights(heads_of(q, heads), heads_of(k, heads))
 
 
 def attend(w, name, q, kv, heads):
     q, k, v = projections(w, name, q, kv)
-    maps, width = attention_weights(q, k, heads), q.shape[-1] // heads
-    out = torch.cat([maps[:, h] @ v[..., h * width : (h + 1) * width] for h in range(heads)], dim=-1)
-    return out @ w[f'{name}.proj.weight'].T + w[f'{name}.proj.bias']
+    out = attention(q, k, heads) @ heads_of(v, heads)
+    return linear(w, f'{name}.proj', out.transpose(1, 2).flatten(2))
 
 
 def mlp(w, name, x):
-    hidden = gelu(x @ w[f'{name}.layers.0.0.weight'].T + w[f'{name}.layers.0.0.bias'])
-    return hidden @ w[f'{name}.layers.1.weight'].T + w[f'{name}.layers.1.bias']
+    return linear(w, f'{name}.layers.1', gelu(linear(w, f'{name}.layers.0.0', x)))
 
 
 def scaled(w, name, x):
@@ -111,18 +87,18 @@ def scaled(w, name, x):
 
 def norm_source(w, name, kv):
     """Keys and values share the norm of queries."""
-    return layer_norm(w, f'{name}.ln1', kv)
+    return layer_norm(w, f'{name}.ln1', kv, EPS)
 
 
 def block(w, name, q, kv, heads):
-    out = attend(w, f'{name}.attn', layer_norm(w, f'{name}.ln1', q), norm_source(w, name, kv), heads)
+    out = attend(w, f'{name}.attn', layer_norm(w, f'{name}.ln1', q, EPS), norm_source(w, name, kv), heads)
     q = q + scaled(w, f'{name}.gamma_1', out)
-    return q + scaled(w, f'{name}.gamma_2', mlp(w, f'{name}.ffn', layer_norm(w, f'{name}.ln2', q)))
+    return q + scaled(w, f'{name}.gamma_2', mlp(w, f'{name}.ffn', layer_norm(w, f'{name}.ln2', q, EPS)))
 
 
 def embed(w, patches):
-    kernel = w['backbone.patch_embed.projection.weight'].flatten(1)
-    return patches @ kernel.T + w['backbone.patch_embed.projection.bias']
+    name = 'backbone.patch_embed.projection'
+    return convolve(patches, w[f'{name}.weight'], w[f'{name}.bias'])
 
 
 def proxies(w, batch):
@@ -247,14 +223,14 @@ def forward(w, c, arrays, kind):
         source = source_of(before, tokens, masks, n)
         masks = block(w, f'backbone.extra_layers.{i}', masks, source, c['heads'])
         out |= {f'self_out/{i}': tokens, f'cross_kv/{i}': source, f'cross_out/{i}': masks}
-    features = out['feat_mask'] = layer_norm(w, 'backbone.ln1', masks)
+    features = out['feat_mask'] = layer_norm(w, 'backbone.ln1', masks, EPS)
     if kind == 'beit':
-        out['logits'] = features @ w['head.cls_head.weight'].T + w['head.cls_head.bias']
+        out['logits'] = linear(w, 'head.cls_head', features)
         tokens = torch.tensor(arrays['target_logits']).argmax(1).flatten(1)
         out['loss'] = cross_entropy(out['logits'], take(tokens, masked))
     else:
         out['hog'] = hog(images, c['patch'])
-        out['pred'] = features @ w['neck.fc.weight'].T + w['neck.fc.bias']
+        out['pred'] = linear(w, 'neck.fc', features)
         out['loss'] = squared_error(out['pred'], take(out['hog'], masked).to(dtype))
     return out
 
@@ -267,7 +243,7 @@ def vanilla(w, c, arrays):
     seen = take(everything[:, c['proxy'] :], visible)
     tokens = torch.cat([everything[:, : c['proxy']], seen, queries(w, masked)], dim=1)
     last = run(w, c, tokens)[-1]
-    return layer_norm(w, 'backbone.ln1', last[:, c['proxy'] + seen.shape[1] :])
+    return layer_norm(w, 'backbone.ln1', last[:, c['proxy'] + seen.shape[1] :], EPS)
 
 
 def evaluate(w, c, arrays):
@@ -275,24 +251,26 @@ def evaluate(w, c, arrays):
     tokens = encode(w, c, cut(images, c['patch']))
     states = run(w, c, tokens)
     name = f'backbone.layers.{c["depth"] - 1}'
-    normed = layer_norm(w, f'{name}.ln1', [tokens, *states][-2])
+    normed = layer_norm(w, f'{name}.ln1', [tokens, *states][-2], EPS)
     q, k, _ = projections(w, f'{name}.attn', normed, normed)
     return {f'eval/layer{i}': state for i, state in enumerate(states)} | {
-        'eval/final_normed': layer_norm(w, 'backbone.ln1', states[-1]),
-        'eval/attn_last': attention_weights(q, k, c['heads']),
+        'eval/final_normed': layer_norm(w, 'backbone.ln1', states[-1], EPS),
+        'eval/attn_last': attention(q, k, c['heads']),
     }
 
 
 def replay(arrays, settings, dtype=torch.float64):
     """Every recorded quantity but the initialisation."""
     c, kind = settings['config'], settings['kind']
-    w = {n.removeprefix('sd/'): torch.tensor(v).to(dtype) for n, v in arrays.items() if n.startswith('sd/')}
-    leaves = {name: value.requires_grad_() for name, value in w.items()}
-    out = forward(leaves, c, arrays, kind)
-    names = list(leaves)
-    found = dict(zip(names, torch.autograd.grad(out['loss'], leaves.values(), allow_unused=True), strict=True))
-    norms = [found[f'backbone.{name}'] for name in settings['param_names']]
-    out['grad_norm'] = np.array([-1.0 if g is None else float(g.double().norm()) for g in norms])
+    w, out = table(arrays, 'sd/', dtype), {}
+
+    def loss(w):
+        out.update(forward(w, c, arrays, kind))
+        return out['loss']
+
+    _, found = gradients_of(w, lambda name: True, loss)
+    recorded = [found.get(f'backbone.{name}') for name in settings['param_names']]
+    out['grad_norm'] = np.array([-1.0 if gradient is None else norm(gradient) for gradient in recorded])
     out |= {f'grad/{name}': found[f'backbone.{name}'] for name in FULL_GRADIENTS}
     with torch.no_grad():
         out['baseline/feat_mask'] = vanilla(w, c, arrays)
@@ -312,26 +290,16 @@ def new_weights(c, kind, generator):
     """As initialised."""
     dim, patch = c['dim'], c['patch']
 
-    def random(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64) * 0.02
-
-    def linear(rows, columns):
-        return {'weight': random(rows, columns), 'bias': torch.zeros(rows, dtype=torch.float64)}
-
-    def norm():
-        one = torch.ones(dim, dtype=torch.float64)
-        return {'weight': one, 'bias': torch.zeros_like(one)}
-
+    draw = Draw(generator, lambda rows, columns: draw.normal(rows, columns))
+    random = draw.normal
     w = {
         'backbone.cls_token': random(1, c['proxy'], dim),
         'backbone.pos_embed': random(1, c['proxy'] + (c['img'] // patch) ** 2, dim),
         'backbone.mask_token': random(1, 1, dim),
     }
 
-    def add(name, table):
-        w.update({f'{name}.{key}': value for key, value in table.items()})
-
-    add('backbone.patch_embed.projection', {'weight': random(dim, 3, patch, patch), 'bias': random(dim)})
+    kernel = 'backbone.patch_embed.projection'
+    w |= {f'{kernel}.weight': random(dim, 3, patch, patch), f'{kernel}.bias': random(dim)}
     for root in ('layers', 'extra_layers'):
         for i in range(c['depth']):
             name = f'backbone.{root}.{i}'
@@ -342,28 +310,24 @@ def new_weights(c, kind, generator):
                 w |= {f'{name}.attn.q_proj.weight': random(dim, dim)}
                 w |= {f'{name}.attn.kv_proj.weight': random(2 * dim, dim)}
             else:
-                add(f'{name}.attn.q', linear(dim, dim))
-                add(f'{name}.attn.kv', linear(2 * dim, dim))
-            add(f'{name}.ln1', norm())
-            add(f'{name}.ln2', norm())
-            add(f'{name}.attn.proj', linear(dim, dim))
-            add(f'{name}.ffn.layers.0.0', linear(4 * dim, dim))
-            add(f'{name}.ffn.layers.1', linear(dim, 4 * dim))
+                w |= draw.full(f'{name}.attn.q', dim, dim)
+                w |= draw.full(f'{name}.attn.kv', 2 * dim, dim)
+            w |= draw.normed(f'{name}.ln1', dim) | draw.normed(f'{name}.ln2', dim)
+            w |= draw.full(f'{name}.attn.proj', dim, dim)
+            w |= draw.full(f'{name}.ffn.layers.0.0', 4 * dim, dim) | draw.full(f'{name}.ffn.layers.1', dim, 4 * dim)
             for last in ('attn.proj', 'ffn.layers.1'):
                 w[f'{name}.{last}.weight'] = w[f'{name}.{last}.weight'] / rescale(kind, i)
-    add('backbone.ln1', norm())
+    w |= draw.normed('backbone.ln1', dim)
     if kind == 'beit':
-        add('head.cls_head', linear(c['vocab'], dim))
-    else:
-        add('neck.fc', linear(3 * BINS * (patch // CELL) ** 2, dim))
-    return w
+        return w | draw.full('head.cls_head', c['vocab'], dim)
+    return w | draw.full('neck.fc', 3 * BINS * (patch // CELL) ** 2, dim)
 
 
 def deviations(c, w, root, weight):
     return np.array([float(w[f'backbone.{root}.{i}.{weight}.weight'].std()) for i in range(c['depth'])])
 
 
-def record(path, kind, *, seed=1, noise_std=0.1, dtype=torch.float64, **changes):
+def record(path, kind, *, seed=1, noise_std=0.1, **changes):
     """Write ``path`` (.npz) and the .json beside it, in the layout of the recordings in ``tests/data``.
 
     Args:
@@ -371,13 +335,9 @@ def record(path, kind, *, seed=1, noise_std=0.1, dtype=torch.float64, **changes)
         kind: 'beit' or 'maskfeat'.
         seed: Of weights, images and draws.
         noise_std: Of what is added to weights, so that none starts at a constant.
-        dtype: What to compute in; the recording is float32.
         changes: To :data:`TOY`.
-
-    Returns:
-        ``path``.
     """
-    path, c = Path(path), {**TOY[kind], **changes}
+    c = {**TOY[kind], **changes}
     generator = torch.Generator().manual_seed(seed)
     w = new_weights(c, kind, generator)
     if kind == 'beit':
@@ -385,9 +345,8 @@ def record(path, kind, *, seed=1, noise_std=0.1, dtype=torch.float64, **changes)
         arrays = {f'init/{root}_proj_std': deviations(c, w, root, 'attn.proj') for root in roots}
     else:
         arrays = {'init/fc1_std': deviations(c, w, 'layers', 'ffn.layers.0.0')}
-    for name, value in w.items():
-        value = value + noise_std * torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        arrays[f'sd/{name}'] = value.numpy().astype(np.float32)
+    moved = perturbed(w, noise_std, generator)
+    arrays |= {f'sd/{name}': value.numpy().astype(np.float32) for name, value in moved.items()}
     shape = (c['batch'], 3, c['img'], c['img'])
     if kind == 'beit':
         arrays['images'] = torch.randn(shape, generator=generator).numpy()
@@ -402,9 +361,7 @@ def record(path, kind, *, seed=1, noise_std=0.1, dtype=torch.float64, **changes)
     names = [n.removeprefix('backbone.') for n in w if n.startswith('backbone.')]
     settings = {'source': 'tests/reference_semantic_mim.py', 'kind': kind, 'seed': seed, 'config': c}
     settings['param_names'] = names
-    for name, value in replay(arrays, settings, dtype).items():
+    for name, value in replay(arrays, settings).items():
         whole = name in ('grad_norm', 'mask')
         arrays[name] = value if whole else np.asarray(value).astype(np.float32)
-    np.savez(path, **arrays)
-    path.with_suffix('.json').write_text(json.dumps(settings, indent=1))
-    return path
+    return write(path, arrays, settings)

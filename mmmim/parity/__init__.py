@@ -1,42 +1,40 @@
 """Replay of recorded runs: do the same weights, batch and draws give the same numbers?
 
-A method's module has ``replay(fixture)``, ``is_input(name)`` and ``tolerance(name)``; where recorded arrays hold
-several quantities, ``split(fixture, arrays)``; where errors are relative to a least scale, ``floor(fixture)``.
+The module of a method builds the model of a recording and runs its training step, the one that trains, while it listens
+to the modules in it (:mod:`.training`); :data:`METHODS` says what there is to know of it.
 """
-
-from typing import Any
 
 import numpy as np
 
 from . import capi, ijepa, latent_mim, pilamim, semantic_mim
-from .report import Fixture, Row, compare, format_rows
+from .report import Fixture, Method, Row, compare, format_rows
 
-#: Modules by method name.
-METHODS: dict[str, Any] = {
-    'capi': capi,
-    'ijepa': ijepa,
-    'latent_mim': latent_mim,
-    'pilamim': pilamim,
-    'semantic_mim': semantic_mim,
+#: By name.
+METHODS = {
+    'capi': Method(capi.replay, capi.is_input, capi.tolerance),
+    'ijepa': Method(ijepa.replay, ijepa.is_input, ijepa.tolerance),
+    'latent_mim': Method(
+        latent_mim.replay, latent_mim.is_input, latent_mim.tolerance, latent_mim.split, latent_mim.floor
+    ),
+    'pilamim': Method(pilamim.replay, pilamim.is_input, pilamim.tolerance, pilamim.split),
+    'semantic_mim': Method(
+        semantic_mim.replay, semantic_mim.is_input, semantic_mim.tolerance, semantic_mim.split, semantic_mim.floor
+    ),
 }
 
 
-def check(method: Any, fixture: Fixture) -> tuple[list[Row], dict[str, np.ndarray]]:
+def check(method: Method, fixture: Fixture) -> tuple[list[Row], dict[str, np.ndarray]]:
     """Replay a recorded run and compare.
 
     Args:
-        method: A module of :data:`METHODS`.
+        method: One of :data:`METHODS`.
         fixture: The recording.
 
     Returns:
         A row per quantity, and the computed arrays by their names in the recording.
     """
     computed = method.replay(fixture)
-    recorded, replayed = fixture.arrays, computed
-    if hasattr(method, 'split'):
-        recorded, replayed = method.split(fixture, recorded), method.split(fixture, replayed)
-    floor = method.floor(fixture) if hasattr(method, 'floor') else lambda name: 0.0
-    return compare(recorded, replayed, method.is_input, method.tolerance, floor), computed
+    return method.rows(fixture, computed), computed
 
 
-__all__ = ['METHODS', 'Fixture', 'Row', 'check', 'compare', 'format_rows']
+__all__ = ['METHODS', 'Fixture', 'Method', 'Row', 'check', 'compare', 'format_rows']

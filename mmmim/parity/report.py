@@ -118,6 +118,39 @@ def compare(
     return rows
 
 
+def _as_recorded(fixture: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return dict(arrays)
+
+
+def _any_scale(fixture: Fixture) -> Callable[[str], float]:
+    return lambda name: 0.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the recordings of a method hold, and how they are replayed.
+
+    Attributes:
+        replay: From a recording to every quantity of it that is no input, by its name there.
+        is_input: Whether an array of that name is read by the replay.
+        tolerance: Of a quantity; None for one that is exempt.
+        split: From a recording, and its arrays or those of its replay, to the quantities in them, where an array holds
+            several.
+        floor: From a recording to the least scale that the error of a quantity is relative to.
+    """
+
+    replay: Callable[[Fixture], dict[str, np.ndarray]]
+    is_input: Callable[[str], bool]
+    tolerance: Callable[[str], float | None]
+    split: Callable[[Fixture, Mapping[str, np.ndarray]], dict[str, np.ndarray]] = _as_recorded
+    floor: Callable[[Fixture], Callable[[str], float]] = _any_scale
+
+    def rows(self, fixture: Fixture, computed: Mapping[str, np.ndarray]) -> list[Row]:
+        """Compare a recording with what a replay has computed, see :func:`compare`."""
+        recorded, replayed = (self.split(fixture, arrays) for arrays in (fixture.arrays, computed))
+        return compare(recorded, replayed, self.is_input, self.tolerance, self.floor(fixture))
+
+
 def format_rows(rows: list[Row]) -> str:
     """The rows as a table, and a line that sums them up."""
     width = max([len(row.name) for row in rows], default=8)

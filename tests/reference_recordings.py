@@ -1,0 +1,125 @@
+"""Recordings of every method: the given one, and small ones that an independent implementation makes."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmmim.parity import METHODS, Fixture
+from tests import (
+    reference_capi,
+    reference_common,
+    reference_ijepa,
+    reference_latent_mim,
+    reference_pilamim,
+    reference_semantic_mim,
+)
+from tests.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Run:
+    """A kind of recording.
+
+    Attributes:
+        name: Of the method.
+        reference: The independent implementation, with ``record`` and ``replay``.
+        file: The given recording, without its ending.
+        small: Of a small recording: other settings than those of the given one, so that a replay takes no time.
+        fixed: Options of ``record`` that all recordings share.
+        parts: Options of one that has every part, which others go without.
+        not_kept: What the given file lacks for its size.
+    """
+
+    name: str
+    reference: Any
+    file: str
+    small: dict
+    fixed: dict = field(default_factory=dict)
+    not_kept: frozenset = frozenset()
+    parts: dict = field(default_factory=dict)
+
+    @property
+    def method(self):
+        return METHODS[self.name]
+
+    def given(self):
+        return Fixture.load(ROOT / f'tests/data/{self.file}.npz')
+
+    def record(self, folder, **changes):
+        """The small recording, or one of changed settings."""
+        return self.as_given(folder, **{**self.small, **changes})
+
+    def whole(self, folder):
+        return self.record(folder, **self.parts)
+
+    def as_given(self, folder, **settings):
+        return Fixture.load(self.reference.record(folder / 'recording.npz', **self.fixed, **settings))
+
+    def quantities(self, fixture):
+        """Everything that is to be compared, by name."""
+        recorded = self.method.split(fixture, fixture.arrays)
+        return {name: value for name, value in recorded.items() if not self.method.is_input(name)}
+
+    def failures(self, fixture, computed=None):
+        """Names of the quantities in which mmmim's replay differs; every recorded quantity has been compared."""
+        rows = self.method.rows(fixture, self.method.replay(fixture) if computed is None else computed)
+        assert {row.name for row in rows} == set(self.quantities(fixture))
+        assert all((row.error is None) == (self.method.tolerance(row.name) is None) for row in rows)
+        return {row.name for row in rows if row.failed}
+
+    def remade(self, fixture):
+        """The recording with everything that is no input made anew, by the reference as it is now."""
+        made = self.reference.replay(fixture.arrays, fixture.settings, **self.parts)
+        return Fixture(fixture.arrays | made, fixture.settings)
+
+    def mistaken(self, monkeypatch, name, wrong):
+        """Replace a function or a constant of the reference, by a function of the right one."""
+        modules = [module for module in (self.reference, reference_common) if hasattr(module, name)]
+        assert modules, name
+        changed = wrong(getattr(modules[0], name))
+        for module in modules:
+            monkeypatch.setattr(module, name, changed)
+
+
+def changed(settings, path, value=None):
+    """A copy of settings with one of another value; without one, None."""
+    settings = json.loads(json.dumps(settings))
+    *parents, key = path.split('/')
+    node = settings
+    for parent in parents:
+        node = node[parent]
+    if value is None:
+        del node[key]
+    else:
+        node[key] = value
+    return settings
+
+
+_SEMANTIC = dict(dim=16, heads=2, depth=2, proxy=2)
+RUNS = {
+    'capi': Run('capi', reference_capi, 'capi_tiny', reference_capi.SMALL),
+    'ijepa': Run(
+        'ijepa',
+        reference_ijepa,
+        'ijepa_tiny',
+        reference_ijepa.SMALL,
+        parts={'draws': reference_ijepa.DRAWS | reference_ijepa.CROWDED},
+    ),
+    'latent_mim': Run('latent_mim', reference_latent_mim, 'latentmim_tiny', reference_latent_mim.SMALL),
+    'pilamim': Run('pilamim', reference_pilamim, 'pilamim_tiny', reference_pilamim.SMALL),
+    'semantic_mim_beit': Run(
+        'semantic_mim',
+        reference_semantic_mim,
+        'semanticmim_beit_tiny',
+        dict(img=12, patch=4, vocab=6, **_SEMANTIC),
+        {'kind': 'beit'},
+    ),
+    'semantic_mim_maskfeat': Run(
+        'semantic_mim',
+        reference_semantic_mim,
+        'semanticmim_maskfeat_tiny',
+        dict(img=32, patch=8, **_SEMANTIC),
+        {'kind': 'maskfeat'},
+        frozenset({'eval/attn_last'}),
+    ),
+}
