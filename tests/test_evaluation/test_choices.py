@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, jaccard_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from mmmim.evaluation.probes import digit_scenes
 from mmmim.evaluation.probes.digit_scenes import PENALTIES, best_linear_accuracy
 from mmmim.evaluation.probes.fitted import KNNProbe, LogisticRegressionProbe, Probe, choose
-from mmmim.evaluation.probes.knn import leave_one_out_accuracy
 from mmmim.features.cache import Samples
 
 CPU = torch.device('cpu')
@@ -30,38 +31,28 @@ def held_out(n, share, seed=0):
     return sorted(order[number:]), sorted(order[:number])
 
 
-def test_grid_of_knn_is_scored_on_images_that_it_was_not_fitted_on():
+KNN = (KNNProbe, 'k', {'distance': ['l2']}, [1, 3, 7, 15], KNeighborsClassifier)
+LOGREG = (
+    *(LogisticRegressionProbe, 'c', {'max_iter': 200}, [1e-3, 1.0]),
+    lambda c: LogisticRegression(C=c, tol=1e-8, max_iter=2000),
+)
+
+
+@pytest.mark.parametrize(('probe', 'name', 'options', 'grid', 'model'), [KNN, LOGREG])
+def test_a_grid_is_scored_on_images_that_it_was_not_fitted_on(probe, name, options, grid, model):
     train = noisy_samples()
-    grid = [1, 3, 7, 15]
-    best, rows = choose(KNNProbe(k=grid, distance=['l2']), train, 0.25, 0, 'aAcc', CPU)
-    fitted, scored = held_out(40, 0.25)
-    scale = StandardScaler().fit(train.features[fitted].reshape(-1, 5))
-    x, y = (
-        [scale.transform(train.features[part].reshape(-1, 5)), train.labels[part].reshape(-1)]
-        for part in (fitted, scored)
-    )
+    best, rows = choose(probe(**{name: grid}, **options), train, 0.25, 3, 'aAcc', CPU)
+    parts = held_out(40, 0.25, 3)
+    x = [train.features[part].reshape(-1, 5) for part in parts]
+    y = [train.labels[part].reshape(-1) for part in parts]
+    scale = StandardScaler().fit(x[0])
     expected = []
-    for k in grid:
-        found = KNeighborsClassifier(k).fit(*x).predict(y[0])
+    for value in grid:
+        found = model(value).fit(scale.transform(x[0]), y[0]).predict(scale.transform(x[1]))
         expected.append((100 * accuracy_score(y[1], found), 100 * jaccard_score(y[1], found, average='macro')))
     assert [(row['aAcc'], row['mIoU']) for row in rows] == [pytest.approx(pair) for pair in expected]
     assert rows[0]['aAcc'] < 90  # one neighbour knows what it was fitted on perfectly
-    assert best == {'distance': 'l2', 'k': grid[int(np.argmax([a for a, _ in expected]))]}
-
-
-def test_grid_of_logistic_regression_is_scored_on_images_that_it_was_not_fitted_on():
-    from sklearn.linear_model import LogisticRegression
-
-    train = noisy_samples()
-    grid = [1e-3, 1.0]
-    _, rows = choose(LogisticRegressionProbe(c=grid, max_iter=200), train, 0.25, 3, 'mIoU', CPU)
-    fitted, scored = held_out(40, 0.25, 3)
-    scale = StandardScaler().fit(train.features[fitted].reshape(-1, 5))
-    for c, row in zip(grid, rows, strict=True):
-        model = LogisticRegression(C=c, tol=1e-8, max_iter=2000)
-        model.fit(scale.transform(train.features[fitted].reshape(-1, 5)), train.labels[fitted].reshape(-1))
-        found = model.predict(scale.transform(train.features[scored].reshape(-1, 5)))
-        assert row['aAcc'] == pytest.approx(100 * accuracy_score(train.labels[scored].reshape(-1), found))
+    assert best[name] == grid[int(np.argmax([accuracy for accuracy, _ in expected]))]
 
 
 class Told(Probe):
@@ -89,69 +80,43 @@ def imbalanced():
 COMMON = (0,) * 10
 #: Both classes, with more mistakes: 70 % of the pixels, IoU 62.5 and 40 %.
 BOTH = (1, 1, 1, 0, 1, 0, 0, 0, 0, 1)
+#: 90 % of the pixels, by different mistakes.
+ONE, OTHER = (0, 0, 0, 0, 1, 0, 0, 0, 1, 1), (1, 0, 0, 0, 1, 0, 0, 0, 0, 1)
 
 
-@pytest.mark.parametrize(('by', 'best'), [('aAcc', COMMON), ('mIoU', BOTH)])
-@pytest.mark.parametrize('order', [(COMMON, BOTH), (BOTH, COMMON)])
-def test_the_criterion_decides(by, best, order):
-    setting, rows = choose(Told(order), imbalanced(), 0.5, 0, by, CPU)
-    scores = {row['answer']: (row['aAcc'], row['mIoU']) for row in rows}
-    assert scores[COMMON] == (pytest.approx(80), pytest.approx(40))
-    assert scores[BOTH] == (pytest.approx(70), pytest.approx(100 * (5 / 8 + 2 / 5) / 2))
+@pytest.mark.parametrize(
+    ('by', 'order', 'best'),
+    [
+        ('aAcc', (COMMON, BOTH), COMMON),
+        ('aAcc', (BOTH, COMMON), COMMON),
+        ('mIoU', (COMMON, BOTH), BOTH),
+        ('mIoU', (BOTH, COMMON), BOTH),
+        ('aAcc', (COMMON, ONE, OTHER), ONE),  # of equal scores the first
+        ('aAcc', (COMMON, OTHER, ONE), OTHER),
+    ],
+)
+def test_the_criterion_decides(by, order, best):
+    probe = Told(order)
+    setting, rows = choose(probe, imbalanced(), 0.2, 7, by, CPU)
+    expected = {COMMON: (80, 40), BOTH: (70, 100 * (5 / 8 + 2 / 5) / 2)}
+    for row in rows:
+        if row['answer'] in expected:
+            assert (row['aAcc'], row['mIoU']) == pytest.approx(expected[row['answer']])
     assert setting == {'answer': best}
-
-
-def test_of_equal_scores_the_first_is_chosen():
-    other = (0, 0, 0, 0, 1, 0, 0, 0, 1, 1)  # as good as the next, by other mistakes
-    same = (1, 0, 0, 0, 1, 0, 0, 0, 0, 1)
-    for order in ((COMMON, other, same), (COMMON, same, other)):
-        setting, rows = choose(Told(order), imbalanced(), 0.5, 0, 'aAcc', CPU)
-        assert rows[1]['aAcc'] == rows[2]['aAcc'] > rows[0]['aAcc']
-        assert setting == {'answer': order[1]}
-
-
-def test_nothing_is_fitted_on_the_held_out_images():
-    probe = Told((COMMON, BOTH))
-    choose(probe, imbalanced(), 0.2, 7, 'mIoU', CPU)
-    fitted, scored = held_out(20, 0.2, 7)
+    # Nothing is fitted on the held out images.
     (index,) = probe.seen
-    assert sorted({int(i) // 10 for i in index}) == fitted
-    assert not {int(i) // 10 for i in index} & set(scored)
-
-
-def test_leave_one_out_never_counts_a_sample_itself():
-    rng = np.random.default_rng(0)
-    single = rng.normal(size=(12, 6)).astype(np.float32)
-    # Copies of each other, of the same and of different classes; three of one.
-    features = np.concatenate([single, single[:6], single[:2]])
-    labels = rng.integers(0, 3, len(features))
-    labels[12:15] = (labels[:3] + 1) % 3
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    cosine = np.round(unit @ unit.T, 5)
-    np.fill_diagonal(cosine, -np.inf)
-    expected = np.mean([labels[cosine[i].argmax()] == labels[i] for i in range(len(labels))])
-    found = leave_one_out_accuracy(torch.from_numpy(features), torch.from_numpy(labels))
-    assert found == pytest.approx(expected)
-    # Whoever counts itself is always right.
-    itself = leave_one_out_accuracy(torch.from_numpy(np.repeat(single, 2, axis=0)), torch.arange(24))
-    assert itself == 0
+    assert sorted({int(i) // 10 for i in index}) == held_out(20, 0.2, 7)[0]
 
 
 def test_the_penalty_is_chosen_on_the_validation_split(monkeypatch):
     """Of the weights of all penalties, those with the best validation; of equal ones the strongest penalty."""
-    import mmmim.evaluation.probes.digit_scenes as module
-
     features = torch.tensor([[-1.0], [1.0], [-2.0], [2.0]])
     true = torch.tensor([0, 1, 0, 1])
     wrong = 1 - true
     # By penalty what is predicted; the splits are told apart by their number of samples.
     told = {PENALTIES[0]: {4: true, 2: wrong[:2]}, PENALTIES[1]: {4: wrong, 2: true[:2]}}
-    monkeypatch.setattr(module, 'fit_logistic_regression', lambda *_: {c: torch.tensor(i) for i, c in enumerate(told)})
-    monkeypatch.setattr(module, 'predict', lambda c, x: told[c][len(x)])
-
-    def score(val, val_true):
-        return best_linear_accuracy(features, true, val, val_true, features, true)
-
-    assert score(features[:2], true[:2]) == 0  # the second penalty, which is wrong of the test split
-    assert score(features[:2], wrong[:2]) == 1
-    assert score(features[:2], torch.tensor([0, 0])) == 1  # both predict one of two
+    fit = lambda *_: {c: torch.tensor(i) for i, c in enumerate(told)}  # noqa: E731
+    monkeypatch.setattr(digit_scenes, 'fit_logistic_regression', fit)
+    monkeypatch.setattr(digit_scenes, 'predict', lambda c, x: told[c][len(x)])
+    for val_true, score in ((true[:2], 0), (wrong[:2], 1), (torch.tensor([0, 0]), 1)):
+        assert best_linear_accuracy(features, true, features[:2], val_true, features, true) == score

@@ -2,73 +2,42 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset
-from sklearn.metrics import jaccard_score
+from mmpretrain.structures import DataSample
 
-from mmmim.evaluation.measures import dense
 from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import Features
 from mmmim.features.labelled_images import LabelledImages
+from mmmim.features.patch_labels import patch_labels
 from mmmim.utils import InputError
-
-
-def test_mean_iou_is_that_of_scikit_learn():
-    rng = torch.Generator().manual_seed(0)
-    true = torch.randint(0, 6, (5, 8, 8), generator=rng)
-    wrong = torch.randint(0, 6, true.shape, generator=rng)
-    predicted = torch.where(torch.rand(true.shape, generator=rng) < 0.6, true, wrong)
-    confusion = dense.confusion_matrix(predicted, true, 9)
-    expected = jaccard_score(true.flatten(), predicted.flatten(), average='macro')
-    assert dense.mean_iou(confusion) == pytest.approx(expected)
-    assert dense.pixel_accuracy(confusion) == pytest.approx(float((true == predicted).double().mean()))
-    assert confusion[2, 3] == int(((true == 2) & (predicted == 3)).sum())
-
-
-def test_ignored_labels_that_are_predicted():
-    """They are classes of IoU 0, as in CAPI's evaluation; uint8, with a label beyond the classes, part by part."""
-    rng = torch.Generator().manual_seed(0)
-    true = torch.randint(0, 6, (5, 8, 8), generator=rng)
-    wrong = torch.randint(0, 6, true.shape, generator=rng)
-    predicted = torch.where(torch.rand(true.shape, generator=rng) < 0.6, true, wrong)
-    true[true == 4] = 255
-    keep = (true != 0) & (true != 255)
-    assert (predicted[keep] == 0).any()
-    assert (predicted[keep] == 4).any()
-    parts = zip(predicted.byte(), true.byte(), strict=True)
-    confusion = torch.stack([dense.confusion_matrix(p, t, 6, (0, 255)) for p, t in parts]).sum(0)
-    expected = jaccard_score(true[keep], predicted[keep], average='macro')
-    assert dense.mean_iou(confusion) == pytest.approx(expected)
-    assert dense.pixel_accuracy(confusion) == pytest.approx(float((true == predicted)[keep].double().mean()))
 
 
 def test_patch_labels():
     maps = torch.arange(2 * 6 * 9).view(2, 6, 9)
-    patches = dense.patch_labels(maps, 3)
+    patches = patch_labels(maps, 3)
     assert patches.shape == (2, 6, 9)
     assert patches[1, 4].tolist() == maps[1, 3:6, 3:6].flatten().tolist()
 
 
-class Pipeline:
-    """Images whose mean tells the class, at 8 px in two sizes of label map values."""
+def toy_dataset(n, classes=3, side=None, map_side=8, low=1):
+    """Images of 8 x 8 pixels whose mean tells the class, and whose right half is labelled with it."""
 
-    def __call__(self, info):
-        from mmpretrain.structures import DataSample
-
+    def sample(info):
         label = info['gt_label']
         image = torch.full((3, 8, 8), 50 + 20 * label, dtype=torch.uint8)
         image[0, :4] += 7  # blue of BGR
-        maps = np.full((8, 8), 1, dtype=np.uint8)
-        maps[:, 4:] = 2 + label
-        sample = DataSample().set_gt_label(label)
-        sample.set_field(maps, 'gt_seg_map')
-        return {'inputs': image, 'data_samples': sample}
+        if side is not None and info['sample_idx'] == 2:
+            image = torch.zeros(3, side, side, dtype=torch.uint8)
+        maps = np.full((map_side, map_side), low, dtype=np.int64)
+        maps[:, map_side // 2 :] = 2 + label
+        packed = DataSample().set_gt_label(label)
+        packed.set_field(maps, 'gt_seg_map')
+        return {'inputs': image, 'data_samples': packed}
 
-
-def toy_dataset(n, classes=3):
     class Toy(BaseDataset):
         def load_data_list(self):
             return [{'gt_label': i % classes} for i in range(n)]
 
-    return Toy(metainfo={'ignored_labels': (0,)}, pipeline=[Pipeline()])
+    return Toy(metainfo={'ignored_labels': (0,)}, pipeline=[sample])
 
 
 def extract(images):
@@ -79,64 +48,41 @@ def extract(images):
 
 
 def test_labelled_images():
-    data = LabelledImages.read(toy_dataset(9), 6)
-    assert data.images.shape == (6, 3, 8, 8)
-    assert data.images.dtype == torch.uint8
+    data, again = (LabelledImages.read(toy_dataset(9), 6) for _ in range(2))
+    assert (data.images.shape, data.images.dtype) == ((6, 3, 8, 8), torch.uint8)
     assert (data.images[:, 2, 0, 0] == data.images[:, 0, 0, 0] + 7).all()  # RGB now
     assert (data.label_maps[:, 0, 4] == 2 + data.labels).all()
     assert data.ignored_labels == (0,)
-    again = LabelledImages.read(toy_dataset(9), 6)
     assert torch.equal(data.labels, again.labels)
-    assert len(LabelledImages.read(toy_dataset(9)).images) == 9
+    turned, plain = (LabelledImages.read(toy_dataset(9), bgr=bgr) for bgr in (True, False))
+    assert len(plain.images) == 9
+    assert torch.equal(plain.images.flip(1), turned.images)
 
 
 def test_a_subset_has_enough_images_of_every_class():
     """Of two thousand random images of a thousand classes, votes and regressions could make nothing."""
     train = LabelledImages.read(toy_dataset(400, 10), 60)
     classes, counts = train.labels.unique(return_counts=True)
-    assert len(classes) == 3
+    assert (len(train.images), len(classes)) == (60, 3)
     assert counts.min() > 10
-    assert len(train.images) == 60
-    val = LabelledImages.read(toy_dataset(100, 10), 15, classes.tolist())
-    assert set(val.labels.tolist()) == set(classes.tolist())
-    assert len(val.images) == 15
-    few = LabelledImages.read(toy_dataset(100, 10), 500, classes.tolist())
-    assert len(few.images) == 30
+    for number, found in ((15, 15), (500, 30)):
+        val = LabelledImages.read(toy_dataset(100, 10), number, classes.tolist())
+        assert set(val.labels.tolist()) == set(classes.tolist())
+        assert len(val.images) == found
     assert len(LabelledImages.read(toy_dataset(40, 2), 40).labels.unique()) == 2
 
 
-def test_colours_that_are_rgb_already():
-    plain, turned = LabelledImages.read(toy_dataset(4), bgr=False), LabelledImages.read(toy_dataset(4))
-    assert torch.equal(plain.images.flip(1), turned.images)
-    assert not torch.equal(plain.images, turned.images)
-
-
-@pytest.mark.parametrize(('size', 'low'), [(16, 0), (8, -1)])
-def test_label_maps_that_do_not_fit_are_refused(size, low):
-    data = toy_dataset(3)
-    plain = Pipeline()
-
-    def call(info):
-        sample = plain(info)
-        sample['data_samples'].set_field(np.full((size, size), low, dtype=np.int64), 'gt_seg_map')
-        return sample
-
-    data.pipeline.transforms[0] = call
-    with pytest.raises(InputError, match=rf'label map of \[{size}, {size}\] with labels from {low} does not fit'):
-        LabelledImages.read(data)
-
-
-def test_features_that_are_not_finite_have_no_score():
-    train = LabelledImages.read(toy_dataset(30))
-
-    def broken(images):
-        features = extract(images)
-        features.patches[0][0, 0, 0] = torch.nan
-        features.pooled[:] = torch.inf
-        return features
-
-    scores = quick_scores(broken, train, train, linear=('pooled', 'all'), k=3)
-    assert np.isnan([scores['linear_pooled'], scores['linear_all']]).all()
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'map_side': 16}, r'label map of \[16, 16\] with labels from 1 does not fit'),
+        ({'low': -1}, r'label map of \[8, 8\] with labels from -1 does not fit'),
+        ({'side': 12}, r'images of one size and got \[3, .*\] and \[3, '),
+    ],
+)
+def test_images_and_label_maps_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        LabelledImages.read(toy_dataset(4, **options))
 
 
 def test_quick_scores():
@@ -154,16 +100,14 @@ def test_quick_scores():
     assert quick_scores(extract, train, test) == {}
 
 
-def test_images_of_different_sizes_are_refused():
-    data = toy_dataset(4)
-    images = iter([8, 8, 12, 8])
-    plain = Pipeline.__call__
+def test_features_that_are_not_finite_have_no_score():
+    train = LabelledImages.read(toy_dataset(30))
 
-    def call(info):
-        sample = plain(None, info)
-        side = next(images)
-        return {**sample, 'inputs': torch.zeros(3, side, side, dtype=torch.uint8)}
+    def broken(images):
+        features = extract(images)
+        features.patches[0][0, 0, 0] = torch.nan
+        features.pooled[:] = torch.inf
+        return features
 
-    data.pipeline.transforms[0] = call
-    with pytest.raises(InputError, match=r'images of one size and got \[3, 8, 8\] and \[3, 12, 12\]'):
-        LabelledImages.read(data)
+    scores = quick_scores(broken, train, train, linear=('pooled', 'all'), k=3)
+    assert np.isnan([scores['linear_pooled'], scores['linear_all']]).all()
