@@ -1,0 +1,112 @@
+"""Tools that measure time: that they measure all of it, and what they say."""
+
+import functools
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmmim.cost import step
+from tests.paths import ROOT
+
+TRAIN, DATA, PROBES = (f'analysis_tools/benchmark_{name}' for name in ('train', 'data', 'probes'))
+
+
+def test_parts_are_the_iteration(tool, monkeypatch):
+    found, measure = [], step.measure
+
+    def noted(runner, *args):
+        found.append((runner, measure(runner, *args), list(Path(runner.work_dir).glob('*.pth'))))
+        return found[0][1]
+
+    monkeypatch.setattr(step, 'measure', noted)
+    monkeypatch.setattr(step, 'matmul_peak', functools.partial(step.matmul_peak, seconds=0))
+    monkeypatch.setattr(logging, 'shutdown', lambda: None)  # of pytest's logs, too
+    small = [
+        'model.backbone.depth=2',
+        'model.branches.capi.neck.depth=1',
+        'model.branches.capi.head.num_prototypes=32',
+        'model.branches.capi.target_generator.num_prototypes=32',
+    ]
+    sizes = ('--steps', '4', '--warmup', '1', '--batch', '4')
+    text = tool(TRAIN, ROOT / 'configs/capi/digits.py', *sizes, '--cfg-options', *small)
+    ((runner, result, checkpoints),) = found
+    assert (runner.iter, checkpoints) == (6, [])
+    seconds = result['seconds']
+    assert set(seconds) == {*step.PARTS, 'iteration', 'bare step'}
+    assert all(value > 0 for value in seconds.values())
+    # Medians of parts need not add up to the median, but each iteration does.
+    for row in result['rows']:
+        assert sum(row[part] for part in step.PARTS) == pytest.approx(row['iteration'])
+    assert len(result['rows']) == result['steps'] == 4
+    assert result['images_per_s'] == pytest.approx(4 / seconds['iteration'])
+    assert result['memory'] > 10e6
+    assert 1e8 < result['peak_flops'] < 1e15
+    assert result['utilisation'] == pytest.approx(result['flops'] / seconds['iteration'] / result['peak_flops'])
+    for part in (*step.PARTS, 'bare step', 'peak memory', 'of matrix products', torch.__version__):
+        assert part in text
+
+
+def test_flops_are_those_of_the_formula_whatever_is_recomputed():
+    from mmmim.models.layers import Block, set_checkpointing
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Block(32, 4)
+
+        def train_step(self, batch, optim_wrapper):
+            self.block(batch).sum().backward()
+
+    model, x = Model(), torch.randn(2, 5, 32, requires_grad=True)
+    # Forward, and twice as much backward: four products of the attention's width, two of the MLP's, and scores and
+    # values of the attention, which flash attention computes once more in the backward pass.
+    linear = 2 * 10 * 32 * (4 * 32 + 2 * 128)
+    attention = 2 * 2 * 2 * 4 * 5 * 5 * 8
+    for mode in (None, 'selective', 'full'):
+        set_checkpointing(model, mode)
+        assert step.step_flops(model, x, None) == 3 * linear + attention + 2.5 * attention
+        assert model.block.checkpointing == mode
+
+
+def test_every_pipeline_is_measured(tool):
+    out = tool(DATA, '--number=6', '--repeats=1', '--workers=0', '--batch-size=3', '--size=32')
+    rows = dict(re.findall(r'^\| (\S.*?) +\| +(\d+) \|', out, re.MULTILINE))
+    ours = ['mmmim, pillow', 'mmmim, pillow decoder', 'mmmim']
+    assert list(rows) == ['mmpretrain, pillow', 'torchvision v2', *ours]
+    assert all(int(rate) > 1 for rate in rows.values())
+    assert re.search(r'torchvision v2 +\|.* 1\.00 \|', out)
+    assert re.search(r'mmmim - \(mmmim, pillow\): at most [12] grey level', out)
+    for fact in ('200 files of', '0 workers, batches of 3', 'simplejpeg', 'cores'):
+        assert fact in out
+
+
+def test_every_probe_is_measured(tool):
+    small = '--train 300 --queries 50 --dim 16 --classes 5 --pixels 4 --repeats 1 --iterations 2'
+    text = tool(PROBES, '--device', 'cpu', *small.split())
+    for part in ('k-NN, cosine + l2, bfloat16', 'votes of 30 for 4 pixels', 'logistic regression, pass', 'peak memory'):
+        assert part in text
+    assert f'torch {torch.__version__}' in text
+    assert '300 patches to learn from, 50 queries, width 16, 5 classes' in text
+    shares = [line.split('|')[-2].strip() for line in text.splitlines() if line.startswith(('| k-NN', '| logistic'))]
+    assert len(shares) == 5
+    assert all(0 <= int(share.rstrip('%')) <= 100 for share in shares)
+
+
+@pytest.mark.parametrize(
+    ('name', 'option', 'value'),
+    [
+        (TRAIN, '--steps', '0'),
+        (TRAIN, '--batch', '0'),
+        (TRAIN, '--warmup', '-1'),
+        (DATA, '--repeats', '0'),
+        (PROBES, '--train', '29'),
+        (PROBES, '--queries', '0'),
+        (PROBES, '--classes', '257'),
+    ],
+)
+def test_numbers_that_measure_nothing(tool, name, option, value):
+    config = [str(ROOT / 'configs/capi/digits.py')] * (name == TRAIN)
+    assert re.search(rf'{option}( |: ).*{value}', tool(name, *config, option, value, code=2))
