@@ -67,6 +67,7 @@ setup(
     packages=find_packages(include=['mmmim', 'mmmim.*']),
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
+    entry_points={'console_scripts': ['mmmim = mmmim.cli.main:main']},
     cmdclass={'build_py': BuildWithResources},
     options={'build': {'build_base': build_folder()}},
     # The tests need all of them, so that none of them is skipped.

@@ -127,6 +127,12 @@ def test_tools_of_the_wheel(unpacked, tmp_path):
         2,
         'error: The config configs/capi/digit.py does not exist',
     )
+    (script,) = unpacked.glob('*.dist-info/entry_points.txt')
+    assert 'mmmim = mmmim.cli.main:main' in script.read_text().splitlines()
+    done = run(unpacked, tmp_path, '-m', 'mmmim.cli.main', 'list', 'capi/digits')
+    assert done.stdout.split() == ['capi/digits', 'capi/digits_gpu'], done.stderr
+    done = run(unpacked, tmp_path, '-m', 'mmmim.cli.main', 'train', 'configs/capi/digit.py')
+    assert 'error: The config configs/capi/digit.py does not exist' in done.stderr
     done = run(unpacked, tmp_path, tools / 'misc/make_metafiles.py', '--check')
     assert (done.returncode, 'installed without its repository' in done.stderr) == (2, True)
     assert files(tmp_path) == set()

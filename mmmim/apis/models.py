@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine import Config
 
-from mmmim.config.resources import find_config, resources
+from mmmim.config.resources import config_names, find_config
 from mmmim.features.extractor import FeatureExtractor
 from mmmim.utils import InputError
 
@@ -20,10 +20,7 @@ def list_models(pattern: str = '*') -> list[str]:
     Returns:
         Sorted names.
     """
-    folder = resources() / 'configs'
-    files = (path.relative_to(folder).with_suffix('') for path in folder.rglob('*.py'))
-    names = (path.as_posix() for path in files if path.parts[0] not in ('_base_', 'eval'))
-    return sorted(name for name in names if fnmatch(name, pattern))
+    return [name for name in config_names() if not name.startswith('eval/') and fnmatch(name, pattern)]
 
 
 def get_model(

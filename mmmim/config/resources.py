@@ -27,6 +27,13 @@ def resources(package: Path = _PACKAGE) -> Path:
     return repository(package) or package / '.mim'
 
 
+def config_names() -> list[str]:
+    """Names of the configs that come with mmmim, sorted: paths in ``configs`` without ``.py``, ``_base_`` left out."""
+    folder = resources() / 'configs'
+    files = (path.relative_to(folder).with_suffix('') for path in folder.rglob('*.py'))
+    return sorted(path.as_posix() for path in files if path.parts[0] != '_base_')
+
+
 def find_config(name: str) -> Path | None:
     """A config that comes with mmmim.
 

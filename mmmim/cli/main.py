@@ -1,0 +1,88 @@
+"""The command ``mmmim``: one name for what ``tools/`` has.
+
+Importing this module, and the help of the command, are cheap: a subcommand's module is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any, NamedTuple
+
+from mmmim.config.resources import resources
+from mmmim.utils import InputError
+from mmmim.version import __version__
+
+from .parser import ToolParser
+from .program import user_errors
+
+
+class Command(NamedTuple):
+    """A subcommand: a module with ``main()``, which reads ``sys.argv``, or a tool; and what it does, in a line."""
+
+    target: str
+    words: str
+
+
+#: The subcommands. A new one is a line here, and a module whose ``main()`` returns None or an exit status.
+COMMANDS = {
+    'train': Command('tools/train.py', 'train a model'),
+    'test': Command('tools/test.py', 'run the test loop of a config and print its metrics'),
+    'convert': Command('mmmim.cli.convert', "weights of other programs to mmmim's format"),
+    'parity': Command('mmmim.cli.parity', 'replay a recorded run of a method and compare every quantity'),
+    'list': Command('mmmim.cli.list_configs', 'names of the configs that come with mmmim'),
+    'config': Command('mmmim.cli.show_config', 'print a config with all that it inherits and your options'),
+}
+
+
+def build_parser() -> ToolParser:
+    """The command line up to the name of the subcommand; the rest is the subcommand's own."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f'  {name:<{width}}{command.words}' for name, command in COMMANDS.items()]
+    parser = ToolParser(
+        prog='mmmim',
+        usage='mmmim COMMAND ...',
+        description='Latent masked image modelling on the OpenMMLab stack.',
+        epilog='\n'.join(['commands:', *lines, '', 'mmmim COMMAND --help has the arguments of a command.']),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('command', metavar='COMMAND', help='one of the commands below')
+    parser.add_argument('--version', action='version', version=f'mmmim {__version__}')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run a subcommand with the rest of the words.
+
+    Args:
+        argv: Words of the command line, the subcommand first; None for those of the program.
+
+    Returns:
+        The exit status of the subcommand; None for success.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = build_parser().parse_args(words[:1]).command
+    with user_errors():
+        if name not in COMMANDS:
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f'did you mean {close[0]}?' if close else f'there are {", ".join(COMMANDS)}.'
+            raise InputError(f'{name!r} is no command of mmmim: {hint}')
+    sys.argv = [f'mmmim {name}', *words[1:]]  # a subcommand calls itself by the first word
+    return _module(COMMANDS[name].target).main()
+
+
+def _module(target: str) -> Any:
+    if not target.endswith('.py'):
+        return import_module(target)
+    spec: Any = spec_from_file_location('mmmim_tool', resources() / target)
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The command ``mmmim`` and those of its subcommands that are no tools."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from mmengine.config import Config
+
+import mmmim
+from mmmim.cli import main as command
+from mmmim.cli.main import COMMANDS, main
+from mmmim.config.read import load_config
+from tests.paths import ROOT
+
+CHEAP = """
+import sys
+from mmmim.cli.main import COMMANDS, main
+for words in [['--help'], *([name, '--help'] for name in COMMANDS), ['list', 'capi'], ['--version']]:
+    try:
+        main(words)
+    except SystemExit as end:
+        assert not end.code, words
+    early = {'torch', 'mmengine', 'mmpretrain', 'mmseg', 'cv2', 'numpy'} & set(sys.modules)
+    assert not early, (words, early)
+"""
+
+
+def test_help_is_cheap_and_tells_the_commands():
+    done = subprocess.run(
+        [sys.executable, '-c', CHEAP],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, (_, words) in COMMANDS.items():
+        assert f'  {name} '.ljust(11) + words in done.stdout
+        assert f'usage: mmmim {name} ' in done.stdout
+    assert 'capi/digits' in done.stdout.splitlines()
+    assert f'mmmim {mmmim.__version__}' in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['trian'], "error: 'trian' is no command of mmmim: did you mean train?"),
+    (['zzz', '--help'], "error: 'zzz' is no command of mmmim: there are train, test, convert,"),
+    ([], 'mmmim: error: the following arguments are required: COMMAND'),
+    (['train', 'none.py'], 'error: The config none.py does not exist'),
+    (['test'], 'mmmim test: error: the following arguments are required: config'),
+    (['convert', 'none.pth', 'out.pth'], 'error: The checkpoint none.pth does not exist'),
+    (['parity', 'capy', 'none.npz'], "error: There is no replay of 'capy': use one of capi"),
+    (['config', 'capi/digits', '--cfg-options', 'model.tipe=a'], 'error: --cfg-options model.tipe=a:'),
+    (['list', 'capy'], "error: No config that comes with mmmim has a name like 'capy': did you mean capi?"),
+    (['list', 'zzzz'], 'mmmim list shows all names.'),
+])  # fmt: skip
+def test_wrong_words_are_one_sentence(words, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['mmmim', *words])
+    with pytest.raises(SystemExit, match='2'):
+        main()
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count('error:') == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_gets_its_words_and_gives_its_status(monkeypatch):
+    seen = []
+    monkeypatch.setitem(COMMANDS, 'new', command.Command('mmmim.cli.new', 'something'))
+    monkeypatch.setitem(
+        sys.modules, 'mmmim.cli.new', SimpleNamespace(main=lambda: seen.append(list(sys.argv)) or len(seen))
+    )
+    monkeypatch.setattr(sys, 'argv', ['mmmim', 'new', 'a', '--version'])
+    assert main() == 1
+    assert main(['new', '--help']) == 2
+    assert seen == [['mmmim new', 'a', '--version'], ['mmmim new', '--help']]
+
+
+def test_names_of_configs(capsys, monkeypatch):
+    def listed(*words):
+        monkeypatch.setattr(sys, 'argv', ['mmmim'])
+        main(['list', *words])
+        return capsys.readouterr().out.splitlines()
+
+    names = listed()
+    assert [name for name in names if not name.startswith('eval/')] == mmmim.list_models()
+    assert 'eval/seg_linear_digits' in names
+    assert not any('_base_' in name for name in names)
+    assert listed('capi/*') == mmmim.list_models('capi/*')
+    assert listed('capi/digits') == ['capi/digits', 'capi/digits_gpu']
+
+
+def test_a_printed_config_is_the_whole_of_it(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['mmmim'])
+    main(['config', 'capi/digits', '--cfg-options', 'train_cfg.max_iters=7', '~probe_data'])
+    (tmp_path / 'printed.py').write_text(capsys.readouterr().out)
+    expected = load_config('capi/digits').to_dict()
+    assert expected.pop('probe_data')
+    assert expected['train_cfg'].pop('max_iters') != 7
+    printed = Config.fromfile(tmp_path / 'printed.py').to_dict()
+    assert printed['train_cfg'].pop('max_iters') == 7
+    assert printed == expected
