@@ -17,16 +17,15 @@ from tests.fitted import PATCH, SIDE, TRAIN, fitted_config, write_ade20k
 
 
 def entry(folder, key=1, rows=6):
-    return StoredArrays(
-        folder, 'toy', {'key': key}, {'a': ArraySpec((rows, 2), 'float16'), 'b': ArraySpec((rows,), 'uint8')}
-    )
+    specs = {'a': ArraySpec((rows, 2), 'float16'), 'b': ArraySpec((rows,), 'uint8')}
+    return StoredArrays(folder, 'toy', {'key': key}, specs)
 
 
-def fill(stored, rows=6):
+def fill(stored):
     with stored.write() as writer:
         for start in (4, 0, 2):
             writer.write('a', start, np.arange(2 * start, 2 * start + 4).reshape(2, 2))
-        writer.write('b', 0, np.arange(rows))
+        writer.write('b', 0, np.arange(6))
 
 
 def test_arrays_come_back(tmp_path):
@@ -38,8 +37,7 @@ def test_arrays_come_back(tmp_path):
     assert isinstance(arrays['a'], np.memmap)
     assert arrays['a'].dtype == np.float16
     assert arrays['b'].tolist() == list(range(6))
-    assert entry(tmp_path / 'cache', key=2).damage()  # made from something else: another folder
-    assert not entry(tmp_path / 'cache', key=2).exists()
+    assert not entry(tmp_path / 'cache', key=2).exists()  # made from something else: another folder
 
 
 def test_what_is_interrupted_leaves_nothing(tmp_path):
@@ -54,17 +52,13 @@ def test_what_is_interrupted_leaves_nothing(tmp_path):
         interrupted()
     assert list(tmp_path.iterdir()) == []
     # A process that is killed cannot clean up: what it left is not taken for an entry and is written over.
-    shutil.copytree(fill_copy(tmp_path / 'other'), stored.partial)
+    other = entry(tmp_path / 'other')
+    fill(other)
+    (other.folder / 'meta.json').unlink()
+    shutil.copytree(other.folder, stored.partial)
     assert not stored.exists()
     fill(stored)
     assert [path.name for path in tmp_path.iterdir() if path.name != 'other'] == [stored.folder.name]
-
-
-def fill_copy(folder):
-    stored = entry(folder)
-    fill(stored)
-    (stored.folder / 'meta.json').unlink()
-    return stored.folder
 
 
 @pytest.mark.parametrize('harm', ['cut', 'meta', 'type', 'missing'])
@@ -87,11 +81,9 @@ def test_damaged_entries_are_refused_and_made_anew(harm, tmp_path):
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
-    stored = entry(tmp_path, rows=2**22)
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(2**30, 2**30, 2**20))
     with pytest.raises(InputError, match=r'needs 20.0 MiB and the disk has 1.0 MiB: .*test_cfg\.cache\.folder'):
-        fill(stored)
-    assert list(tmp_path.iterdir()) == []
+        fill(entry(tmp_path, rows=2**22))
     monkeypatch.undo()
 
     def full(file):
@@ -103,76 +95,74 @@ def test_a_full_disk(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_run_waits_and_keeps_what_the_first_wrote(tmp_path, monkeypatch):
+@pytest.mark.parametrize('fails', [False, True])
+def test_a_second_run_waits_for_the_first(tmp_path, monkeypatch, fails):
+    """It keeps what that one wrote, or writes what that one could not."""
     stored, waits = entry(tmp_path), threading.Event()
     monkeypatch.setattr(stored_arrays, 'print_log', lambda message, *_: 'waiting' in message and waits.set())
     second = threading.Thread(target=fill, args=(entry(tmp_path),))
-    with stored.write() as writer:
-        second.start()
-        assert waits.wait(60)
-        writer.write('a', 0, np.zeros((6, 2)))
-        writer.write('b', 0, np.full(6, 7))
+
+    def first():
+        with stored.write() as writer:
+            second.start()
+            assert waits.wait(60)
+            if fails:
+                raise KeyboardInterrupt
+            writer.write('a', 0, np.zeros((6, 2)))
+            writer.write('b', 0, np.full(6, 7))
+
+    if fails:
+        with pytest.raises(KeyboardInterrupt):
+            first()
+    else:
+        first()
     second.join(60)
     assert not second.is_alive()
-    assert stored.read()['b'].tolist() == [7] * 6
+    assert stored.read()['b'].tolist() == (list(range(6)) if fails else [7] * 6)
     assert [path.name for path in tmp_path.iterdir()] == [stored.folder.name]
 
 
-def test_a_second_run_writes_what_the_first_could_not(tmp_path, monkeypatch):
-    stored, waits = entry(tmp_path), threading.Event()
-    monkeypatch.setattr(stored_arrays, 'print_log', lambda message, *_: 'waiting' in message and waits.set())
-    second = threading.Thread(target=fill, args=(entry(tmp_path),))
+class Setup:
+    """A model, its config and the training images of a tiny ADE20K."""
 
-    def fails():
-        with stored.write():
-            second.start()
-            assert waits.wait(60)
-            raise KeyboardInterrupt
+    def __init__(self, folder):
+        write_ade20k(folder)
+        self.cfg = fitted_config('seg_knn_ade20k', folder)
+        torch.manual_seed(0)
+        self.cfg.model.backbone.out_indices = (0, 2)
+        self.model = MODELS.build(self.cfg.model).eval()
 
-    with pytest.raises(KeyboardInterrupt):
-        fails()
-    second.join(60)
-    assert stored.damage() is None
+    @property
+    def data(self):
+        self.dataset, self.loads = DATASETS.build(self.cfg.fit_dataloader.dataset), 0
+
+        def loader(indices):
+            self.loads += 1
+            return Runner.build_dataloader({**self.cfg.fit_dataloader, 'dataset': self.dataset, 'sampler': indices})
+
+        return Data('fit_dataloader', self.dataset, self.cfg.fit_dataloader.dataset.to_dict(), loader)
+
+    @property
+    def entries(self):
+        return {path.name for path in Path(self.cfg.test_cfg.cache.folder).iterdir()}
+
+    def read(self, **options):
+        cache = FeatureCache(self.cfg.test_cfg.cache.folder, **options)
+        return cache.read(self.model, self.cfg.model.to_dict(), self.data, True)
 
 
 @pytest.fixture
 def setup(tmp_path, monkeypatch):
-    """A model, its config and the training images of a tiny ADE20K."""
     monkeypatch.chdir(tmp_path)
-    write_ade20k(tmp_path)
-    cfg = fitted_config('seg_knn_ade20k', tmp_path)
-    torch.manual_seed(0)
-    cfg.model.backbone.out_indices = (0, 2)
-    model = MODELS.build(cfg.model).eval()
-    return model, cfg
-
-
-def data_of(cfg):
-    dataset = DATASETS.build(cfg.fit_dataloader.dataset)
-    loads = []
-
-    def loader(indices):
-        loads.append(list(indices))
-        return Runner.build_dataloader({**cfg.fit_dataloader, 'dataset': dataset, 'sampler': indices})
-
-    return Data('fit_dataloader', dataset, cfg.fit_dataloader.dataset.to_dict(), loader), loads
-
-
-def read(setup, labels=True, **options):
-    model, cfg = setup
-    data, loads = data_of(cfg)
-    samples = FeatureCache(cfg.test_cfg.cache.folder, **options).read(model, cfg.model.to_dict(), data, labels)
-    return samples, len(loads)
+    return Setup(tmp_path)
 
 
 def test_features_and_labels_are_those_of_the_images(setup):
-    model, cfg = setup
-    (first, last), loads = read(setup)
-    assert loads == 1  # both layers in one pass
-    dataset = data_of(cfg)[0].dataset
+    first, last = setup.read()
+    assert setup.loads == 1  # both layers in one pass
     for i in (0, 7):
-        sample = dataset[i]
-        expected, grid = model.extract([sample['inputs']])
+        sample = setup.dataset[i]
+        expected, grid = setup.model.extract([sample['inputs']])
         assert grid == (4, 4)
         for samples, features in zip((first, last), expected, strict=True):
             assert samples.features[i].dtype == np.float16
@@ -192,71 +182,56 @@ def test_features_and_labels_are_those_of_the_images(setup):
 
 
 def test_nothing_is_extracted_twice(setup):
-    model, cfg = setup
-    once = read(setup)[0]
-    again, loads = read(setup)
-    assert loads == 0
-    assert (once[1].features == again[1].features).all()
-    # A layer that is there is kept, a new one is extracted alone.
-    cfg.model.backbone.out_indices = (2, 1)
-    model.backbone.out_indices = (2, 1)
-    before = {path.name for path in setup_folder(cfg).iterdir()}
-    assert read(setup)[1] == 1
-    assert len({path.name for path in setup_folder(cfg).iterdir()} - before) == 1
-    assert read(setup, dtype='float32')[0][0].features.dtype == np.float32
-    assert read(setup)[1] == 0  # both types lie side by side
-
-
-def setup_folder(cfg):
-    return Path(cfg.test_cfg.cache.folder)
-
-
-@pytest.mark.parametrize('change', ['weights', 'settings', 'image', 'pipeline', 'mean', 'norm'])
-def test_what_features_depend_on_makes_new_ones(change, setup):
-    model, cfg = setup
-    read(setup)
-    if change == 'weights':
-        model.backbone.backbone.blocks[0].mlp.fc1.bias.data[0] += 1e-3
-    elif change == 'settings':
-        model.backbone.backbone.blocks[0].attn.num_heads = 4
-    elif change == 'image':
-        path = data_of(cfg)[0].dataset.get_data_info(4)['img_path']
-        os.utime(path, (1, 1))
-    elif change == 'pipeline':
-        cfg.fit_dataloader.dataset.pipeline[2].interpolation = 'bilinear'
-    elif change == 'mean':
-        cfg.model.data_preprocessor.mean = [0.0, 0.0, 0.0]
-    else:
-        cfg.model.backbone.final_norm = False
-    assert read(setup)[1] == 1
-
-
-def test_a_cut_file_is_made_anew(setup):
-    cfg = setup[1]
-    expected = read(setup)[0][1].features.copy()
-    for file in setup_folder(cfg).glob('features-*/features.npy'):
+    once = setup.read()[1].features.copy()
+    assert (setup.read()[1].features == once).all()
+    assert setup.loads == 0
+    # A layer that is there is kept, a new one is extracted alone; both types lie side by side.
+    setup.cfg.model.backbone.out_indices = setup.model.backbone.out_indices = (2, 1)
+    before = setup.entries
+    setup.read()
+    assert (setup.loads, len(setup.entries - before)) == (1, 1)
+    assert setup.read(dtype='float32')[0].features.dtype == np.float32
+    setup.read()
+    assert setup.loads == 0
+    for file in Path(setup.cfg.test_cfg.cache.folder).glob('features-*/features.npy'):
         file.write_bytes(file.read_bytes()[:-10])
-    samples, loads = read(setup)
-    assert loads == 1
-    assert (samples[1].features == expected).all()
+    assert (setup.read()[0].features == once).all()  # a cut file is made anew
+    assert setup.loads == 1
+
+
+def test_what_features_depend_on_makes_new_ones(setup):
+    backbone, cfg = setup.model.backbone, setup.cfg
+    setup.read()
+    backbone.backbone.blocks[0].mlp.fc1.bias.data[0] += 1e-3
+    changes = [
+        lambda: setattr(backbone.backbone.blocks[0].attn, 'num_heads', 4),
+        lambda: os.utime(setup.dataset.get_data_info(4)['img_path'], (1, 1)),
+        lambda: cfg.fit_dataloader.dataset.pipeline[2].update(interpolation='bilinear'),
+        lambda: cfg.model.data_preprocessor.update(mean=[0.0, 0.0, 0.0]),
+        lambda: cfg.model.backbone.update(final_norm=False),
+    ]
+    for i, change in enumerate([lambda: None, *changes]):
+        change()
+        setup.read()
+        assert setup.loads == 1, i
 
 
 def test_features_that_do_not_fit_are_refused(setup):
-    model, cfg = setup
-    model.backbone.backbone.norm.weight.data *= 1e6
+    weight = setup.model.backbone.backbone.norm.weight.data
+    weight *= 1e6
     with pytest.raises(InputError, match=r"block 0 reach .* set test_cfg\.cache\.dtype to 'float32'"):
-        read(setup)
-    assert not list(setup_folder(cfg).iterdir())
-    assert np.abs(read(setup, dtype='float32')[0][1].features).max() > 65504
-    model.backbone.backbone.norm.weight.data[0] = torch.nan
+        setup.read()
+    assert not setup.entries
+    assert np.abs(setup.read(dtype='float32')[1].features).max() > 65504
+    weight[0] = torch.nan
     with pytest.raises(InputError, match='block 0 are not finite'):
-        read(setup, dtype='float32')
+        setup.read(dtype='float32')
     with pytest.raises(InputError, match="dtype='int8'"):
         FeatureCache(dtype='int8')
 
 
 def test_labels_that_are_no_classes_are_refused(setup):
-    data = data_of(setup[1])[0]
+    data = setup.data
     sample = data.dataset[0]['data_samples']
     for wrong in (150, 151, -1):
         sample.gt_sem_seg.data[0, 0, 0] = wrong
@@ -266,30 +241,22 @@ def test_labels_that_are_no_classes_are_refused(setup):
         label_vectors([sample], (5, 5), data)
 
 
-def test_images_of_different_sizes_are_refused(setup):
-    cfg = setup[1]
-    cfg.fit_dataloader.drop_last = True
-    with pytest.raises(InputError, match=r'leaves out \d+ images: set drop_last=False'):
-        read(setup)
-    cfg.fit_dataloader.drop_last = False
-    pipeline = cfg.fit_dataloader.dataset.pipeline
-    pipeline[1:3] = pipeline[2:0:-1]
-    with pytest.raises(InputError, match=r'a label map of .* beside an image of .* load the annotations before'):
-        read(setup)
-    resize = pipeline.pop(1)
-    with pytest.raises(InputError, match='images of one size'):
-        read(setup)
-    pipeline[1] = resize
-    with pytest.raises(InputError, match=r"does not give a label map \(gt_sem_seg\), which model\.features='patches'"):
-        read(setup)
-    assert not list(setup_folder(cfg).iterdir())
+def test_images_that_cannot_be_used_are_refused(setup):
+    loader, pipeline = setup.cfg.fit_dataloader, setup.cfg.fit_dataloader.dataset.pipeline
+    load, labels, resize, pack = pipeline
 
+    def refused(message, *transforms):
+        pipeline[:] = transforms
+        with pytest.raises(InputError, match=message):
+            setup.read()
+        assert not setup.entries
 
-def test_an_image_that_cannot_be_read_is_what_the_data_set_makes_of_it(setup):
-    cfg = setup[1]
-    path = data_of(cfg)[0].dataset.get_data_info(TRAIN - 1)['img_path']
-    with open(path, 'w') as file:
-        file.write('no image')
-    with pytest.raises(InputError, match=os.path.basename(path)):
-        read(setup)
-    assert not list(setup_folder(cfg).iterdir())
+    loader.drop_last = True
+    refused(r'leaves out \d+ images: set drop_last=False', load, labels, resize, pack)
+    loader.drop_last = False
+    refused('a label map of .* beside an image of .* load the annotations before', load, resize, labels, pack)
+    refused('images of one size', load, labels, pack)
+    refused(r"does not give a label map \(gt_sem_seg\), which model\.features='patches'", load, resize, pack)
+    path = Path(setup.dataset.get_data_info(TRAIN - 1)['img_path'])
+    path.write_text('no image')
+    refused(path.name, load, labels, resize, pack)

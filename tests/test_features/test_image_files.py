@@ -32,7 +32,7 @@ def test_features_are_those_of_the_images(model, paths, workers, capsys):
     for name, features in encoded.features.items():
         torch.testing.assert_close(features, expected.pool(name))
     assert (encoded.index, encoded.unreadable, encoded.size) == ([0, 1, 2, 3, 4], [], 16)
-    assert '[3/3] batches' in capsys.readouterr().out
+    assert '[3/3] batches, ' in capsys.readouterr().out
 
 
 def test_unreadable_files_are_left_out(model, paths, tmp_path, capsys):
@@ -48,32 +48,26 @@ def test_unreadable_files_are_left_out(model, paths, tmp_path, capsys):
         encode_files(model, paths[1:4])
 
 
-def test_poolings_that_a_model_has(model, paths):
+def test_poolings_and_sizes(model, paths, capsys):
     assert list(encode_files(model, paths).features) == ['pooled']
     with_cls = capi_config()
     with_cls['backbone'] |= {'num_cls_tokens': 1, 'num_registers': 3}
     encoded = encode_files(FeatureExtractor(with_cls), paths)
-    assert {name: features.shape for name, features in encoded.features.items()} == {
-        'cls': (5, DIM),
-        'pooled': (5, DIM),
-    }
-    with pytest.raises(InputError, match='has no feature cls: choose from pooled, predicted, pooled_raw'):
-        encode_files(model, paths, ['pooled', 'cls'])
-    with pytest.raises(InputError, match="There is no feature 'mean'"):
-        encode_files(model, paths, ['mean'])
-
-
-def test_sizes(model, paths, capsys):
+    assert {name: f.shape for name, f in encoded.features.items()} == {'cls': (5, DIM), 'pooled': (5, DIM)}
     assert encode_files(model, paths, ['all'], size=30).features['all'].shape == (5, 8 * 8 * DIM)
     assert 'does not divide 30: 32 pixels instead' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('option', [{'batch_size': 0}, {'workers': -1}, {'size': 0}])
-def test_numbers_that_make_no_sense(model, paths, option):
-    with pytest.raises(InputError, match=r'give|cannot have'):
-        encode_files(model, paths, **option)
-
-
-def test_progress(model, paths, capsys):
-    encode_files(model, paths, batch_size=2)
-    assert '[3/3] batches, ' in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'poolings': ['pooled', 'cls']}, 'has no feature cls: choose from pooled, predicted, pooled_raw'),
+        ({'poolings': ['mean']}, "There is no feature 'mean'"),
+        ({'batch_size': 0}, '--batch-size 0: give 1'),
+        ({'workers': -1}, '--workers -1: give 0'),
+        ({'size': 0}, 'cannot have'),
+    ],
+)
+def test_refusals(model, paths, options, message):
+    with pytest.raises(InputError, match=message):
+        encode_files(model, paths, **options)
