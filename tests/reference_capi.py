@@ -347,41 +347,22 @@ def new_weights(c, generator):
     return w | {'clustering.layer.bias': normal(c['clusters'], std=0.1)}
 
 
-def random_mask(height, width, ratio, subsampling, generator):
-    """Inverse block masking with roll: the visible patches (sorted) and some of the others (not sorted)."""
-
-    def uniform():
-        return torch.rand((), generator=generator).item()
-
-    total = height * width
+def random_mask(total, ratio, subsampling, generator):
+    """The visible patches, one after the other from anywhere (sorted), and some of the others (not sorted)."""
     masked = int(total * ratio)
-    count = total - masked
-    # an aspect between 1/2 and 2 with which the block still fits the grid
-    low = max(math.log(0.5), math.log(count / width**2))
-    high = min(math.log(2.0), math.log(height**2 / count))
-    aspect = math.exp(low + (high - low) * uniform())
-    rows = min(math.ceil(math.sqrt(count * aspect)), height)
-    columns = min(math.ceil(math.sqrt(count / aspect)), width)
-    if rows * columns < count:  # the rounding of a clipped side
-        rows, columns = math.ceil(count / width), width
-    top, left = int(uniform() * (height - rows + 1)), int(uniform() * (width - columns + 1))
-    cells = [(top + r, left + c) for r in range(rows) for c in range(columns)][:count]
-    down, right = int(uniform() * height), int(uniform() * width)
-    visible = sorted((r + down) % height * width + (c + right) % width for r, c in cells)
-    hidden = torch.tensor(sorted(set(range(total)) - set(visible)))
-    order = torch.randperm(len(hidden), generator=generator)[: int(masked * subsampling)]
-    return torch.tensor(visible), hidden[order]
+    places = (torch.arange(total) + int(torch.randint(total, (), generator=generator))) % total
+    order = torch.randperm(masked, generator=generator)[: int(masked * subsampling)]
+    return places[masked:].sort().values, places[:masked][order]
 
 
 def random_inputs(c, height, width, generator, shuffle):
     """Images and indices of one step; ``shuffle`` mixes the predictions of different images."""
     images = random_images(c['batch'], height, width, generator)
-    grid = (height // c['patch'], width // c['patch'])
-    visible, predicted = [], []
+    total, visible, predicted = (height // c['patch']) * (width // c['patch']), [], []
     for i in range(c['batch']):
-        mine = random_mask(*grid, c['mask_ratio'], c['prediction_subsampling'], generator)
-        visible.append(mine[0] + i * grid[0] * grid[1])
-        predicted.append(mine[1] + i * grid[0] * grid[1])
+        mine = random_mask(total, c['mask_ratio'], c['prediction_subsampling'], generator)
+        visible.append(mine[0] + i * total)
+        predicted.append(mine[1] + i * total)
     predicted = torch.cat(predicted)
     if shuffle:
         predicted = predicted[torch.randperm(len(predicted), generator=generator)]

@@ -1,6 +1,5 @@
 """Replay of a recorded CAPI run."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,12 +140,9 @@ def _step(fixture: Fixture, model: MaskedImageModeling, images: Tensor, mask: Pa
     places = ('teacher.backbone', CLUSTERING, 'backbone', NECK, HEAD)
     step = training.step(model, images, mask, places)
     teacher, targets, student, prediction, logits = (step.calls[place][0].output for place in places)
-    # The assignments of all patches are the targets of a step that predicts them all.
-    everywhere = replace(mask, predict=mask.of_all.visible.unsqueeze(1))
-    every = training.step(model, images, everywhere, [CLUSTERING]).calls[CLUSTERING][0].output
     return {
         'teacher_patches': teacher.visible,
-        'assignments': every.patches,
+        'assignments': training.targets_of_all(model, images, mask, CLUSTERING).patches,
         'targets': targets.patches.flatten(0, 1),
         'student_visible': student.visible,
         'predictions': prediction.patches.flatten(0, 1),

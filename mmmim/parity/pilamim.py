@@ -1,7 +1,6 @@
 """Replay of a recorded PiLaMIM run."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,11 +60,8 @@ def _config(fixture: Fixture) -> tuple[dict[str, Any], dict[str, Tensor]]:
         InputError: Weights and sidecar disagree.
     """
     converted = convert_weights(training.recorded_weights(fixture, 'sd/'), 'The recorded run')
-    heads, ratio = (
-        [fixture.setting(f'config.{name}') for name in ('heads', 'dheads')],
-        fixture.setting('config.mask_ratio'),
-    )
-    config = model_config(converted, 'The recorded run', *heads)
+    heads, decoder_heads, ratio = (fixture.setting(f'config.{name}') for name in ('heads', 'dheads', 'mask_ratio'))
+    config = model_config(converted, 'The recorded run', heads, decoder_heads)
     backbone, branches = config['backbone'], config['branches']
     expected = {
         'img': backbone['img_size'],
@@ -137,16 +133,14 @@ def _raster(tokens: Tensor, mask: PatchMask) -> Tensor:
 
 
 @torch.no_grad()
-def _decoded(step: training.Step, neck: nn.Module, name: str, mask: PatchMask) -> tuple[Tensor, Tensor]:
+def _decoded(model: MaskedImageModeling, step: training.Step, name: str, mask: PatchMask) -> tuple[Tensor, Tensor]:
     """Inputs of a decoder's first block and predictions of all tokens: CLS, then patches in raster order."""
-    first, last = (
-        step.calls[f'{name}.blocks.0'][0].args[0],
-        step.calls[f'{name}.blocks.{len(neck.blocks) - 1}'][0].output,
-    )
+    neck: Any = model.get_submodule(name)
+    first, last = (step.calls[f'{name}.blocks.{i}'][0] for i in (0, len(neck.blocks) - 1))
     # Training predicts the masked patches; the recording has what the same layer makes of the others, too.
-    seen = neck.proj(neck.norm(last[:, : 1 + mask.visible.shape[1]]))
+    seen = neck.proj(neck.norm(last.output[:, : 1 + mask.visible.shape[1]]))
     predicted = step.calls[name][0].output.patches
-    return _raster(first, mask), _raster(torch.cat([seen, predicted], dim=1), mask)
+    return _raster(first.args[0], mask), _raster(torch.cat([seen, predicted], dim=1), mask)
 
 
 def _step(fixture: Fixture, images: Tensor, mask: PatchMask, order: Tensor, variant: str) -> dict[str, Any]:
@@ -158,10 +152,8 @@ def _step(fixture: Fixture, images: Tensor, mask: PatchMask, order: Tensor, vari
         last = len(model.get_submodule(neck).blocks) - 1
         places += [neck, f'{neck}.blocks.0', f'{neck}.blocks.{last}']
     step = training.step(model, images, mask, places)
-    every = replace(mask, predict=mask.of_all.visible.unsqueeze(1))
-    target_of_all = training.step(model, images, every, [targets]).calls[targets][0].output
     own = {
-        'target_latent': target_of_all.patches,
+        'target_latent': training.targets_of_all(model, images, mask, targets).patches,
         'loss_pixel': step.losses['loss_pixels'],
         'loss_latent': step.losses['loss_latent'],
         'loss_cls': step.losses['loss_latent_cls'],
@@ -178,8 +170,8 @@ def _forward(model: MaskedImageModeling, step: training.Step, mask: PatchMask, o
     """Tokens, predictions and masks of a training step, which are those of both variants."""
     final_norm = step.calls['backbone.norm'][0]
     seen = step.calls['teacher.backbone'][0].output
-    pixel_inputs, pixels = _decoded(step, model.get_submodule(PIXEL_NECK), PIXEL_NECK, mask)
-    latent_inputs, latents = _decoded(step, model.get_submodule(LATENT_NECK), LATENT_NECK, mask)
+    pixel_inputs, pixels = _decoded(model, step, PIXEL_NECK, mask)
+    latent_inputs, latents = _decoded(model, step, LATENT_NECK, mask)
     generator = model.branches['pixels'].target_generator
     masked = torch.zeros(order.shape).scatter(1, mask.flat_predict(), 1.0)
     # Vectors of the layout, filled with 0, 1, ...

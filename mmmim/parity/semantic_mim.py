@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -169,9 +168,9 @@ def _step(fixture: Fixture, model: MaskedImageModeling, images: Tensor, mask: Pa
         computed[f'self_out/{i}'] = calls[own[i]].output
         computed[f'cross_kv/{i}'] = torch.cat([proxies, queries], dim=1)
         computed[f'cross_out/{i}'] = calls[cross[i]].output
-    if 'hog' in fixture.arrays:  # the targets of a step that predicts all patches
-        every, targets = replace(mask, predict=mask.of_all.visible.unsqueeze(1)), 'branches.semantic.target_generator'
-        computed['hog'] = training.step(model, images, every, [targets]).calls[targets][0].output.patches
+    if 'hog' in fixture.arrays:
+        every = training.targets_of_all(model, images, mask, 'branches.semantic.target_generator')
+        computed['hog'] = every.patches
     if 'grad_norm' in fixture.arrays:
         names = fixture.setting('param_names')
         computed['grad_norm'] = training.norms(names, step.gradients, _collect_of_backbone, -1.0)

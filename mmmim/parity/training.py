@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from mmmim.engine.optim_constructor import Rules, parameter_groups
 from mmmim.engine.optim_wrapper import OptimWrapper
 from mmmim.models import MaskedImageModeling
 from mmmim.registry import MODELS
-from mmmim.structures import PatchMask
+from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
 
 from .report import Fixture
@@ -90,6 +90,19 @@ def step(model: MaskedImageModeling, images: Tensor, mask: PatchMask, places: It
     with listen(model, places) as calls:
         losses = model.train_step({'inputs': images, 'mask': mask}, OptimWrapper(optimizer))
     return Step(losses, calls, gradients)
+
+
+def targets_of_all(model: MaskedImageModeling, images: Tensor, mask: PatchMask, generator: str) -> Target:
+    """Targets of all patches in raster order: those of a training step that predicts them all.
+
+    Args:
+        model: The model.
+        images: ``[B, C, H, W]``, as a data loader gives them.
+        mask: Of the batch.
+        generator: Name of the target generator, a submodule.
+    """
+    every = replace(mask, predict=mask.of_all.visible.unsqueeze(1))
+    return step(model, images, every, [generator]).calls[generator][0].output
 
 
 def adamw(
