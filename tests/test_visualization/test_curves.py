@@ -35,59 +35,37 @@ def test_probes_and_health_keep_their_names_and_step_0(tmp_path):
     assert not any(key.startswith('val/') for key in curves)
 
 
-def test_probes_of_a_resumed_run_replace_those_after_its_start(tmp_path):
+def test_a_resumed_run_replaces_what_comes_after_its_start(tmp_path):
     log(tmp_path / '1', 10, 40, 2.0, PROBES)
     log(tmp_path / '2', 30, 50, 1.0, [(20, {'student_knn_pooled': 0.25}), (50, {'student_knn_pooled': 0.6})])
-    curves = read_scalars(tmp_path)
-    assert curves['loss'][1].tolist() == [2, 2, 1, 1, 1]
-    assert curves['probe/student_knn_pooled'][0].tolist() == [0, 20, 50]
-    assert curves['probe/student_knn_pooled'][1].tolist() == [0.1, 0.25, 0.6]
-    assert curves['probe/teacher_knn_pooled'][0].tolist() == [20]
-
-
-def test_probes_that_carry_their_iteration_do_not_start_a_run(tmp_path):
-    """As a row of training does, the first one of a run would be the start of the run."""
-    log(tmp_path / '1', 10, 40, 2.0)
-    log(tmp_path / '2', 30, 50, 1.0)
+    # A probe that carries its iteration, as a row of training does, is not the start of the run.
     with open(next((tmp_path / '2').glob('vis_data/scalars.json')), 'a') as file:
-        file.write(json.dumps({'probe/student_knn_pooled': 0.1, 'iter': 0, 'step': 0}) + '\n')
+        file.write(json.dumps({'probe/teacher_linear_all': 0.1, 'iter': 0, 'step': 0}) + '\n')
     curves = read_scalars(tmp_path)
-    assert curves['loss'][0].tolist() == [10, 20, 30, 40, 50]
-    assert curves['probe/student_knn_pooled'][0].tolist() == [0]
+    assert [points.tolist() for points in curves['loss']] == [[10, 20, 30, 40, 50], [2, 2, 1, 1, 1]]
+    assert [points.tolist() for points in curves['probe/student_knn_pooled']] == [[0, 20, 50], [0.1, 0.25, 0.6]]
+    assert curves['probe/teacher_knn_pooled'][0].tolist() == [20]
+    assert curves['probe/teacher_linear_all'][0].tolist() == [0]
 
 
 def test_order_titles_and_pairs_of_panels():
-    keys = [
-        'health/teacher_rankme_pooled',
-        'images_per_s',
-        'probe/student_knn_miou',
-        'probe/teacher_linear_all',
-        'health/student_rankme_pooled',
-        'probe/student_linear_all',
-        'health/capi_prototypes_in_use',
-        'health/grad_norm',
-        'val/loss',
-        'base_lr',
-        'grad_norm',
-        'loss_capi',
-        'loss',
+    expected = [
+        ('loss', ['loss']),
+        ('loss_capi', ['loss_capi']),
+        ('gradient norm', ['grad_norm']),
+        ('learning rate', ['base_lr']),
+        ('validation: loss', ['val/loss']),
+        ('k-NN, mIoU', ['probe/student_knn_miou']),
+        ('linear probe, all', ['probe/student_linear_all', 'probe/teacher_linear_all']),
+        ('prototypes in use, capi', ['health/capi_prototypes_in_use']),
+        ('gradient norm', ['health/grad_norm']),
+        ('RankMe, pooled', ['health/student_rankme_pooled', 'health/teacher_rankme_pooled']),
+        ('speed', ['images_per_s']),
     ]
-    panels = _panels({'a': dict.fromkeys(keys)})
-    assert [panel.title for panel in panels] == [
-        'loss',
-        'loss_capi',
-        'gradient norm',
-        'learning rate',
-        'validation: loss',
-        'k-NN, mIoU',
-        'linear probe, all',
-        'prototypes in use, capi',
-        'gradient norm',
-        'RankMe, pooled',
-        'speed',
-    ]
-    assert panels[6].keys == {'probe/student_linear_all': 'student', 'probe/teacher_linear_all': 'teacher'}
-    assert panels[9].keys == {'health/student_rankme_pooled': 'student', 'health/teacher_rankme_pooled': 'teacher'}
+    keys = [key for _, keys in expected for key in keys]
+    panels = _panels({'a': dict.fromkeys(reversed(keys))})
+    assert [(panel.title, [*panel.keys]) for panel in panels] == expected
+    assert [*panels[6].keys.values()] == ['student', 'teacher']
 
 
 def test_a_picture_for_each_kind_of_which_there_are_values(tmp_path):

@@ -7,28 +7,21 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmmim.utils import InputError
 from mmmim.visualization.tsne import draw_tsne, tsne
-
-
-def blobs(classes=3, each=40):
-    rng = torch.Generator().manual_seed(0)
-    labels = torch.arange(classes).repeat_interleave(each)
-    centres = torch.randn(classes, 8, generator=rng)
-    features = centres[labels] + 0.1 * torch.randn(len(labels), 8, generator=rng)
-    return features, labels.numpy()
+from tests.toys import blobs, generator
 
 
 def test_neighbours_by_cosine_stay_neighbours():
-    features, labels = blobs()
+    features, labels = blobs(120, 8, 3, seed=0, spread=0.1)
     coordinates = tsne(features, perplexity=10, seed=1)
     assert coordinates.shape == (120, 2)
     assert KNeighborsClassifier(5).fit(coordinates, labels).score(coordinates, labels) > 0.97
     # The length means nothing; powers of two, so that nothing is rounded.
-    lengths = 2.0 ** torch.randint(-8, 8, (len(features), 1), generator=torch.Generator().manual_seed(1))
+    lengths = 2.0 ** torch.randint(-8, 8, (len(features), 1), generator=generator(1))
     np.testing.assert_array_equal(tsne(lengths * features, perplexity=10, seed=1), coordinates)
 
 
 def test_what_cannot_be_shown():
-    features, _ = blobs()
+    features, _ = blobs(120, 8, 3, seed=0)
     for perplexity in (0.5, 120, 200):
         with pytest.raises(InputError, match=r'--perplexity .* does not fit 120 images'):
             tsne(features, perplexity)
@@ -39,7 +32,7 @@ def test_what_cannot_be_shown():
         tsne(features)
 
 
-@pytest.mark.parametrize(('number', 'named'), [(1, 0), (2, 2), (14, 14), (20, 20), (21, 16), (100, 16)])
+@pytest.mark.parametrize(('number', 'named'), [(1, 0), (2, 2), (20, 20), (21, 16)])
 def test_classes_in_the_picture(tmp_path, monkeypatch, number, named):
     figures = []
     save = matplotlib.figure.Figure.savefig
