@@ -1,9 +1,10 @@
+"""The scripts that start several processes: what they start, and what they refuse."""
+
 import json
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,30 +14,24 @@ from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import encoders
 from mmmim.features.labelled_images import LabelledImages
 from mmmim.registry import DATASETS, MODELS
+from tests.paths import ROOT
 from tests.shrink import shrink, write_images
+from tests.test_engine import toy_training
 
-REPOSITORY = Path(__file__).parents[2]
-TOY = REPOSITORY / 'tests' / 'test_engine'
-TOOLS = REPOSITORY / 'tools'
+TOY, TOOLS = ROOT / 'tests/test_engine', ROOT / 'tools'
 
 
 def script(name, *args, cwd, code=0, **env):
     env = {**os.environ, 'PYTHONPATH': str(TOY), 'PYTHON': sys.executable, **env}
     env.pop('OMP_NUM_THREADS', None)
-    done = subprocess.run(
-        [str(TOOLS / name), *map(str, args)], capture_output=True, text=True, cwd=cwd, env=env, timeout=300
-    )
+    command = [str(TOOLS / name), *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 @pytest.fixture
 def toy_file(tmp_path):
-    sys.path.insert(0, str(TOY))
-    try:
-        import toy_training
-    finally:
-        sys.path.remove(str(TOY))
     # A space in the name and in the folder, and no batch size but the global one.
     path = tmp_path / 'with space' / 'my toy.py'
     path.parent.mkdir()
@@ -72,13 +67,17 @@ def test_two_processes_train_resume_and_test(toy_file):
         assert torch.equal(resumed[key], value), key
     output = script('dist_test.sh', toy_file.name, work_dir / 'iter_20.pth', 2, cwd=cwd)
     assert output.count('\nerror ') == 1
+    wrong = ('--cfg-options', 'global_batch_size=1')
+    output = script('dist_train.sh', toy_file.name, 2, *wrong, cwd=cwd, code=2)
+    assert output.count('error: global_batch_size=1 is less than an image for each of 2 processes') == 1
+    assert 'Traceback' not in output
 
 
 @on_cpu
 @pytest.mark.slow
 def test_two_processes_train_a_sharded_model(tmp_path):
     """All hooks that call the model, and what they write is true of the checkpoint."""
-    full = Config.fromfile(REPOSITORY / 'configs/capi/digits.py')
+    full = Config.fromfile(ROOT / 'configs/capi/digits.py')
     for name in ('cat', 'dog'):
         write_images(tmp_path / 'images' / name, number=12)
     cfg = shrink(full, tmp_path / 'images', tmp_path / 'out')
@@ -86,13 +85,9 @@ def test_two_processes_train_a_sharded_model(tmp_path):
     pipeline = [dict(type='mmmim.LoadImage'), resize, dict(type='mmpretrain.PackInputs')]
     labelled = dict(type='mmmim.ImageFolder', data_root=str(tmp_path / 'images'), with_label=True, pipeline=pipeline)
     cfg.probe_data = dict(train=labelled, val=labelled)
-    cfg.val_dataloader = dict(
-        batch_size=5,
-        num_workers=0,
-        dataset=dict(type='mmmim.SeededDataset', dataset=labelled),
-        sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
-        collate_fn=cfg.train_dataloader.collate_fn,
-    )
+    dataset, sampler = dict(type='mmmim.SeededDataset', dataset=labelled), dict(type='DefaultSampler', shuffle=False)
+    cfg.val_dataloader = dict(batch_size=5, num_workers=0, dataset=dataset, sampler=sampler)
+    cfg.val_dataloader.collate_fn = cfg.train_dataloader.collate_fn
     cfg.val_cfg, cfg.val_evaluator = dict(), full.val_evaluator
     options = dict(max_iters=2, val_interval=2)
     cfg.merge_from_dict({'global_batch_size': 8, 'train_cfg': options, 'default_hooks.probe.interval': 2})
@@ -118,14 +113,13 @@ def test_two_processes_train_a_sharded_model(tmp_path):
             assert row[f'{name}_{key}'] == pytest.approx(value)
 
 
-@on_cpu
-@pytest.mark.slow
-def test_errors_of_two_processes(toy_file):
-    output = script(
-        'dist_train.sh', toy_file.name, 2, '--cfg-options', 'global_batch_size=1', cwd=toy_file.parent, code=2
-    )
-    assert output.count('error: global_batch_size=1 is less than an image for each of 2 processes') == 1
-    assert 'Traceback' not in output
+def fake(folder, *names):
+    """Programs that print their arguments; variables by which they are found."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+        (folder / name).chmod(0o755)
+    return {'PYTHON': str(folder / 'python'), 'PATH': f'{folder}:{os.environ["PATH"]}'}
 
 
 @pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
@@ -136,17 +130,9 @@ def test_usage(name, tmp_path):
         subprocess.run(['shellcheck', TOOLS / name], check=True)
 
 
-def fake(folder, name):
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
-    (folder / name).chmod(0o755)
-
-
 @pytest.mark.parametrize('name', ['slurm_train.sh', 'slurm_test.sh'])
 def test_slurm_command(name, tmp_path):
-    fake(tmp_path / 'bin', 'srun')
-    path = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
-    options = {'GPUS': '2', 'SRUN_ARGS': '--mem 4G', 'PATH': path}
+    options = {'GPUS': '2', 'SRUN_ARGS': '--mem 4G', **fake(tmp_path / 'bin', 'srun', 'python')}
     output = script(name, 'part', 'job', 'a b.py', 'there', '--cfg-options', 'x=1', cwd=tmp_path, **options)
     lines = output.splitlines()
     for line in ('--ntasks=2', '--gres=gpu:2', '--mem', '4G', 'a b.py', 'there', 'slurm', 'x=1'):
@@ -154,49 +140,29 @@ def test_slurm_command(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'args', 'env', 'message'),
+    ('name', 'args', 'key', 'value', 'message'),
     [
+        *(('dist_train.sh', ['a.py', value], '', '', f"GPUS is '{value}'") for value in ('0', '-1', '1.5', '', '08')),
+        *(('dist_test.sh', ['a.py', 'x.pth', value], '', '', f"'{value}' cannot be GPUS") for value in ('-1', 'abc')),
+        ('dist_test.sh', ['a.py', 'x.pth', '0'], '', '', "GPUS is '0'"),
+        ('dist_test.sh', ['a.py', '0', '--pretrained', 'x'], '', '', "GPUS is '0'"),
+        ('dist_train.sh', ['a.py', '2'], 'NNODES', '0', "NNODES is '0'"),
+        ('dist_train.sh', ['a.py', '2'], 'NODE_RANK', '2', "'2': give a whole number from 0 to 1"),
+        ('dist_test.sh', ['a.py', '2'], 'NODE_RANK', 'a[$(touch hit)]', 'NODE_RANK is'),
+        ('dist_train.sh', ['a.py', '2'], 'PORT', '70000', "PORT is '70000'"),
+        ('dist_test.sh', ['a.py', '2'], 'PORT', 'http', "PORT is 'http'"),
         *(
-            ('dist_train.sh', ['a.py', value], {}, f"GPUS is '{value}'")
-            for value in ('0', '-1', 'abc', '1.5', '', '08')
+            (f'slurm_{name}.sh', ['p', 'j', 'a.py', 'w'], key, value, f"{key} is '{value}'")
+            for name in ('train', 'test')
+            for key, value in (('GPUS', '0'), ('GPUS', 'abc'), ('GPUS_PER_NODE', '9'), ('CPUS_PER_TASK', '0'))
         ),
-        *(
-            ('dist_test.sh', ['a.py', 'x.pth', value], {}, f"'{value}' cannot be GPUS")
-            for value in ('-1', 'abc', '1.5')
-        ),
-        ('dist_test.sh', ['a.py', 'x.pth', '0'], {}, "GPUS is '0'"),
-        ('dist_test.sh', ['a.py', '0', '--pretrained', 'x'], {}, "GPUS is '0'"),
-        ('dist_train.sh', ['a.py', '2'], {'NNODES': '0'}, "NNODES is '0'"),
-        ('dist_train.sh', ['a.py', '2'], {'NNODES': 'x'}, "NNODES is 'x'"),
-        (
-            'dist_train.sh',
-            ['a.py', '2'],
-            {'NNODES': '2', 'NODE_RANK': '2'},
-            "'2': give a whole number from 0 to 1",
-        ),
-        ('dist_test.sh', ['a.py', '2'], {'NNODES': '2', 'NODE_RANK': 'a[$(touch hit)]'}, 'NODE_RANK is'),
-        ('dist_train.sh', ['a.py', '2'], {'PORT': '70000'}, "PORT is '70000'"),
-        ('dist_test.sh', ['a.py', '2'], {'PORT': 'http'}, "PORT is 'http'"),
-        *(
-            (name, ['p', 'j', 'a.py', 'w'], {key: value}, f"{key} is '{value}'")
-            for name in ('slurm_train.sh', 'slurm_test.sh')
-            for key, value in [
-                ('GPUS', '0'),
-                ('GPUS', 'abc'),
-                ('GPUS_PER_NODE', '9'),
-                ('GPUS_PER_NODE', '-1'),
-                ('CPUS_PER_TASK', '0'),
-            ]
-        ),
-        ('slurm_train.sh', ['p', 'j', 'a.py', 'w'], {'SAVE_SECONDS': '1m'}, "SAVE_SECONDS is '1m'"),
-        ('slurm_train.sh', ['p', 'j', 'a.py', 'w'], {'REQUEUE': 'yes'}, "REQUEUE is 'yes'"),
+        ('slurm_train.sh', ['p', 'j', 'a.py', 'w'], 'SAVE_SECONDS', '1m', "SAVE_SECONDS is '1m'"),
+        ('slurm_train.sh', ['p', 'j', 'a.py', 'w'], 'REQUEUE', 'yes', "REQUEUE is 'yes'"),
     ],
 )
-def test_wrong_numbers(tmp_path, name, args, env, message):
-    for program in ('python', 'srun'):
-        fake(tmp_path / 'bin', program)
-    env = {'PYTHON': str(tmp_path / 'bin' / 'python'), 'PATH': f'{tmp_path / "bin"}:{os.environ["PATH"]}', **env}
-    lines = script(name, *args, cwd=tmp_path, code=2, **env).splitlines()
+def test_wrong_numbers(tmp_path, name, args, key, value, message):
+    env = {**fake(tmp_path / 'bin', 'python', 'srun'), **({'NNODES': '2'} if key == 'NODE_RANK' else {})}
+    lines = script(name, *args, cwd=tmp_path, code=2, **env, **({key: value} if key else {})).splitlines()
     assert message in lines[-1]
     assert lines[-1].startswith('error: ')
     assert not (tmp_path / 'hit').exists()
@@ -214,12 +180,11 @@ exit "${now%!}"
 
 def slurm_train(folder, statuses, *args, code, scontrol='exit 0', **env):
     """What was said, and the arguments of every ``srun``."""
-    fake(folder / 'bin', 'srun')
-    fake(folder / 'bin', 'scontrol')
+    programs = fake(folder / 'bin', 'srun', 'scontrol', 'python')
     (folder / 'bin' / 'srun').write_text(SRUN)
     (folder / 'bin' / 'scontrol').write_text(f'#!/bin/bash\necho "scontrol $@"\n{scontrol}\n')
     (folder / 'statuses').write_text(f'{statuses}\n')
-    env = {'PATH': f'{folder / "bin"}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '', 'SLURM_RESTART_COUNT': '', **env}
+    env = {**programs, 'SLURM_JOB_ID': '', 'SLURM_RESTART_COUNT': '', **env}
     output = script('slurm_train.sh', 'part', 'job', 'a.py', 'there', *args, cwd=folder, code=code, **env)
     return output, (folder / 'calls').read_text().splitlines()
 
@@ -234,7 +199,7 @@ def test_slurm_asks_for_a_signal_and_goes_on_in_a_new_job(tmp_path):
     assert 'goes on in a new job' in output
 
 
-@pytest.mark.parametrize('status', [0, 1, 2, 130, 143])
+@pytest.mark.parametrize('status', [0, 1, 143])
 def test_slurm_does_not_go_on_after_anything_else(tmp_path, status):
     """Such as ``scancel``, which sends SIGTERM."""
     assert len(slurm_train(tmp_path, status, code=status)[1]) == 1
@@ -269,9 +234,7 @@ def test_slurm_requeues_a_batch_job_and_resumes_in_it(tmp_path):
 @pytest.mark.parametrize('checkpoint', [['c d.pth'], []])
 def test_test_scripts_with_and_without_a_checkpoint(checkpoint, tmp_path):
     """Protocols that fit their own probe have none."""
-    fake(tmp_path / 'bin', 'python')
-    fake(tmp_path / 'bin', 'srun')
-    options = {'PYTHON': str(tmp_path / 'bin' / 'python'), 'PATH': f'{tmp_path / "bin"}:{os.environ["PATH"]}'}
+    options = fake(tmp_path / 'bin', 'python', 'srun')
     pretrained = ['--pretrained', 'e f.pth', '--encoder', 'timm:vit']
     lines = script('dist_test.sh', 'a b.py', *checkpoint, 3, *pretrained, cwd=tmp_path, **options).splitlines()
     assert lines[lines.index('a b.py') :] == ['a b.py', *checkpoint, '--launcher', 'pytorch', *pretrained]
@@ -284,8 +247,7 @@ def test_test_scripts_with_and_without_a_checkpoint(checkpoint, tmp_path):
 
 
 def test_several_machines(tmp_path):
-    fake(tmp_path / 'bin', 'python')
-    options = {'PYTHON': str(tmp_path / 'bin' / 'python'), 'NNODES': '2', 'NODE_RANK': '1', 'MASTER_ADDR': 'host'}
+    options = {**fake(tmp_path / 'bin', 'python'), 'NNODES': '2', 'NODE_RANK': '1', 'MASTER_ADDR': 'host'}
     lines = script('dist_train.sh', 'a.py', 8, '--amp', cwd=tmp_path, **options).splitlines()
     for line in ('--nnodes', '2', '--node-rank', '1', 'host', '29500', '--nproc-per-node', '8', '--amp'):
         assert line in lines
