@@ -8,11 +8,12 @@ import socket
 import time
 
 import pytest
-from toy_training import toy_config
 
 from mmmim.engine import Runner
 from mmmim.utils import InputError, folder_lock
 from mmmim.utils.folder_lock import LOCK, FolderLock, locked
+from tests.processes import kill
+from tests.test_engine.toy_training import toy_config
 
 
 def child(function):
@@ -32,9 +33,14 @@ def child(function):
     return process
 
 
-def kill(process):
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+def acquire(folder):
+    with locked(folder):
+        pass
+
+
+def refused(folder, message):
+    with pytest.raises(InputError, match=message):
+        acquire(folder)
 
 
 def sign(folder, **changes):
@@ -55,15 +61,16 @@ def test_free_again_at_every_end(tmp_path):
 def test_refused_while_another_process_lives_and_free_when_it_is_killed(tmp_path):
     holder = child(lambda: FolderLock(tmp_path).acquire())
     try:
-        with pytest.raises(InputError) as error, locked(tmp_path):
-            pass
-        for part in (str(tmp_path), f'process {holder} on {socket.gethostname()}', 'since 20', '--work-dir'):
-            assert part in str(error.value)
+        refused(tmp_path, rf'{tmp_path}.*process {holder} on {socket.gethostname()}, since 20.*--work-dir')
+        with locked(tmp_path, force=True):
+            assert json.loads((tmp_path / LOCK).read_text())['pid'] == os.getpid()
+            refused(tmp_path, f'process {os.getpid()}')
     finally:
         kill(holder)
+    holder = child(lambda: FolderLock(tmp_path).acquire())
+    kill(holder)
     assert (tmp_path / LOCK).exists()  # nobody has tidied up
-    with locked(tmp_path):
-        pass
+    acquire(tmp_path)
     assert os.listdir(tmp_path) == []
 
 
@@ -79,21 +86,9 @@ def test_workers_do_not_hold_it_when_their_process_is_killed(tmp_path):
         time.sleep(0.01)
     kill(holder)
     try:
-        with locked(tmp_path):
-            pass
+        acquire(tmp_path)
     finally:
         os.kill(int((tmp_path / 'worker').read_text()), signal.SIGKILL)
-
-
-def test_by_force(tmp_path):
-    holder = child(lambda: FolderLock(tmp_path).acquire())
-    try:
-        with locked(tmp_path, force=True):
-            assert json.loads((tmp_path / LOCK).read_text())['pid'] == os.getpid()
-            with pytest.raises(InputError, match=f'process {os.getpid()}'), locked(tmp_path):
-                pass
-    finally:
-        kill(holder)
 
 
 @pytest.fixture(params=['locks', 'no locks'])
@@ -105,15 +100,13 @@ def file_system(request, monkeypatch):
             raise OSError(errno.ENOLCK, 'No locks available')
 
         monkeypatch.setattr(folder_lock.fcntl, 'flock', flock)
-    return request.param
 
 
 def test_a_dead_process_of_this_machine(tmp_path, file_system):
     process = child(lambda: None)
     kill(process)
     sign(tmp_path, pid=process)
-    with locked(tmp_path):
-        pass
+    acquire(tmp_path)
 
 
 def test_a_process_without_file_locks(tmp_path, monkeypatch):
@@ -121,12 +114,10 @@ def test_a_process_without_file_locks(tmp_path, monkeypatch):
     process = child(lambda: None)
     try:
         sign(tmp_path, pid=process)
-        with pytest.raises(InputError, match=f'process {process}'), locked(tmp_path):
-            pass
+        refused(tmp_path, f'process {process}')
         old = time.time() - 1000  # another process has got its number since
         os.utime(tmp_path / LOCK, (old, old))
-        with locked(tmp_path):
-            pass
+        acquire(tmp_path)
     finally:
         kill(process)
 
@@ -135,23 +126,18 @@ def test_another_machine(tmp_path, monkeypatch, capsys, file_system):
     monkeypatch.setattr(folder_lock, 'DEAD_AFTER', 2.0)
     sign(tmp_path, host='node7', pid=4711)
     start = time.monotonic()
-    with locked(tmp_path):  # no sign of life
-        assert time.monotonic() - start > 1
+    acquire(tmp_path)  # no sign of life
+    assert time.monotonic() - start > 1
     assert 'process 4711 on node7, since 2026-01-01' in capsys.readouterr().out
 
     sign(tmp_path, host='node7', pid=4711)
-
     process = os.fork()
     if process == 0:
-        try:
-            while True:
-                time.sleep(0.1)
-                os.utime(tmp_path / LOCK)
-        finally:
-            os._exit(1)
+        while True:
+            time.sleep(0.1)
+            os.utime(tmp_path / LOCK)
     try:
-        with pytest.raises(InputError, match=r'node7.*--force-lock'), locked(tmp_path):
-            pass
+        refused(tmp_path, r'node7.*--force-lock')
         with locked(tmp_path, force=True):
             pass
     finally:
@@ -172,19 +158,14 @@ def test_gives_signs_of_life(tmp_path, monkeypatch):
 def test_odd_files_in_its_place(tmp_path):
     victim = tmp_path / 'victim'
     victim.write_text('mine')
-    (tmp_path / LOCK).symlink_to(victim)
-    with pytest.raises(InputError, match=r'\.lock cannot be written'), locked(tmp_path):
-        pass
+    for make in (lambda path: path.symlink_to(victim), os.mkfifo):
+        make(tmp_path / LOCK)
+        refused(tmp_path, r'\.lock cannot be written')
+        (tmp_path / LOCK).unlink()
     assert victim.read_text() == 'mine'
-    (tmp_path / LOCK).unlink()
-    os.mkfifo(tmp_path / LOCK)
-    with pytest.raises(InputError, match=r'\.lock cannot be written'), locked(tmp_path):
-        pass
-    (tmp_path / LOCK).unlink()
     for content in (b'', b'\xff\xff', b'{}', b'[1]', b'3'):
         (tmp_path / LOCK).write_bytes(content)
-        with locked(tmp_path):
-            pass
+        acquire(tmp_path)
 
 
 def test_two_trainings_in_one_folder(tmp_path):

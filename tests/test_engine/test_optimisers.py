@@ -1,4 +1,4 @@
-from pathlib import Path
+"""Parameter groups of recipes, and steps that gradients which are not finite cannot spoil."""
 
 import pytest
 import torch
@@ -10,8 +10,7 @@ from mmmim.engine.optim_constructor import RuleOptimWrapperConstructor, paramete
 from mmmim.features import PretrainedBackbone
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
+from tests.paths import ROOT
 
 
 def recipe(name: str) -> tuple[float, float]:
@@ -28,7 +27,7 @@ def recipe(name: str) -> tuple[float, float]:
 
 
 def test_every_parameter_of_the_recipe_by_name():
-    config = Config.fromfile(CONFIGS / 'capi/vitl14.py')
+    config = Config.fromfile(ROOT / 'configs/capi/vitl14.py')
     with torch.device('meta'):
         model = MODELS.build(config.model)
     optimizer = config.optim_wrapper.optimizer
@@ -41,15 +40,6 @@ def test_every_parameter_of_the_recipe_by_name():
     assert groups[0]['lr'] == optimizer.lr
     assert groups[0]['weight_decay'] == optimizer.weight_decay
     assert tuple(optimizer.betas) == (0.9, 0.95)
-    encoder = sum(p.numel() for p in model.backbone.parameters())
-    assert encoder == pytest.approx(302e6, rel=0.01)
-
-
-def test_vit_s_has_its_own_rates():
-    config = Config.fromfile(CONFIGS / 'capi/vits14.py')
-    assert config.optim_wrapper.optimizer.lr == 2e-3
-    assert config.default_hooks.target_ema.momentum.base == 0.998
-    assert config.default_hooks.target_ema.momentum.start == 1.0
 
 
 def test_rules():
@@ -71,14 +61,10 @@ def test_rules():
         parameter_groups(model, 1.0, 0.1, {'wrong': {'match': 'a', 'lr': 0.1}})
 
 
-SIZES = {'depth': 3, 'num_heads': 2, 'img_size': 32}
-VIT = {'type': 'mmmim.ViT', 'embed_dim': 16, 'patch_size': 16, **SIZES, 'positions': 'learnable', 'num_registers': 1}
-TIMM = {
-    'type': 'mmmim.TimmEncoder',
-    'name': 'vit_small_patch14_reg4_dinov2',
-    'embed_dim': 16,
-    **SIZES | {'img_size': 28},
-}
+SIZES = {'depth': 3, 'num_heads': 2}
+VIT = {'type': 'mmmim.ViT', 'embed_dim': 16, 'img_size': 32, 'patch_size': 16, **SIZES, 'num_registers': 1}
+DINOV2 = 'vit_small_patch14_reg4_dinov2'
+TIMM = {'type': 'mmmim.TimmEncoder', 'name': DINOV2, 'embed_dim': 16, 'img_size': 28, **SIZES}
 ARCH = {'embed_dims': 16, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 32}
 MMPRETRAIN = {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': ARCH, 'img_size': 32}
 
@@ -86,9 +72,9 @@ MMPRETRAIN = {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'a
 @pytest.mark.parametrize(
     ('encoder', 'blocks', 'norms'),
     [
-        (VIT, 'blocks', ('norm',)),
-        (TIMM, 'encoder.blocks', ('encoder.norm',)),
-        (MMPRETRAIN, 'encoder.layers', ('encoder.ln1',)),
+        ({**VIT, 'positions': 'learnable'}, 'blocks', 'norm'),
+        (TIMM, 'encoder.blocks', 'encoder.norm'),
+        (MMPRETRAIN, 'encoder.layers', 'encoder.ln1'),
     ],
     ids=['mmmim', 'timm', 'mmpretrain'],
 )
@@ -103,7 +89,7 @@ def test_layer_decay(encoder, blocks, norms):
     for name, parameter in model.named_parameters():
         own = name.removeprefix('backbone.backbone.')
         layer = int(own.removeprefix(blocks + '.').split('.')[0]) + 1 if own.startswith(blocks + '.') else 0
-        layer = 4 if own.startswith((*norms, 'head')) else layer
+        layer = 4 if own.startswith((norms, 'head')) else layer
         scales.add(layer)
         lr = 2.0 * 0.5 ** (4 - layer) * (10 if name == 'head.weight' else 1)
         assert found[id(parameter)] == (lr, 0.0 if name.endswith('bias') else 0.1), name
@@ -114,19 +100,15 @@ def test_layer_decay(encoder, blocks, norms):
 
 def test_layer_decay_of_an_encoder_alone_and_of_what_has_no_layers():
     encoder = MODELS.build(VIT)
-    assert {group['lr'] for group in parameter_groups(encoder, 1.0, 0.1, {}, 0.9)} == {0.9**i for i in range(5)}
     assert [group['lr'] for group in parameter_groups(encoder, 1.0, 0.1, {}, None)] == [1.0]
     with pytest.raises(InputError, match='Linear has no get_layer_depth'):
         parameter_groups(nn.Linear(2, 2), 1.0, 0.1, {}, 0.9)
     for wrong in (0, 1.1):
         with pytest.raises(InputError, match='layer_decay must be a finite number above 0 and up to 1'):
             parameter_groups(encoder, 1.0, 0.1, {}, wrong)
-
-
-def test_layer_decay_reaches_the_optimiser():
     optimizer = {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.1, 'fused': True}
     wrapper = {'type': 'mmmim.OptimWrapper', 'optimizer': optimizer}
-    built = RuleOptimWrapperConstructor(wrapper, {'layer_decay': 0.9})(MODELS.build(VIT))
+    built = RuleOptimWrapperConstructor(wrapper, {'layer_decay': 0.9})(encoder)
     assert sorted(group['lr'] for group in built.optimizer.param_groups) == [0.9**i for i in (4, 3, 2, 1, 0)]
     with pytest.raises(InputError, match=r'has decay_rate.*: the keys of .* are rules, .* and layer_decay'):
         RuleOptimWrapperConstructor(wrapper, {'decay_rate': 0.9})
@@ -159,10 +141,8 @@ def test_non_finite_gradients_leave_everything_as_it_is(name):
 def test_clipping():
     parameter = nn.Parameter(torch.zeros(4))
     wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=1.0, fused=True), clip_norm=0.5)
-    parameter.grad = torch.full((4,), 2.0)
-    wrapper.step()
-    assert wrapper.step_info['grad_norm'] == 4
-    torch.testing.assert_close(parameter.detach().norm(), torch.tensor(0.5))
-    parameter.grad = torch.full((4,), 0.01)
-    wrapper.step()
-    torch.testing.assert_close(parameter.detach().norm(), torch.tensor(0.52))
+    for gradient, norm, moved in ((2.0, 4.0, 0.5), (0.01, 0.02, 0.52)):
+        parameter.grad = torch.full((4,), gradient)
+        wrapper.step()
+        torch.testing.assert_close(wrapper.step_info['grad_norm'], torch.tensor(norm))
+        torch.testing.assert_close(parameter.detach().norm(), torch.tensor(moved))

@@ -5,18 +5,20 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization.vis_backend import BaseVisBackend
-from toy_training import toy_config
 
+from mmmim.cli.program import user_errors
 from mmmim.engine import Runner
 from mmmim.engine.hooks.curves_hook import CurvesHook
 from mmmim.engine.reporting import keep_logging, reserve_folder
 from mmmim.utils import InputError
+from tests.processes import start, wait
+from tests.runs import At, rows_of
+from tests.test_engine.toy_training import toy_config
 
 
 @VISBACKENDS.register_module(force=True)
@@ -38,8 +40,11 @@ class FailingTracker(BaseVisBackend):
     add_config = add_graph = add_image = add_scalar = add_scalars = close = fail
 
 
-def runner_of(work_dir, *hooks, **changes):
-    cfg = toy_config(work_dir, train_cfg__max_iters=20, **changes)
+def runner_of(work_dir, *hooks, backend=None, **changes):
+    if backend is not None:
+        backends = [{'type': backend}, {'type': 'mmengine.LocalVisBackend'}]
+        changes['visualizer'] = {'type': 'mmengine.Visualizer', 'vis_backends': backends}
+    cfg = toy_config(work_dir, **changes)
     cfg.custom_hooks = cfg.custom_hooks[:2]
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
@@ -47,7 +52,7 @@ def runner_of(work_dir, *hooks, **changes):
     return runner
 
 
-def messages(runner, capsys):
+def warnings_shown(capsys):
     shown = capsys.readouterr()
     return [line for line in (shown.out + shown.err).splitlines() if 'WARNING' in line]
 
@@ -55,31 +60,31 @@ def messages(runner, capsys):
 @pytest.mark.parametrize('error', [ConnectionError('no route'), OSError(errno.ENOSPC, 'No space left'), KeyError('x')])
 def test_a_failing_tracker(tmp_path, monkeypatch, capsys, error):
     monkeypatch.setattr(FailingTracker, 'error', error)
-    backends = [{'type': 'FailingTracker'}, {'type': 'mmengine.LocalVisBackend'}]
-    runner = runner_of(tmp_path, visualizer={'type': 'mmengine.Visualizer', 'vis_backends': backends})
+    runner = runner_of(tmp_path, backend='FailingTracker')
     runner.train()
-    warnings = messages(runner, capsys)
+    warnings = warnings_shown(capsys)
     assert sum('The tracker FailingTracker failed (add_scalars' in line for line in warnings) == 1
     assert not any('Traceback' in line for line in warnings)
-    rows = Path(runner.log_dir, 'vis_data/scalars.json').read_text().splitlines()  # the other one has all values
-    assert len(rows) == 4 + 2
+    assert len(rows_of(runner)) == 4 + 2  # the other one has all values
     assert (tmp_path / 'iter_20.pth').exists()
 
 
-def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'wandb', None)
-    visualizer = {'type': 'mmengine.Visualizer', 'vis_backends': [{'type': 'mmengine.WandbVisBackend'}]}
-    with pytest.raises(InputError, match=r'WandbVisBackend needs .* pip install wandb, or remove the backend'):
-        runner_of(tmp_path, visualizer=visualizer)
-
-
-@pytest.mark.parametrize('backend', ['Tensorboard', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim'])
-def test_other_trackers_that_are_not_installed(tmp_path, monkeypatch, backend):
-    for name in ('torch.utils.tensorboard', 'tensorboardX', 'mlflow', 'clearml', 'neptune', 'dvclive', 'aim'):
-        monkeypatch.setitem(sys.modules, name, None)
-    visualizer = {'type': 'mmengine.Visualizer', 'vis_backends': [{'type': f'mmengine.{backend}VisBackend'}]}
-    with pytest.raises(InputError, match=rf'{backend}VisBackend needs a package.*pip install .*{backend.lower()}'):
-        runner_of(tmp_path, visualizer=visualizer)
+@pytest.mark.parametrize('name', ['Wandb', 'Tensorboard', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim'])
+def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch, name):
+    for module in (
+        'wandb',
+        'torch.utils.tensorboard',
+        'tensorboardX',
+        'mlflow',
+        'clearml',
+        'neptune',
+        'dvclive',
+        'aim',
+    ):
+        monkeypatch.setitem(sys.modules, module, None)
+    words = rf'{name}VisBackend needs a package.*pip install .*{name.lower()}.*, or remove the backend'
+    with pytest.raises(InputError, match=words):
+        runner_of(tmp_path, backend=f'mmengine.{name}VisBackend')
 
 
 class Fails(Hook):
@@ -100,7 +105,7 @@ def test_a_failing_report_is_a_warning_once(tmp_path, capsys, when):
     runner = runner_of(tmp_path, FailingReport(when))
     runner.train()
     assert runner.iter == 20
-    [warning] = [line for line in messages(runner, capsys) if 'FailingReport' in line]
+    [warning] = [line for line in warnings_shown(capsys) if 'FailingReport' in line]
     assert f'FailingReport failed ({when}: ZeroDivisionError: a bug)' in warning
 
 
@@ -121,12 +126,10 @@ def test_pictures_and_logs_that_cannot_be_made(tmp_path, capsys, monkeypatch):
     for name in ('curves.png', 'probes.json', 'health.png'):
         (tmp_path / name).mkdir()
     runner = runner_of(tmp_path, CurvesHook(interval=5))
-    local = runner.visualizer.get_backend('LocalVisBackend')
-    os.remove(local._scalar_save_file) if os.path.exists(local._scalar_save_file) else None
-    os.mkdir(local._scalar_save_file)
+    os.makedirs(runner.visualizer.get_backend('LocalVisBackend')._scalar_save_file)
     runner.train()
     assert (tmp_path / 'iter_20.pth').exists()
-    warnings = messages(runner, capsys)
+    warnings = warnings_shown(capsys)
     assert sum('LocalVisBackend failed (add_scalars: is a directory)' in line for line in warnings) == 1
 
 
@@ -144,38 +147,6 @@ def test_a_log_on_a_full_disk(tmp_path, capfd):
     assert f'WARNING: {tmp_path}/a.log cannot be written (no space left on device)' in shown
 
 
-DISK = """
-import sys
-sys.path.insert(0, {tests!r})
-from toy_training import toy_config
-from mmmim.engine import Runner
-from mmmim.cli.program import user_errors
-import os
-
-@user_errors()
-def run():
-    work_dir, fill_at = sys.argv[1], int(sys.argv[2])
-    cfg = toy_config(work_dir, train_cfg__max_iters=99, resume=len(sys.argv) > 3 and 'auto')
-    cfg.default_hooks.checkpoint = dict(type='mmmim.CheckpointHook', by_epoch=False, interval=50, save_last=False)
-    cfg.default_hooks.logger.interval = 1
-    runner = Runner.from_cfg(cfg)
-    step = runner.model.train_step
-    def train_step(*args, **kwargs):
-        if runner.iter == fill_at:
-            with open(os.path.join(os.path.dirname(work_dir), 'filler'), 'wb', buffering=0) as file:
-                try:
-                    while True:
-                        file.write(bytes(1024))
-                except OSError:
-                    pass
-        return step(*args, **kwargs)
-    runner.model.train_step = train_step
-    runner.train()
-    print('DONE', runner.iter, flush=True)
-run()
-"""
-
-
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 1 MB."""
@@ -188,30 +159,47 @@ def small_disk(tmp_path):
     subprocess.run(['umount', '-l', str(disk)], check=True)
 
 
-def run_on(disk, *args):
-    code = DISK.format(tests=str(Path(__file__).parent))
-    command = [sys.executable, '-c', code, str(disk / 'work'), *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=disk.parent)
-    return done.returncode, done.stdout, done.stderr
+def train_on(disk, **changes):
+    """Trains with all room of the disk taken before iteration 55, after a checkpoint; status and what was said."""
+
+    def fill(runner):
+        with open(disk / 'filler', 'wb', buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1024))
+            except OSError:
+                pass
+
+    @user_errors()
+    def run():
+        checkpoint = dict(type='mmmim.CheckpointHook', by_epoch=False, interval=50, save_last=False)
+        cfg = toy_config(disk / 'work', train_cfg__max_iters=99, default_hooks__logger__interval=1, **changes)
+        cfg.default_hooks.checkpoint = checkpoint
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(At(before_train_iter=(55, fill)))
+        runner.train()
+        print('DONE', runner.iter, flush=True)
+
+    status = wait(start(run, disk.parent / 'said'))
+    said = (disk.parent / 'said').read_text()
+    (disk.parent / 'said').unlink()
+    assert 'Traceback' not in said
+    assert 'Logging error' not in said
+    return status, said
 
 
 def test_a_disk_that_is_full_at_a_log_write(small_disk):
-    """Filled after the last checkpoint, in the middle of logging: the training ends well, with warnings."""
-    code, out, err = run_on(small_disk, 55)
-    assert code == 0, out + err
-    assert 'DONE 99' in out
-    assert 'Traceback' not in out + err
-    assert 'Logging error' not in out + err
-    assert out.count('LocalVisBackend failed (add_scalars: no space left on device)') == 1
-    assert err.count('.log cannot be written (no space left on device)') == 1
+    """In the middle of logging: the training ends well, with warnings."""
+    status, said = train_on(small_disk)
+    assert status == 0, said
+    assert 'DONE 99' in said
+    assert said.count('LocalVisBackend failed (add_scalars: no space left on device)') == 1
+    assert said.count('.log cannot be written (no space left on device)') == 1
     # The same disk, still full: one sentence.
-    code, out, err = run_on(small_disk, 999, 'resume')
-    assert code == 2, out + err
-    assert (
-        err.strip().splitlines()[-1].startswith(f'error: The work folder {small_disk}/work cannot be written: no space')
-    )
-    assert 'Traceback' not in out + err
-    assert 'Logging error' not in out + err
+    status, said = train_on(small_disk, resume='auto')
+    assert status == 2, said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith(f'error: The work folder {small_disk}/work cannot be written: no space')
 
 
 def test_a_folder_that_cannot_be_written(small_disk):
@@ -219,7 +207,6 @@ def test_a_folder_that_cannot_be_written(small_disk):
     subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
     with pytest.raises(InputError, match='work cannot be written: read-only file system'):
         reserve_folder(str(small_disk / 'work'), 'x')
-    with pytest.raises(InputError, match='cannot be written: read-only file system'):
-        Runner.from_cfg(toy_config(small_disk / 'work'))
-    with pytest.raises(InputError, match='new cannot be made: read-only file system'):
-        Runner.from_cfg(toy_config(small_disk / 'new'))
+    for name, message in (('work', 'cannot be written'), ('new', 'new cannot be made')):
+        with pytest.raises(InputError, match=f'{message}: read-only file system'):
+            Runner.from_cfg(toy_config(small_disk / name))

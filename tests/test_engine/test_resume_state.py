@@ -5,25 +5,39 @@ import copy
 import pytest
 import torch
 from torch import nn
-from toy_training import toy_config
 
-from mmmim.engine import Runner
 from mmmim.engine.lars import LARS
 from mmmim.engine.resume_state import check_optimizer, parameters_without_state
 from mmmim.utils import InputError
+from tests.runs import load, log_of, start
+from tests.test_engine.toy_training import toy_config
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     """A checkpoint after three steps of AdamW, on 6 parameters."""
     folder = tmp_path_factory.mktemp('trained')
-    Runner.from_cfg(toy_config(folder, train_cfg__max_iters=3, default_hooks__checkpoint__interval=3)).train()
-    return torch.load(folder / 'iter_3.pth', weights_only=True)
+    start(toy_config(folder, train_cfg__max_iters=3))
+    return load(folder / 'iter_3.pth')
+
+
+def resume(checkpoint, folder, max_iters=4, lr=0.01):
+    torch.save(checkpoint, folder / 'saved.pth')
+    options = {'train_cfg__max_iters': max_iters, 'optim_wrapper__optimizer__lr': lr}
+    return start(toy_config(folder / 'out', resume=True, load_from=str(folder / 'saved.pth'), **options))
 
 
 def moment(checkpoint, number=0, key='exp_avg', **changes):
     state = checkpoint['optimizer']['state'][number]
     state[key] = changes['value'] if 'value' in changes else changes['change'](state[key])
+
+
+def group(**changes):
+    return lambda c: c['optimizer']['param_groups'][0].update(changes)
+
+
+def meta(**changes):
+    return lambda c: c['meta'].update(changes)
 
 
 def with_nan(value):
@@ -58,24 +72,24 @@ POISON = {
     'optimizer is None': (lambda c: c.update(optimizer=None), 'optimizer has no state'),
     'no groups': (lambda c: c['optimizer'].update(param_groups=None), 'param_groups is no list'),
     'a group fewer': (lambda c: c['optimizer'].update(param_groups=[]), 'optimiser or schedulers differ'),
-    'numbers twice': (lambda c: c['optimizer']['param_groups'][0].update(params=[0] * 6), 'is not of the parameters'),
+    'numbers twice': (group(params=[0] * 6), 'is not of the parameters'),
     'states of others': (lambda c: c['optimizer']['state'].update({99: {}}), 'is not of the parameters'),
-    'rate is NaN': (lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')), 'param_groups is no list'),
-    'rate is negative': (lambda c: c['optimizer']['param_groups'][0].update(lr=-1.0), 'param_groups is no list'),
+    'rate is NaN': (group(lr=float('nan')), 'param_groups is no list'),
+    'rate is negative': (group(lr=-1.0), 'param_groups is no list'),
     'rate is a negative tensor': (
-        lambda c: c['optimizer']['param_groups'][0].update(lr=torch.tensor(-1.0)), 'param_groups is no list'),
+        group(lr=torch.tensor(-1.0)), 'param_groups is no list'),
     'no rate': (lambda c: c['optimizer']['param_groups'][0].pop('lr'), 'param_groups is no list'),
     'base is a number': (lambda c: c['optimizer'].update(base_param_settings=5), 'base_param_settings has no rate'),
-    'rate is a text': (lambda c: c['optimizer']['param_groups'][0].update(lr='x'), 'param_groups is no list'),
+    'rate is a text': (group(lr='x'), 'param_groups is no list'),
     'meta is a list': (lambda c: c.update(meta=[]), 'meta is a list'),
-    'iter is a text': (lambda c: c['meta'].update(iter='3'), "meta.iter is '3'"),
-    'iter is no count': (lambda c: c['meta'].update(iter=2**70), 'meta.iter is 11805'),
+    'iter is a text': (meta(iter='3'), "meta.iter is '3'"),
+    'iter is no count': (meta(iter=2**70), 'meta.iter is 11805'),
     'hub with numbers as keys': (lambda c: c['message_hub']['runtime_info'].update({5: 6}), 'message_hub has keys'),
-    'iter is negative': (lambda c: c['meta'].update(iter=-3), 'meta.iter is -3'),
+    'iter is negative': (meta(iter=-3), 'meta.iter is -3'),
     'iter is missing': (lambda c: c['meta'].pop('iter'), 'meta.iter is None'),
-    'epoch is a tensor': (lambda c: c['meta'].update(epoch=torch.zeros(1)), 'meta.epoch is tensor'),
-    'seed is a text': (lambda c: c['meta'].update(seed='a'), "meta.seed is 'a'"),
-    'batch is a text': (lambda c: c['meta'].update(global_batch_size='a'), "meta.global_batch_size is 'a'"),
+    'epoch is a tensor': (meta(epoch=torch.zeros(1)), 'meta.epoch is tensor'),
+    'seed is a text': (meta(seed='a'), "meta.seed is 'a'"),
+    'batch is a text': (meta(global_batch_size='a'), "meta.global_batch_size is 'a'"),
     'hub is a list': (lambda c: c.update(message_hub=[]), 'message_hub has no log_scalars'),
     'hub without scalars': (lambda c: c['message_hub'].pop('log_scalars'), 'message_hub has no log_scalars'),
     'hub of lists': (lambda c: c['message_hub'].update(runtime_info=[]), 'message_hub has no log_scalars'),
@@ -100,21 +114,11 @@ def test_poisoned_states_are_refused(trained, tmp_path, name):
     change, message = POISON[name]
     poisoned = copy.deepcopy(trained)
     change(poisoned)
-    torch.save(poisoned, tmp_path / 'poisoned.pth')
-    cfg = toy_config(tmp_path / 'out', resume=True, load_from=str(tmp_path / 'poisoned.pth'), train_cfg__max_iters=4)
     with pytest.raises(InputError) as error:
-        Runner.from_cfg(cfg).train()
+        resume(poisoned, tmp_path)
     assert message in str(error.value)
-    assert 'poisoned.pth' in str(error.value)
+    assert 'saved.pth' in str(error.value)
     assert not list((tmp_path / 'out').glob('iter_*.pth'))
-
-
-def test_the_unpoisoned_state_is_resumed(trained, tmp_path):
-    torch.save(trained, tmp_path / 'good.pth')
-    cfg = toy_config(tmp_path / 'out', resume=True, load_from=str(tmp_path / 'good.pth'), train_cfg__max_iters=4)
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    assert runner.iter == 4
 
 
 OPTIMIZERS = [
@@ -160,21 +164,14 @@ def test_the_state_of_another_optimizer_is_refused():
 
 def test_a_schedule_that_keeps_its_length_is_named(trained, tmp_path):
     """mmengine's schedulers go on as they were saved: a longer training would have the last rate to its end."""
-    torch.save(trained, tmp_path / 'iter_3.pth')
-    for iterations, lr in ((3, 0.01), (6, 0.02)):
-        cfg = toy_config(tmp_path, resume=True, load_from=str(tmp_path / 'iter_3.pth'), train_cfg__max_iters=iterations)
-        cfg.optim_wrapper.optimizer.lr = lr
-        runner = Runner.from_cfg(cfg)
-        warnings = []
-        runner.logger.warning = lambda message, warnings=warnings: warnings.append(message)
-        runner.train()
-        kept = [message for message in warnings if 'goes on as it was saved' in message]
-        if iterations == 3:
-            assert not kept
-        else:
-            (message,) = kept
-            assert 'The CosineAnnealingLR of lr' in message
-            assert 'end 3 instead of 6' in message
-            assert 'base_values [0.01] instead of [0.02]' in message
-            assert 'T_max' not in message  # the same in both
-            assert runner.optim_wrapper.get_lr()['lr'] == [trained['param_schedulers'][0]['_last_value'][0]]
+    for folder in ('same', 'other'):
+        (tmp_path / folder).mkdir()
+    words = 'goes on as it was saved'
+    runner = resume(trained, tmp_path / 'other', max_iters=6, lr=0.02)
+    assert words not in log_of(resume(trained, tmp_path / 'same', max_iters=3))
+    (line,) = [line for line in log_of(runner).splitlines() if words in line]
+    for part in ('The CosineAnnealingLR of lr', 'end 3 instead of 6', 'base_values [0.01] instead of [0.02]'):
+        assert part in line
+    assert 'T_max' not in line  # the same in both
+    assert runner.iter == 6
+    assert runner.optim_wrapper.get_lr()['lr'] == [trained['param_schedulers'][0]['_last_value'][0]]

@@ -4,11 +4,9 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from toy_training import toy_config
 
 from mmmim.checkpoints import load_checkpoint_file, save_checkpoint_file
 from mmmim.checkpoints.folder import CheckpointFolder
@@ -16,32 +14,48 @@ from mmmim.cli.program import user_errors
 from mmmim.engine import Runner
 from mmmim.utils import InputError
 from mmmim.utils.folder_lock import locked
-from tests.processes import start_group, wait
+from tests.processes import start, start_group, wait
+from tests.runs import load, log_of, names
+from tests.test_engine.toy_training import toy_config
 
-BEST = {'interval': 2, 'max_keep_ckpts': 1, 'save_best': 'error', 'rule': 'less'}
+BEST = {'save_best': 'error', 'rule': 'less'}
+TWO = {'max_keep_ckpts': 2}
 
 
-def train(work_dir, iterations=4, hook=None, **changes):
+def make(work_dir, iterations=4, hook=None, **changes):
     hook = {'interval': 2, 'max_keep_ckpts': 1, **(hook or {})}
     options = {'train_cfg__max_iters': iterations, 'train_cfg__val_interval': 2, 'default_hooks__checkpoint': hook}
     cfg = toy_config(work_dir, **options, **changes)
     cfg.custom_hooks = cfg.custom_hooks[:2]  # no pictures
-    runner = Runner.from_cfg(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def train(*args, **changes):
+    runner = make(*args, **changes)
     runner.train()
     return runner
 
 
+def resume(work_dir, iterations=6, hook=None, **changes):
+    return train(work_dir, iterations, hook, resume='auto', **changes)
+
+
+def refused(message, *args, **changes):
+    with pytest.raises(InputError, match=message):
+        train(*args, **changes)
+
+
 def checkpoints(folder):
-    return sorted(path.name for path in Path(folder).glob('*.pth*'))
+    return names(folder, '*.pth*')
 
 
-def text(runner):
-    return Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
 def change(path, **info):
     """Change what a checkpoint says in ``message_hub``, as somebody else's file could."""
-    checkpoint = torch.load(path, weights_only=True)
+    checkpoint = load(path)
     checkpoint['message_hub']['runtime_info'].update(info)
     checkpoint['message_hub']['resumed_keys'].update(dict.fromkeys(info, True))
     torch.save(checkpoint, path)
@@ -66,88 +80,79 @@ def used(old, tmp_path):
 # Paths in files.
 
 
-def test_another_runs_best_checkpoint_survives(used, tmp_path):
-    before = {name: (used / name).read_bytes() for name in checkpoints(used)}
-    change(used / 'iter_4.pth', best_score=1e9)  # so that the next validation is a better one
-    before['iter_4.pth'] = (used / 'iter_4.pth').read_bytes()
+@pytest.mark.parametrize(('score', 'best'), [(1e9, ['best_error_iter_6.pth']), (-1.0, [])])
+def test_another_runs_best_checkpoint_survives(used, tmp_path, score, best):
+    """Its score is known, and a better one is saved in the new folder."""
+    change(used / 'iter_4.pth', best_score=score)
+    before = content(used)
     runner = train(tmp_path / 'new', 6, BEST, resume=True, load_from=str(used / 'iter_4.pth'))
-    assert {name: (used / name).read_bytes() for name in checkpoints(used)} == before
-    assert checkpoints(tmp_path / 'new') == ['best_error_iter_6.pth', 'iter_6.pth']
-    assert 'The best checkpoint so far lies elsewhere' in text(runner)
+    assert content(used) == before
+    assert checkpoints(tmp_path / 'new') == [*best, 'iter_6.pth']
+    assert 'The best checkpoint so far lies elsewhere' in log_of(runner)
 
 
-def test_the_best_score_is_known_in_a_new_folder(used, tmp_path):
-    change(used / 'iter_4.pth', best_score=-1.0)  # none is better
-    train(tmp_path / 'new', 6, BEST, resume=True, load_from=str(used / 'iter_4.pth'))
-    assert checkpoints(tmp_path / 'new') == ['iter_6.pth']
-
-
-def test_the_best_checkpoint_of_a_resumed_training_is_replaced(used):
-    [best] = [name for name in checkpoints(used) if name.startswith('best_')]
-    change(used / 'iter_4.pth', best_score=1e9, best_ckpt='/nowhere')
-    train(used, 6, BEST, resume='auto')
-    assert best not in checkpoints(used)
-    assert 'best_error_iter_6.pth' in checkpoints(used)
-
-
-@pytest.mark.parametrize('several', [False, True])
-def test_no_stored_path_is_deleted(used, tmp_path, several):
+def test_no_stored_path_is_deleted(used, tmp_path):
+    """The best checkpoint of the record is replaced by a better one, and nothing that the checkpoint names."""
     victim = tmp_path / 'victim.txt'
     victim.write_text('mine')
     mine = used / 'iter_2.pth'  # beside the checkpoints, and not this training's
     save_checkpoint_file({'mine': 1}, mine)
+    (best,) = names(used, 'best_*')
     stored = {f'best_ckpt{suffix}': str(victim) for suffix in ('', '_error', '_loss')}
     change(used / 'iter_4.pth', **stored, best_score=1e9, last_ckpt=str(victim), keep_ckpt_ids=[2, '../../victim', 4])
-    hook = {**BEST, 'save_best': ['error', 'loss']} if several else BEST
-    if several:
-        with pytest.raises(InputError, match=r"save_best .* is 'loss', and the validation gives error"):
-            train(used, 6, hook, resume='auto')
-    else:
-        train(used, 6, hook, resume='auto')
+    several = {**BEST, 'save_best': ['error', 'loss']}
+    refused(r"save_best .* is 'loss', and the validation gives error", used, 6, several, resume='auto')
+    resume(used, 8, BEST)
     assert victim.read_text() == 'mine'
     assert load_checkpoint_file(mine) == {'mine': 1}
+    assert [name for name in checkpoints(used) if name.startswith('best_')] == ['best_error_iter_8.pth'] != [best]
 
 
 @pytest.mark.parametrize('score', ['text', float('nan'), None, [1]])
 def test_a_stored_best_score_that_is_no_number(used, score):
     change(used / 'iter_4.pth', best_score=score)
-    runner = train(used, 6, BEST, resume='auto')
-    assert 'no number' in text(runner)
+    assert 'no number' in log_of(resume(used, 6, BEST))
     assert 'best_error_iter_6.pth' in checkpoints(used)
 
 
+FORGED = '{"written": {"../victim.txt": [[4, 0]], "/etc/passwd": [[4, 0]], "iter_2.pth": [[4, 0]]}}'
+
+
 @pytest.mark.parametrize(
-    'record',
-    [
-        '{"written": {"../victim.txt": [[4, 0]], "/etc/passwd": [[4, 0]], "iter_2.pth": [[4, 0]]}}',
-        '{"written": {"iter_2.pth": "x"}}',
-        '{"written": 3}',
-        '[]',
-        '[' * 100_000,
-        '{broken',
-        '',
-    ],
+    'record', [FORGED, '{"written": {"iter_2.pth": "x"}}', '{"written": 3}', '[]', '[' * 100_000, '{broken', '']
 )
 def test_a_record_deletes_nothing_else(used, tmp_path, record):
     """A forged or damaged record: files that differ from it stay, and those that it does not name."""
-    victim = tmp_path / 'victim.txt'
-    victim.write_text('mine')
-    (used / 'iter_2.pth').write_text('mine')
+    mine = (tmp_path / 'victim.txt', used / 'iter_2.pth')
+    for path in mine:
+        path.write_text('mine')
     (used / 'checkpoints.json').write_text(record)
     before = checkpoints(used)
-    runner = train(used, 6, resume='auto')
-    assert runner.iter == 6
-    assert victim.read_text() == (used / 'iter_2.pth').read_text() == 'mine'
+    assert resume(used).iter == 6
+    assert all(path.read_text() == 'mine' for path in mine)
     assert set(before) < set(checkpoints(used))
 
 
-@pytest.mark.parametrize('pointer', [b'\xff\xfe\x00', b'../iter_2.pth', b'/etc/passwd', b'', b'\n\n', b'iter_4.pth/..'])
+POINTERS = [b'\xff\xfe\x00', b'../iter_2.pth', b'/etc/passwd', b'', b'\n\n', b'iter_4.pth/..', b'iter_3.pth', None]
+
+
+@pytest.mark.parametrize('pointer', POINTERS)
 def test_a_pointer_that_names_nothing_here(used, pointer):
-    (used / 'last_checkpoint').write_bytes(pointer)
+    """Or the checkpoint before, as of a training that was killed between the names of a checkpoint and its pointer."""
+    shutil.copy(used / 'iter_4.pth', used / 'iter_3.pth')
     save_checkpoint_file({'outside': 1}, used.parent / 'iter_2.pth')
-    runner = train(used, 6, resume='auto')
-    assert re.search(r'Resumed .*used/iter_4\.pth', text(runner))
-    assert 'going on from iter_4.pth, the newest checkpoint that loads' in text(runner)
+    (used / 'last_checkpoint').unlink()
+    if pointer is not None:
+        (used / 'last_checkpoint').write_bytes(pointer)
+    path, (remark,) = CheckpointFolder(used).find_latest()
+    assert path == str(used / 'iter_4.pth')
+    assert 'going on from iter_4.pth, the newest checkpoint that loads' in remark
+    assert ('is missing' in remark) == (pointer is None)
+    if pointer is None:
+        runner = resume(used)
+        assert remark in log_of(runner)
+        assert re.search(r'Resumed .*used/iter_4\.pth', log_of(runner))
+        assert runner.iter == 6
 
 
 def test_pipes_and_links_out_of_the_folder_are_not_read(used):
@@ -167,124 +172,93 @@ def test_pipes_and_links_out_of_the_folder_are_not_read(used):
 # What is resumed.
 
 
-def test_resumes_without_a_pointer(used):
-    (used / 'last_checkpoint').unlink()
-    runner = train(used, 6, resume='auto')
-    assert re.search(r'last_checkpoint is missing: going on from iter_4\.pth', text(runner))
-    assert runner.iter == 6
-
-
-@pytest.mark.parametrize('damage', [b'', b'text', None])
-def test_resumes_the_newest_that_loads(tmp_path, damage):
-    train(tmp_path, 6, {'max_keep_ckpts': 3})
+def test_resumes_the_newest_that_loads(tmp_path):
+    keep = {'max_keep_ckpts': 3}
+    train(tmp_path, 6, keep)
     newest = tmp_path / 'iter_6.pth'
-    newest.write_bytes(newest.read_bytes()[:-3000] if damage is None else damage)
-    broken = newest.read_bytes()
-    runner = train(tmp_path, 8, {'max_keep_ckpts': 3}, resume='auto')
-    assert re.search(r'WARNING.*iter_6\.pth is damaged.*Going on from .*iter_4\.pth instead', text(runner))
-    assert 'iteration 4.' in text(runner)
+    for damage in (b'', b'text', newest.read_bytes()[:-3000]):
+        newest.write_bytes(damage)
+        path, (remark,) = CheckpointFolder(tmp_path).find_latest()
+        assert path == str(tmp_path / 'iter_4.pth')
+        assert re.search(r'iter_6\.pth is damaged.*Going on from .*iter_4\.pth instead', remark)
+    runner = resume(tmp_path, 8, keep)
+    assert re.search(r'WARNING.*iter_6\.pth is damaged', log_of(runner))
+    assert 'iteration 4.' in log_of(runner)
     # It has been changed since it was written, so it is not this training's to overwrite.
-    assert (tmp_path / 'iter_6.pth.earlier').read_bytes() == broken
-    assert checkpoints(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth', 'iter_6.pth.earlier', 'iter_8.pth'][1:]
+    assert (tmp_path / 'iter_6.pth.earlier').read_bytes() == damage
+    assert checkpoints(tmp_path) == ['iter_4.pth', 'iter_6.pth', 'iter_6.pth.earlier', 'iter_8.pth']
 
 
 @pytest.mark.parametrize('where', ['weight', 'moment'])
 def test_a_newest_checkpoint_that_is_not_finite(tmp_path, where):
-    train(tmp_path, 4, {'max_keep_ckpts': 2})
-    checkpoint = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
-    tensor = (
-        checkpoint['state_dict']['out.weight'] if where == 'weight' else checkpoint['optimizer']['state'][0]['exp_avg']
-    )
-    tensor.view(-1)[0] = float('nan')
+    train(tmp_path, 4, TWO)
+    checkpoint = load(tmp_path / 'iter_4.pth')
+    weight, moment = checkpoint['state_dict']['out.weight'], checkpoint['optimizer']['state'][0]['exp_avg']
+    (weight if where == 'weight' else moment).view(-1)[0] = float('nan')
     torch.save(checkpoint, tmp_path / 'iter_4.pth')
-    runner = train(tmp_path, 6, {'max_keep_ckpts': 2}, resume='auto')
-    assert re.search(r'iter_4\.pth holds wrong values.*Going on from .*iter_2\.pth instead', text(runner))
+    runner = resume(tmp_path, 6, TWO)
+    assert re.search(r'iter_4\.pth holds wrong values.*Going on from .*iter_2\.pth instead', log_of(runner))
     assert torch.isfinite(runner.model.out.weight).all()
 
 
 def test_no_checkpoint_loads(used):
-    for path in used.glob('iter_*.pth'):
+    for path in (*used.glob('iter_*.pth'), used / 'iter_1.pth'):
         path.write_bytes(b'text')
-    (used / 'iter_1.pth').write_bytes(b'')
-    before = {path.name: path.read_bytes() for path in used.glob('*.pth')}
-    with pytest.raises(InputError, match=r'iter_4\.pth is damaged.*Nor does any other.*iter_1\.pth.*--work-dir'):
-        train(used, 6, resume='auto')
+    before = {path: path.read_bytes() for path in used.glob('*.pth')}
+    refused(r'iter_4\.pth is damaged.*Nor does any other.*iter_1\.pth.*--work-dir', used, 6, resume='auto')
+    assert all(path.read_bytes() == data for path, data in before.items())
     for path in used.glob('iter_*.pth'):
         path.unlink()
-    with pytest.raises(InputError, match=r'holds no checkpoint that can be resumed, only best_error'):
-        train(used, 6, resume='auto')
-    for path in used.glob('*.pth'):
-        assert path.read_bytes() == before[path.name]
+    refused(r'holds no checkpoint that can be resumed, only best_error', used, 6, resume='auto')
 
 
 def test_order_of_writing_counts_where_it_is_known(tmp_path):
     """After going back to an earlier checkpoint, the newest is the one written last, not the one of most iterations."""
-    train(tmp_path, 6, {'max_keep_ckpts': -1})
-    train(tmp_path, 4, {'max_keep_ckpts': -1}, resume=True, load_from=str(tmp_path / 'iter_2.pth'))
+    keep = {'max_keep_ckpts': -1}
+    train(tmp_path, 6, keep)
+    train(tmp_path, 4, keep, resume=True, load_from=str(tmp_path / 'iter_2.pth'))
     assert CheckpointFolder(tmp_path).find_latest()[0] == str(tmp_path / 'iter_4.pth')
     (tmp_path / 'checkpoints.json').unlink()
     assert CheckpointFolder(tmp_path).find_latest()[0] == str(tmp_path / 'iter_6.pth')
 
 
-def test_a_stale_pointer(tmp_path):
-    """Killed after a checkpoint had its name and before the pointer had its."""
-    train(tmp_path, 4, {'max_keep_ckpts': 2})
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_2.pth'))
-    runner = train(tmp_path, 6, {'max_keep_ckpts': 2}, resume='auto')
-    assert 'iteration 4.' in text(runner)
-
-
 def test_other_names_and_another_folder(tmp_path):
-    hook = {'filename_tmpl': 'step-{}.pth', 'out_dir': str(tmp_path / 'disk'), 'max_keep_ckpts': 1}
+    hook = {'filename_tmpl': 'step-{}.pth', 'out_dir': str(tmp_path / 'disk')}
     train(tmp_path / 'work', 4, hook)
-    assert checkpoints(tmp_path / 'disk/work') == ['step-4.pth']
-    assert checkpoints(tmp_path / 'work') == []
-    with pytest.raises(InputError, match=r'disk/work holds checkpoints of an earlier training \(step-4\.pth\)'):
-        train(tmp_path / 'work', 4, hook)
-    runner = train(tmp_path / 'work', 6, hook, resume='auto')
-    assert 'iteration 4.' in text(runner)
+    assert (checkpoints(tmp_path / 'disk/work'), checkpoints(tmp_path / 'work')) == (['step-4.pth'], [])
+    refused(r'disk/work holds checkpoints of an earlier training \(step-4\.pth\)', tmp_path / 'work', 4, hook)
+    assert 'iteration 4.' in log_of(resume(tmp_path / 'work', 6, hook))
     assert checkpoints(tmp_path / 'disk/work') == ['step-6.pth']
     assert os.listdir(tmp_path / 'disk') == ['work']
-
-
-@pytest.mark.parametrize('name', ['../iter_{}.pth', 'iter.pth', 'a_{}_{}.pth', '/iter_{}.pth'])
-def test_templates_that_name_no_file_of_the_folder(tmp_path, name):
-    with pytest.raises(InputError, match='filename_tmpl'):
-        train(tmp_path, hook={'filename_tmpl': name})
+    for name in ('../iter_{}.pth', 'iter.pth', 'a_{}_{}.pth', '/iter_{}.pth'):
+        with pytest.raises(InputError, match='filename_tmpl'):
+            CheckpointFolder(tmp_path, name)
 
 
 # What is overwritten and deleted.
 
 
-def test_a_fresh_training_in_a_used_folder_is_refused(used):
-    before = {path: path.read_bytes() for path in used.rglob('*') if path.is_file()}
-    for options in ({}, {'load_from': str(used / 'iter_4.pth')}):
-        with pytest.raises(InputError, match=r'used holds checkpoints .*iter_4\.pth.*--resume.*--work-dir'):
-            train(used, 6, **options)
-    assert {path: path.read_bytes() for path in before} == before
+def test_a_fresh_training_in_a_used_folder_is_refused(used, old):
+    """And one that goes on from a checkpoint of another folder."""
+    before = content(used)
+    of_old = {'load_from': str(old / 'iter_4.pth')}
+    for options in ({}, {'load_from': str(used / 'iter_4.pth')}, of_old, {**of_old, 'resume': True}):
+        refused(r'used holds checkpoints .*iter_4\.pth.*--resume.*--work-dir', used, 6, **options)
+    assert before.items() <= content(used).items()
     assert checkpoints(used) == [path.name for path in sorted(before) if '.pth' in path.name]
 
 
 def test_the_same_training_goes_on_in_its_folder(tmp_path):
-    runner = train(tmp_path, 4)
-    runner.train()
-    assert checkpoints(tmp_path) == ['iter_4.pth']
-
-
-def test_another_folders_training_is_not_resumed_into_a_used_one(used, old):
-    with pytest.raises(InputError, match='holds checkpoints of an earlier training'):
-        train(used, 6, resume=True, load_from=str(old / 'iter_4.pth'))
-
-
-def test_own_files_of_the_user_are_no_reason_to_refuse(tmp_path):
-    for name in ('encoder.pth', 'my_5.pth', 'best.pth', 'iter_9.txt'):
+    """And own files of the user are no reason to refuse it."""
+    mine = ['best.pth', 'encoder.pth', 'my_5.pth']
+    for name in (*mine, 'iter_9.txt'):
         (tmp_path / name).write_text('mine')
-    train(tmp_path, 4)
-    assert checkpoints(tmp_path) == ['best.pth', 'encoder.pth', 'iter_4.pth', 'my_5.pth']
+    train(tmp_path, 4).train()
+    assert checkpoints(tmp_path) == sorted([*mine, 'iter_4.pth'])
 
 
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
-    runner = Runner.from_cfg(toy_config(tmp_path, train_cfg__max_iters=4))
+    runner = make(tmp_path, 2)
     original = runner.save_checkpoint
 
     def save(folder, filename, *args, **kwargs):
@@ -294,50 +268,39 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
 
     runner.save_checkpoint = save
     runner.train()
-    assert load_checkpoint_file(tmp_path / 'iter_4.pth')['meta']['iter'] == 4
-    assert [(tmp_path / f'iter_4.pth.earlier{n}').read_text() for n in ('', '1')] == ['mine', 'mine']
-    assert 'iter_4.pth that this training has not written' in text(runner)
+    assert load_checkpoint_file(tmp_path / 'iter_2.pth')['meta']['iter'] == 2
+    assert [(tmp_path / f'iter_2.pth.earlier{n}').read_text() for n in ('', '1')] == ['mine', 'mine']
+    assert 'iter_2.pth that this training has not written' in log_of(runner)
 
 
 def test_what_a_kill_left_is_removed_at_the_next_start(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointFolder, 'remove', lambda *args: os._exit(9))  # before the outdated one is removed
-        child = os.fork()
-        if child == 0:
-            try:
-                train(tmp_path, 8)
-            finally:
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        assert wait(start(lambda: train(tmp_path, 8), os.devnull)) == 9
     assert checkpoints(tmp_path) == ['iter_2.pth', 'iter_4.pth']
-    leftovers = [
-        'iter_6.pth.77-0123abcd.tmp',
-        'last_checkpoint.77-0123abcd.tmp',
-        'best_error_iter_6.pth.7-01234567.tmp',
-    ]
+    leftovers = [f'{name}.77-0123abcd.tmp' for name in ('iter_6.pth', 'last_checkpoint', 'best_error_iter_6.pth')]
     mine = ['notes.txt.77-0123abcd.tmp', 'iter_6.pth.tmp', 'a.tmp']
     for name in leftovers + mine:
         (tmp_path / name).write_text('')
-    runner = train(tmp_path, 6, resume='auto')
-    assert 'iteration 4.' in text(runner)
-    assert 'Removed iter_2.pth, which was outdated' in text(runner)
+    runner = resume(tmp_path)
+    assert 'iteration 4.' in log_of(runner)
+    assert 'Removed iter_2.pth, which was outdated' in log_of(runner)
     assert checkpoints(tmp_path) == ['iter_6.pth', 'iter_6.pth.tmp']
-    assert not any((tmp_path / name).exists() for name in leftovers)
-    assert all((tmp_path / name).exists() for name in mine)
+    assert sorted(mine) == names(tmp_path, '*.tmp')
 
 
-def test_a_kill_between_record_and_rename(tmp_path, monkeypatch):
+def test_a_kill_between_record_and_rename(tmp_path):
     """The checkpoint that was there under the same name is still this training's."""
-    train(tmp_path, 4, {'max_keep_ckpts': 1})
-    child = os.fork()
-    if child == 0:
+    train(tmp_path, 4)
+
+    def save():
         folder = CheckpointFolder(tmp_path)
         folder.take_over()
         real = os.replace
         os.replace = lambda a, b: real(a, b) if str(b).endswith('.json') else os._exit(9)
         folder.save({'new': torch.zeros(1)}, 'iter_4.pth')
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+    assert wait(start(save, os.devnull)) == 9
     folder = CheckpointFolder(tmp_path)
     folder.take_over()
     assert folder.owns('iter_4.pth')
@@ -348,7 +311,7 @@ def test_a_replaced_checkpoint_is_not_this_trainings(used, tmp_path):
     train(tmp_path / 'other', 4, randomness__seed=1)
     shutil.copy2(tmp_path / 'other/iter_4.pth', used / 'iter_4.pth')
     other = (used / 'iter_4.pth').read_bytes()
-    train(used, 6, resume='auto')
+    resume(used)
     assert (used / 'iter_4.pth').read_bytes() == other
     assert json.loads((used / 'checkpoints.json').read_text())['written'].keys() >= {'iter_6.pth'}
 
@@ -364,28 +327,26 @@ def test_published_parts(tmp_path):
 
 def test_two_processes_agree(tmp_path):
     """The first decides what is resumed; a refusal is everybody's; the lock is the first one's and goes at the end."""
-    train(tmp_path / 'run', 4, {'max_keep_ckpts': 2})
-    (tmp_path / 'run/iter_4.pth').write_bytes(b'damaged')
+    folder, log = tmp_path / 'run', tmp_path / 'log'
+    train(folder, 4, TWO)
+    (folder / 'iter_4.pth').write_bytes(b'damaged')
 
-    def attempt(**changes):
-        with user_errors():
-            runner = train(tmp_path / 'run', 6, {'max_keep_ckpts': 2}, launcher='pytorch', **changes)
-            print(f'process {runner.rank} at the end: {float(runner.model.module.out.weight.detach().sum())!r}')
+    def said(statuses, **changes):
+        def attempt():
+            with user_errors():
+                runner = train(folder, 6, TWO, launcher='pytorch', **changes)
+                print(f'process {runner.rank} at the end: {float(runner.model.module.out.weight.detach().sum())!r}')
 
-    def statuses(**changes):
-        return [wait(process) for process in start_group(lambda: attempt(**changes), tmp_path / 'log', 2)]
+        assert [wait(process) for process in start_group(attempt, log, 2)] == statuses
+        assert 'Traceback' not in log.read_text()
+        return log.read_text()
 
-    assert statuses() == [2, 2]
-    said = (tmp_path / 'log').read_text()
-    assert f'error: {tmp_path}/run holds checkpoints of an earlier training' in said
-    assert 'Traceback' not in said
-    with locked(tmp_path / 'run'):
-        assert statuses(resume='auto') == [2, 2]
-    assert 'is in use by another training' in (tmp_path / 'log').read_text()
-    assert not (tmp_path / 'run/.lock').exists()
-    assert statuses(resume='auto') == [0, 0]
-    said = (tmp_path / 'log').read_text()
-    assert re.search(r'iter_4\.pth is damaged.*Going on from .*iter_2\.pth', said)
-    [first, second] = sorted(re.findall(r'process (\d) at the end: (\S+)', said))
+    assert f'error: {folder} holds checkpoints of an earlier training' in said([2, 2])
+    with locked(folder):
+        assert 'is in use by another training' in said([2, 2], resume='auto')
+    assert not (folder / '.lock').exists()
+    words = said([0, 0], resume='auto')
+    assert re.search(r'iter_4\.pth is damaged.*Going on from .*iter_2\.pth', words)
+    [first, second] = sorted(re.findall(r'process (\d) at the end: (\S+)', words))
     assert first[1] == second[1]
-    assert not (tmp_path / 'run/.lock').exists()
+    assert not (folder / '.lock').exists()
