@@ -370,16 +370,11 @@ def random_inputs(c, height, width, generator, shuffle):
 
 
 def record(path, *, seed=1, optimiser=None, temperatures=None, schedule=None, shuffle=False, **changes):
-    """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
+    """Make a recording in the layout of the given one; ``path`` is that of the .npz.
 
-    Args:
-        path: Of the .npz.
-        seed: Of weights, images and masks.
-        optimiser: ``{'student': {...}, 'clustering': {...}}`` to change in :data:`OPTIMISER`.
-        temperatures: To change in :data:`TEMPERATURES`.
-        schedule: (lr, clustering_lr, momentum) of every step of the trajectory.
-        shuffle: Whether predictions of different images are mixed.
-        changes: To :data:`TOY`; ``img`` is the side of the images, or (height, width).
+    ``optimiser`` ({'student': {...}, 'clustering': {...}}), ``temperatures`` and ``changes`` are to :data:`OPTIMISER`,
+    :data:`TEMPERATURES` and :data:`TOY`; ``schedule`` has a row of :data:`SCHEDULE` for every step; ``shuffle`` mixes
+    the predictions of different images; ``img`` is the side of the images, or (height, width).
     """
     c = {**TOY, **changes}
     height, width = (c['img'], c['img']) if isinstance(c['img'], int) else c['img']

@@ -104,17 +104,7 @@ def gradients_of(w, is_trained, loss_function):
 
 
 def adamw(w, gradients, state, step, options, betas, eps):
-    """One step of AdamW.
-
-    Args:
-        w: Weights, which change.
-        gradients: By name.
-        state: Moments, which change.
-        step: Counted from 1.
-        options: From name and weight to learning rate and weight decay.
-        betas: Of the moments.
-        eps: Of the division.
-    """
+    """Step number ``step``, from 1; ``options`` gives the rate and the decay of a weight, by name and value."""
     for name, gradient in gradients.items():
         first, second = state.get(name, (torch.zeros_like(gradient),) * 2)
         first = betas[0] * first + (1 - betas[0]) * gradient
@@ -138,13 +128,7 @@ def average(w, momentum, student='encoder.', teacher='target_encoder.'):
 
 
 class Draw:
-    """New weights from a generator: tables of the layers of a network.
-
-    Args:
-        generator: For all random numbers.
-        matrix: From rows and columns to a matrix.
-        bias: The same, to a bias of as many numbers as rows; None for zeros.
-    """
+    """Tables of new weights of layers: ``matrix`` and ``bias`` make them of rows and columns; biases start at zero."""
 
     def __init__(self, generator, matrix, bias=None):
         self.generator, self.matrix = generator, matrix

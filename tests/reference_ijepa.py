@@ -370,7 +370,6 @@ def replay(arrays, settings, dtype=torch.float64, draws=DRAWS):
 
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
-
     draw = Draw(generator, lambda rows, columns: draw.normal(rows, columns))
     dim, pred_dim, patch = c['dim'], c['pred_dim'], c['patch']
     w = {'encoder.pos_embed': position_table(c['grid'], dim)[None]}
@@ -419,28 +418,11 @@ def docs(c, settings, draws):
     return {name: {'doc': text} for name, text in out.items()}
 
 
-def record(
-    path,
-    *,
-    seed=1,
-    steps=STEPS,
-    optimiser=None,
-    schedule=None,
-    draws=DRAWS,
-    noise_std=0.05,
-    **changes,
-):
-    """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
+def record(path, *, seed=1, steps=STEPS, optimiser=None, schedule=None, draws=DRAWS, noise_std=0.05, **changes):
+    """Make a recording in the layout of the given one; ``path`` is that of the .npz.
 
-    Args:
-        path: Of the .npz.
-        seed: Of weights, images and masks.
-        steps: Of the trajectory.
-        optimiser: Changes to :data:`OPTIMISER`.
-        schedule: Changes to :data:`SCHEDULE`.
-        draws: Masks without a model, as :data:`DRAWS`.
-        noise_std: Of what is added to weights, so that none starts at a constant and no two encoders are equal.
-        changes: To :data:`TOY`; ``img`` follows from grid and patch.
+    ``optimiser``, ``schedule`` and ``changes`` are to :data:`OPTIMISER`, :data:`SCHEDULE` and :data:`TOY` (``img``
+    follows from grid and patch); ``draws`` are masks without a model, as :data:`DRAWS`.
     """
     c = {**TOY, **changes}
     c['img'] = c['grid'] * c['patch']

@@ -353,7 +353,6 @@ def replay(arrays, settings, dtype=torch.float64):
 
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
-
     draw = Draw(generator, xavier(generator))
     normed, full = draw.normed, draw.full
     dim, ddim, hidden = c['dim'], c['ddim'], c['mlp_dim']
@@ -394,15 +393,9 @@ def random_draws(c, generator, *steps):
 
 
 def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, **changes):
-    """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
+    """Make a recording in the layout of the given one; ``path`` is that of the .npz.
 
-    Args:
-        path: Of the .npz.
-        seed: Of weights, images and draws.
-        momenta: Of every step of the trajectory.
-        sim_targets: Of every step of the trajectory.
-        noise_std: Of what is added to weights, so that none starts at a constant and no two encoders are equal.
-        changes: To :data:`TOY`; also ``wd``, the weight decay.
+    ``momenta`` and ``sim_targets`` are of every step; ``changes`` are to :data:`TOY`, and ``wd``, the weight decay.
     """
     c = {**TOY, **changes}
     side = c['grid'] * (c['patch'] + c['gap'])

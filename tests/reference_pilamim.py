@@ -316,7 +316,6 @@ def replay(arrays, settings, dtype=torch.float64):
 
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
-
     draw = Draw(
         generator,
         lambda rows, columns: uniform(generator, rows, columns) / math.sqrt(columns),
@@ -354,14 +353,10 @@ def random_orders(c, generator, *steps):
 
 
 def record(path, *, seed=1, momenta=None, noise_std=0.05, **changes):
-    """Write ``path`` (.npz) and the .json beside it, in the layout of the recording in ``tests/data``.
+    """Make a recording in the layout of the given one; ``path`` is that of the .npz.
 
-    Args:
-        path: Of the .npz.
-        seed: Of weights, images and draws.
-        momenta: Of every step of the trajectory.
-        noise_std: Of what is added to weights, so that none starts at a constant.
-        changes: To :data:`TOY`; also ``wd``, the weight decay, and ``pdepth`` and ``ldepth``, those of the decoders.
+    ``momenta`` are of every step; ``changes`` are to :data:`TOY`, and ``wd``, the weight decay, ``pdepth`` and
+    ``ldepth``, the depths of the decoders.
     """
     c = {**TOY, **changes}
     generator = torch.Generator().manual_seed(seed)

@@ -328,15 +328,7 @@ def deviations(c, w, root, weight):
 
 
 def record(path, kind, *, seed=1, noise_std=0.1, **changes):
-    """Write ``path`` (.npz) and the .json beside it, in the layout of the recordings in ``tests/data``.
-
-    Args:
-        path: Of the .npz.
-        kind: 'beit' or 'maskfeat'.
-        seed: Of weights, images and draws.
-        noise_std: Of what is added to weights, so that none starts at a constant.
-        changes: To :data:`TOY`.
-    """
+    """Make a recording in the layout of the given ones; ``kind`` is 'beit' or 'maskfeat', ``path`` that of the .npz."""
     c = {**TOY[kind], **changes}
     generator = torch.Generator().manual_seed(seed)
     w = new_weights(c, kind, generator)
