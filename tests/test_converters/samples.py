@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmmim.converters.registry import CONVERTERS
 from tests.paths import ROOT
 
 MAE_DIM, MAE_DECODER_DIM, MAE_PATCH, MAE_GRID = 64, 32, 4, 3
@@ -224,7 +225,7 @@ SAMPLES = {
         f'{_VIT}, 32 px, with its target encoder; decoders of pixels: 2 blocks x 32 with 4 heads; '
         'latent: 2 blocks x 40 with 4 heads',
     ),
-    'semantic_mim, beit': Sample(
+    'semantic_mim': Sample(
         'semantic_mim',
         lambda: semantic_mim('beit'),
         _ONE,
@@ -241,3 +242,5 @@ SAMPLES = {
         ('branches.semantic.target_generator.',),
     ),
 }
+#: One whole file for each converter.
+WHOLE = {name: SAMPLES[name] for name in CONVERTERS}

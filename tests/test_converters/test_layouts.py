@@ -14,12 +14,10 @@ from mmmim.converters.registry import CONVERTERS, find_converter
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests.paths import ROOT
-from tests.test_converters.samples import SAMPLES
+from tests.test_converters.samples import SAMPLES, WHOLE
 from tests.toys import optim_wrapper, random_mask
 
 EVERY = pytest.mark.parametrize('sample', SAMPLES.values(), ids=SAMPLES)
-#: One whole file for each converter.
-WHOLE = {name: next(sample for sample in SAMPLES.values() if sample.converter == name) for name in CONVERTERS}
 METHODS = pytest.mark.parametrize('sample', WHOLE.values(), ids=WHOLE)
 
 
@@ -27,11 +25,6 @@ def convert(sample, weights=None, **options):
     weights = sample.weights() if weights is None else weights
     options = {**sample.options, **options}
     return CONVERTERS[sample.converter].convert(sample.file(weights), 'file.pth', **options)
-
-
-def refused(message, sample, weights, **options):
-    with pytest.raises(InputError, match=message):
-        convert(sample, weights, **options)
 
 
 # -------------------------------------------------------------------------------------------------------- detection
@@ -71,14 +64,6 @@ def test_other_files_are_refused_by_what_they_look_like():
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             find_converter(file, 'file.pth')
-
-
-@METHODS
-def test_what_is_no_table_of_weights_is_refused(sample):
-    message = r'x\.pth holds no flat table of tensors|has no encoder, target_encoder, predictor'
-    for file in ({'epoch': 3}, {}, {'state_dict': 5}, {'state_dict': {}}, {'model': {3: torch.zeros(1)}}, {'a': {}}):
-        with pytest.raises(InputError, match=message):
-            CONVERTERS[sample.converter].convert(file, 'x.pth')
 
 
 # ---------------------------------------------------------------------------------------------------------- weights
@@ -141,38 +126,6 @@ def test_a_converted_model_goes_on_training(name, image, losses):
     assert {key for key in found if key.startswith('loss_')} == losses
     moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
     assert moved == {key for key, value in model.named_parameters() if value.requires_grad}
-
-
-# ---------------------------------------------------------------------------------------------------------- refusals
-
-
-@pytest.mark.parametrize(('name', 'keys'), [
-    ('capi', ['backbone.encoder.blocks.0.ls1.gamma', 'head.last_layer.weight']),
-    ('ijepa', ['encoder.blocks.0.ls1.gamma', 'predictor.cls_token', 'predictor.norm.weight', 'encoder.norm',
-               'target_encoder.head.weight', 'encoder.predictor_norm.weight', 'encoder.blocks.weight']),
-    ('latent_mim', ['encoder.blocks.0.ls1.gamma', 'decoder.mask', 'fc.weight', 'target_encoder.queue', 'module']),
-    ('mae', ['blocks.0.ls1.gamma', 'decoder_head.weight']),
-    ('mae of mmpretrain', ['blocks.0.norm1.weight']),
-    ('pilamim', ['encoder.transformer.0.attn.qkv.bias', 'encoder.transformer.0.ls1.gamma', 'encoder.mask_token',
-                 'decoder.head_latent.weight', 'target_decoder.head.weight', 'decoder_embed.gamma',
-                 'decoder.cls_token', 'module.cls_token', 'batch_norm.running_mean']),
-    ('semantic_mim, beit', ['backbone.layers.0.attn.qkv.weight', 'backbone.norm.weight', 'fc.weight', 'head.cls_head']),
-])  # fmt: skip
-def test_unknown_keys_are_refused_by_name(name, keys):
-    weights = SAMPLES[name].weights()
-    for key in keys:
-        message = rf'file\.pth: 1 keys are not in the layout of .* e\.g\. {key.removeprefix("module.")}\.'
-        refused(message, SAMPLES[name], weights | {key: torch.ones(1)})
-
-
-@METHODS
-def test_heads_that_do_not_fit(sample):
-    for option, flag in (('num_heads', '--num-heads'), ('decoder_num_heads', '--decoder-num-heads')):
-        if option in CONVERTERS[sample.converter].options:
-            refused(rf'7 attention heads do not divide the width \d+: give {flag}', sample, None, **{option: 7})
-            refused(f'0 attention heads .* give {flag}', sample, None, **{option: 0})
-    if sample.converter not in ('capi', 'mae'):
-        refused(r'the width \d+ does not tell how many .*: give --num-heads', sample, None, num_heads=None)
 
 
 # ------------------------------------------------------------------------------------------------------------- tools

@@ -1,0 +1,250 @@
+"""Where weights arrive, which sizes are read off them, and the features that they give."""
+
+import numpy as np
+import pytest
+import torch
+
+import mmmim
+from mmmim.converters.registry import CONVERTERS
+from mmmim.features import PretrainedBackbone
+from mmmim.registry import MODELS
+from mmmim.utils import InputError
+from tests import reference_latent_mim, reference_pilamim
+from tests.test_converters.samples import SAMPLES, mae_of_mmpretrain, recorded
+
+LATENT, PIXELS, SEMANTIC = (f'branches.{name}.neck' for name in ('latent', 'pixels', 'semantic'))
+
+
+def convert(name, **options):
+    sample = SAMPLES[name]
+    options = {**sample.options, **options}
+    return CONVERTERS[sample.converter].convert(sample.file(sample.weights()), 'file.pth', **options)
+
+
+def close(one, other):
+    torch.testing.assert_close(one, torch.as_tensor(other), rtol=1e-5, atol=1e-5)
+
+
+def first(value):
+    return value[0]
+
+
+#: What features do not tell: mmmim's name, the layout's, and which part of its tensor.
+WHERE = [
+    ('ijepa', f'{LATENT}.blocks.1.attn.v_proj.bias', 'predictor.predictor_blocks.1.attn.qkv.bias', lambda v: v[48:]),
+    ('ijepa', f'{LATENT}.mask_token', 'predictor.mask_token', first),
+    ('ijepa', f'{LATENT}.proj.bias', 'predictor.predictor_proj.bias', None),
+    ('latent_mim', f'{LATENT}.blocks.0.cross_attn.k_proj.bias', 'decoder.blocks.0.cross_attn.kv_proj.bias',
+     lambda v: v[:32]),
+    ('latent_mim', f'{LATENT}.blocks.0.norm2_query.weight', 'decoder.blocks.0.norm2q.weight', None),
+    ('latent_mim', f'{LATENT}.blocks.1.norm2_context.bias', 'decoder.blocks.1.norm2kv.bias', None),
+    ('latent_mim', f'{LATENT}.proj.weight', 'decoder.head.weight', None),
+    ('mae', 'backbone.blocks.1.attn.k_proj.weight', 'blocks.1.attn.qkv.weight', lambda v: v[64:128]),
+    ('mae', 'backbone.patch_embed.weight', 'patch_embed.proj.weight', None),
+    ('mae', 'backbone.positions.weight', 'pos_embed', lambda v: v[0, 1:]),
+    ('mae', f'{PIXELS}.positions.weight', 'decoder_pos_embed', lambda v: v[0, 1:]),
+    ('mae', f'{PIXELS}.mask_token', 'mask_token', first),
+    ('mae', f'{PIXELS}.blocks.0.attn.v_proj.bias', 'decoder_blocks.0.attn.qkv.bias', lambda v: v[64:]),
+    ('mae', f'{PIXELS}.blocks.0.mlp.fc2.bias', 'decoder_blocks.0.mlp.fc2.bias', None),
+    ('mae', f'{PIXELS}.norm.weight', 'decoder_norm.weight', None),
+    ('mae', f'{PIXELS}.proj.bias', 'decoder_pred.bias', None),
+    ('pilamim', f'{LATENT}.blocks.1.attn.k_proj.weight', 'target_decoder.transformer.1.attn.qkv.weight',
+     lambda v: v[40:80]),
+    ('pilamim', f'{PIXELS}.positions.extra', 'decoder.pos_embedding', first),
+    ('pilamim', f'{PIXELS}.positions.weight', 'decoder.pos_embedding', lambda v: v[1:, 0]),
+    ('pilamim', f'{PIXELS}.embed.bias', 'decoder_embed.bias', None),
+    ('pilamim', f'{LATENT}.embed.weight', 'decoder_latent_embed.weight', None),
+    ('pilamim', f'{LATENT}.proj.bias', 'target_decoder.head_latent.bias', None),
+    ('pilamim', f'{PIXELS}.proj.weight', 'decoder.head.weight',  # colour last instead of first
+     lambda v: v.reshape(3, 64, 32).transpose(0, 1).reshape(192, 32)),
+    ('pilamim', f'{PIXELS}.proj.bias', 'decoder.head.bias', lambda v: v.reshape(3, 64).T.reshape(192)),
+    ('semantic_mim', f'{SEMANTIC}.norm.weight', 'backbone.ln1.weight', None),
+    ('semantic_mim', f'{SEMANTIC}.mask_token', 'backbone.mask_token', first),
+    ('semantic_mim', f'{SEMANTIC}.blocks.0.scale2.weight', 'backbone.extra_layers.0.gamma_2', None),
+    ('semantic_mim, maskfeat', f'{SEMANTIC}.blocks.1.attn.k_proj.bias', 'backbone.extra_layers.1.attn.kv.bias',
+     lambda v: v[:32]),
+    ('semantic_mim, maskfeat', f'{SEMANTIC}.proj.bias', 'neck.fc.bias', None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('name', dict.fromkeys(row[0] for row in WHERE))
+def test_where_weights_arrive(name):
+    state, weights = convert(name)['state_dict'], SAMPLES[name].weights()
+    for _, ours, theirs, part in (row for row in WHERE if row[0] == name):
+        expected = weights[theirs] if part is None else part(weights[theirs])
+        assert torch.equal(state[ours], expected), ours
+    if name == 'mae':
+        assert torch.equal(state['backbone.extra_tokens'], weights['cls_token'] + weights['pos_embed'][:, :1])
+
+
+#: What the words of the tool do not say.
+SIZES = [
+    ('ijepa', {'num_heads': 3}, dict(latent=dict(num_heads=3, grid=(8, 8), out_dim=48))),
+    ('latent_mim', {}, dict(backbone=dict(mlp_ratio=4, projector_dims=[64, 64]), latent=dict(grid=(4, 4)))),
+    ('latent_mim, encoder', {'num_heads': 3}, dict(
+        latent=dict(embed_dim=512, depth=3, num_heads=16, context_dim=48))),
+    ('mae', {'num_heads': 8, 'decoder_num_heads': 4}, dict(
+        backbone=dict(num_heads=8, mlp_ratio=2), pixels=dict(num_heads=4, out_dim=48))),
+    ('mae of mmpretrain', {}, dict(backbone=dict(num_heads=1), pixels=dict(num_heads=16))),
+    ('pilamim', {}, dict(pixels=dict(out_dim=192, grid=(4, 4)), latent=dict(out_dim=48))),
+    ('semantic_mim', {}, dict(backbone=dict(qkv_bias='qv', layer_scale=0.1, drop_path_rate=(0.0, 0.1)))),
+    ('semantic_mim, maskfeat', {'num_heads': 2}, dict(
+        backbone=dict(img_size=224, num_heads=2, num_cls_tokens=8, qkv_bias=True, layer_scale=None,
+                      drop_path_rate=0.0))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('name', 'options', 'parts'), SIZES)
+def test_sizes_are_read_off_the_shapes(name, options, parts):
+    config = convert(name, **options)['mmmim']['model']
+    for part, sizes in parts.items():
+        found = config['backbone'] if part == 'backbone' else config['branches'][part]['neck']
+        assert {key: found[key] for key in sizes} == sizes
+
+
+def test_targets_of_the_configs():
+    def target(name, branch, **options):
+        return convert(name, **options)['mmmim']['model']['branches'][branch]['target_generator']
+
+    raw = {'type': 'mmmim.PixelTarget', 'patch_size': 4, 'in_channels': 3, 'normalize': False}
+    assert target('mae', 'pixels', normalize=False) == raw
+    assert target('mae', 'pixels')['normalize']
+    assert target('pilamim', 'pixels') == {**raw, 'patch_size': 8}
+    assert target('semantic_mim', 'semantic')['tokenizer']['num_tokens'] == 24
+    assert target('semantic_mim, maskfeat', 'semantic')['type'] == 'mmmim.HOGTarget'
+    for name in ('ijepa', 'latent_mim', 'pilamim'):
+        assert convert(name)['mmmim']['model']['teacher'] == ['backbone']
+
+
+#: Width, heads of the released code and hidden width of the MLPs.
+WIDTHS = [(192, 3, 768), (384, 6, 1536), (768, 12, 3072), (1024, 16, 4096), (1280, 16, 5120), (1408, 16, 6144)]
+
+
+@pytest.mark.parametrize(('dim', 'heads', 'hidden'), WIDTHS)
+def test_sizes_of_the_released_code(dim, heads, hidden):
+    shapes = {
+        'backbone.patch_embed.weight': (dim, 3, 14, 14),
+        'backbone.positions.weight': (256, dim),
+        'backbone.extra_tokens': (1, 1, dim),
+        'backbone.blocks.0.mlp.fc1.weight': (hidden, dim),
+    }
+    weights = {key: torch.empty(shape, device='meta') for key, shape in shapes.items()}
+    for name in ('ijepa', 'latent_mim', 'mae'):
+        config = CONVERTERS[name].module.model_config(weights)
+        assert (config['backbone']['num_heads'], config['backbone']['img_size']) == (heads, 224)
+    neck = {f'{LATENT}.embed.weight': (384, dim), f'{LATENT}.blocks.0.mlp.fc1.weight': (1536, 384)}
+    weights |= {key: torch.empty(shape, device='meta') for key, shape in neck.items()}
+    config = CONVERTERS['ijepa'].module.model_config(weights)
+    assert config['branches']['latent']['neck']['num_heads'] == heads
+    with torch.device('meta'):
+        assert MODELS.build(config).backbone.blocks[0].mlp.fc1.weight.shape == (hidden, dim)
+
+
+def test_the_size_of_the_paper_of_pilamim():
+    """A whole ViT-B/16 without memory: 12 heads, and the number of weights of the paper's sizes."""
+    sizes = dict(reference_pilamim.TOY, img=224, patch=16, dim=768, depth=12, pdim=384, ldim=384, ddepth=6)
+    with torch.device('meta'):
+        weights = reference_pilamim.new_weights(sizes, None)
+    state = {name: value.float() for name, value in weights.items()}
+    assert sum(value.numel() for value in state.values()) / 1e6 == pytest.approx(194.15, abs=0.01)
+    config = CONVERTERS['pilamim'].convert(state, 'file.pt')['mmmim']['model']
+    assert (config['backbone']['num_heads'], config['backbone']['img_size']) == (12, 224)
+    assert {branch['neck']['num_heads'] for branch in config['branches'].values()} == {12}
+
+
+def test_normalisation_of_the_images_is_kept_where_the_file_has_it():
+    values = {'mean': [1.0, 2.0, 3.0], 'std': [4.0, 5.0, 6.0]}
+    statistics = {f'data_preprocessor.{key}': torch.tensor(value).view(3, 1, 1) for key, value in values.items()}
+    file = {'state_dict': mae_of_mmpretrain() | statistics}
+    preprocessor = MODELS.build(CONVERTERS['mae'].convert(file, 'file.pth')['mmmim']['model']['data_preprocessor'])
+    assert {key: getattr(preprocessor, key).flatten().tolist() for key in values} == values
+    assert 'data_preprocessor' not in convert('mae of mmpretrain')['mmmim']['model']
+
+
+# ----------------------------------------------------------------------------------------------------------- features
+
+
+def tokens_of_latent_mim(images):
+    """Normed tokens of the target encoder for whole images, by the reference."""
+    none = torch.zeros(len(images), 4, 4, dtype=torch.long)
+    patches = reference_latent_mim.cut(images, 8, 0, none, none)
+    config = {**reference_latent_mim.TOY, 'gap': 0}
+    index = torch.arange(16).expand(len(images), -1)
+    weights = SAMPLES['latent_mim'].weights()
+    return reference_latent_mim.encode(weights, 'target_encoder', config, patches, index)[1].float()
+
+
+def tokens_of_pilamim(images):
+    order = torch.arange(16).expand(len(images), -1)
+    return reference_pilamim.targets_of(SAMPLES['pilamim'].weights(), reference_pilamim.TOY, images, order)
+
+
+#: Arrays of images and of the tokens of the student, the tokens of the teacher, and how many of them are no patches.
+TOKENS = [
+    ('ijepa', 'ijepa', 'images', 'encoder_full', lambda _: recorded('ijepa')['target_full'], 0),
+    ('latent_mim', 'latentmim', 'eval/images', 'eval/post_norm', tokens_of_latent_mim, 1),
+    ('latent_mim, encoder', 'latentmim', 'eval/images', 'eval/post_norm', None, 1),
+    ('pilamim', 'pilamim', 'images', 'probe/features', tokens_of_pilamim, 1),
+    ('semantic_mim', 'semanticmim_beit', 'images', 'eval/layer1', None, 3),
+]
+
+
+@pytest.mark.parametrize(('name', 'run', 'images', 'tokens', 'of_teacher', 'extra'), TOKENS)
+def test_features_are_those_of_the_authors(name, run, images, tokens, of_teacher, extra, tmp_path):
+    target = tmp_path / 'mmmim.pth'
+    torch.save(convert(name), target)
+    images, tokens = (torch.tensor(recorded(run)[key]) for key in (images, tokens))
+    expected = {'student': tokens}
+    if of_teacher is None:
+        with pytest.raises(InputError, match='student weights only'):
+            mmmim.get_model(target, weights='ema')
+    else:
+        expected['ema'] = torch.as_tensor(of_teacher(images))
+        assert (expected['ema'] - tokens).abs().max() > 0.01
+    for which, values in expected.items():
+        features = mmmim.get_model(target, weights=which)(images)
+        close(features.patches[0], values[:, extra:])
+        close(features.pooled, values[:, extra:].mean(1))
+        if extra == 1:
+            close(features.cls, values[:, 0])
+    assert torch.equal(mmmim.get_model(target)(images).pooled, features.pooled)  # the teacher's where there is one
+    maps = PretrainedBackbone(str(target), weights='student').eval()(images)[0]
+    close(maps.flatten(2).transpose(1, 2), tokens[:, extra:])
+
+
+def test_inner_layers_and_projections_are_those_of_the_authors(tmp_path):
+    for name in ('latent_mim', 'semantic_mim'):
+        torch.save(convert(name), tmp_path / f'{name}.pth')
+    arrays = recorded('latentmim')
+    student = mmmim.get_model(tmp_path / 'latent_mim.pth', weights='student').backbone
+    context = student(torch.tensor(arrays['eval/images']), layers=(-1,))
+    close(context.hidden[0], arrays['eval/pre_norm'])
+    close(torch.cat([context.extra, context.visible], 1), arrays['eval/projected'])
+    arrays = recorded('semanticmim_beit')
+    backbone = PretrainedBackbone(str(tmp_path / 'semantic_mim.pth'), out_indices=(0,))
+    maps = backbone(torch.tensor(arrays['images']))[0]
+    close(maps.flatten(2).transpose(1, 2), arrays['eval/layer0'][:, 3:])
+
+
+@pytest.mark.parametrize('name', ['capi', 'capi without head'])
+def test_features_of_capi_are_the_recorded_ones(name, tmp_path):
+    torch.save(convert(name), tmp_path / 'mmmim.pth')
+    arrays = recorded('capi')
+    features = mmmim.get_model(tmp_path / 'mmmim.pth')(torch.from_numpy(arrays['images']))
+    for ours, theirs in (
+        (features.predicted, 'eval_global'),
+        (features.extra[0], 'eval_registers'),
+        (features.patches[0].unflatten(1, features.grid), 'eval_featmap'),
+    ):
+        np.testing.assert_allclose(ours.numpy(), arrays[theirs], atol=1e-5 * np.abs(arrays[theirs]).max())
+
+
+def test_features_of_mae_do_not_depend_on_the_decoder(tmp_path):
+    images, found = torch.randn(2, 3, 12, 16), []
+    for name in ('mae', 'mae, encoder'):
+        torch.save(convert(name, num_heads=4), tmp_path / 'mmmim.pth')
+        found.append(mmmim.get_model(tmp_path / 'mmmim.pth')(images))
+    assert torch.equal(found[0].cls, found[1].cls)
+    assert torch.equal(found[0].pooled, found[1].pooled)
+    with pytest.raises(InputError, match='student weights only'):
+        mmmim.get_model(tmp_path / 'mmmim.pth', weights='ema')
