@@ -1,7 +1,6 @@
 import json
 import os
 import runpy
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -43,22 +42,6 @@ def test_checksum_sees_every_array_and_not_their_type(small):
     assert len(sums) == 4
 
 
-def test_scenes_have_the_digits_of_their_class(small):
-    scenes = generate('single', 'train')
-    assert scenes.images.shape == (30, 32, 32, 3)
-    grey = scenes.images @ np.array([0.3, 0.59, 0.11])
-    for picture, label_map, digit in zip(grey, scenes.label_maps, scenes.classes, strict=True):
-        assert set(np.unique(label_map)) == {1, 2 + digit}
-        assert 20 < np.ptp(np.flatnonzero((label_map > 1).any(1))) < 31  # a whole one
-        assert np.abs(np.median(picture[label_map > 1]) - picture[label_map == 1]).mean() > 30
-    scenes = generate('multi', 'train')
-    assert scenes.images.shape == (30, 64, 64, 3)
-    assert set(scenes.classes) == {1, 2, 3, 4, 5}
-    for label_map, count in zip(scenes.label_maps, scenes.classes, strict=True):
-        assert 1 <= len(np.unique(label_map)) - 1 <= count
-        assert 30 * count < (label_map > 1).sum() < 22 * 22 * count
-
-
 def test_splits_share_no_digit():
     digits, _, _ = generator._sources()
     parts = [generator._digits_of(split)[0] for split in SPLITS]
@@ -69,20 +52,6 @@ def test_splits_share_no_digit():
         for array in (np.concatenate(parts), digits)
     ]
     np.testing.assert_array_equal(*counts)
-
-
-def test_train_uses_left_halves_and_the_others_right_halves(monkeypatch, small):
-    digits, classes, _ = generator._sources()
-    # Red on the left and blue on the right, with stripes that keep the crops busy enough.
-    photo = np.zeros((400, 640, 3), np.int64)
-    photo[:, :320, 0] = photo[:, 320:, 2] = 90
-    photo[np.arange(400) % 16 < 8, :, 1] = 255
-    monkeypatch.setattr(generator, '_sources', lambda: (digits, classes, (photo, photo)))
-    for split, (present, absent) in {'train': (0, 2), 'val': (2, 0), 'test': (2, 0)}.items():
-        scenes = generate('multi', split)
-        background = scenes.images[scenes.label_maps == 1]
-        assert np.median(background[:, present]) == 90
-        assert np.median(background[:, absent]) == 0
 
 
 def test_files_hold_what_was_generated(small, tmp_path, monkeypatch):
@@ -121,14 +90,6 @@ def test_dataset(small, tmp_path, subset, classes, monkeypatch):
         assert int(classes[info['gt_label']]) == scenes.classes[number]
     monkeypatch.setattr(digit_scenes, 'generate', None)  # it is written once
     assert 'gt_label' not in DATASETS.build(dict(config, split='val', with_label=False)).get_data_info(0)
-
-
-def test_several_writers_at_once(small, tmp_path):
-    with ThreadPool(4) as pool:
-        folders = pool.map(lambda _: write_digit_scenes(tmp_path, 'single'), range(4))
-    assert set(folders) == {tmp_path / 'single'}
-    assert os.listdir(tmp_path) == ['single']
-    assert len(DigitScenes(str(tmp_path))) == 30
 
 
 def test_the_slower_writer_discards_its_own(small, tmp_path, monkeypatch):

@@ -91,14 +91,6 @@ def folder(path, files=(), **options):
     return ImageFolder(str(path), pipeline=[{'type': 'mmmim.LoadImage'}], max_unreadable_share=0.5, **options)
 
 
-def test_a_training_folder_goes_on_beside_a_pipe(tmp_path):
-    os.mkfifo(tmp_path / '0a.png')
-    data = folder(tmp_path)
-    with alarm():
-        assert [data[i]['img'][0, 0, 2] for i in range(5)] == [0, 1, 1, 2, 3]
-    assert [os.path.basename(path) for path in data.unreadable] == ['0a.png']
-
-
 def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
     small = bomb_png(8)
     header = png_chunk(b'IHDR', struct.pack('>II', 13_000, 13_000) + small[24:29])

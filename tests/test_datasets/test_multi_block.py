@@ -59,17 +59,6 @@ def test_recorded_draws(name):
         assert mask.image_index.tolist() == [image for image in range(images) for _ in range(contexts)]
 
 
-@pytest.mark.parametrize(
-    ('call', 'prefix', 'images', 'seed'),
-    [(0, '', 4, 118), (1, 'traj.0.', 3, 218), (2, 'traj.1.', 3, 228), (3, 'traj.2.', 3, 238)],
-)
-def test_recorded_training(call, prefix, images, seed):
-    mask = MultiBlockMasking(min_keep=4).draw(images, (8, 8), generator(call), generator(seed))
-    assert mask.visible.equal(recorded()[f'{prefix}masks_enc.0'])
-    targets = [recorded()[f'{prefix}masks_pred.{target}'] for target in range(4)]
-    assert mask.predict.equal(torch.stack(targets, dim=1))
-
-
 @pytest.mark.parametrize('name', ['g14', 'g16', 'wide'])
 def test_recorded_sizes(name):
     options, side, *_ = DRAWS[name]
@@ -215,26 +204,20 @@ def test_collate_and_slices_with_two_contexts():
 
 
 @pytest.mark.parametrize(
-    ('options', 'named'),
-    [
-        (dict(num_targets=0), 'num_targets=0: must be at least 1'),
-        (dict(num_contexts=0), 'num_contexts=0: must be at least 1'),
-        (dict(min_keep=-1), 'min_keep=-1: must not be negative'),
-        (dict(target_scale=(0.2, 0.1)), r'target_scale=\(0.2, 0.1\): must be two numbers above 0 and at most 1'),
-        (dict(context_scale=(0.5, 1.1)), r'context_scale=\(0.5, 1.1\)'),
-        (dict(target_aspect=(0.0, 1.0)), r'target_aspect=\(0.0, 1.0\): must be two positive numbers'),
-        (dict(context_aspect=(1.0,)), r'context_aspect must be 2 values, .*not \(1.0,\)'),
-        (dict(cut='last'), "cut must be 'first' or 'random', not 'last'"),
-    ],
-)
-def test_options_out_of_range(options, named):
-    with pytest.raises(InputError, match=named):
-        MultiBlockMasking(**options)
-
-
-@pytest.mark.parametrize(
     ('options', 'grid', 'named'),
     [
+        (dict(num_targets=0), (14, 14), 'num_targets=0: must be at least 1'),
+        (dict(num_contexts=0), (14, 14), 'num_contexts=0: must be at least 1'),
+        (dict(min_keep=-1), (14, 14), 'min_keep=-1: must not be negative'),
+        (
+            dict(target_scale=(0.2, 0.1)),
+            (14, 14),
+            r'target_scale=\(0.2, 0.1\): must be two numbers above 0 and at most',
+        ),
+        (dict(context_scale=(0.5, 1.1)), (14, 14), r'context_scale=\(0.5, 1.1\)'),
+        (dict(target_aspect=(0.0, 1.0)), (14, 14), r'target_aspect=\(0.0, 1.0\): must be two positive numbers'),
+        (dict(context_aspect=(1.0,)), (14, 14), r'context_aspect must be 2 values, .*not \(1.0,\)'),
+        (dict(cut='last'), (14, 14), "cut must be 'first' or 'random', not 'last'"),
         (dict(), (8, 8), r'target_scale=.*target block can have 3 x 3 .* 8 x 8 grid.*min_keep=10; use a smaller'),
         (dict(min_keep=9), (8, 8), 'target block can have 3 x 3 .*more than min_keep=9;'),
         (dict(context_scale=(0.01, 1.0)), (14, 14), 'context block can have 1 x 1 .*greater context_scale'),
@@ -243,7 +226,7 @@ def test_options_out_of_range(options, named):
         (dict(target_scale=(0.05, 0.9), independent_aspect=True), (14, 14), 'target block can have 4 x 2 '),
     ],
 )
-def test_options_that_do_not_suit_the_grid_fail_at_once(options, grid, named):
+def test_options_that_do_not_suit_the_grid_or_nothing_fail_at_once(options, grid, named):
     for seed in range(3):
         with pytest.raises(InputError, match=named):
             MultiBlockMasking(**options)(2, grid, generator(seed))

@@ -1,7 +1,5 @@
 """Trainings that read streams: resumed ones, by the tools, and by the configs."""
 
-import json
-import runpy
 from pathlib import Path
 
 import pytest
@@ -9,8 +7,8 @@ import torch
 from mmengine import Config
 
 from mmmim.engine import Runner
-from tests.paths import ROOT, run_tool
-from tests.shards import batches, flat, png, web, write_parquet, write_tars
+from tests.paths import ROOT
+from tests.shards import write_parquet, write_tars
 from tests.shrink import shrink
 from tests.test_training import Interrupt, Record, run
 
@@ -55,40 +53,6 @@ def test_a_resumed_training_is_the_uninterrupted_one(training):
 
     finished = run(training('cut', resume=True, **{'train_dataloader.num_workers': 1}))
     assert 'The stream goes on in the same epoch, but not exactly' in log_of(finished)
-
-
-def make_shards(monkeypatch, *args):
-    """``make_shards.py``, in this process."""
-    monkeypatch.setattr('sys.argv', ['make_shards.py', *map(str, args)])
-    runpy.run_path(str(ROOT / 'tools/dataset_converters/make_shards.py'), run_name='__main__')
-
-
-@pytest.mark.slow
-def test_shards_made_by_the_tool_train_by_the_tool(tmp_path, monkeypatch, capsys):
-    (tmp_path / 'images/nested').mkdir(parents=True)
-    for i in range(20):
-        (tmp_path / f'images/nested/{i}.PNG').write_bytes(png(i, size=40))
-    make_shards(monkeypatch, tmp_path / 'images', tmp_path / 'shards', '--images-per-shard', 6)
-    assert '20 images to 4 shard(s)' in capsys.readouterr().out
-    unshuffled = flat(batches(10, web(str(tmp_path / 'shards'), shuffle=False, shards_at_once=1)))
-    assert sorted(unshuffled) == list(range(20))
-    assert unshuffled != sorted(unshuffled)
-    index = json.loads((tmp_path / 'shards/index.json').read_text())
-    assert [entry['nsamples'] for entry in index['shardlist']] == [6, 6, 6, 2]
-    for images, message in (('images', 'not an empty folder'), ('nowhere', 'no folder')):
-        with pytest.raises(SystemExit):
-            make_shards(monkeypatch, tmp_path / images, tmp_path / 'shards')
-        assert message in capsys.readouterr().err
-
-    cfg = shrink(Config.fromfile(ROOT / 'configs/capi/digits.py'), tmp_path, tmp_path / 'work')
-    dataset = web(str(tmp_path / 'shards'))
-    dataset['pipeline'] = cfg.train_dataloader.dataset.dataset.pipeline
-    cfg.train_dataloader.update(sampler=None, num_workers=1)
-    cfg.train_dataloader.dataset = dataset
-    cfg.dump(tmp_path / 'config.py')
-    trained = run_tool('train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'work')
-    assert trained.returncode == 0, trained.stderr
-    assert (tmp_path / 'work/iter_1.pth').is_file()
 
 
 def batch_of(cfg, dataset):

@@ -9,7 +9,6 @@ from itertools import islice
 import datasets
 import numpy as np
 import pytest
-import torch
 
 from mmmim.datasets import HuggingFaceStream, SeededDataset, WebDatasetStream
 from mmmim.datasets.image_stream import shuffled
@@ -81,14 +80,6 @@ def test_augmentations_and_masks_are_those_of_the_position(configs, workers):
     assert len(set(whole)) == 60
     assert len({seed for _, seed in whole}) == 60
     assert samples(14, 8) == whole[14:30]
-
-
-def test_generators_of_the_main_process_are_left_alone(configs):
-    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    next(iter(loader(configs['web']).dataset))
-    assert random.getstate() == states[0]
-    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
-    assert torch.get_rng_state().equal(states[2])
 
 
 def test_passing_over_shards_reads_none(configs, tmp_path, monkeypatch):

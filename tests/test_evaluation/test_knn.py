@@ -123,14 +123,6 @@ def test_votes_of_labels_on_disk(tmp_path, monkeypatch):
     assert torch.equal(found, whole)
 
 
-def test_dense_knn_votes_per_pixel():
-    features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
-    labels = torch.tensor([[1, 2, 0, 3], [1, 0, 2, 0], [2, 2, 1, 0], [5, 5, 5, 5]])
-    found = knn.knn_classify(features, labels, torch.tensor([[1.0, 0.05], [0.0, 2.0]]), 6, k=3)
-    assert found[0].tolist() == [1, 2, 0, 0]
-    assert knn.knn_classify(features, labels, torch.tensor([[0.0, 2.0]]), 6, k=1).tolist() == [[5, 5, 5, 5]]
-
-
 @pytest.mark.parametrize(
     ('k', 'distances', 'message'),
     [(6, ('cosine',), 'k=6 neighbours of 5'), (0, ('cosine',), 'k=0'), (1, ('cosine', 'manhattan'), "'manhattan'")],

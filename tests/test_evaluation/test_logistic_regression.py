@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from mmmim.evaluation.probes.lbfgs import minimize
 from mmmim.evaluation.probes.logistic_regression import fit_logistic_regression, predict
-from mmmim.evaluation.probes.rows import Rows, Standardizer
+from mmmim.evaluation.probes.rows import Rows
 from mmmim.utils import InputError
 from tests.toys import blobs, generator
 
@@ -40,17 +39,6 @@ def test_it_is_that_of_scikit_learn(dtype, tolerance):
         assert torch.equal(predict(ours, queries.to(dtype)), classes)
         alone = fit_logistic_regression(x.to(dtype), y, 4, c, max_iter=1000, tolerance=1e-12)
         assert_close(alone, weights_of(model), tolerance)
-
-
-def test_digits():
-    x, y = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
-    rows = Rows(x.float(), torch.arange(1000), Standardizer(x.float()), chunk=300)
-    weights = fit_logistic_regression(rows, y[:1000], 10, (1e-4, 1e-2), max_iter=1000, tolerance=1e-12)
-    test = Rows(x.float(), torch.arange(1000, len(x)), rows.scale)
-    standard = rows.scale(x.float()).double().numpy()
-    for c, classes in zip((1e-4, 1e-2), predict(weights, test), strict=True):
-        model = LogisticRegression(C=c, max_iter=1000, tol=1e-6).fit(standard[:1000], y[:1000].numpy())
-        assert (classes.numpy() == model.predict(standard[1000:])).all()
 
 
 @pytest.mark.parametrize('chunk', [29, 299])
