@@ -1,14 +1,33 @@
 """The papers' recipes as tables: a key of the resolved config, the value, and where the paper has it.
 
-A module per method has ``RECIPES``: name of a config to its :func:`recipe`. :data:`HOUSE` are the keys that no paper is
-asked about.
+A module per method has a ``TABLE``, a text of sections::
+
+    [mae/vitb16_800e: mae/vitb16]
+    $optimizer: lr=1.5e-4 * 2048 / 256  # table 4: base lr 1.5e-4 for 256 images
+    - branches.pixels.neck
+
+A section is the recipe of a config. It starts from the sections after the colon; those whose name has no slash are
+there for that alone. A line has options below a dotted key, or the types of a list of transforms; then, after two
+blanks and a #, the source, without which it is that of the line before. In keys ``{a,b}`` makes two, and :data:`SHORT`
+has the ``$``. Lines that begin with a blank go on; ``-`` takes away keys and what is below them. :data:`HOUSE` are the
+keys that no paper is asked about.
 """
 
 import re
 from typing import Any, NamedTuple
 
-#: In a recipe: a key of the recipe that it is based on and does not have.
-GONE = object()
+#: What ``$`` stands for.
+SHORT = {
+    'images': 'train_dataloader.dataset.dataset',
+    'pipeline': 'train_dataloader.dataset.dataset.pipeline',
+    'collate': 'train_dataloader.collate_fn',
+    'masking': 'train_dataloader.collate_fn.masking',
+    'optimizer': 'optim_wrapper.optimizer',
+    'rules': 'optim_wrapper.paramwise_cfg.rules',
+    'schedule': 'param_scheduler.schedule',
+    'momentum': 'default_hooks.target_ema.momentum',
+    'branches': 'model.branches',
+}
 
 #: The parts of a config that are the recipe.
 SECTIONS = (
@@ -70,33 +89,53 @@ def flat(node: Any, prefix: str = '') -> dict[str, Any]:
     }
 
 
-def row(source: str, prefix: str = '', **values: Any) -> Recipe:
-    """Keys below a dotted ``prefix`` with their values, which a paper has in one place."""
-    return {key: Value(value, source) for key, value in flat(values, prefix).items()}
+def below(key: str, prefix: str) -> bool:
+    """Whether a dotted key is a prefix or lies below it."""
+    return key == prefix or key.startswith(f'{prefix}.')
 
 
-def recipe(*rows: Recipe, base: Recipe | None = None) -> Recipe:
-    """Rows together, on those of another recipe; a later row wins."""
-    together = dict(base or {})
-    for each in rows:
-        together.update(each)
-    return {key: value for key, value in together.items() if value.value is not GONE}
+def prefixes(text: str) -> list[str]:
+    """The dotted keys that a short one stands for."""
+    text = re.sub(r'\$(\w+)', lambda match: SHORT[match.group(1)], text)
+    braces = re.search(r'\{(.*?)\}', text)
+    return [text.replace(braces.group(), each) for each in braces.group(1).split(',')] if braces else [text]
 
 
-def steps(source: str, pipeline: str, *types: str) -> Recipe:
-    """The transforms of a pipeline, in their order."""
-    return recipe(*(row(source, f'{pipeline}.{i}', type=kind) for i, kind in enumerate(types)))
+def options(text: str) -> dict[str, Any]:
+    """What the text of a line says, by dotted key."""
+    prefix, values = re.fullmatch(r'(?:([\w.${},]+): )?(.*)', text).groups()
+    if '=' in values:
+        named = eval(f'dict({values})')
+        return {key: value for each in prefixes(prefix or '') for key, value in flat(named, each).items()}
+    types = values.split(', ')
+    return {f'{each}.{i}.type': kind for each in prefixes(prefix) for i, kind in enumerate(types)}
 
 
-def without(base: Recipe, *prefixes: str) -> Recipe:
-    """A recipe without the keys at or below some."""
-    return {k: v for k, v in base.items() if not any(k == p or k.startswith(f'{p}.') for p in prefixes)}
+def read(*tables: str) -> dict[str, Recipe]:
+    """The recipes of texts, by the names of their configs."""
+    found: dict[str, Recipe] = {}
+    text = re.sub(r'\n +(#)?', lambda match: '  #' if match.group(1) else ' ', '\n'.join(tables))
+    for line in text.splitlines():
+        heading = re.match(r'\[(\S+?)(?:: (.*?))?\] ?', line)
+        if heading:
+            name, bases = heading.groups()
+            recipe = found[name] = {k: v for base in (bases or '').split() for k, v in found[base].items()}
+            source, line = '', line[heading.end() :]
+        if line.startswith('- '):
+            gone = [prefix for each in line[2:].split() for prefix in prefixes(each)]
+            for key in [key for key in recipe if any(below(key, prefix) for prefix in gone)]:
+                del recipe[key]
+        elif line:
+            values, _, own = line.partition('  # ')
+            source = own or source
+            recipe.update({key: Value(value, source) for key, value in options(values).items()})
+    return {name: recipe for name, recipe in found.items() if '/' in name}
 
 
 def resolved(cfg: Any) -> dict[str, Any]:
     """What a config says of its recipe, by dotted key."""
     values = flat(cfg.to_dict())
-    return {key: value for key, value in values.items() if any(key == s or key.startswith(f'{s}.') for s in SECTIONS)}
+    return {key: value for key, value in values.items() if any(below(key, s) for s in SECTIONS)}
 
 
 def is_house(key: str) -> bool:
