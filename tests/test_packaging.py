@@ -95,33 +95,48 @@ def run(unpacked, cwd, *command):
     )
 
 
-def test_models_of_the_wheel(unpacked, tmp_path):
+SCRIPT = """
+import contextlib, json, pathlib, runpy, sys
+import mmmim, torch
+from mmmim.comparison.jobs import ROOT, make_jobs
+
+for tool in sorted(pathlib.Path(mmmim.__file__).parent.glob('.mim/tools/**/*.py')):
+    sys.argv = [str(tool), '--help']
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            runpy.run_path(str(tool), run_name='__main__')
+        except SystemExit as end:
+            assert end.code == 0, tool
+model = mmmim.get_model('mae/digits')
+spec = {'subsets': {'single': {'a': {'config': 'configs/capi/digits.py'}}}}
+commands = make_jobs(spec, [0], pathlib.Path('/nowhere'), 'val')[0].commands
+shape = list(model(torch.zeros(1, 3, 32, 32)).pooled.shape)
+print(json.dumps([mmmim.__file__, mmmim.list_models(), shape, str(ROOT), commands]))
+"""
+
+
+def test_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path):
     # Folders of these names may lie beside any package.
     (unpacked / 'configs/capi').mkdir(parents=True, exist_ok=True)
     (unpacked / 'configs/capi/foreign.py').touch()
-    code = (
-        'import json, mmmim, torch; model = mmmim.get_model("mae/digits"); '
-        'print(json.dumps([mmmim.__file__, mmmim.list_models(), list(model(torch.zeros(1, 3, 32, 32)).pooled.shape)]))'
-    )
-    done = run(unpacked, tmp_path, '-c', code)
+    done = run(unpacked, tmp_path, '-c', SCRIPT)
     assert done.returncode == 0, done.stderr
-    file, names, shape = json.loads(done.stdout.splitlines()[-1])
+    file, names, shape, root, commands = json.loads(done.stdout.splitlines()[-1])
     assert file.startswith(str(unpacked))
     assert names == mmmim.list_models()
     assert shape == [1, 96]
+    assert root == str(tmp_path)  # comparisons run where the user is
+    assert [Path(command[1]).is_relative_to(unpacked) for command in commands] == [True, True]
+    assert all(Path(command[1]).is_file() for command in commands)
 
 
 def test_tools_of_the_wheel(unpacked, tmp_path):
     tools = unpacked / 'mmmim/.mim/tools'
-    for tool in tools.rglob('*.py'):
-        done = run(unpacked, tmp_path, tool, '--help')
-        assert done.returncode == 0, f'{tool.name}: {done.stderr}'
     for tool in tools.rglob('*.sh'):
         assert os.access(tool, os.X_OK)
-    for config in ('capi/digits', 'configs/capi/digits.py'):
-        done = run(unpacked, tmp_path, tools / 'misc/scale_recipe.py', config, '--iters', 400)
-        assert done.returncode == 0, done.stderr
-        assert f'_base_ = {str(unpacked / "mmmim/.mim/configs/capi/digits.py")!r}' in done.stdout
+    done = run(unpacked, tmp_path, tools / 'misc/scale_recipe.py', 'capi/digits', '--iters', 400)
+    assert done.returncode == 0, done.stderr
+    assert f'_base_ = {str(unpacked / "mmmim/.mim/configs/capi/digits.py")!r}' in done.stdout
     done = run(unpacked, tmp_path, tools / 'train.py', 'configs/capi/digit.py')
     assert (done.returncode, done.stderr.split(' (')[0]) == (
         2,
@@ -136,23 +151,6 @@ def test_tools_of_the_wheel(unpacked, tmp_path):
     done = run(unpacked, tmp_path, tools / 'misc/make_metafiles.py', '--check')
     assert (done.returncode, 'installed without its repository' in done.stderr) == (2, True)
     assert files(tmp_path) == set()
-
-
-def test_comparisons_run_where_the_user_is(unpacked, tmp_path):
-    code = (
-        'import json, sys; from pathlib import Path; '
-        'from mmmim.comparison.jobs import ROOT, make_jobs, write_configs; '
-        'spec = {"subsets": {"single": {"a": {"config": "configs/capi/digits.py"}}}}; '
-        'write_configs(spec, Path(sys.argv[1])); '
-        'print(json.dumps([str(ROOT), make_jobs(spec, [0], Path("/nowhere"), "val")[0].commands]))'
-    )
-    done = run(unpacked, tmp_path, '-c', code, tmp_path / 'configs')
-    assert done.returncode == 0, done.stderr
-    folder, commands = json.loads(done.stdout.splitlines()[-1])
-    assert folder == str(tmp_path)
-    assert [Path(command[1]).is_relative_to(unpacked) for command in commands] == [True, True]
-    assert all(Path(command[1]).is_file() for command in commands)
-    assert files(tmp_path / 'configs') == {'single_a.py'}
 
 
 def test_editable_installs_read_the_repository(clone, tmp_path):

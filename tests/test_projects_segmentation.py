@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import signal
 
 import numpy as np
@@ -54,12 +55,9 @@ def test_scores_of_another_pre_training_are_others(run, tmp_path, monkeypatch):
         scores.append(run.evaluate(tmp_path, 'SemanticMIM (MaskFeat)', 1, checkpoint, 'seg_linear_digits', 500)['mIoU'])
     assert scores[0] == scores[2] != scores[1]
     run.evaluate(tmp_path, 'random init', 1, run.pretrain(tmp_path, 'random init', 1, 20), 'seg_knn_digits', None)
-    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('test.json')}
-    assert written == {
-        'seg_linear_digits/SemanticMIM_MaskFeat_/iter_20/seed_1/test.json',
-        'seg_linear_digits/SemanticMIM_MaskFeat_/iter_30/seed_1/test.json',
-        'seg_knn_digits/random_init/random/seed_1/test.json',
-    }
+    written = [path.relative_to(tmp_path).parent.as_posix() for path in tmp_path.rglob('test.json')]
+    linear, knn = 'seg_linear_digits/SemanticMIM_MaskFeat_/*/seed_1', 'seg_knn_digits/random_init/*/seed_1'
+    assert sorted(re.sub(r'/\w{16}/', '/*/', path) for path in written) == [knn, linear, linear]
     assert 'train_cfg.max_iters=30' in [option for command in asked for option in command]
 
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmmim.config.cfg_options import merge_cfg_options
-from mmmim.config.read import load_config
+from mmmim.comparison.record import arm_config, arm_hash, digest, option_words
 from mmmim.config.resources import repository, resources
 from mmmim.utils import InputError
 from mmmim.utils.signals import Stopped, name_of
@@ -39,7 +38,10 @@ class Job:
         seed: Of the run.
         folder: Where it writes.
         commands: Each a list of words; trainings among them go on where they were interrupted.
-        scores: The file that the last command writes.
+        made_by: A hash of what makes its scores.
+        trained: Where its training writes, if there is one.
+        trained_by: A hash of what makes its training.
+        scores: The file that the last command writes; other configs, seeds or options of scores have one of their own.
         process: That of the command that runs.
     """
 
@@ -48,19 +50,41 @@ class Job:
     seed: int
     folder: Path
     commands: list[list[str]] = field(default_factory=list)
+    made_by: str = ''
+    trained: Path | None = None
+    trained_by: str = ''
     process: subprocess.Popen | None = field(default=None, repr=False, compare=False)
 
     @property
     def scores(self) -> Path:
         """What the last command writes."""
-        return self.folder / 'scores.json'
+        return self.folder / f'scores_{self.made_by}.json'
+
+    def claim(self) -> None:
+        """Say in the folder of the training which config it is of.
+
+        Raises:
+            InputError: It holds a training of another one, or of one that it does not tell.
+        """
+        if self.trained is None:
+            return
+        label = self.trained / 'config_hash.txt'
+        if not label.exists() and not any(self.trained.glob('iter_*')):
+            self.trained.mkdir(parents=True, exist_ok=True)
+            label.write_text(self.trained_by)
+        if not label.exists() or label.read_text() != self.trained_by:
+            raise InputError(
+                f'{self.trained} holds a training of another config than {self.subset}, {self.arm} has now: '
+                'remove it, or use another --work-dir.'
+            )
 
     def run(self) -> float:
         """Run the commands, one thread each; returns seconds.
 
         Raises:
-            InputError: A command failed; its log is named.
+            InputError: A command failed; its log is named. Or the folder holds another training.
         """
+        self.claim()
         start = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
         # One thread per job: jobs side by side use the cores better than threads of one job.
@@ -129,10 +153,6 @@ def _tool(name: str) -> list[str]:
     return [sys.executable, name if repository() else str(resources() / name)]
 
 
-def _options(options: Mapping[str, Any]) -> list[str]:
-    return [f'{key}={value}' for key, value in options.items()]
-
-
 def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, split: str) -> list[Job]:
     """The jobs of a specification (see ``projects/digit_scenes/spec.py``).
 
@@ -158,9 +178,13 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
         for arm, options in arms.items():
             if ('config' in options) == ('pixels' in options):
                 raise InputError(f'{subset}, {arm}: an arm has a config or pixels, one of the two.')
+            made_by = arm_hash(options)
             for seed in seeds if 'config' in options else seeds[:1]:
                 job = Job(subset, arm, seed, work_dir / split / subset / file_name(arm) / f'seed_{seed}')
+                job.made_by = digest([made_by, measured, subset, split, seed])
                 trained = work_dir / 'runs' / subset / file_name(arm) / f'seed_{seed}'
+                if 'config' in options and options.get('train', True):
+                    job.trained, job.trained_by = trained, digest([made_by, seed])
                 job.commands = _commands(options, measured, subset, seed, split, trained, job.scores)
                 jobs.append(job)
     return sorted(jobs, key=lambda job: len(job.commands))
@@ -194,7 +218,7 @@ def _commands(
     where = [*measured, '--subset', subset, '--split', split, '--out', str(scores)]
     if 'pixels' in options:
         return [[*score, '--pixels', str(options['pixels']), *where]]
-    config, changes = str(options['config']), _options(options.get('options', {}))
+    config, changes = str(options['config']), option_words(options.get('options', {}))
     with_changes = ['--cfg-options', *changes] if changes else []
     if not options.get('train', True):
         return [[*score, config, '--seed', str(seed), *where, *with_changes]]
@@ -202,8 +226,7 @@ def _commands(
     # Its own process reads the images, and what is measured comes after the training.
     train += ['--cfg-options', f'randomness.seed={seed}', 'train_dataloader.num_workers=0']
     train += ['default_hooks.probe=None', 'default_hooks.health=None', *changes]
-    iterations = options.get('options', {}).get('train_cfg.max_iters') or load_config(config).train_cfg.max_iters
-    checkpoint = str(trained / f'iter_{iterations}.pth')
+    checkpoint = str(trained / f'iter_{arm_config(options).train_cfg.max_iters}.pth')
     if not options.get('own_test'):
         return [train, [*score, checkpoint, *where]]
     test = [*_tool('tools/test.py'), config, checkpoint, '--work-dir', str(scores.parent), '--out', str(scores)]
@@ -240,22 +263,6 @@ def run_jobs(jobs: Sequence[Job], parallel: int) -> None:
                         job.process.terminate()
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def write_configs(spec: Mapping[str, Any], folder: Path) -> None:
-    """Write the config of every arm, with its changes, as ``<subset>_<arm>.py``.
-
-    An arm that is not trained and has the config of one that is has no file of its own.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for subset, arms in spec['subsets'].items():
-        trained = [(o.get('config'), o.get('options', {})) for o in arms.values() if o.get('train', True)]
-        for arm, options in arms.items():
-            twin = not options.get('train', True) and (options.get('config'), options.get('options', {})) in trained
-            if 'config' in options and not twin:
-                cfg = load_config(str(ROOT / options['config']) if repository() else options['config'])
-                merge_cfg_options(cfg, _options(options.get('options', {})))
-                cfg.dump(folder / f'{subset}_{file_name(arm)}.py')
 
 
 def file_name(arm: str) -> str:

@@ -12,6 +12,8 @@ import torch
 
 from mmmim.cli.program import user_errors
 from mmmim.comparison.jobs import file_name, run_command
+from mmmim.comparison.record import config_hash, digest
+from mmmim.config.read import load_config
 from mmmim.utils import InputError
 from mmmim.utils.tables import markdown_table
 from mmmim.visualization.bars import draw_bars
@@ -59,9 +61,10 @@ def pretrain(work: Path, model: str, seed: int, iterations: int) -> str:
 
 def evaluate(work: Path, model: str, seed: int, checkpoint: str, protocol: str, last: int | None) -> dict[str, float]:
     """Test scores of one protocol."""
-    # Scores of a longer pre-training are others.
+    # Scores of another pre-training or protocol are others, and so are the trainings before them.
     weights = Path(checkpoint).stem if MODELS[model][1] else 'random'
-    folder = work / protocol / file_name(model) / weights / f'seed_{seed}'
+    hashes = [config_hash(load_config(str(ROOT / name))) for name in (MODELS[model][0], f'configs/eval/{protocol}.py')]
+    folder = work / protocol / file_name(model) / digest([weights, *hashes]) / f'seed_{seed}'
     out = folder / 'test.json'
     if not out.exists():
         folder.mkdir(parents=True, exist_ok=True)

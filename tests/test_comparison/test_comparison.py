@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine import Config
 
 from mmmim.comparison import jobs as comparison
 from mmmim.comparison.jobs import Job, collect, make_jobs, pictures, prepare, run_jobs, tables
+from mmmim.comparison.record import changes, option_words
 from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.config.read import load_config
 from mmmim.evaluation.measures.rankme import rankme
@@ -44,7 +44,8 @@ def test_jobs_of_a_specification(tmp_path):
     trained = tmp_path / 'runs/single/MAE/seed_5'
     assert {'randomness.seed=5', 'train_cfg.max_iters=7', '--resume', str(trained)} <= set(train)
     assert score[2] == str(trained / 'iter_7.pth')
-    assert score[-1] == str(jobs[4].scores) == str(tmp_path / 'val/single/MAE/seed_5/scores.json')
+    assert score[-1] == str(jobs[4].scores)
+    assert jobs[4].scores.parent == tmp_path / 'val/single/MAE/seed_5'
     _, test = jobs[-1].commands
     assert test[1] == 'tools/test.py'
     assert 'test_dataloader.dataset.dataset.split=val' in test
@@ -61,6 +62,7 @@ def test_scores_of_a_specification(tmp_path):
     ):
         for job, plain in zip(jobs(scores), jobs({}), strict=True):
             last, before = (' '.join(commands[-1]) for commands in (job.commands, plain.commands))
+            before = before.replace(str(plain.scores), str(job.scores))
             assert last == (before if job.arm == 'own' else before.replace('--subset', f'{options} --subset'))
             assert job.commands[:-1] == plain.commands[:-1]
     for scores, message in (
@@ -213,10 +215,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         "title, seeds, figure_scores = 'T', [0, 1], ['x']\n"
         "subsets = {'single': {'a': dict(pixels=4), 'b': dict(config='configs/mae/digits.py', train=False)}}\n"
     )
-    for arm, seed, value in (('a', 0, 0.25), ('b', 0, 0.5), ('b', 1, 0.75)):
-        scores = out / f'single/{arm}/seed_{seed}/scores.json'
-        scores.parent.mkdir(parents=True)
-        scores.write_text(json.dumps({'x': value}))
+    for job in make_jobs(load_config(str(spec)), [0, 1], tmp_path / 'out', 'val'):
+        job.folder.mkdir(parents=True)
+        job.scores.write_text(json.dumps({'x': {'a': 0.25, 'b': 0.5}[job.arm] + 0.25 * job.seed}))
 
     def compare(*args):
         monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, args), '--work-dir', str(tmp_path / 'out')])
@@ -228,8 +229,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert results == {'single': {'a': {'x': [0.25]}, 'b': {'x': [0.5, 0.75]}}}
     assert '| b | 0.625 ± 0.177 |' in (out / 'table.md').read_text()
     assert (out / 'figure.png').exists()
-    stored = Config.fromfile(out / 'configs/single_b.py')
-    assert stored.model == Config.fromfile(ROOT / 'configs/mae/digits.py').model
+    assert changes(out / 'results.json', load_config(str(spec))) == []
     before = (out / 'results.json').read_text()
     for args, message in (
         ((spec, '--only', 'c'), 'error: --only c: there are a, b, single.'),
@@ -252,4 +252,4 @@ def test_the_specification_of_the_repository():
     spec = load_config(str(ROOT / 'projects/digit_scenes/spec.py'))
     assert len(make_jobs(spec, spec.seeds, Path('/nowhere'), 'test')) == 2 * (1 + 3 * 5)
     for arm in (arm for arms in spec.subsets.values() for arm in arms.values() if 'config' in arm):
-        merge_cfg_options(load_config(str(ROOT / arm.config)), comparison._options(arm.get('options', {})))
+        merge_cfg_options(load_config(str(ROOT / arm.config)), option_words(arm.get('options', {})))

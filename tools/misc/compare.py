@@ -23,6 +23,14 @@ def parse_args() -> argparse.Namespace:
         help='run these subsets and arms only; results are of all that is done',
     )
     parser.add_argument('--jobs', type=COUNT, default=2, help='runs at a time, one core each (default: 2)')
+    parser.add_argument(
+        '--check',
+        nargs='?',
+        const='',
+        metavar='RECORD',
+        help='run nothing: say which arms have another config than in this record '
+        '(default: results/results.json beside the specification)',
+    )
     return parser.parse_args()
 
 
@@ -34,17 +42,24 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    import torch
-
-    from mmmim.comparison.jobs import collect, make_jobs, pictures, prepare, run_jobs, tables, write_configs
+    from mmmim.comparison.jobs import collect, make_jobs, pictures, prepare, run_jobs, tables
+    from mmmim.comparison.record import changes, describe
     from mmmim.config.read import load_config
     from mmmim.utils import InputError
     from mmmim.utils.atomic import write_text_atomically
-    from mmmim.visualization.bars import draw_bars
 
     spec = load_config(args.spec)
     if missing := {'subsets', 'seeds', 'title', 'figure_scores'} - {*spec}:
         raise InputError(f'{args.spec} is no specification of a comparison: it has no {", ".join(sorted(missing))}.')
+    if args.check is not None:
+        found = changes(Path(args.check or Path(args.spec).parent / 'results/results.json'), spec)
+        print('\n'.join(found) or 'Every arm has the config of the record.')
+        raise SystemExit(bool(found))
+
+    import torch
+
+    from mmmim.visualization.bars import draw_bars
+
     work_dir = Path(args.work_dir).resolve()
     jobs = make_jobs(spec, args.seeds or spec.seeds, work_dir, args.split)
     names = {name for job in jobs for name in (job.subset, job.arm)}
@@ -60,12 +75,12 @@ def main() -> None:
     about = {'torch': torch.__version__, 'split': args.split, 'seeds': args.seeds or spec.seeds}
     folder = work_dir / args.split
     write_text_atomically(
-        json.dumps({'about': about, 'results': results}, indent=1) + '\n', str(folder / 'results.json')
+        json.dumps({'about': about, 'results': results, **describe(spec)}, indent=1) + '\n',
+        str(folder / 'results.json'),
     )
     write_text_atomically(text + '\n', str(folder / 'table.md'))
-    write_configs(spec, folder / 'configs')
     draw_bars(results, spec.subsets, spec.figure_scores, folder / 'figure.png', f'{spec.title}, {args.split} split')
-    print(f'Wrote {folder}/results.json, table.md, figure.png and configs.')
+    print(f'Wrote {folder}/results.json, table.md and figure.png.')
     if not args.only and not args.seeds:  # all models are there
         prepare(pictures(spec, work_dir))
 

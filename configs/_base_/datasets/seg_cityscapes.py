@@ -1,58 +1,16 @@
-# Cityscapes, 19 classes, in crops of 512 pixels: see docs/en/dataset_prepare.md.
-ignore_index = 255
-num_classes = 19
+# Cityscapes, 19 classes, in crops of 512 pixels: what seg_ade20k.py does, of images of another size. See
+# docs/en/dataset_prepare.md.
+_base_ = './seg_ade20k.py'
 
-train_dataloader = dict(
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type='mmmim.PositionSampler', shuffle=True),
-    dataset=dict(
-        type='mmmim.SeededDataset',
-        dataset=dict(
-            type='mmseg.CityscapesDataset',
-            data_root='data/cityscapes',
-            data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-            ignore_index=ignore_index,
-            pipeline=[
-                dict(type='mmmim.LoadImage'),
-                dict(type='mmmim.LoadLabelMap'),
-                dict(
-                    type='mmcv.RandomResize',
-                    scale=(2048, 1024),
-                    ratio_range=(0.5, 2.0),
-                    keep_ratio=True,
-                    resize_type='mmcv.Resize',
-                ),
-                dict(type='mmseg.RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75, ignore_index=ignore_index),
-                dict(type='mmcv.RandomFlip', prob=0.5),
-                dict(type='mmseg.PhotoMetricDistortion'),
-                dict(type='mmseg.PackSegInputs'),
-            ],
-        ),
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='mmseg.CityscapesDataset',
-        data_root='data/cityscapes',
-        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-        ignore_index=ignore_index,
-        pipeline=[
-            dict(type='mmmim.LoadImage'),
-            dict(type='mmcv.Resize', scale=(2048, 1024), keep_ratio=True),
-            # After resizing: predictions are compared at the size of the image file.
-            dict(type='mmmim.LoadLabelMap'),
-            dict(type='mmseg.PackSegInputs'),
-        ],
-    ),
-)
-test_dataloader = val_dataloader
-val_cfg = dict(type='mmengine.ValLoop')
-test_cfg = dict(type='mmengine.TestLoop')
-val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'], ignore_index=ignore_index)
-test_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'], ignore_index=ignore_index)
+num_classes = 19
+data = dict(type='mmseg.CityscapesDataset', data_root='data/cityscapes')
+train = dict(**data, data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'))
+val = dict(**data, data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'))
+
+train_dataloader = dict(dataset=dict(dataset=train))
+val_dataloader = dict(dataset=val)
+test_dataloader = dict(dataset=val)
+_base_.train_dataloader.dataset.dataset.pipeline[2].update(scale=(2048, 1024))
+_base_.val_dataloader.dataset.pipeline[1].update(scale=(2048, 1024))
+_base_.test_dataloader.dataset.pipeline[1].update(scale=(2048, 1024))
+del data, train, val  # no keys of the config

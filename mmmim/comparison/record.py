@@ -1,0 +1,101 @@
+"""What made the scores of a comparison: its specification, and a hash of the config of every arm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine import Config
+
+from mmmim.config.cfg_options import merge_cfg_options
+from mmmim.config.read import load_config
+from mmmim.config.resources import repository
+from mmmim.utils import InputError
+
+#: What the trainings of a comparison turn off, and what only that reads.
+_OFF = ('val_dataloader', 'val_cfg', 'val_evaluator', 'probe_data')
+_HOOKS_OFF = ('probe', 'health')
+#: What of a specification its numbers come of.
+_MADE_BY = ('subsets', 'scores', 'seeds')
+
+
+def digest(value: Any) -> str:
+    """A hash of plain data, of 16 digits, which the order of keys does not change and lists and tuples share.
+
+    Raises:
+        InputError: There is something else in it.
+    """
+
+    def refuse(node: Any) -> Any:
+        raise InputError(f'A config that is compared must hold plain data only, not {node!r}.')
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=refuse).encode()).hexdigest()[:16]
+
+
+def arm_config(arm: Mapping[str, Any]) -> Config:
+    """The config of an arm with its changes, as a specification names it from the repository's root.
+
+    Args:
+        arm: ``config`` and ``options``.
+    """
+    root = repository()
+    cfg = load_config(str(root / arm['config']) if root else arm['config'])
+    merge_cfg_options(cfg, option_words(arm.get('options', {})))
+    return cfg
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """Changes of a config as ``--cfg-options`` takes them."""
+    return [f'{key}={value}' for key, value in options.items()]
+
+
+def config_hash(cfg: Config) -> str:
+    """A hash of what a training of a comparison reads: a config without validation, probes and health."""
+    read = {key: value for key, value in cfg.to_dict().items() if key not in _OFF}
+    hooks = read.get('default_hooks') or {}
+    return digest({**read, 'default_hooks': {key: hook for key, hook in hooks.items() if key not in _HOOKS_OFF}})
+
+
+def arm_hash(arm: Mapping[str, Any]) -> str:
+    """A hash of an arm: :func:`config_hash` of its config, or of what it has instead."""
+    return config_hash(arm_config(arm)) if 'config' in arm else digest(dict(arm))
+
+
+def describe(spec: Config) -> dict[str, Any]:
+    """What a record keeps beside the numbers: the specification that they come of, and the hash of every arm."""
+    plain = spec.to_dict()
+    configs = {subset: {name: arm_hash(arm) for name, arm in arms.items()} for subset, arms in plain['subsets'].items()}
+    return {'spec': {key: plain[key] for key in _MADE_BY if key in plain}, 'configs': configs}
+
+
+def changes(record: Path, spec: Config) -> list[str]:
+    """What has changed of a comparison since its record was made, a line each.
+
+    Args:
+        record: A ``results.json``.
+        spec: The specification as it is.
+
+    Raises:
+        InputError: The file is no record with the hashes of its configs.
+    """
+    try:
+        then = json.loads(record.read_text())
+        configs, scores = then['configs'], then['spec'].get('scores')
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{record} is no record that keeps its specification and hashes of its configs.') from error
+    now, found = describe(spec), []
+    if digest(scores) != digest(now['spec'].get('scores')):
+        found.append('scores: what is measured has changed')
+    for subset in {**configs, **now['configs']}:
+        old, new = configs.get(subset, {}), now['configs'].get(subset, {})
+        for name in {**old, **new}:
+            if name not in new:
+                found.append(f'{subset}, {name}: no arm of the specification any more')
+            elif name not in old:
+                found.append(f'{subset}, {name}: not in the record')
+            elif old[name] != new[name]:
+                found.append(f'{subset}, {name}: the config has changed')
+    return found

@@ -1,0 +1,107 @@
+"""What a record of a comparison keeps of what made it, and what is said where that has changed."""
+
+import copy
+import json
+import sys
+
+import pytest
+from mmengine import Config
+
+from mmmim.comparison.jobs import Job, make_jobs
+from mmmim.comparison.record import arm_config, changes, config_hash, describe, digest
+from mmmim.config.read import load_config
+from mmmim.utils import InputError
+from tests.paths import ROOT, load_tool
+
+SPEC = Config(
+    {
+        'seeds': [0],
+        'scores': {'rankme': True},
+        'prepare': {},
+        'subsets': {
+            'single': {
+                'pixels': {'pixels': 4},
+                'MAE': {'config': 'configs/mae/digits.py', 'options': {'train_cfg.max_iters': 7}},
+            }
+        },
+    }
+)
+
+
+def test_a_hash_is_of_what_a_training_of_a_comparison_reads():
+    cfg = arm_config(SPEC.subsets.single.MAE)
+    assert cfg.train_cfg.max_iters == 7
+    found = config_hash(cfg)
+    assert config_hash(Config(dict(reversed(cfg.to_dict().items())))) == found
+    cfg.default_hooks.probe = cfg.default_hooks.health = cfg.probe_data = cfg.val_dataloader = None
+    assert config_hash(cfg) == found
+    cfg.optim_wrapper.optimizer.lr *= 1.0000001
+    assert config_hash(cfg) != found
+    assert digest({'a': (1, 2), 'b': None}) == digest({'b': None, 'a': [1, 2]}) != digest({'a': [2, 1], 'b': None})
+    with pytest.raises(InputError, match='plain data only, not <object'):
+        digest({'a': object()})
+
+
+def test_what_has_changed_is_named(tmp_path):
+    file = tmp_path / 'results.json'
+    file.write_text(json.dumps(describe(SPEC)))
+    assert json.loads(file.read_text())['spec'] == {key: SPEC.to_dict()[key] for key in ('subsets', 'scores', 'seeds')}
+    assert changes(file, SPEC) == []
+    spec = copy.deepcopy(SPEC)
+    spec.scores.rankme = False
+    spec.subsets.single.MAE.options['train_cfg.max_iters'] = 8
+    spec.subsets.single.CAPI = {'config': 'configs/capi/digits.py'}
+    del spec.subsets.single['pixels']
+    assert changes(file, spec) == [
+        'scores: what is measured has changed',
+        'single, pixels: no arm of the specification any more',
+        'single, MAE: the config has changed',
+        'single, CAPI: not in the record',
+    ]
+    for text in ('{"results": {}}', 'no record'):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r'results\.json is no record that keeps'):
+            changes(file, SPEC)
+
+
+def test_scores_and_trainings_belong_to_what_made_them(tmp_path):
+    """Another config, seed or option of the scores has scores of its own; a training of another config is not used."""
+
+    def job(**changed):
+        spec = copy.deepcopy(SPEC)
+        spec.merge_from_dict(changed)
+        return make_jobs(spec, [0], tmp_path, 'val')[-1]
+
+    first = job()
+    assert job().scores == first.scores
+    for changed in ({'scores.rankme': False}, {'subsets.single.MAE.config': 'configs/mae/digits_gpu.py'}):
+        other = job(**changed)
+        assert other.folder == first.folder
+        assert other.scores != first.scores
+    first.claim()
+    first.claim()
+    job(**{'scores.rankme': False}).claim()
+    with pytest.raises(InputError, match=r'MAE/seed_0 holds a training of another config than single, MAE has now'):
+        other.claim()
+    unlabelled = Job('single', 'a', 0, tmp_path, trained=tmp_path / 'old', trained_by='x')
+    (tmp_path / 'old').mkdir()
+    (tmp_path / 'old/iter_1.pth').touch()
+    with pytest.raises(InputError, match='holds a training of another config'):
+        unlabelled.run()
+
+
+@pytest.mark.parametrize('project', sorted(path.parent.name for path in ROOT.glob('projects/*/spec.py')))
+def test_arms_of_shipped_records_that_have_changed_are_known(project, monkeypatch, capsys):
+    """The schedules of I-JEPA have names now, which changes the form of its config and no value."""
+    spec = ROOT / 'projects' / project / 'spec.py'
+    monkeypatch.setattr(sys, 'argv', ['compare.py', str(spec), '--check'])
+    with pytest.raises(SystemExit) as end:
+        load_tool('misc/compare').main()
+    known = [f'{subset}, I-JEPA: the config has changed' for subset in ('single', 'multi')]
+    expected = known if project == 'pilamim_comparison' else ['Every arm has the config of the record.']
+    assert capsys.readouterr().out.splitlines() == expected
+    assert end.value.code == (project == 'pilamim_comparison')
+    assert (
+        describe(load_config(str(spec)))['spec']
+        == json.loads((spec.parent / 'results/results.json').read_text())['spec']
+    )
