@@ -163,7 +163,7 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
             what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.Features.pool`),
             ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.digit_scenes.score`.
         seeds: Of the runs.
-        work_dir: Where everything is written; another folder for another specification.
+        work_dir: Where everything is written.
         split: 'val' or 'test'.
 
     Returns:
