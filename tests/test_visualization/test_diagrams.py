@@ -84,17 +84,6 @@ def test_the_background_is_opaque_and_marks_cover_patches(tmp_path):
     assert not [*root.iter('{http://www.w3.org/2000/svg}text')]  # letters are shapes, no font is needed
 
 
-def test_an_arrow_ends_where_it_should_and_tokens_where_they_are_told():
-    page = Diagram(200, 100)
-    page.arrow((10, 10), (50, 10), (50, 60), dashed=True)
-    (head,) = page.axes.patches
-    assert head._posA_posB[1] == (50.0, 60.0)
-    assert page.axes.lines[0].get_xydata().tolist() == [[10, 10], [50, 10]]
-    area = page.tokens(20, 30, [['red', None], ['red', 'blue', 'blue']], size=10)
-    assert (area.width, area.height) == (30, 20)
-    assert len(page.axes.patches) == 1 + 4
-
-
 def test_regions_of_patches():
     pixels, regions = landscape(60)
     assert pixels.shape == (60, 60, 3)
