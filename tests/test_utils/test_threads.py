@@ -4,13 +4,12 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from mmmim.utils import threads
+from tests.paths import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
 VARIABLES = (*threads.NUMBER, *threads.WAITING)
 
 
@@ -62,12 +61,8 @@ def test_control_groups(tmp_path, monkeypatch):
     (root / 'a/cpu.max').write_text('150000 100000\n')
     (root / 'cpu/c/cpu.cfs_quota_us').write_text('-1\n')
     (root / 'cpu/c/cpu.cfs_period_us').write_text('100000\n')
-    assert [threads._quota(group) for group in (root / 'a/b', root / 'a', root, root / 'cpu/c')] == [
-        None,
-        1.5,
-        None,
-        None,
-    ]
+    quotas = [threads._quota(group) for group in (root / 'a/b', root / 'a', root, root / 'cpu/c')]
+    assert quotas == [None, 1.5, None, None]
     monkeypatch.setattr(threads, '_groups', lambda: [root / 'a/b', root / 'a'])
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(64)))
     assert threads._container_limit() == 2
@@ -75,24 +70,25 @@ def test_control_groups(tmp_path, monkeypatch):
     assert threads._container_limit() is None
 
 
+def run(code, *args, **env):
+    env = {key: value for key, value in os.environ.items() if key not in VARIABLES} | {'PYTHONPATH': str(ROOT), **env}
+    command = [sys.executable, '-c', code, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
 def test_openmp_takes_it():
     """As torch's OpenMP says when it is loaded, in what a tool runs in."""
     code = 'from mmmim.cli.program import user_errors\nwith user_errors():\n    import torch'
-    env = {key: value for key, value in os.environ.items() if key not in VARIABLES}
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**env, 'PYTHONPATH': str(REPOSITORY), 'OMP_DISPLAY_ENV': 'VERBOSE'},
-    )
-    assert re.search(r"OMP_WAIT_POLICY\s*=\s*'PASSIVE'", done.stderr), done.stderr
-    assert re.search(r"GOMP_SPINCOUNT\s*=\s*'0'", done.stderr), done.stderr
+    said = run(code, OMP_DISPLAY_ENV='VERBOSE')
+    assert re.search(r"OMP_WAIT_POLICY\s*=\s*'PASSIVE'", said), said
+    assert re.search(r"GOMP_SPINCOUNT\s*=\s*'0'", said), said
 
 
 def test_every_tool_chooses_first():
     """What a tool runs in sets the variables, and nothing that computes is imported before it."""
-    tools = sorted((REPOSITORY / 'tools').rglob('*.py'))
+    tools = sorted((ROOT / 'tools').rglob('*.py'))
     code = (
         'import runpy, sys\n'
         'for tool in sys.argv[1:]:\n'
@@ -100,13 +96,9 @@ def test_every_tool_chooses_first():
         "    early = {'torch', 'numpy', 'mmengine', 'cv2'} & set(sys.modules)\n"
         '    assert not early, (tool, early)\n'
     )
-    env = {**os.environ, 'PYTHONPATH': str(REPOSITORY)}
-    done = subprocess.run(
-        [sys.executable, '-c', code, *map(str, tools)], capture_output=True, text=True, check=False, env=env
-    )
-    assert done.returncode == 0, done.stderr
+    run(code, *tools)
     for tool in tools:
         code = tool.read_text()
         if shared := re.search(r'from mmmim\.cli\.(\w+) import main\n', code):
-            code = (REPOSITORY / f'mmmim/cli/{shared[1]}.py').read_text()
+            code = (ROOT / f'mmmim/cli/{shared[1]}.py').read_text()
         assert '@user_errors()\ndef main(' in code, tool
