@@ -4,7 +4,9 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
+from pathlib import Path
 
 import mmmim.datasets
 import mmmim.engine
@@ -72,3 +74,22 @@ def kill(process):
     """End a process at once, whatever it does."""
     os.kill(process, signal.SIGKILL)
     return wait(process)
+
+
+def children(process):
+    """Ids of the processes that any thread of a process has started."""
+    files = Path(f'/proc/{process}/task').glob('*/children')
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+def gone(process, seconds=5.0):
+    """Whether a process ends in time; a zombie has."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] == 'Z':
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.02)
+    return False

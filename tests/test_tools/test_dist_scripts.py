@@ -14,9 +14,10 @@ from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import encoders
 from mmmim.features.labelled_images import LabelledImages
 from mmmim.registry import DATASETS, MODELS
-from tests.paths import ROOT
+from tests.paths import ROOT, run_tool
 from tests.shrink import shrink, write_images
 from tests.test_engine import toy_training
+from tests.toys import capi_config, save_model
 
 TOY, TOOLS = ROOT / 'tests/test_engine', ROOT / 'tools'
 
@@ -111,6 +112,32 @@ def test_two_processes_train_a_sharded_model(tmp_path):
     for name, extract in encoders(model).items():
         for key, value in quick_scores(extract, data, data, ('all', 'pooled')).items():
             assert row[f'{name}_{key}'] == pytest.approx(value)
+
+
+@on_cpu
+@pytest.mark.slow
+def test_two_processes_train_and_test_a_segmentor(tmp_path, digit_scenes):
+    """The score is that of one process."""
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/digit_scenes').symlink_to(digit_scenes)
+    save_model(tmp_path / 'a.pth', capi_config())
+    config, segmentor = ROOT / 'configs/eval/seg_linear_digits.py', tmp_path / 'run/iter_2.pth'
+    # An odd number of images: one of the processes gets an image that the other has, too.
+    options = 'global_batch_size=8 train_cfg.max_iters=2 train_cfg.val_interval=2 param_scheduler.warmup.end=1'
+    options += ' param_scheduler.decay.begin=1 default_hooks.checkpoint.interval=2'
+    options += ' +train_dataloader.dataset.dataset.indices=16 +val_dataloader.dataset.indices=13'
+    arguments = ['--pretrained', 'a.pth', '--work-dir', 'run', '--cfg-options', *options.split()]
+    output = script('dist_train.sh', config, 2, *arguments, cwd=tmp_path)
+    assert '2 process(es) (GPUs) x 4 images = effective batch of 8 images' in output
+    assert output.count('Saving checkpoint at 2 iterations') == 1
+
+    test = ['--cfg-options', '+test_dataloader.dataset.indices=13', 'test_dataloader.batch_size=3']
+    script('dist_test.sh', config, segmentor, 2, '--work-dir', 'two', '--out', 'two.json', *test, cwd=tmp_path)
+    done = run_tool('test.py', config, segmentor, '--work-dir', 'one', '--out', 'one.json', *test, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    two, one = (json.loads((tmp_path / f'{name}.json').read_text()) for name in ('two', 'one'))
+    assert two == one
+    assert two['mIoU'] > 0
 
 
 def fake(folder, *names):

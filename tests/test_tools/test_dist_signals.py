@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.processes import children, gone
 from tests.test_engine import toy_training
 from tests.test_tools.test_dist_scripts import TOOLS, TOY
 
@@ -38,15 +38,14 @@ def folder(tmp_path_factory):
 
 
 def start(folder, work_dir, *args):
-    """The launcher, when the first iterations are logged."""
     env = {**os.environ, 'PYTHONPATH': str(TOY), 'PYTHON': sys.executable}
     command = [str(TOOLS / 'dist_train.sh'), 'toy.py', '2', '--work-dir', work_dir, *args]
     with open(folder / f'{work_dir}.txt', 'a') as file:
-        process = subprocess.Popen(command, cwd=folder, env=env, stdout=file, stderr=subprocess.STDOUT)
-    return process
+        return subprocess.Popen(command, cwd=folder, env=env, stdout=file, stderr=subprocess.STDOUT)
 
 
 def training(folder, work_dir, *args):
+    """The launcher, when the first iterations are logged."""
     process = start(folder, work_dir, *args)
     until = time.monotonic() + 200
     while 'Iter(train)' not in text(folder, work_dir) and process.poll() is None and time.monotonic() < until:
@@ -60,22 +59,11 @@ def text(folder, work_dir):
 
 
 def ranks(process):
-    return list(map(int, Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()))
+    return children(process.pid)
 
 
 def workers(process):
-    children = [Path(f'/proc/{rank}/task/{rank}/children').read_text().split() for rank in ranks(process)]
-    return [int(pid) for pids in children for pid in pids]
-
-
-def alive(pids):
-    states = []
-    for pid in pids:
-        try:
-            states.append(Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return [state for state in states if state != 'Z']
+    return [worker for rank in ranks(process) for worker in children(rank)]
 
 
 @pytest.fixture(scope='module')
@@ -143,8 +131,7 @@ def test_a_second_ctrl_c_stops_at_once(folder):
         time.sleep(0.02)
     assert process.wait(30) == 130
     assert 'Traceback' not in text(folder, 'twice')
-    time.sleep(1)
-    assert not alive(pids)
+    assert all(map(gone, pids))
 
 
 def test_a_killed_process_is_one_sentence(folder):
@@ -155,8 +142,7 @@ def test_a_killed_process_is_one_sentence(folder):
     output = text(folder, 'killed')
     assert 'Traceback' not in output
     assert output.count('error: process 1 was ended by SIGKILL') == 1
-    time.sleep(1)
-    assert not alive(pids)
+    assert all(map(gone, pids))
 
 
 def test_a_killed_launcher_leaves_nothing_behind_and_loses_nothing(folder):
@@ -164,9 +150,6 @@ def test_a_killed_launcher_leaves_nothing_behind_and_loses_nothing(folder):
     pids = ranks(process) + workers(process)
     process.kill()
     process.wait()
-    until = time.monotonic() + 60
-    while alive(pids) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert not alive(pids)
+    assert all(gone(pid, 60) for pid in pids)
     (step,) = re.findall(r'after iteration (\d+): saved', text(folder, 'orphans'))
     assert (folder / 'orphans' / f'iter_{step}.pth').exists()

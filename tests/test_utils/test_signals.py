@@ -6,35 +6,31 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mmmim.utils.workers import outlived_by_parent
+from tests.paths import ROOT
+from tests.processes import children, gone
 
-REPOSITORY = Path(__file__).parents[2]
 # Blocks in C for ever, and not to be interrupted: the second lock of a mutex.
 STUCK = 'm = ctypes.create_string_buffer(64); c = ctypes.CDLL(None); c.pthread_mutex_lock(m); c.pthread_mutex_lock(m)'
-
-IMPORTS = """
-import ctypes, os, signal, time
-from mmmim.utils import signals
-from mmmim.cli.program import user_errors
-"""
+IMPORTS = (
+    'import ctypes, os, signal, time\nfrom mmmim.utils import signals\nfrom mmmim.cli.program import user_errors\n'
+)
 
 
-def start(body, **env):
+def process_of(code, **env):
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), **env}
+    command = [sys.executable, '-c', code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def start(body):
     """A process that runs ``body`` after saying that it is ready."""
-    imports = (
-        'import ctypes, os, signal, time\nfrom mmmim.utils import signals\nfrom mmmim.cli.program import user_errors\n'
-    )
-    code = imports + body
-    env = {**os.environ, 'PYTHONPATH': str(REPOSITORY), **env}
-    process = subprocess.Popen(
-        [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    )
+    process = process_of(IMPORTS + body)
     assert process.stdout.readline() == 'ready\n'
     return process
 
@@ -95,7 +91,7 @@ def test_a_forked_process_does_not_speak_for_its_parent():
         '    _, status = os.waitpid(pid, 0)\n    print(os.waitstatus_to_exitcode(status), signals.requested())'
     )
     process = start(body)
-    (child,) = map(int, Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split())
+    (child,) = children(process.pid)
     for _ in range(3):
         os.kill(child, signal.SIGINT)
         time.sleep(0.1)
@@ -104,16 +100,14 @@ def test_a_forked_process_does_not_speak_for_its_parent():
 
 def test_a_rank_outlives_its_launcher_only_to_save():
     """The kernel tells it, whatever ended the launcher."""
-    body = "with user_errors():\n    print('ready', os.getppid(), flush=True)\n    time.sleep(30)"
-    code = f'import os, time\nfrom mmmim.cli.program import user_errors\n{body}'
+    rank = f"{IMPORTS}with user_errors():\n    print('ready', flush=True)\n    time.sleep(30)"
     launcher = (
         'import subprocess, sys, time\n'
-        f'p = subprocess.Popen([sys.executable, "-c", {code!r}])\nprint(p.pid, flush=True)\ntime.sleep(30)'
+        f'p = subprocess.Popen([sys.executable, "-c", {rank!r}])\nprint(p.pid, flush=True)\ntime.sleep(30)'
     )
-    env = {**os.environ, 'PYTHONPATH': str(REPOSITORY), 'TORCHELASTIC_RUN_ID': 'x'}
-    process = subprocess.Popen([sys.executable, '-c', launcher], stdout=subprocess.PIPE, text=True, env=env)
+    process = process_of(launcher, TORCHELASTIC_RUN_ID='x')
     rank = int(process.stdout.readline())
-    assert process.stdout.readline().startswith('ready')
+    assert process.stdout.readline() == 'ready\n'
     process.kill()
     process.wait()
     assert gone(rank)
@@ -126,19 +120,6 @@ class Numbers(Dataset):
     def __getitem__(self, index):
         time.sleep(0.01)
         return torch.tensor(index)
-
-
-def gone(pid, seconds=5.0):
-    """Whether a process ends; zombies have."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            if Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z':
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def _read_for_ever(pipe):
@@ -171,14 +152,18 @@ class Note:
         self.path.write_text(str(worker_id))
 
 
+def send(worker, *signums):
+    """As of a scheduler or a terminal: not by the parent."""
+    for signum in signums:
+        subprocess.run(['/bin/sh', '-c', f'kill -{int(signum)} {worker.pid}'], check=True)
+
+
 def test_workers_leave_signals_to_their_parent(tmp_path):
     loader = outlived_by_parent(DataLoader(Numbers(), 2, num_workers=1, worker_init_fn=Note(tmp_path / 'note')))
     batches = iter(loader)
     next(batches)
     worker = batches._workers[0]
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
-        # As of a scheduler or a terminal: not sent by the parent.
-        subprocess.run(['/bin/sh', '-c', f'kill -{int(signum)} {worker.pid}'], check=True)
+    send(worker, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
     assert [next(batches).tolist() for _ in range(20)][-1] == [40, 41]
     assert (tmp_path / 'note').read_text() == '0'
     worker.terminate()  # by the parent
@@ -193,8 +178,7 @@ def test_workers_without_it_do_not():
     """What the test above would be without the function: it can fail."""
     batches = iter(DataLoader(Numbers(), 2, num_workers=1))
     next(batches)
-    worker = batches._workers[0]
-    subprocess.run(['/bin/sh', '-c', f'kill -{int(signal.SIGUSR1)} {worker.pid}'], check=True)
+    send(batches._workers[0], signal.SIGUSR1)
     with pytest.raises(RuntimeError, match='DataLoader worker'):
         for _ in batches:
             pass
@@ -209,14 +193,12 @@ sleep = [[{sys.executable!r}, '-c', 'import time; print("here", flush=True); tim
 with user_errors():
     run_jobs([Job('single', str(i), 0, Path({str(tmp_path)!r}, str(i)), sleep) for i in range(3)], 2)
 """
-    env = {**os.environ, 'PYTHONPATH': str(REPOSITORY)}
-    process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True, env=env)
+    process = process_of(code)
     logs = [tmp_path / str(i) / 'log.txt' for i in range(2)]
     until = time.monotonic() + 60
     while not all(log.exists() and 'here' in log.read_text() for log in logs) and time.monotonic() < until:
         time.sleep(0.05)
-    children = Path(f'/proc/{process.pid}/task').glob('*/children')
-    jobs = [int(pid) for file in children for pid in file.read_text().split()]
+    jobs = children(process.pid)
     assert len(jobs) == 2
     process.terminate()
     assert end(process)[0] == 143
