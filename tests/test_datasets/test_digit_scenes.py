@@ -42,18 +42,6 @@ def test_checksum_sees_every_array_and_not_their_type(small):
     assert len(sums) == 4
 
 
-def test_splits_share_no_digit():
-    digits, _, _ = generator._sources()
-    parts = [generator._digits_of(split)[0] for split in SPLITS]
-    assert sum(map(len, parts)) == len(digits)
-    assert [len(part) / len(digits) for part in parts] == pytest.approx([0.7, 0.15, 0.15], abs=0.01)
-    counts = [
-        np.unique(array.reshape(len(digits), -1), axis=0, return_counts=True)[1]
-        for array in (np.concatenate(parts), digits)
-    ]
-    np.testing.assert_array_equal(*counts)
-
-
 def test_files_hold_what_was_generated(small, tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError('not supported')

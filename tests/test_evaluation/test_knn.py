@@ -32,17 +32,6 @@ def test_knn_is_that_of_scikit_learn(chunk, dtype):
         assert ties > 20
 
 
-def test_groups_of_columns():
-    """Enough entries for a search in groups, some beyond the last whole group."""
-    closeness = torch.randn(20, 1003, generator=generator())
-    values, columns = knn._candidates(closeness, 10)
-    assert values.shape[1] == 10 * 32 + 1003 % 32
-    expected, found = closeness.topk(10, dim=1), values.topk(10, dim=1)
-    assert torch.equal(found.values, expected.values)
-    assert torch.equal(columns.gather(1, found.indices), expected.indices)
-    assert (columns.diff(dim=1) > 0).all()
-
-
 @pytest.mark.parametrize('chunk', [None, (5, 64), (30, 300), (7, 1000)])
 def test_equal_entries_come_in_their_order(chunk):
     """Small integers, so that products are exact: neighbours are those of a stable sort in any chunking."""

@@ -7,15 +7,7 @@ from mmpretrain.structures import DataSample
 from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import Features
 from mmmim.features.labelled_images import LabelledImages
-from mmmim.features.patch_labels import patch_labels
 from mmmim.utils import InputError
-
-
-def test_patch_labels():
-    maps = torch.arange(2 * 6 * 9).view(2, 6, 9)
-    patches = patch_labels(maps, 3)
-    assert patches.shape == (2, 6, 9)
-    assert patches[1, 4].tolist() == maps[1, 3:6, 3:6].flatten().tolist()
 
 
 def toy_dataset(n, classes=3, side=None, map_side=8, low=1):
