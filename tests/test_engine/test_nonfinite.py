@@ -1,41 +1,45 @@
 """Trainings whose steps teach nothing: they end, keep what was good, and leave what it takes to see why."""
 
-import json
 import math
 import os
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine import Config
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from toy_training import toy_config
+from mmengine.structures import PixelData
+from mmpretrain.structures import DataSample
+from mmseg.structures import SegDataSample
 
 from mmmim.engine import Runner
+from mmmim.engine.hooks.health_hook import _baseline
+from mmmim.engine.hooks.runtime_info_hook import _counts, _histories
 from mmmim.engine.nonfinite import capture, run_step
 from mmmim.engine.replay import replay
 from mmmim.engine.skipped_steps import SkippedSteps
 from mmmim.engine.stored_batch import pack, unpack
-from mmmim.registry import HOOKS, OPTIM_WRAPPERS
+from mmmim.registry import OPTIM_WRAPPERS
 from mmmim.utils import InputError
-from tests.paths import ROOT, load_tool
-from tests.shrink import shrink, write_images
+from tests.paths import load_tool
+from tests.runs import assert_same, load, log_of, names, pretraining, rows_of, start
+from tests.shrink import write_images
+from tests.test_engine.toy_training import toy_config
 from tests.toys import random_mask
 
 NAN, INF = math.nan, math.inf
 
 
 class Spoil(Hook):
-    """Makes a channel of the second image NaN in some iterations."""
+    """Makes a channel of the second image, or a target, NaN in some iterations."""
 
-    def __init__(self, when, value=NAN):
-        self.when, self.value = when, value
+    def __init__(self, when, value=NAN, key='inputs'):
+        self.when, self.value, self.key = when, value, key
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        data_batch['inputs'] = data_batch['inputs'].float()
+        data_batch[self.key] = data_batch[self.key].float()
         if self.when(runner.iter):
-            data_batch['inputs'][1, 0] = self.value
+            data_batch[self.key][1] = self.value
 
 
 @pytest.fixture(scope='module')
@@ -45,34 +49,23 @@ def images(tmp_path_factory):
     return folder
 
 
-def build(images, work_dir, method='mae', iterations=20, limit=6, interval=5, **options):
-    cfg = shrink(Config.fromfile(ROOT / f'configs/{method}/digits.py'), images, work_dir)
-    cfg.train_cfg.max_iters = iterations
+def config(images, work_dir, method='mae', iterations=20, limit=6, interval=5, **changes):
+    cfg = pretraining(f'{method}/digits', images, work_dir, train_cfg__max_iters=iterations)
     cfg.default_hooks = {k: v for k, v in cfg.default_hooks.items() if k not in ('probe', 'health')}
     cfg.default_hooks.logger.interval = interval
     cfg.default_hooks.runtime_info.max_skipped = limit
     cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=1)
-    cfg.experiment_name = str(work_dir)
-    cfg.merge_from_dict(options)
-    return Runner.from_cfg(cfg)
+    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in changes.items()})
+    return cfg
 
 
-def train(runner, *hooks):
-    for hook in hooks:
-        runner.register_hook(hook)
-    runner.train()
-    return runner
+def ends(cfg, message, *hooks):
+    with pytest.raises(InputError, match=message) as error:
+        start(cfg, *hooks)
+    return str(error.value)
 
 
-def log_of(runner):
-    return Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
-
-
-def names(folder, pattern='*.pth'):
-    return sorted(path.name for path in Path(folder).glob(pattern))
-
-
-# ------------------------------------------------------------------------------------------------------- counting
+# Counting -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_row_is_counted_across_intervals_and_broken_by_a_good_step():
@@ -92,7 +85,6 @@ def test_the_row_is_counted_across_intervals_and_broken_by_a_good_step():
         ({'loss': NAN}, True),
         ({'loss': 1.0, 'loss_other': -INF}, True),
         ({'loss': 1.0, 'grad_norm': INF}, False),  # a wrapper that clips; it says nothing of skipping
-        ({'loss': 1.0}, False),
         ({'accuracy': NAN}, False),
         ({'loss': 1.0, 'skipped': 1.0}, True),
         ({'loss': 1.0, 'skipped': 1.0, 'loss_scale': 1.0}, True),
@@ -107,24 +99,16 @@ def test_what_a_lost_step_is(values, lost):
 
 def test_looking_for_a_loss_scale_is_not_counted_for_ever():
     """Scales halve: down from 2^16 there are 16 such steps, and then they count."""
-    steps, scale = SkippedSteps(), 2.0**16
-    for _ in range(50):
-        steps.add({'loss': 1.0, 'skipped': 1.0, 'loss_scale': scale})
-        scale /= 2
+    steps = SkippedSteps()
+    for step in range(50):
+        steps.add({'loss': 1.0, 'skipped': 1.0, 'loss_scale': 2.0 ** (16 - step)})
     assert (steps.in_row, steps.warm_up) == (34, 16)
-
-
-@pytest.mark.parametrize('value', [0, -1, 1.5, True, 'many', None])
-def test_a_limit_that_is_none(value):
-    with pytest.raises(InputError, match='max_skipped'):
-        HOOKS.build({'type': 'mmmim.RuntimeInfoHook', 'max_skipped': value})
 
 
 def test_a_scale_that_halves_with_every_step_tells_of_them():
     """Of mmengine's AmpOptimWrapper, whose losses may stay finite while it skips every step."""
-    steps, scale = SkippedSteps(), 2.0**16
+    steps, scale, rows = SkippedSteps(), 2.0**16, []
     steps.follow_scale(scale)
-    rows = []
     for _ in range(6):
         for _ in range(5):
             steps.add({'loss': 1.0})
@@ -158,126 +142,99 @@ def test_a_wrapper_that_skips_in_silence(tmp_path):
     cfg = toy_config(tmp_path, custom_hooks=[], param_scheduler=None, optim_wrapper__type='mmmim.ScaledWrapper')
     cfg.default_hooks.runtime_info.max_skipped = 30
     cfg.train_cfg.max_iters = 100
-    runner = Runner.from_cfg(cfg)
-    with pytest.raises(InputError, match='the last 30 steps, up to iteration 35, were lost'):
-        runner.train()
+    ends(cfg, 'the last 30 steps, up to iteration 35, were lost')
 
 
-# ------------------------------------------------------------------------------------------- the end of a training
+# The end of a training ------------------------------------------------------------------------------------------------
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ('latent_mim', 'pilamim', 'ijepa', 'beit')]
 
 
-@pytest.mark.parametrize(
-    'method',
-    [
-        'mae',
-        'capi',
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ('latent_mim', 'pilamim', 'ijepa', 'beit')),
-    ],
-)
+@pytest.mark.parametrize('method', ['mae', 'capi', *SLOW])
 def test_a_training_that_learns_nothing_any_more_ends(images, tmp_path, method):
-    runner = build(images, tmp_path, method)
-    with pytest.raises(InputError) as error:
-        train(runner, Spoil(lambda iteration: iteration >= 3))
     # Steps 4 to 10: the sixth in a row is the ninth, and the tenth is logged.
-    assert 'the last 7 steps, up to iteration 10, were lost' in str(error.value)
+    spoil = Spoil(lambda iteration: iteration >= 3)
+    message = ends(config(images, tmp_path, method), 'the last 7 steps, up to iteration 10, were lost', spoil)
     path = tmp_path / 'nonfinite_iter_10.pth'
-    assert f'replay_nonfinite.py {path}' in str(error.value)
+    assert f'replay_nonfinite.py {path}' in message
     # Of the good checkpoints none was deleted for one that was saved in between; no capture is taken for one.
     assert 'iter_2.pth' in names(tmp_path)
-    (again := build(images, tmp_path, method, resume='auto')).load_or_resume()
+    (again := Runner.from_cfg(config(images, tmp_path, method, resume='auto'))).load_or_resume()
     assert again.iter == 8
 
-    saved = torch.load(path, weights_only=True)
+    saved = load(path)
     assert saved['iteration'] == 10
     assert saved['not_finite']['images'] == [1]
     assert 'loss' in saved['not_finite']['losses']
     assert saved['not_finite']['weights'] == []
     assert [Path(image).parent for image in saved['images']] == [images] * 4
-    last = torch.load(tmp_path / 'iter_8.pth', weights_only=True)
-    for key, value in last['state_dict'].items():  # skipped steps change nothing
-        assert torch.equal(saved['state_dict'][key], value), key
+    assert_same(load(tmp_path / 'iter_8.pth')['state_dict'], saved['state_dict'])  # skipped steps change nothing
 
     found = replay(str(path))
     assert found.report.first == 'data_preprocessor (MIMDataPreprocessor)'
     assert sorted(found.report.gradients) == sorted(saved['not_finite']['gradients'])
-    text = found.text()
-    assert 'Images that are not finite: 1' in text
-    assert '| NO (' in text
-    assert Path(saved['images'][1]).name in text
+    for words in ('Images that are not finite: 1', '| NO (', Path(saved['images'][1]).name):
+        assert words in found.text()
 
 
 def test_a_step_is_replayed_to_the_digit(images, tmp_path):
     """Of a finite step: losses of the replay are those of the training, drop path and scheduled values included."""
-    runner = build(images, tmp_path, 'latent_mim', iterations=3, interval=1)
+    outputs = {}
 
     class Keep(Hook):
         priority = 'LOWEST'
 
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            self.outputs = {k: float(v) for k, v in outputs.items()}
+            keep(outputs)
 
         def before_train_iter(self, runner, batch_idx, data_batch=None):
             if runner.iter == 2:  # weights before the step
-                self.path = capture(runner, data_batch, {})
-                os.replace(self.path, tmp_path / 'before.pth')
+                os.replace(capture(runner, data_batch, {}), tmp_path / 'before.pth')
 
-    keep = Keep()
-    train(runner, keep)
-    report = replay(str(tmp_path / 'before.pth')).report
-    assert not report.gradients
-    assert report.first is None
-    for key, value in report.losses.items():
-        assert value == keep.outputs[key], key
-    assert 'The step is finite here' in replay(str(tmp_path / 'before.pth')).text()
+    def keep(values):
+        outputs.update({key: float(value) for key, value in values.items()})
 
-
-def test_a_short_training_without_a_single_step_does_not_end_well(images, tmp_path):
-    runner = build(images, tmp_path, iterations=4, limit=100)
-    with pytest.raises(InputError, match='the last 4 steps, up to iteration 4, were lost'):
-        train(runner, Spoil(lambda iteration: True))
-    assert names(tmp_path, 'nonfinite*') == ['nonfinite_iter_4.pth']
-    assert 'iter_4.pth' in names(tmp_path)  # what else the last iteration does is done
+    start(config(images, tmp_path, 'latent_mim', iterations=3, interval=1), Keep())
+    found = replay(str(tmp_path / 'before.pth'))
+    assert not found.report.gradients
+    assert found.report.first is None
+    assert found.report.losses == {key: outputs[key] for key in found.report.losses}
+    assert 'The step is finite here' in found.text()
 
 
-def test_a_long_row_before_the_end_counts_at_the_end(images, tmp_path):
-    """The limit is reached between the last logged iteration and the last one."""
-    runner = build(images, tmp_path, iterations=14, limit=6, interval=10)
-    with pytest.raises(InputError, match='the last 6 steps, up to iteration 14'):
-        train(runner, Spoil(lambda iteration: iteration >= 8))
+@pytest.mark.parametrize(
+    ('options', 'first', 'message'),
+    [
+        ({'iterations': 4, 'limit': 100}, 0, 'the last 4 steps, up to iteration 4, were lost'),
+        # The limit is reached between the last logged iteration and the last one.
+        ({'iterations': 14, 'interval': 10}, 8, 'the last 6 steps, up to iteration 14'),
+        ({'iterations': 60, 'default_hooks__logger': None}, 3, 'up to iteration 50, were lost'),
+    ],
+)
+def test_where_a_training_ends(images, tmp_path, options, first, message):
+    ends(config(images, tmp_path, **options), message, Spoil(lambda iteration: iteration >= first))
+    if options['iterations'] == 4:
+        assert names(tmp_path, 'nonfinite*') == ['nonfinite_iter_4.pth']
+        assert 'iter_4.pth' in names(tmp_path)  # what else the last iteration does is done
 
 
 def test_bad_steps_between_good_ones_are_a_warning_and_no_end(images, tmp_path):
-    runner = train(build(images, tmp_path, iterations=20, limit=6), Spoil(lambda iteration: iteration % 6 > 0))
+    runner = start(config(images, tmp_path), Spoil(lambda iteration: iteration % 6 > 0))
     assert runner.iter == 20
-    warnings = [line for line in log_of(runner).splitlines() if 'steps were lost' in line]
-    assert len(warnings) == 1  # once, although every interval is like this
-    assert 'WARNING - 4 of the last 5 steps were lost' in warnings[0]
-    assert 'max_skipped' in warnings[0]
+    (warning,) = [line for line in log_of(runner).splitlines() if 'steps were lost' in line]  # once, of four intervals
+    assert 'WARNING - 4 of the last 5 steps were lost' in warning
+    assert 'max_skipped' in warning
     assert names(tmp_path, 'nonfinite*') == []
 
 
 def test_a_row_goes_on_when_it_is_resumed(images, tmp_path):
-    def spoil():
-        return Spoil(lambda iteration: iteration >= 5)
-
-    first = train(build(images, tmp_path / 'a', iterations=9, interval=3, limit=6), spoil())
-    state = torch.load(tmp_path / 'a/iter_8.pth', weights_only=True)
-    assert state['message_hub']['runtime_info']['skipped_steps'] == (3, 0)
-    assert first.iter == 9
-    checkpoint = str(tmp_path / 'a/iter_8.pth')
-    resumed = build(images, tmp_path / 'b', interval=3, limit=6, resume=True, load_from=checkpoint)
-    with pytest.raises(InputError, match='the last 7 steps, up to iteration 12, were lost'):
-        train(resumed, spoil())
-    cured = build(images, tmp_path / 'c', iterations=12, interval=3, limit=6, resume=True, load_from=checkpoint)
-    assert train(cured).iter == 12
-
-
-class SpoilToy(Spoil):
-    """NaN in the targets: mmengine's wrapper steps on it, and the weights are lost."""
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if self.when(runner.iter):
-            data_batch['target'][0] = NAN
+    spoil = Spoil(lambda iteration: iteration >= 5)
+    start(config(images, tmp_path / 'a', iterations=9, interval=3), spoil)
+    saved = tmp_path / 'a/iter_8.pth'
+    assert load(saved)['message_hub']['runtime_info']['skipped_steps'] == (3, 0)
+    options = {'iterations': 12, 'interval': 3, 'resume': True, 'load_from': str(saved)}
+    ends(config(images, tmp_path / 'b', **options), 'the last 7 steps, up to iteration 12, were lost', spoil)
+    assert start(config(images, tmp_path / 'c', **options)).iter == 12
 
 
 @pytest.mark.parametrize(
@@ -290,56 +247,43 @@ class SpoilToy(Spoil):
 )
 def test_other_wrappers_loops_and_hooks(tmp_path, loop, hook):
     """mmengine's wrapper skips nothing: a loss that stays NaN is noticed by itself."""
-    cfg = toy_config(tmp_path, custom_hooks=[])
+    cfg = toy_config(tmp_path, custom_hooks=[], default_hooks__checkpoint__interval=2, train_cfg__max_iters=240)
     if hook is None:
         del cfg.default_hooks['runtime_info']
     else:
         cfg.default_hooks.runtime_info.type = hook
-    cfg.default_hooks.checkpoint.interval = 2
     if loop == 'EpochBasedTrainLoop':
         cfg.train_cfg = dict(type=f'mmengine.{loop}', max_epochs=30)
         cfg.train_dataloader.sampler = dict(type='mmengine.DefaultSampler', shuffle=True)
-    else:
-        cfg.train_cfg.max_iters = 240
-    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    cfg.param_scheduler = None
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(SpoilToy(lambda iteration: iteration == 7))
-    with pytest.raises(InputError, match=r'the last 1\d\d steps, up to iteration 1\d\d, were lost'):
-        runner.train()
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = cfg.param_scheduler = None
+    spoil = Spoil(lambda iteration: iteration == 7, key='target')
+    ends(cfg, r'the last 1\d\d steps, up to iteration 1\d\d, were lost', spoil)
     (path,) = tmp_path.glob('nonfinite*')
-    assert torch.load(path, weights_only=True)['not_finite']['weights']
+    assert load(path)['not_finite']['weights']
     assert 'iter_6.pth' in names(tmp_path) or loop == 'EpochBasedTrainLoop'
 
 
-# ------------------------------------------------------------------------------------------------------------ float16
+# float16 --------------------------------------------------------------------------------------------------------------
 
 
-def half(images, folder, **options):
-    return build(images, folder, **options, **{'optim_wrapper.dtype': 'float16', 'optim_wrapper.loss_scale': 2.0**30})
-
-
-def test_looking_for_a_loss_scale_ends_no_training(images, tmp_path):
-    runner = train(half(images, tmp_path, iterations=25, limit=5, interval=4))
-    skipped = runner.message_hub.get_scalar('train/skipped').data[0]
-    assert 6 < skipped.sum() < 25
+def test_looking_for_a_loss_scale_ends_no_training_and_is_none(images, tmp_path):
+    half = {'optim_wrapper__dtype': 'float16', 'optim_wrapper__loss_scale': 2.0**30}
+    runner = start(config(images, tmp_path / 'a', iterations=25, limit=5, interval=4, **half))
+    assert 6 < runner.message_hub.get_scalar('train/skipped').data[0].sum() < 25
     assert 'were lost' not in log_of(runner)
-
-
-def test_nothing_but_looking_for_a_loss_scale_is_no_training(images, tmp_path):
-    with pytest.raises(InputError, match=r'start lower \(optim_wrapper\.loss_scale\), or use bfloat16'):
-        train(half(images, tmp_path, iterations=5))
+    cfg = config(images, tmp_path / 'b', iterations=5, **half)
+    ends(cfg, r'start lower \(optim_wrapper\.loss_scale\), or use bfloat16')
 
 
 def test_what_fp32_cures_is_said(images, tmp_path):
     """Activations beyond 65504: infinite in float16, finite in fp32."""
-    runner = build(images, tmp_path, limit=3, **{'optim_wrapper.dtype': 'float16'})
+    runner = Runner.from_cfg(config(images, tmp_path, limit=3, optim_wrapper__dtype='float16'))
     with torch.no_grad():
         runner.model.init_weights()
         runner.model.backbone.blocks[1].mlp.fc1.weight.mul_(1e6)
     runner.model.init_weights = lambda: None
     with pytest.raises(InputError, match='Nothing is learned any more'):
-        train(runner)
+        runner.train()
     found = replay(str(tmp_path / 'nonfinite_iter_5.pth'))
     assert found.report.first == 'backbone.blocks.1.mlp.fc1 (Linear)'
     assert found.exact.bad_losses == found.exact.gradients == []
@@ -347,30 +291,18 @@ def test_what_fp32_cures_is_said(images, tmp_path):
     assert 'float16, loss scale' in found.text()
 
 
-# ----------------------------------------------------------------------------------------------------- captured files
+# Captured files -------------------------------------------------------------------------------------------------------
 
 
 def test_batches_come_back_as_they_were(tmp_path):
-    from mmengine.structures import PixelData
-    from mmpretrain.structures import DataSample
-    from mmseg.structures import SegDataSample
-
-    mask = random_mask(2)
     segmented = SegDataSample(metainfo={'img_path': 'a.png', 'ori_shape': (4, 5)})
     segmented.gt_sem_seg = PixelData(data=torch.ones(1, 4, 5, dtype=torch.int64))
     labelled = DataSample(metainfo={'img_path': Path('b.png')}).set_gt_label(3)
-    batch = {
-        'inputs': [torch.rand(3, 4, 5)] * 2,
-        'mask': mask,
-        'data_samples': [segmented, labelled],
-        'x': (1, object()),
-    }
-    torch.save(pack(batch), tmp_path / 'packed.pth')
-    back = unpack(torch.load(tmp_path / 'packed.pth', weights_only=True))
-    assert torch.equal(back['inputs'][0], batch['inputs'][0])
-    for name in ('visible', 'predict', 'image_index'):
-        assert torch.equal(getattr(back['mask'], name), getattr(mask, name))
-    assert (back['mask'].grid, back['mask'].offsets) == (mask.grid, None)
+    batch = {'inputs': [torch.rand(3, 4, 5)], 'mask': random_mask(2), 'x': (1, object())}
+    torch.save(pack({**batch, 'data_samples': [segmented, labelled]}), tmp_path / 'packed.pth')
+    back = unpack(load(tmp_path / 'packed.pth'))
+    assert_same(back['inputs'], batch['inputs'])
+    assert_same(vars(back['mask']), vars(batch['mask']))
     one, other = back['data_samples']
     assert type(one) is SegDataSample
     assert torch.equal(one.gt_sem_seg.data, segmented.gt_sem_seg.data)
@@ -388,26 +320,21 @@ def test_a_disk_that_is_full_hides_nothing(images, tmp_path, monkeypatch):
         raise InputError('nonfinite_iter_4.pth could not be written: no space left on device.')
 
     monkeypatch.setattr('mmmim.engine.nonfinite.save_checkpoint_file', full)
-    runner = build(images, tmp_path, iterations=4)
-    with pytest.raises(InputError, match='Nothing is learned any more') as error:
-        train(runner, Spoil(lambda iteration: True))
-    assert 'replay' not in str(error.value)
-    assert 'no space left on device' in log_of(runner)
+    spoil = Spoil(lambda iteration: True)
+    assert 'replay' not in ends(config(images, tmp_path, iterations=4), 'Nothing is learned any more', spoil)
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'no space left on device' in log.read_text()
 
 
 def test_the_tool(images, tmp_path, capsys, monkeypatch):
-    runner = build(images, tmp_path, iterations=2)
-    with pytest.raises(InputError):
-        train(runner, Spoil(lambda iteration: True, INF))
-    path = tmp_path / 'nonfinite_iter_2.pth'
-    tool = load_tool('analysis_tools/replay_nonfinite')
+    ends(config(images, tmp_path, iterations=2), 'Nothing', Spoil(lambda iteration: True, INF))
+    path, tool = tmp_path / 'nonfinite_iter_2.pth', load_tool('analysis_tools/replay_nonfinite')
     monkeypatch.setattr('sys.argv', ['replay_nonfinite.py', str(path), '--device', 'cpu'])
     capsys.readouterr()
     tool.main()
     out = capsys.readouterr().out
     assert 'Iteration 2, seed 0, float32' in out
     assert 'NO (' in out
-    capsys.readouterr()
     for wrong in (tmp_path / 'iter_2.pth', tmp_path / 'none.pth'):
         monkeypatch.setattr('sys.argv', ['replay_nonfinite.py', str(wrong)])
         with pytest.raises(SystemExit) as end:
@@ -417,106 +344,106 @@ def test_the_tool(images, tmp_path, capsys, monkeypatch):
     assert names(tmp_path, 'nonfinite*') == ['nonfinite_iter_2.pth']
 
 
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (
-            lambda saved, hit: saved['mmmim']['model']['backbone'].update(type='os.system', command=f'touch {hit}'),
-            'system',
-        ),
-        (lambda saved, hit: saved['batch'].update(mask={'__kind__': 'os.system'}), 'no known kind'),
-        (lambda saved, hit: saved.update(dtype='load'), 'a type among'),
-        (lambda saved, hit: saved['state_dict'].popitem(), '1 missing'),
-        (lambda saved, hit: saved.update(batch={'inputs': 3}), 'cannot be run'),
-        (lambda saved, hit: saved.update(scheduled={'backbone.forward': 3}), 'no number'),
-        (lambda saved, hit: saved.update(scheduled=[1]), 'scheduled='),
-        (lambda saved, hit: saved.update(not_finite={'weights': 3, 'images': []}), 'not_finite='),
-        (lambda saved, hit: saved.update(iteration=INF), "iteration='inf'"),
-        (lambda saved, hit: saved.update(dtype=['float16']), 'dtype='),
-        (lambda saved, hit: saved.update(batch={'data_samples': [{'__kind__': 'DataSample'}]}), 'cannot be run'),
-        (lambda saved, hit: saved['mmmim']['model'].update(branches=[1]), 'model.branches'),
-        (
-            lambda saved, hit: saved['mmmim']['model']['branches']['pixels'].update(
-                target_generator={'type': 'mmmim.KMeansTokenizer', 'codebook': str(hit)}
-            ),
-            'target_generator.codebook=',
-        ),
-    ],
-)
-def test_captures_from_elsewhere_run_nothing(images, tmp_path, change, message):
-    runner = build(images, tmp_path)
+def set_model(saved, **parts):
+    """Change the stored config of the model, or of a part of it."""
+    model = saved['mmmim']['model']
+    for key, value in parts.items():
+        if key == 'target':
+            model['branches']['pixels']['target_generator'] = value
+        else:
+            model[key] = value
+
+
+SYSTEM = {'type': 'os.system', 'command': 'touch hit'}
+FORGED = [
+    (lambda saved: set_model(saved, backbone=SYSTEM), 'system'),
+    (lambda saved: set_model(saved, branches=[1]), 'model.branches'),
+    (lambda saved: set_model(saved, target={'type': 'mmmim.KMeansTokenizer', 'codebook': 'hit'}), '.codebook='),
+    (lambda saved: saved['state_dict'].popitem(), '1 missing'),
+    (lambda saved: saved['batch'].update(mask={'__kind__': 'os.system'}), 'no known kind'),
+    ({'dtype': 'load'}, 'a type among'),
+    ({'dtype': ['float16']}, 'dtype='),
+    ({'batch': {'inputs': 3}}, 'cannot be run'),
+    ({'batch': {'data_samples': [{'__kind__': 'DataSample'}]}}, 'cannot be run'),
+    ({'scheduled': {'backbone.forward': 3}}, 'no number'),
+    ({'scheduled': [1]}, 'scheduled='),
+    ({'not_finite': {'weights': 3, 'images': []}}, 'not_finite='),
+    ({'iteration': INF}, "iteration='inf'"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def captured(images, tmp_path_factory):
+    """A runner of initialised weights, a batch, and the file of a step of both."""
+    runner = Runner.from_cfg(config(images, tmp_path_factory.mktemp('captured')))
     runner.model.init_weights()
-    hit, path = tmp_path / 'hit', capture(runner, next(iter(runner.train_dataloader)), {'loss': NAN})
-    saved = torch.load(path, weights_only=True)
-    change(saved, hit)
-    torch.save(saved, path)
+    data = next(iter(runner.train_dataloader))
+    return runner, data, capture(runner, data, {'loss': NAN})
+
+
+@pytest.mark.parametrize(('change', 'message'), FORGED)
+def test_captures_from_elsewhere_run_nothing(captured, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    saved = load(captured[2])
+    saved.update(change) if isinstance(change, dict) else change(saved)
+    torch.save(saved, 'forged.pth')
     with pytest.raises(InputError, match=message):
-        replay(path)
-    assert not hit.exists()
+        replay('forged.pth')
+    assert os.listdir() == ['forged.pth']
 
 
-def test_a_step_that_is_looked_at_changes_nothing(images, tmp_path):
-    runner = build(images, tmp_path)
-    model, data = runner.model, next(iter(runner.train_dataloader))
-    model.init_weights()
+def test_a_step_that_is_looked_at_changes_nothing(captured):
+    runner, data, _ = captured
+    model = runner.model.eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.eval()
     report = run_step(model, data, (0, 0, 0), watch=True)
     assert report.with_gradient == sum(p.requires_grad for p in model.parameters())
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
-    for key, value in model.state_dict().items():
-        assert torch.equal(before[key], value)
+    assert_same(before, dict(model.state_dict()))
 
 
-# ----------------------------------------------------------------------------------- resuming is exact for reports too
+# Resuming is exact for reports, too -----------------------------------------------------------------------------------
+
+REPORTS = ('health', 'health_history', 'log_history', 'skipped_steps')
 
 
-@pytest.mark.parametrize('method', ['capi', pytest.param('mae', marks=pytest.mark.slow)])
-def test_a_resumed_training_has_the_reports_of_one_that_was_not_interrupted(images, tmp_path, method):
+def test_a_resumed_training_has_the_reports_of_one_that_was_not_interrupted(images, tmp_path):
     """What warnings compare with, and the gradient norms, to the bit; no report more and none less."""
 
-    def start(name, **options):
-        runner = build(images, tmp_path / name, method, iterations=10, interval=2, **options)
-        runner.register_hook(dict(type='mmmim.HealthHook', interval=4))
-        return train(runner)
-
-    def reports(runner):
-        rows = Path(runner.log_dir, 'vis_data/scalars.json').read_text().splitlines()
+    def train(name, **options):
+        cfg = config(images, tmp_path / name, 'capi', iterations=10, interval=2, **options)
+        cfg.custom_hooks.append(dict(type='mmmim.HealthHook', interval=4))
         drop = ('time', 'data_time', 'images_per_s', 'memory')
-        return [{k: v for k, v in json.loads(row).items() if k not in drop} for row in rows]
+        rows = [{k: v for k, v in row.items() if k not in drop} for row in rows_of(start(cfg))]
+        return rows, load(tmp_path / name / 'iter_10.pth')['message_hub']['runtime_info']
 
-    whole = start('whole', **{'default_hooks.checkpoint.max_keep_ckpts': 9})
-    end = torch.load(tmp_path / 'whole/iter_10.pth', weights_only=True)['message_hub']['runtime_info']
+    rows, end = train('whole', default_hooks__checkpoint__max_keep_ckpts=9)
+    reported = [row for row in rows if 'health/student_rankme_patches' in row]
+    assert [row['iter'] for row in reported] == [row['step'] for row in reported] == [1, 4, 8, 10]
     for saved in (2, 6):
-        checkpoint = str(tmp_path / f'whole/iter_{saved}.pth')
-        resumed = start(f'from_{saved}', resume=True, load_from=checkpoint)
-        found = torch.load(tmp_path / f'from_{saved}/iter_10.pth', weights_only=True)['message_hub']['runtime_info']
-        for key in ('health', 'health_history', 'log_history', 'skipped_steps', 'iter', 'epoch', 'max_iters', 'seed'):
-            assert found[key] == end[key], key
+        after, found = train(f'from_{saved}', resume=True, load_from=str(tmp_path / f'whole/iter_{saved}.pth'))
         assert set(found) == set(end)
-        assert reports(resumed) == [row for row in reports(whole) if row.get('iter', row.get('step')) > saved]
+        for key in (*REPORTS, 'iter', 'epoch', 'max_iters', 'seed'):
+            assert found[key] == end[key], key
+        assert after == [row for row in rows if row.get('iter', row.get('step')) > saved]
 
 
-@pytest.mark.parametrize(
-    'value', [None, 3, 'x', [1], (1, 'a'), (-1, 0), {'last': 'a'}, {'last': 1, 'warned': 3}, {'a': 'b'}]
-)
-def test_what_else_a_checkpoint_may_hold_is_none(images, tmp_path, value):
+def test_what_else_a_checkpoint_may_hold_is_none(images, tmp_path):
     """Stored rows, histories and baselines of another kind start anew."""
-    train(build(images, tmp_path / 'a', iterations=2))
-    saved = torch.load(tmp_path / 'a/iter_2.pth', weights_only=True)
-    for key in ('skipped_steps', 'log_history', 'health', 'health_history'):
+    for value in (None, 3, 'x', [1], (1, 'a'), (-1, 0), {'last': 'a'}, {'last': 1, 'warned': 3}, {'a': 'b'}):
+        assert _counts(value) == (0, 0)
+        assert _histories(value) == {}
+        assert _baseline(value, 4) == (4, {})
+    start(config(images, tmp_path / 'a', iterations=2))
+    saved = load(tmp_path / 'a/iter_2.pth')
+    for key, value in zip(REPORTS, ((1, 'a'), {'last': 1, 'warned': 3}, 'x', {'last': 'a'}), strict=True):
         saved['message_hub']['runtime_info'][key] = value
         saved['message_hub']['resumed_keys'][key] = True
     torch.save(saved, tmp_path / 'changed.pth')
-    runner = build(images, tmp_path / 'b', iterations=3, resume=True, load_from=str(tmp_path / 'changed.pth'))
-    runner.register_hook(dict(type='mmmim.HealthHook', interval=1))
-    assert train(runner).iter == 3
+    cfg = config(images, tmp_path / 'b', iterations=3, resume=True, load_from=str(tmp_path / 'changed.pth'))
+    cfg.custom_hooks.append(dict(type='mmmim.HealthHook', interval=1))
+    runner = start(cfg)
+    assert runner.iter == 3
     assert runner.message_hub.get_info('skipped_steps') == (0, 0)
-
-
-def test_a_training_without_a_log_ends_too(images, tmp_path):
-    runner = build(images, tmp_path, iterations=60, limit=6, **{'default_hooks.logger': None})
-    with pytest.raises(InputError, match='up to iteration 50, were lost'):
-        train(runner, Spoil(lambda iteration: iteration >= 3))
