@@ -8,6 +8,9 @@ from itertools import product
 import pytest
 from mmengine import Config
 
+from mmmim.cli import test as testing
+from mmmim.cli import train as training
+from mmmim.cli.run import build_config
 from mmmim.config.read import load_config
 from mmmim.engine import Runner
 from mmmim.engine.config_check import check_config
@@ -17,8 +20,6 @@ from tests.paths import ROOT, load_tool, run_tool
 #: Longest sentence that still is one.
 LONGEST = 420
 
-
-TRAIN, TEST = load_tool('train'), load_tool('test')
 CONFIGS: dict[str, Config] = {}
 
 
@@ -247,16 +248,16 @@ def cases():
 @pytest.mark.parametrize(('name', 'options', 'message'), cases())
 def test_wrong_options(monkeypatch, tmp_path, name, options, message):
     """What a tool says against options on its real way from the command line to the runner."""
-    tool = TEST if re.search('_(knn|logreg)_', name) else TRAIN
+    command = testing if re.search('_(knn|logreg)_', name) else training
     encoder = ['--pretrained', 'mae/digits'] if name.startswith('eval/') else []  # of random weights
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('mmmim.config.read.load_config', lambda path: config(path))
     # Whatever lists images, builds parts with weights or makes folders comes after the check.
     for late in ('mmengine.runner.Runner.__init__', 'mmengine.dataset.BaseDataset.full_init'):
         monkeypatch.setattr(late, lambda *args, **kwargs: pytest.fail('too late'))
-    monkeypatch.setattr(sys, 'argv', [tool.__name__, name, *encoder, '--cfg-options', *options.split()])
+    args = command.build_parser().parse_args([name, *encoder, '--cfg-options', *options.split()])
     with pytest.raises(InputError) as caught:
-        Runner.from_cfg(tool.build_config(tool.parse_args()))
+        Runner.from_cfg(build_config(args, command.COMMAND))
     said = str(caught.value)
     assert '\n' not in said
     assert len(said) < LONGEST, said

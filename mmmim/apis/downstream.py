@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from mmmim.checkpoints import trusting
-from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, load_pretrained, trained_model
-from mmmim.features.pretrained_backbone import is_wrapped
+from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, trained_model
+from mmmim.features.pretrained_backbone import PretrainedBackbone, is_wrapped
+from mmmim.features.stored_encoder import StoredEncoder
 from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from mmmim.models.stored import build_sizes
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from mmmim.utils.nested import children, under, walk
+from mmmim.utils.nested import children, walk
 
 from .models import model_config
 
@@ -73,36 +74,47 @@ def pretrained_facts(source: str | Path, weights: str = 'auto', encoder: dict[st
         if checkpoint != RANDOM and not path.expanduser().is_file():
             raise InputError(f'--pretrained: the file {path} does not exist.')
         return _facts(checkpoint, encoder, {})
-    file, state = path if path.suffix in ('.pth', '.pt') else None, None
-    if file is not None:
-        model, whole = load_pretrained(path, weights)
-        state = under(whole, 'backbone.')
-    elif path.suffix in ('.bin', '.safetensors') or checkpoint == RANDOM:
+    if path.suffix in ('.pth', '.pt'):
+        stored = StoredEncoder.of(path, weights)
+        preprocessor = stored.model.get('data_preprocessor') or {}
+        if encoder is not None:
+            return _facts(checkpoint, encoder, preprocessor)
+        described = stored.model['backbone']
+        return _facts(checkpoint, described, preprocessor, path, stored.sizes(_bare(described), str(path)))
+    if path.suffix in ('.bin', '.safetensors') or checkpoint == RANDOM:
         raise InputError(f'--pretrained {source}: name the model too, --encoder timm:NAME or mmpretrain:NAME.')
-    else:
-        model, checkpoint = model_config(source), RANDOM
-    if encoder is not None:
-        return _facts(checkpoint, encoder, model.get('data_preprocessor') or {})
-    return _facts(checkpoint, model['backbone'], model.get('data_preprocessor') or {}, file, state)
+    model = model_config(source)
+    return _facts(RANDOM, encoder or model['backbone'], model.get('data_preprocessor') or {})
+
+
+def _bare(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the config of an encoder, without the file of its weights."""
+    return {key: value for key, value in copy.deepcopy(dict(encoder)).items() if key != 'weights'}
 
 
 def _facts(
     checkpoint: str,
-    encoder: dict[str, Any],
-    preprocessor: dict[str, Any],
+    encoder: Mapping[str, Any],
+    preprocessor: Mapping[str, Any],
     file: str | Path | None = None,
-    state: Mapping[str, Tensor] | None = None,
+    sizes: Any = None,
 ) -> Pretrained:
-    """Facts of an encoder; ``file`` has described it, where that is no config of the user, and has its ``state``."""
-    config = {key: value for key, value in copy.deepcopy(dict(encoder)).items() if key != 'weights'}
-    built: Any
+    """Facts of an encoder.
+
+    Args:
+        checkpoint: Of the facts.
+        encoder: Its config.
+        preprocessor: Config of what prepared its images.
+        file: What has described it, where that is no config of the user.
+        sizes: The encoder without memory, where it has been built.
+    """
+    config = _bare(encoder)
+    built = sizes
     if file is None:
         with torch.device('meta'):  # no memory, no weights
             built = MODELS.build(config)
-    else:
-        built = build_sizes(config, state, str(file))
-        if missing := [name for name in ('embed_dim', 'depth', 'patch_size', 'grid') if not hasattr(built, name)]:
-            raise InputError(f'{file}: the encoder that it describes, {config["type"]}, has no {missing[0]}.')
+    elif missing := [name for name in ('embed_dim', 'depth', 'patch_size', 'grid') if not hasattr(built, name)]:
+        raise InputError(f'{file}: the encoder that it describes, {config["type"]}, has no {missing[0]}.')
     statistics = {
         name: preprocessor.get(name, getattr(built, name, default))
         for name, default in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD))
@@ -178,7 +190,8 @@ def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> Non
             )
         for backbone in found:  # so that what is trained says which encoder it has
             if backbone.get('encoder') is None and Path(str(backbone.get('checkpoint'))).is_file():
-                backbone['encoder'] = load_pretrained(backbone['checkpoint'])[0]['backbone']
+                stored = StoredEncoder.of(backbone['checkpoint'], backbone.get('weights', 'auto'))
+                backbone['encoder'] = copy.deepcopy(stored.model['backbone'])
         return
     if not found and not places:
         raise InputError(
@@ -216,8 +229,12 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
     encoder = copy.deepcopy(theirs[0]['encoder'])
     for backbone in (*theirs, *backbones(root)):
         backbone.update(checkpoint=LATER, encoder=copy.deepcopy(encoder), weights='auto')
-    build_sizes(model, state, str(path))
-    fill_placeholders(root, _facts(LATER, encoder, model.get('data_preprocessor') or {}, path))
+    built = build_sizes(model, state, str(path))
+    inside = built.modules() if isinstance(built, nn.Module) else ()
+    sizes = next((part.backbone for part in inside if isinstance(part, PretrainedBackbone)), None)
+    if sizes is None:
+        sizes = build_sizes(_bare(encoder), None, str(path))
+    fill_placeholders(root, _facts(LATER, encoder, model.get('data_preprocessor') or {}, path, sizes))
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from mmmim.utils import InputError
 from mmmim.utils.nested import dicts, under
 
 from .layouts import describe_layout
-from .reader import load_checkpoint_file
+from .mapped import MappedFile, map_checkpoint_file
 from .state_dict import weights_of
 from .stored_config import check_stored_model
 
@@ -50,23 +51,32 @@ def select_weights(state_dict: dict[str, Tensor], weights: str, exported: str | 
 
 
 def load_pretrained(
-    path: str | Path, weights: str = 'auto', trust: bool | None = None
+    path: str | Path, weights: str = 'auto', trust: bool | None = None, part: str = ''
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a training checkpoint or a converted file.
+    """Read a training checkpoint or a converted file, and of its tensors only those that are asked for.
 
     Args:
         path: Local file.
         weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
         trust: As in :func:`mmmim.checkpoints.load_checkpoint_file`. What the file says of its model passes the
             gate of :mod:`mmmim.checkpoints.stored_config` all the same.
+        part: What the names of the weights begin with that are wanted, such as ``backbone.``.
 
     Returns:
-        The model's config, and its weights (``backbone.*``, ``branches.*``).
+        The model's config, and its weights (``backbone.*``, ``branches.*``), in memory that is read when it is used:
+        copy them, as loading into a module does.
 
     Raises:
         InputError: The file is missing, damaged, hostile or of another program, or lacks these weights.
     """
-    checkpoint = load_checkpoint_file(path, trust=trust)
+    return read_pretrained(map_checkpoint_file(path, trust), path, weights, part)
+
+
+def read_pretrained(
+    file: MappedFile, path: str | Path, weights: str = 'auto', part: str = ''
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """:func:`load_pretrained` of a file that has been mapped; ``path`` is what messages call it."""
+    checkpoint = file.content()
     info = checkpoint.get('mmmim')
     if not isinstance(info, dict) or 'model' not in info or 'state_dict' not in checkpoint:
         raise InputError(
@@ -80,18 +90,21 @@ def load_pretrained(
             f'{path} is the checkpoint of a model trained on a pre-trained encoder: give it to tools/test.py as '
             'CHECKPOINT, without --pretrained. Features need the checkpoint of the pre-training.'
         )
-    state = dict(weights_of(checkpoint, str(path)))
-    return info['model'], select_weights(state, weights, info.get('weights'))
+    state = select_weights(dict(weights_of(checkpoint, str(path))), weights, info.get('weights'))
+    state = {name: value for name, value in state.items() if name.startswith(part)}
+    file.use(state.values())
+    return copy.deepcopy(info['model']), state
 
 
 def trained_model(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-    """The model of a checkpoint that a downstream task was trained to: its config, and its weights.
+    """The model of a checkpoint that a downstream task was trained to: its config, and its weights, to be copied.
 
     Raises:
         InputError: The file is missing or damaged, or one of pre-training, or does not say which model it is of, or
             what it says does not pass the gate of :mod:`mmmim.checkpoints.stored_config`.
     """
-    checkpoint = load_checkpoint_file(path)
+    file = map_checkpoint_file(path)
+    checkpoint = file.content()
     info = checkpoint.get('mmmim')
     model = info.get('model') if isinstance(info, dict) else None
     if not model:
@@ -105,7 +118,9 @@ def trained_model(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Tensor
             f'{path} is a checkpoint of pre-training, without a trained head. Train one, tools/train.py CONFIG '
             f'--pretrained {path}, and give the checkpoint of that training.'
         )
-    return model, weights_of(checkpoint, str(path))
+    weights = weights_of(checkpoint, str(path))
+    file.use(weights.values())
+    return copy.deepcopy(model), weights
 
 
 def backbones(node: Any) -> list[dict[str, Any]]:

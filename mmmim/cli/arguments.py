@@ -49,6 +49,12 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:
     )
 
 
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Give a tool that runs a config ``--launcher`` and what launchers add to a command line."""
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
     """Give a tool ``--trust-checkpoint``: every tool that reads files of weights has it."""
     parser.add_argument(

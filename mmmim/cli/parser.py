@@ -13,19 +13,39 @@ from typing import Any
 class ToolParser(argparse.ArgumentParser):
     """argparse's, whose options are not abbreviated and whose errors say where an option took a word meant for another.
 
-    ``--resume CONFIG`` and ``--cfg-options KEY=VALUE CONFIG`` are understood as they are written: CONFIG belongs to the
-    option, and is then missed in its own place.
+    ``--cfg-options KEY=VALUE CONFIG`` is understood as it is written: CONFIG belongs to the option, and is then missed
+    in its own place. ``--amp CONFIG`` and ``--resume CONFIG`` mean the options without a value, where CONFIG is a file
+    that can be none.
+
+    Args:
+        intermixed: Whether arguments may follow options that stand between them.
+        kwargs: argparse's.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, intermixed: bool = False, **kwargs: Any) -> None:
         super().__init__(**{'allow_abbrev': False, **kwargs})
+        self._intermixed = intermixed
         self._words: list[str] = []
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse, intermixed where the parser is so."""
+        return self.parse_intermixed_args(args, namespace) if self._intermixed else super().parse_args(args, namespace)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in argparse, remembering the words."""
+        words = self._told_apart(list(sys.argv[1:] if args is None else args))
         # Of intermixed arguments the second round parses what the first has left.
-        self._words = max(self._words, list(sys.argv[1:] if args is None else args), key=len)
-        return super().parse_known_args(args, namespace)
+        self._words = max(self._words, words, key=len)
+        return super().parse_known_args(words, namespace)
+
+    def _told_apart(self, words: Sequence[str]) -> list[str]:
+        """The words, with the value of an option written out that may lack one and has a config behind it."""
+        result = list(words)
+        for place, (word, following) in enumerate(itertools.pairwise(words)):
+            action = self._option_string_actions.get(word)
+            if action is not None and action.nargs == '?' and action.const is not None and following.endswith('.py'):
+                result[place] = f'{word}={action.const}'
+        return result
 
     def error(self, message: str) -> Any:
         """End with status 2; a word that an option took is pointed at where it explains the message."""

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 import mmmim
 from mmmim.checkpoints import check_values, load_checkpoint_file, load_state_dict, weights_of
 from mmmim.checkpoints.folder import CheckpointFolder
+from mmmim.checkpoints.mapped import MappedFile, forget, map_checkpoint_file
 from mmmim.config.differences import describe_changes, training_config
 from mmmim.engine.batch_size import describe_batch_change
 from mmmim.engine.ddp import bare_model, main_process_decides
@@ -93,8 +94,11 @@ class CheckpointRunner(_Runner):
 
     def load_or_resume(self) -> None:
         """Load weights or resume training, once."""
-        if self._has_loaded:
-            return
+        if not self._has_loaded:
+            self._load_or_resume()
+        forget()  # nothing is read of files any more, whose space on the disk is kept while they are mapped
+
+    def _load_or_resume(self) -> None:
         checkpoint = self._load_from
         if self._resumes_latest:
             trust = self.cfg.get('trust_checkpoint', False)
@@ -129,7 +133,7 @@ class CheckpointRunner(_Runner):
         strict: bool = True,
         revise_keys: list | None = None,
     ) -> dict:
-        """Load the weights of a local checkpoint file into the model.
+        """Load the weights of a local checkpoint file into the model; nothing else of the file is read.
 
         Args:
             filename: A checkpoint or a bare state dict.
@@ -139,14 +143,31 @@ class CheckpointRunner(_Runner):
                 wrappers (``module.``, ``_orig_mod.``) are gone already.
 
         Returns:
-            The checkpoint.
+            The checkpoint, whose tensors are not to be changed: they may be mapped from the file.
 
         Raises:
             InputError: The file is missing, damaged or hostile, or its weights do not fit the model or are not finite.
         """
-        checkpoint = load_checkpoint_file(filename, map_location, trust=self.cfg.get('trust_checkpoint', False))
+        trust = self.cfg.get('trust_checkpoint', False)
+        if map_location != 'cpu':
+            checkpoint = load_checkpoint_file(filename, map_location, trust)
+            return self._load_weights(checkpoint, filename, strict, revise_keys)
+        file = map_checkpoint_file(filename, trust)
+        return self._load_weights(file.content(), filename, strict, revise_keys, file)
+
+    def _load_weights(
+        self,
+        checkpoint: dict,
+        filename: str,
+        strict: bool = True,
+        revise_keys: list | None = None,
+        file: MappedFile | None = None,
+    ) -> dict:
+        """Load the weights of what was read of ``filename``, where only a part was read of the mapped ``file``."""
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         saved = weights_of(checkpoint, str(filename))
+        if file is not None:
+            file.use(saved.values())
         metadata = getattr(saved, '_metadata', None)
         state_dict = OrderedDict(saved)
         for pattern, replacement in revise_keys or ():
@@ -183,7 +204,8 @@ class CheckpointRunner(_Runner):
         """
         if map_location == 'default':
             map_location = 'cpu'
-        checkpoint = self.load_checkpoint(filename, map_location)
+        checkpoint = load_checkpoint_file(filename, map_location, self.cfg.get('trust_checkpoint', False))
+        self._load_weights(checkpoint, filename)
         needed = ['meta', 'message_hub', *['optimizer'] * resume_optimizer]
         needed += ['param_schedulers'] * (resume_param_scheduler and self.param_schedulers is not None)
         check_resumable(checkpoint, needed, filename)

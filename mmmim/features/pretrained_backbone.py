@@ -12,14 +12,15 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmmim.checkpoints import check_state_dict
-from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, load_pretrained
+from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM
 from mmmim.models.backbones.wrapped import WrappedEncoder
 from mmmim.models.layers import block_index, layer_tokens, patch_grid
-from mmmim.models.stored import build_stored
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.nested import under
 from mmmim.utils.options import Count, ShareBelowOne
+
+from .stored_encoder import StoredEncoder
 
 
 def rounded_share(side: Any, patch: int) -> Any:
@@ -155,7 +156,7 @@ def _build(
             'PretrainedBackbone has no checkpoint: give one to the tool (--pretrained FILE) or in the config '
             f"(model.backbone.checkpoint). checkpoint='{RANDOM}' with an encoder asks for random weights."
         )
-    state: dict[str, Tensor] | None = None
+    stored: StoredEncoder | None = None
     if checkpoint in (RANDOM, LATER):
         if encoder is None:
             raise InputError(f"PretrainedBackbone: checkpoint='{checkpoint}' needs the config of an encoder.")
@@ -169,16 +170,13 @@ def _build(
             raise InputError(f'{checkpoint} is of another library and holds one set of weights: leave weights out.')
         config = {**encoder, 'weights': str(checkpoint)}
     else:
-        model, state = load_pretrained(checkpoint, weights)
-        config = dict(encoder or model['backbone'])
+        stored = StoredEncoder.of(checkpoint, weights)
+        config = dict(encoder or stored.model['backbone'])
     if drop_path_rate is not None:
         config['drop_path_rate'] = drop_path_rate if is_wrapped(config) else (0.0, drop_path_rate)
-    if state is None:
-        backbone = MODELS.build(config)
-    else:
-        backbone = build_stored(config, under(state, 'backbone.'), f'{checkpoint} ({weights} weights)')
+    backbone = MODELS.build(config) if stored is None else stored.build(config)
     if checkpoint not in (RANDOM, LATER):
-        kind = '' if state is None else f'{weights} '
+        kind = '' if stored is None else f'{weights} '
         print_log(f'Encoder: {config["type"]}, {kind}weights of {checkpoint}.', logger='current')
     return backbone
 

@@ -24,6 +24,7 @@ def build_stored(
     state: Mapping[str, Tensor] | None,
     source: str,
     build: Callable[[dict[str, Any]], Any] = MODELS.build,
+    compared: bool = False,
 ) -> Any:
     """Build a part of a model as its checkpoint describes it, with its weights.
 
@@ -34,11 +35,12 @@ def build_stored(
         state: Its weights, under the names of the part; None for a random initialisation.
         source: Where they come from, for messages.
         build: What makes the part of its config.
+        compared: Whether :func:`build_sizes` has compared the two already.
 
     Raises:
         InputError: There is no model of this description, or the weights do not fit it.
     """
-    if state is not None:
+    if state is not None and not compared:
         build_sizes(config, state, source, build)
     with _described(source), _bounded(state, source):
         module = build(dict(config))

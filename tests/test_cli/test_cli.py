@@ -2,19 +2,19 @@
 
 import json
 import resource
-import sys
 
 import pytest
 import torch
 from mmengine.config import Config
 
+from mmmim.cli import train
 from mmmim.cli.program import user_errors
 from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.config.read import load_config
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.progress import progress
-from tests.paths import load_tool, run_tool
+from tests.paths import run_tool
 from tests.test_engine import toy_training
 
 
@@ -154,8 +154,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv('LOCAL_RANK', '0')
-        patch.setattr(sys, 'argv', ['train.py', 'toy.py', '--cfg-options', 'default_hooks.logger.interval=10'])
-        load_tool('train').main()
+        train.main(['toy.py', '--cfg-options', 'default_hooks.logger.interval=10'])
     return folder
 
 
@@ -235,8 +234,7 @@ def test_errors(toy, monkeypatch, tool, name, args, message):
 @pytest.mark.parametrize(
     ('name', 'args', 'took', 'first'),
     [
-        ('train', '--amp a.py', '--amp took a.py', 'config'),
-        ('train', '--resume x.pth --amp a.py', '--amp took a.py', 'config'),
+        ('train', '--resume x.pth --amp a', '--amp took a', 'config'),
         ('train', '--cfg-options a=1 b=2 a.py', '--cfg-options took a=1 b=2 a.py', 'config'),
         ('train', '--pretrained a.py', '--pretrained took a.py', 'config'),
         ('train', '--work-dir a.py --no-validate', '--work-dir took a.py', 'config'),
@@ -269,6 +267,21 @@ def test_other_wrong_arguments_are_not_blamed_on_options(tool, args, message):
     said = tool('train', *args.split(), code=2).splitlines()[-1]
     assert message in said
     assert 'before the options' not in said
+
+
+@pytest.mark.parametrize(
+    ('words', 'found'),
+    [
+        ('--amp a.py', ('a.py', 'bfloat16', None)),
+        ('--resume a.py --amp', ('a.py', 'bfloat16', 'auto')),
+        ('--resume --amp a.py', ('a.py', 'bfloat16', 'auto')),
+        ('--amp float16 a.py --resume', ('a.py', 'float16', 'auto')),
+        ('--resume x.pth a.py', ('a.py', None, 'x.pth')),
+    ],
+)
+def test_an_option_whose_value_may_be_left_out_stands_before_the_config(words, found):
+    args = train.build_parser().parse_args(words.split())
+    assert (args.config, args.amp, args.resume) == found
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
