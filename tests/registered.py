@@ -48,6 +48,15 @@ def build(config: dict, seed: int = 0) -> nn.Module:
         return MODELS.build(config)
 
 
+def scrambled(module: nn.Module, std: float = 0.3) -> nn.Module:
+    """The module in eval mode with random weights everywhere, so that nothing is a constant."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        for parameter in module.parameters():
+            parameter.add_(std * torch.randn_like(parameter))
+    return module.eval()
+
+
 def floats(module: nn.Module) -> torch.dtype:
     """The floating type of the weights of a module; fp32 where there are none."""
     return next((p.dtype for p in module.parameters()), torch.float32)

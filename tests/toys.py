@@ -1,5 +1,7 @@
 """Small models and batches that tests share."""
 
+from dataclasses import replace
+
 import torch
 
 from mmmim.registry import MODELS
@@ -93,6 +95,13 @@ def random_mask(images, visible=6, predict=3, blocks=1, per_image=1, seed=0, gri
         image_index=torch.arange(images).repeat_interleave(per_image),
         grid=grid,
     )
+
+
+def jittered(mask, gap, seed=0):
+    """The same masks of patches that lie anywhere in cells with so many pixels more, 0 and the gap included."""
+    rng = torch.Generator().manual_seed(seed)
+    images = int(mask.image_index.max()) + 1
+    return replace(mask, offsets=torch.randint(gap + 1, (images, mask.of_all.visible.shape[1], 2), generator=rng))
 
 
 def batch(images=8, seed=0, **mask):

@@ -1,4 +1,4 @@
-"""Compiled blocks and activation checkpointing change neither losses nor gradients."""
+"""What checkpointing keeps, how often blocks are compiled, and what cannot be."""
 
 import shutil
 
@@ -49,16 +49,6 @@ def assert_same(one, other, **tolerance):
         assert part.keys() == expected.keys()
         for key, value in part.items():
             torch.testing.assert_close(value, expected[key], msg=lambda m, k=key: f'{k}: {m}', **tolerance)
-
-
-@pytest.mark.parametrize('drop_path', [0.0, 0.5])
-@pytest.mark.parametrize('mode', ['selective', 'full'])
-@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
-def test_checkpointing_changes_nothing(mode, drop_path, dtype):
-    data = batch(8)
-    with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None):
-        plain, other = (loss_and_gradients(build(drop_path, m), data) for m in (None, mode))
-    assert_same(plain, other, rtol=0, atol=0)
 
 
 def test_checkpointing_needs_the_right_word():
@@ -112,7 +102,6 @@ COMBINATIONS = [(0.0, None), (0.5, None), (0.5, 'selective'), (0.5, 'full')]
 @pytest.mark.parametrize(
     ('drop_path', 'mode', 'backend'),
     [
-        (0.5, None, 'eager'),
         (0.5, 'selective', 'eager'),
         *(pytest.param(*combination, 'aot_eager', marks=pytest.mark.slow) for combination in COMBINATIONS),
     ],

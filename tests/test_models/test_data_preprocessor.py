@@ -1,7 +1,5 @@
 """What images must be before they are normalised, in the extractor and in training."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from mmmim.apis import FeatureExtractor
 from mmmim.models.data_preprocessors import MIMDataPreprocessor, swap_red_and_blue
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from tests.toys import capi_config
 
 PIXELS = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 VIT = {'type': 'mmmim.ViT', 'img_size': 16, 'patch_size': 4, 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
@@ -144,32 +141,6 @@ def test_red_and_blue_are_swapped_where_there_are_three_channels():
     assert torch.equal(swap_red_and_blue(five), five)
     given = MIMDataPreprocessor([1.0, 2, 3, 4, 5], [1.0] * 5)({'inputs': five + 1})['inputs']
     assert torch.allclose(given, five + 1 - torch.arange(1, 6).view(5, 1, 1))
-
-
-@pytest.mark.parametrize(
-    ('changes', 'words'),
-    [
-        ({'backbone.in_channels': 5}, r'backbone.in_channels is 5 and .*data_preprocessor.mean has 3 values'),
-        (
-            {
-                'backbone.in_channels': 5,
-                'data_preprocessor': {'type': 'mmmim.MIMDataPreprocessor', 'mean': [1.0] * 5, 'std': [1.0] * 5},
-                'branches.capi.target_generator': {'type': 'mmmim.HOGTarget', 'patch_size': 4, 'cell': 4, 'window': 4},
-            },
-            'target_generator.in_channels is 3 and model.backbone.in_channels is 5',
-        ),
-    ],
-)
-def test_channels_that_contradict_each_other_are_refused_when_built(changes, words):
-    config = copy.deepcopy(capi_config())
-    for key, value in changes.items():
-        *path, last = key.split('.')
-        node = config
-        for part in path:
-            node = node[part]
-        node[last] = value
-    with pytest.raises(InputError, match=words):
-        MODELS.build(config)
 
 
 def test_encoders_of_other_libraries_say_their_channels():

@@ -1,3 +1,5 @@
+"""Building blocks against their definitions."""
+
 import math
 
 import pytest
@@ -8,19 +10,66 @@ from mmmim.models.layers import (
     Attention,
     AxialRoPE,
     Block,
+    LayerScale,
     PatchEmbed,
+    PositionTable,
+    Projector,
     RMSNorm,
     border_coordinates,
+    drop_path_rates,
     frequency_table,
     grid_coordinates,
     patch_grid,
+    patchify,
     residual,
     rotate,
     scale_to_bounding_box,
+    sincos_positions,
+    unpatchify,
 )
 from mmmim.models.layers.norm import _RMSNorm
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+
+# ---------------------------------------------------------------------------------------------------------- positions
+
+
+@pytest.mark.parametrize('grid', [(3, 3), (2, 5), (7, 1)])
+@pytest.mark.parametrize('stretched', [False, True])
+def test_sincos_positions_patch_by_patch(grid, stretched):
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            places = [
+                place * (side / max(side - 1, 1) if stretched else 1)
+                for place, side in ((column, grid[1]), (row, grid[0]))
+            ]
+            expected = [
+                wave(place / 10000 ** (j / 3)) for place in places for wave in (math.sin, math.cos) for j in range(3)
+            ]
+            actual = sincos_positions(grid, 12, stretched)[row * grid[1] + column]
+            torch.testing.assert_close(actual, torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+def test_position_table_is_exact_on_its_grid_and_interpolated_off_it():
+    table = PositionTable((4, 6), 8)
+    assert torch.equal(table.codes((4, 6)), sincos_positions((4, 6), 8))
+    assert list(table.parameters()) == []
+    assert list(table.state_dict()) == ['weight']
+    # One that holds the row and the column of each patch: each stays constant along the other.
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing='ij')
+    table.weight = torch.stack([rows, columns], dim=-1).flatten(0, 1)
+    row, column = table.codes((8, 12)).view(8, 12, 2).unbind(-1)
+    torch.testing.assert_close(row, row[:, :1].expand(8, 12))
+    torch.testing.assert_close(column, column[:1].expand(8, 12))
+    assert (row[1:] > row[:-1]).all()
+    torch.testing.assert_close(row[3:5, 0].mean(), torch.tensor(1.5))
+    torch.testing.assert_close(column[0, 5:7].mean(), torch.tensor(2.5))
+
+
+def test_interpolation_is_as_precise_as_fp32_in_a_bf16_model():
+    table, exact = PositionTable((4, 6), 8).bfloat16(), PositionTable((4, 6), 8)
+    exact.weight = table.weight.float()
+    assert torch.equal(table.codes((5, 7)), exact.codes((5, 7)).bfloat16())
 
 
 def test_grid_coordinates_span_the_unit_square_at_any_resolution():
@@ -77,6 +126,18 @@ def test_angles_stay_fp32_under_autocast():
     plain = rope.rotation(coordinates.bfloat16().float())
     assert cos.dtype == sin.dtype == torch.float32
     torch.testing.assert_close(cos, plain[0], rtol=0, atol=0)
+
+
+# ------------------------------------------------------------------------------------------------- blocks and patches
+
+
+def test_rates_of_drop_path():
+    assert drop_path_rates((0, 0.1), 3) == [0.0, 0.05, 0.1]
+    assert drop_path_rates(0.2, 2) == [0.2, 0.2]
+    assert drop_path_rates((0.1, 0.3), 1) == [0.1]
+    for wrong in (1.0, -0.1, (0.1,), (0.0, 1.0)):
+        with pytest.raises(InputError, match='drop_path_rate must be'):
+            drop_path_rates(wrong, 3)
 
 
 @pytest.mark.parametrize(('batch', 'drop_prob', 'kept'), [(10, 0.2, 8), (7, 0.5, 3), (3, 0.9, 1)])
@@ -160,14 +221,69 @@ def test_the_gradient_of_the_rotation():
     assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin)), x)
 
 
-def test_heads_that_do_not_divide_the_width_of_a_model():
-    from mmmim.models import CrossAttentionPredictor, ViT
-
-    for build in (lambda: ViT(embed_dim=96, num_heads=5, depth=1), lambda: CrossAttentionPredictor(96, 96, 1, 5)):
-        with pytest.raises(InputError, match='num_heads=5 does not divide the width 96'):
-            build()
-
-
 def test_attention_refuses_heads_that_do_not_divide():
     with pytest.raises(InputError, match='num_heads=5'):
         Attention(12, 5)
+
+
+def test_layer_scale():
+    torch.manual_seed(0)
+    plain, scaled, x = Block(16, 2), Block(16, 2, layer_scale=1.0), torch.randn(2, 3, 16)
+    torch.testing.assert_close(LayerScale(16, 0.1)(x), 0.1 * x)
+    scaled.load_state_dict(plain.state_dict(), strict=False)
+    torch.testing.assert_close(scaled(x), plain(x))
+    with torch.no_grad():
+        scaled.scale1.weight.zero_()
+        scaled.scale2.weight.zero_()
+    assert torch.equal(scaled(x), x)
+
+
+def test_biases_of_queries_and_values():
+    """The bias of keys, which softmax does not see, is left out."""
+    torch.manual_seed(0)
+    full, less = Attention(16, 2, qkv_bias=True), Attention(16, 2, qkv_bias='qv')
+    state = full.state_dict()
+    state.pop('k_proj.bias')
+    less.load_state_dict(state)
+    x = torch.randn(2, 5, 16)
+    torch.testing.assert_close(less(x), full(x))
+
+
+@pytest.mark.parametrize('kind', ['own', 'cross', 'rotated'])
+def test_attention_weights(kind):
+    torch.manual_seed(0)
+    layer, x = Attention(16, 2, 8 if kind == 'cross' else None), torch.randn(2, 5, 16)
+    context = torch.randn(2, 7, 8) if kind == 'cross' else None
+    rotation = AxialRoPE(8).rotation(torch.rand(2, 5, 2)) if kind == 'rotated' else None
+    weights = layer.weights(x, rotation, context=context)
+    assert weights.shape == (2, 2, 5, 7 if kind == 'cross' else 5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 5))
+    values = layer.v_proj(x if context is None else context).unflatten(-1, (2, -1)).transpose(1, 2)
+    found = layer.proj((weights @ values).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(found, layer(x, rotation, context=context))
+
+
+@pytest.mark.parametrize('hidden', [(), (7,), (6, 9, 10)])
+def test_projector(hidden):
+    torch.manual_seed(0)
+    projector, x = Projector(8, hidden), 1e-2 * torch.randn(2, 3, 8)
+    with torch.no_grad():
+        for parameter in projector.parameters():
+            parameter.normal_()
+    widths = [8, *hidden, 8]
+    assert [tuple(layer.weight.shape) for layer in projector.linears] == list(zip(widths[1:], widths[:-1], strict=True))
+    assert {name.split('.')[-1] for name, _ in projector.linears.named_parameters()} == {'weight'}
+    expected = x
+    for i, (linear, norm) in enumerate(zip(projector.linears, projector.norms, strict=True)):
+        if i:
+            expected = expected * 0.5 * (1 + torch.erf(expected / 2**0.5))
+        expected = expected @ linear.weight.T
+        centred = expected - expected.mean(-1, keepdim=True)
+        expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(projector(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_unpatchify_is_the_inverse_of_patchify(channels):
+    images = torch.randn(2, channels, 8, 12)
+    assert torch.equal(unpatchify(patchify(images, 4), (2, 3), channels), images)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mmengine.config import Config
 from torch import nn
 from torch.export import Dim, export
 
@@ -10,34 +9,11 @@ from mmmim.features import PretrainedBackbone
 from mmmim.features.extractor import FeatureExtractor
 from mmmim.features.pretrained_backbone import rounded_share
 from mmmim.models.layers import AxialRoPE
-from tests.paths import ROOT
-from tests.toys import CAPI_STYLE, capi_config
+from tests.registered import ENCODERS, WHOLE_IMAGES
+from tests.toys import capi_config
 
-METHODS = ('beit', 'capi', 'ijepa', 'latent_mim', 'mae', 'maskfeat', 'pilamim', 'semantic_mim')
-ENCODER = {'type': 'mmmim.ViT', 'img_size': 16, 'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}
-TIMM = {
-    'type': 'mmmim.TimmEncoder',
-    'name': 'vit_tiny_patch16_224',
-    'img_size': 32,
-    'patch_size': 8,
-    'embed_dim': 16,
-    'depth': 2,
-    'num_heads': 2,
-}
-MMPRETRAIN = {
-    'type': 'mmmim.MMPretrainEncoder',
-    'name': 'VisionTransformer',
-    'arch': {'embed_dims': 16, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 32},
-    'img_size': 32,
-    'patch_size': 8,
-}
-#: One of every kind of positions, tokens and norms.
-VITS = {
-    'cls': {},
-    'learnable': {'positions': 'learnable', 'num_cls_tokens': 2, 'num_registers': 1, 'extra_positions': True},
-    'rope': {'num_cls_tokens': 0, 'num_registers': 4, **CAPI_STYLE},
-    'fused': {'fused': True, 'layer_scale': 0.1, 'positions': 'sincos_stretched'},
-}
+#: One of every kind of positions, tokens and norms, and those of other libraries.
+KINDS = ('sincos, CLS', 'rotary, registers', 'learned, proxies', 'mask tokens', 'projector')
 
 
 def images(number=2, size=(16, 16), seed=0):
@@ -49,22 +25,19 @@ def extractor(config=None):
     return FeatureExtractor(config or capi_config())
 
 
-def drawn(encoder, **options):
+def drawn(kind, **options):
     torch.manual_seed(0)
-    return PretrainedBackbone('random', encoder=encoder, **options).eval()
+    return PretrainedBackbone('random', encoder=ENCODERS[kind], **options).eval()
 
 
 # ------------------------------------------------------------------------------------------------------- half precision
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('kind', [*VITS, 'capi', 'timm', 'mmpretrain'])
+@pytest.mark.parametrize('kind', [*KINDS, 'capi', *WHOLE_IMAGES])
 def test_features_have_the_precision_of_the_encoder(kind, dtype):
-    encoders = {'timm': TIMM, 'mmpretrain': MMPRETRAIN}
-    if kind in VITS:
-        encoders[kind] = {**ENCODER, **VITS[kind]}
-    model = extractor({'backbone': encoders[kind]} if kind in encoders else None)
-    raw = images(size=(32, 32) if kind in ('timm', 'mmpretrain') else (20, 24))
+    model = extractor({'backbone': ENCODERS[kind]} if kind in ENCODERS else None)
+    raw = images(size=(32, 32) if kind in WHOLE_IMAGES else (20, 24))
     full = model(model.preprocess(raw))
     model = model.to(dtype)
     assert model.preprocess(raw).dtype == dtype
@@ -85,9 +58,9 @@ def test_features_have_the_precision_of_the_encoder(kind, dtype):
     assert model(model.preprocess(raw).float()).pooled.dtype == dtype
 
 
-@pytest.mark.parametrize('encoder', [{**ENCODER, **VITS['rope']}, TIMM], ids=['vit', 'timm'])
-def test_maps_have_the_precision_of_the_encoder(encoder):
-    model, x = drawn(encoder, stride=2), torch.randn(2, 3, 33, 30)
+@pytest.mark.parametrize('kind', ['rotary, registers', 'timm'])
+def test_maps_have_the_precision_of_the_encoder(kind):
+    model, x = drawn(kind, stride=2), torch.randn(2, 3, 33, 30)
     (full,), (half,) = model(x), model.bfloat16()(x)
     assert half.dtype == torch.bfloat16
     assert (half.float() - full).norm() / full.norm() < 0.05
@@ -125,52 +98,26 @@ class Tuple(nn.Module):
         ]
 
 
-def shrunk(method):
-    """The encoder of a method's digits config, small; with its predictor, where features come from that."""
-    model = Config.fromfile(
-        ROOT / f'configs/{method}/{"beit_" if method == "semantic_mim" else ""}digits.py'
-    ).model.to_dict()
-    if method == 'capi':
-        return model
-    return {'backbone': {**model['backbone'], 'depth': 2}}
-
-
-@pytest.mark.parametrize('method', METHODS)
-def test_every_encoder_exports_with_an_open_batch(method):
-    torch.manual_seed(0)
-    model = Tuple(FeatureExtractor(shrunk(method)))
-    side = model.model.image_size
+@pytest.mark.parametrize('kind', ['capi', 'sincos, CLS', 'learned, proxies', 'mask tokens'])
+def test_sizes_can_stay_open_in_an_export(kind):
+    """Of batches and images: no position of the exported size is kept, training size or not, smaller or larger."""
+    model = Tuple(extractor({'backbone': ENCODERS[kind]} if kind in ENCODERS else None))
+    number, height, width = (Dim(name, min=1, max=32) for name in ('batch', 'height', 'width'))
     exported = export(
-        model, (torch.randn(2, 3, side, side),), dynamic_shapes={'x': {0: Dim('batch', min=1, max=64)}}
+        model, (torch.randn(2, 3, 20, 24),), dynamic_shapes={'x': {0: number, 2: 4 * height, 3: 4 * width}}
     ).module()
-    assert len(model(torch.zeros(1, 3, side, side))) == 3 + (model.model.backbone.num_cls_tokens > 0) + (
-        method == 'capi'
-    )
-    for number in (2, 5):
-        x = torch.randn(number, 3, side, side)
-        for one, other in zip(exported(x), model(x), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize('kind', VITS)
-def test_sizes_of_images_can_stay_open(kind):
-    """No position of the exported size is kept: training size or not, smaller or larger."""
-    model = Tuple(extractor({'backbone': {**ENCODER, **VITS[kind]}}))
-    batch, height, width = (Dim(name, min=2, max=32) for name in ('batch', 'height', 'width'))
-    exported = export(
-        model, (torch.randn(2, 3, 20, 24),), dynamic_shapes={'x': {0: batch, 2: 4 * height, 3: 4 * width}}
-    ).module()
+    assert len(model(torch.zeros(1, 3, 16, 16))) == 3 + (model.model.backbone.num_cls_tokens > 0) + (kind == 'capi')
     for size in ((16, 16), (20, 24), (32, 12), (8, 40)):
         x = torch.randn(3, 3, *size)
         for one, other in zip(exported(x), model(x), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('kind', ['cls', 'rope'])
+@pytest.mark.parametrize('kind', ['sincos, CLS', 'rotary, registers'])
 @pytest.mark.parametrize('size', [(16, 16), (18, 21)])
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore:.*torch.jit.trace:FutureWarning')
 def test_a_trace_gives_the_maps_or_an_error(kind, size):
-    model = drawn({**ENCODER, **VITS[kind]}, stride=2)
+    model = drawn(kind, stride=2)
     traced = torch.jit.trace(model, torch.randn(2, 3, *size), check_trace=False)
     right = 0
     for other in (size, (16, 16), (17, 15), (17, 19), (19, 23), (32, 32), (3, 40)):

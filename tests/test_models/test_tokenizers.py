@@ -1,7 +1,5 @@
 """Tokenizers, and tokens as targets."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from mmmim.models.tokenizers import fit_codebook, standardised_patches
 from mmmim.models.tokenizers.pretrained import _resized
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from tests.paths import ROOT, load_tool
+from tests.paths import load_tool
 from tests.shrink import write_images
 from tests.toys import random_mask
 
@@ -255,48 +253,15 @@ def test_targets_are_tokens_of_the_picture_before_its_normalisation():
         assert (target.tokens(many) != expected).float().mean() < 1e-3  # in half precision more would change
 
 
-def model_config(**options):
-    branch = {
-        'target_generator': {'type': 'mmmim.TokenizerTarget', 'tokenizer': KMEANS, 'patch_size': 4, **options},
-        'neck': {'type': 'mmmim.PickPredicted', 'context_dim': 16, 'out_dim': 20},
-        'head': {'type': 'mmmim.CrossEntropyHead'},
-    }
-    backbone = {'type': 'mmmim.ViT', 'img_size': 16, 'patch_size': 4, 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
-    return {'type': 'mmmim.MaskedImageModeling', 'backbone': {**backbone, 'fused': True}, 'branches': {'beit': branch}}
-
-
 def test_tokenizers_stay_as_they_are():
-    config = model_config(tokenizer={'type': 'mmmim.VQKDTokenizer', **VQKD, 'num_tokens': 20, 'untrained': True})
-    model = MODELS.build(config)
-    generator = model.branches['beit'].target_generator
+    """Whatever a model does with its parts: initialise them, train them."""
+    generator = TokenizerTarget({'type': 'mmmim.VQKDTokenizer', **VQKD, 'untrained': True}, patch_size=4)
     before = {key: value.clone() for key, value in generator.state_dict().items()}
-    model.init_weights()
     generator.init_weights()
-    model.train()
+    generator.train()
     assert not any(module.training for module in generator.modules())
     assert not any(parameter.requires_grad for parameter in generator.parameters())
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        ({'mean': (0.0, 0.0, 0.0)}, r'target_generator\.mean is \[0.*\] and model\.data_preprocessor\.mean'),
-        ({'std': (1.0, 1.0, 1.0)}, r'target_generator\.std is .* and model\.data_preprocessor\.std'),
-        ({'patch_size': 8}, r'target_generator\.patch_size is 8 and model\.backbone\.patch_size is 4'),
-        ({'tokenizer': {**KMEANS, 'num_tokens': 30}}, r'target_generator\.out_dim is 30 and .*neck\.out_dim is 20'),
-    ],
-)
-def test_targets_that_do_not_fit(options, message):
-    with pytest.raises(InputError, match=message):
-        MODELS.build(model_config(**options))
-    assert MODELS.build(model_config())
-
-
-def test_targets_need_patches_that_touch():
-    mask = replace(random_mask(2), offsets=torch.zeros(2, 16, 2))
-    with pytest.raises(InputError, match='gap=0'):
-        TokenizerTarget(KMEANS, patch_size=4)(pixels(2), mask, None, None)
 
 
 def test_health_of_tokens():
@@ -318,10 +283,6 @@ def test_health_of_tokens():
     assert share['noise'] < 0.1
     assert used['one'] == pytest.approx(1)
     assert 14 < used['noise'] <= 16
-
-
-def test_tools_are_where_messages_say():
-    assert (ROOT / 'tools/misc/fit_patch_codebook.py').is_file()
 
 
 def test_tokenizers_see_pixels_from_0_to_1(monkeypatch):

@@ -12,7 +12,6 @@ from mmmim.models import MMPretrainEncoder, TimmEncoder
 from mmmim.models.backbones import timm_encoder
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from tests.toys import random_mask
 
 TINY = {'embed_dim': 32, 'depth': 3, 'num_heads': 2, 'img_size': 64}
 TIMM = {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', **TINY}
@@ -129,12 +128,6 @@ def test_a_copy_is_a_model_of_its_own():
     with torch.no_grad():
         twin.norm.weight.zero_()
     assert encoder.norm.weight.abs().sum() > 0
-
-
-@WRAPPED
-def test_masks_are_refused(config):
-    with pytest.raises(InputError, match='whole images only'):
-        MODELS.build(config)(torch.randn(1, 3, 64, 64), random_mask(1))
 
 
 def test_models_that_timm_has_not_or_without_patches_are_refused(monkeypatch):

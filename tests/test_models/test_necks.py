@@ -1,0 +1,199 @@
+"""Necks written out."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmmim.models import CrossAttentionPredictor
+from mmmim.models.layers import Block, blocks_of, sincos_positions
+from mmmim.models.necks.proxy_reconstruction import ProxyBlock
+from mmmim.structures import Context
+from mmmim.utils import InputError
+from tests.registered import ENCODERS, NECKS, build, neck_input, normalized, scrambled
+from tests.toys import DIM, GRID, random_mask
+
+WIDTH = 8
+
+
+def neck(name, **options):
+    """A neck of the table with random weights everywhere."""
+    return scrambled(build({**NECKS[name][0], **options}))
+
+
+# -------------------------------------------------------------------------------------------------------- predictors
+
+
+@pytest.mark.parametrize('extra', [0, 1, 4])
+def test_self_attention_written_out(extra):
+    model, mask, table = neck('self-attention, added'), random_mask(1, predict=2), sincos_positions(GRID, WIDTH)
+    context = Context(torch.randn(1, 6, DIM), torch.randn(1, extra, DIM), GRID, None)
+    tokens = [model.embed(token) for token in context.extra[0]]
+    tokens += [model.embed(token) + table[i] for token, i in zip(context.visible[0], mask.visible[0], strict=True)]
+    tokens += [model.mask_token[0] + table[i] for i in mask.predict[0, 0]]
+    x = torch.stack(tokens).unsqueeze(0)
+    for block in model.blocks:
+        x = block(x)
+    x = F.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias, 1e-6)
+    torch.testing.assert_close(model(context, mask).patches, model.proj(x)[:, -2:])
+
+
+@pytest.mark.parametrize('final_norm', [False, True])
+def test_cls_written_out(final_norm):
+    """All tokens in raster order, CLS first, each with a learned position, as MAE's decoder has them."""
+    model = neck('self-attention, CLS', final_norm=final_norm)
+    context, mask = neck_input('self-attention, CLS', visible=4, predict=12)
+    masks = mask.num_masks
+    tokens = model.mask_token.expand(masks, 16, -1).clone()
+    for g in range(masks):
+        tokens[g, mask.visible[g]] = model.embed(context.visible[g])
+    x = torch.cat([model.embed(context.extra), tokens], dim=1)
+    x = x + torch.cat([model.positions.extra, model.positions.weight])
+    for block in model.blocks:
+        x = block(x)
+    x = F.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias) if final_norm else x
+    prediction = model(context, mask)
+    torch.testing.assert_close(prediction.cls, x[:, 0], rtol=1e-4, atol=1e-5)
+    expected = torch.stack([x[g, 1 + mask.predict[g, 0]] for g in range(masks)])
+    torch.testing.assert_close(prediction.patches, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_what_is_predicted_has_mask_tokens():
+    model, lengths = neck('self-attention, added'), []
+    context, mask = neck_input('self-attention, added', predict=10)
+    model.blocks[0].register_forward_pre_hook(lambda block, args: lengths.append(args[0].shape[1]))
+    everything = model(context, mask).patches
+    some = model(context, replace(mask, predict=mask.predict[..., :4])).patches
+    assert lengths == [1 + 6 + 10, 1 + 6 + 4]
+    assert not torch.allclose(everything[:, :4], some)
+
+
+def test_positions_of_another_grid():
+    mask = random_mask(2, visible=10, predict=5, grid=(3, 5))
+    context = Context(torch.randn(2, 10, DIM), torch.randn(2, 1, DIM), (3, 5), None)
+    model = build(NECKS['self-attention, added'][0])
+    exact = build({**NECKS['self-attention, added'][0], 'grid': (3, 5)})
+    exact.positions.weight.copy_(model.positions.codes((3, 5)))
+    torch.testing.assert_close(model(context, mask).patches, exact(context, mask).patches)
+
+
+def test_cross_attention_predicts_each_patch_on_its_own():
+    for name in ('cross-attention, rotary', 'cross-attention, learned'):
+        model = neck(name)
+        context, mask = neck_input(name)
+        alone = model(context, replace(mask, predict=mask.predict[..., :1])).patches
+        torch.testing.assert_close(model(context, mask).patches[:, :1], alone)
+        # It asks where the visible patches are, and where those are that it predicts.
+        moved = model(context, replace(mask, predict=mask.predict.roll(1, -1))).patches
+        assert (moved - model(context, mask).patches).abs().max() > 1e-3
+        elsewhere = model(context, replace(mask, visible=mask.visible.roll(1, -1))).patches
+        assert ((elsewhere - model(context, mask).patches).abs().max() > 1e-4) == (name.endswith('rotary'))
+    with pytest.raises(InputError, match='num_heads=5 does not divide the width 96'):
+        CrossAttentionPredictor(96, 96, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ('tokens', 'blocks', 'found'),
+    [
+        ({'num_cls_tokens': 0}, 1, 'there are 0 tokens and 1 blocks'),
+        ({'num_cls_tokens': 0, 'num_registers': 1}, 1, 'there are 0 tokens and 1 blocks'),  # a register is no CLS
+        ({}, 2, 'there are 1 tokens and 2 blocks'),
+    ],
+)
+def test_cls_that_cannot_be_predicted(tokens, blocks, found):
+    model, mask = neck('self-attention, CLS', num_extra_positions=0), random_mask(4, predict=3, blocks=blocks)
+    context = build({**ENCODERS['sincos, CLS'], **tokens})(normalized(), mask)
+    with pytest.raises(InputError, match=f'predict_cls needs .* {found}'):
+        model(context, mask)
+
+
+# ----------------------------------------------------------------------------------------------------------- decoder
+
+
+@pytest.mark.parametrize('name', ['decoder', 'decoder, no cues'])
+def test_queries_and_context_of_the_decoder(name):
+    decoder = neck(name)
+    context, mask = neck_input(name, blocks=2, per_image=2)
+    queries, source = decoder.inputs(context, mask)
+    table = sincos_positions(GRID, WIDTH, stretched=True)
+    masks, predicted = mask.num_masks, mask.predict.shape[2]
+    assert queries.shape == (2 * masks, 1 + predicted, WIDTH)
+    assert source.shape == (2 * masks, 1 + mask.visible.shape[1], WIDTH)
+    for g in range(masks):
+        e, seen = decoder.embed(context.visible[g]), table[mask.visible[g]]
+        for t in range(2):
+            row = 2 * g + t
+            torch.testing.assert_close(source[row, 0], decoder.embed(context.extra[g, 0]))
+            torch.testing.assert_close(source[row, 1:], e + seen)
+            torch.testing.assert_close(queries[row, 0], decoder.cls_token[0])
+            for m, index in enumerate(mask.predict[g, t].tolist()):
+                expected = decoder.mask_token[0] + table[index]
+                if name == 'decoder':
+                    products = torch.stack([(table[index] * position).sum() / WIDTH**0.5 for position in seen])
+                    weights = products.exp() / products.exp().sum()
+                    expected = expected + sum(w * value for w, value in zip(weights, e, strict=True))
+                torch.testing.assert_close(queries[row, m + 1], expected)
+
+
+# ----------------------------------------------------------------------------------------------------------- proxies
+
+
+def test_predictions_know_an_image_by_its_proxies_alone():
+    model = neck('proxies, added')
+    context, mask = neck_input('proxies, added')
+    before, number = model(context, mask).patches, context.extra.shape[1]
+    for state in context.hidden:
+        state[:, number:] = torch.nan
+    context.visible[:] = torch.nan
+    torch.testing.assert_close(model(context, mask).patches, before)
+    # Mask tokens see each other: with fewer of them predictions change.
+    less = model(context, replace(mask, predict=mask.predict[..., :-1])).patches
+    assert (less - before[:, :-1]).abs().max() > 1e-3
+    context.hidden[0][0, 1] += torch.randn(DIM)
+    after = model(context, mask).patches
+    assert (after[0] - before[0]).abs().max() > 1e-3
+    torch.testing.assert_close(after[1], before[1])
+
+
+@pytest.mark.parametrize('name', ['proxies, added', 'proxies, rotary'])
+def test_blocks_of_proxies_written_out(name):
+    """Each reads the state that leaves the encoder's block of its index; coordinates turn queries and keys."""
+    model = neck(name, out_dim=None)
+    context, mask = neck_input(name)
+    asked, number = context.positions(mask.flat_predict()), context.extra.shape[1]
+    x, turn, both = model.mask_token + asked if model.rope is None else None, None, None
+    if model.rope is not None:
+        x = model.mask_token.expand(*asked.shape[:2], -1)
+        proxies = model.rope.extra_codes(number, context.positions(mask.visible))
+        turn, both = model.rope.rotation(asked), model.rope.rotation(torch.cat([proxies, asked], dim=1))
+    for block, state in zip(model.blocks, context.hidden, strict=True):
+        source = block.norm1(torch.cat([state[:, :number], x], dim=1))
+        x = x + block.scale1(block.attn(block.norm1(x), turn, source, both))
+        x = x + block.scale2(block.mlp(block.norm2(x)))
+    torch.testing.assert_close(model(context, mask).patches, model.norm(x))
+
+
+def test_proxy_blocks_are_blocks():
+    model = neck('proxies, added', drop_path_rate=(0.0, 0.2))
+    assert blocks_of(model) == list(model.blocks)
+    assert [block.drop_path for block in model.blocks] == [0.0, 0.1, 0.2]
+    own = {name for name, _ in ProxyBlock(DIM, 2, DIM).named_parameters()}
+    assert own == {name for name, _ in Block(DIM, 2, DIM).named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ('encoder', 'positions', 'message'),
+    [
+        ('learned, nothing but patches', 'added', 'needs an encoder with proxies: set model.backbone.num_cls_tokens'),
+        ('learned, proxies', 'rope', "must be 'rope' if model.backbone.positions is"),
+        ('rotary, proxies', 'added', "and 'added' if not"),
+    ],
+)
+def test_encoders_that_do_not_fit(encoder, positions, message):
+    model, mask = neck('proxies, added', positions=positions), random_mask(4)
+    context = build(ENCODERS[encoder])(normalized(), mask, layers=model.layers)
+    with pytest.raises(InputError, match=message):
+        model(context, mask)
+    with pytest.raises(InputError, match="positions must be 'added' or 'rope', got 'sincos'"):
+        neck('proxies, added', positions='sincos')

@@ -1,0 +1,307 @@
+"""Target generators against naive versions of themselves."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmmim.models import EMACopy, HOGTarget, LatentTarget, PixelTarget, PrototypeHead, TeacherAssignments, ViT
+from mmmim.models.functional import hog
+from mmmim.models.layers import pick_patches
+from mmmim.models.target_generators.pixels import patch_statistics
+from mmmim.structures import Context
+from mmmim.utils import InputError
+from tests.registered import ENCODERS, TARGETS, build, normalized
+from tests.test_models.test_functional import naive_sinkhorn
+from tests.toys import DIM, GRID, PATCH, jittered, random_mask
+
+SIDES = (GRID[0] * PATCH, GRID[1] * PATCH)
+OWN = ENCODERS['sincos, CLS']
+
+
+class Teacher(nn.Module):
+    """Knows the tokens of a batch."""
+
+    def __init__(self, tokens, head=None):
+        super().__init__()
+        self.tokens = tokens
+        self.head = head
+
+    def encode(self, images, mask=None, depth=None):
+        return Context(visible=self.tokens, extra=self.tokens[:, :0], grid=(4, 4), positions=None)
+
+
+def student_and_teacher(config):
+    student = nn.Module()
+    student.backbone = build(config)
+    return student.backbone, EMACopy(student, ('backbone',))
+
+
+def picked(tokens, mask):
+    return torch.stack([tokens[image][mask.flat_predict()[g]] for g, image in enumerate(mask.image_index.tolist())])
+
+
+# ------------------------------------------------------------------------------------------------------------- pixels
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_pixel_targets_pixel_by_pixel(normalize, channels):
+    target, images = PixelTarget(2, normalize, channels), torch.rand(2, channels, 6, 4)
+    mask = random_mask(2, visible=2, predict=2, blocks=2, per_image=2, grid=(3, 2))
+    patches = target(images, mask, None, None).patches
+    for g in range(4):
+        for m, patch in enumerate(mask.flat_predict()[g]):
+            top, left = 2 * (int(patch) // 2), 2 * (int(patch) % 2)
+            values = [
+                float(images[g // 2, colour, top + row, left + column])
+                for row in range(2)
+                for column in range(2)
+                for colour in range(channels)
+            ]
+            if normalize:
+                mean = sum(values) / len(values)
+                variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+                values = [(value - mean) / math.sqrt(variance + 1e-6) for value in values]
+            torch.testing.assert_close(patches[g, m], torch.tensor(values), rtol=1e-4, atol=1e-5)
+
+
+def test_flat_patches_have_finite_targets_and_statistics_undo_the_normalisation():
+    target, mask, images = PixelTarget(PATCH), random_mask(1, predict=10), torch.randn(1, 3, *SIDES)
+    assert not target(torch.full((1, 3, *SIDES), 0.3), mask, None, None).patches.any()
+    patches, chosen = target.patches(images), mask.predict[0, 0]
+    mean, std = patch_statistics(patches)
+    normalised = target(images, mask, None, None).patches[0]
+    torch.testing.assert_close(normalised * std[0, chosen] + mean[0, chosen], patches[0, chosen])
+
+
+@pytest.mark.parametrize('name', ['pixels', 'gradients', 'tokens'])
+def test_what_is_made_of_pixels_is_exact_under_autocast(name):
+    target, mask, images = build(TARGETS[name]), random_mask(4), normalized()
+    expected = target(images, mask, None, None).patches
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert torch.equal(target(images, mask, None, None).patches, expected)
+    assert target(images.bfloat16(), mask, None, None).patches.dtype == expected.dtype
+
+
+# ----------------------------------------------------------------------------------------------- histograms (MaskFeat)
+
+
+def test_histograms_are_mmpretrains():
+    from mmpretrain.models.selfsup.maskfeat import HOGGenerator
+
+    torch.manual_seed(0)
+    noise = torch.randn(1, 3, 224, 224)
+    levels = (torch.randint(256, (1, 3, 224, 224)) - 120.0) / 57.0  # where rounding decides about bins
+    for images in (noise, levels):
+        assert torch.equal(HOGTarget().patches(images), HOGGenerator()(images))
+    large = torch.randn(1, 3, 448, 448)
+    assert torch.equal(HOGTarget(patch_size=32).patches(large), HOGGenerator()(large))
+
+
+def test_histograms_of_other_grids():
+    """A patch of a larger image has the histograms that it has in a smaller one around it."""
+    torch.manual_seed(0)
+    images, target = torch.randn(1, 3, 48, 64), HOGTarget()
+    whole = target.patches(images)
+    # The last patch's gradients at its upper and left side need the pixels beside it only.
+    torch.testing.assert_close(target.patches(images[..., 16:48, 16:64])[0, 5], whole[0, 11])
+    cells = HOGTarget(patch_size=8).patches(images).view(6, 8, 3, 9)
+    torch.testing.assert_close(cells[2, 5], whole.view(3, 4, 3, 9, 2, 2)[1, 2, ..., 0, 1])
+
+
+@pytest.mark.parametrize(('turned', 'expected'), [(False, 4), (True, 0)])
+def test_direction_of_a_ramp(turned, expected):
+    """A slope across is in the middle bin, one down in the first; which way it goes does not matter."""
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    ramp = ramp.transpose(-1, -2) if turned else ramp
+    for image in (ramp, -ramp):
+        cells = hog(image)[0, 0]
+        inner = cells[..., 0, 1] if turned else cells[..., 1, 0]
+        assert inner.argmax() == expected
+        assert inner.norm().item() == pytest.approx(1)
+    assert not hog(torch.full((1, 3, 16, 16), 0.37)).any()
+
+
+# ------------------------------------------------------------------------------------------------------------ latents
+
+
+@pytest.mark.parametrize('normalize', [None, 'layer', 'standard'])
+def test_latents_of_the_teacher(normalize):
+    torch.manual_seed(0)
+    tokens, mask = torch.randn(3, 16, 5), random_mask(3, blocks=2, per_image=2)
+    target = LatentTarget(5, normalize=normalize)(None, mask, Teacher(tokens), None).patches
+    expected = picked(tokens, mask)
+    if normalize:
+        centred = expected - expected.mean(dim=-1, keepdim=True)
+        squares = centred.pow(2).sum(dim=-1, keepdim=True)
+        expected = centred / (squares / 5 + 1e-5 if normalize == 'layer' else squares / 4 + 1e-6).sqrt()
+    torch.testing.assert_close(target, expected)
+
+
+@pytest.mark.parametrize('normalize', [None, 'layer'])
+@pytest.mark.parametrize('gap', [False, True])
+def test_of_several_tokens_the_first_is_the_target(gap, normalize):
+    """Proxies and registers after CLS change nothing of what CLS is; it is normalised like the patches."""
+    backbone, teacher = student_and_teacher({**OWN, 'num_cls_tokens': 2, 'num_registers': 3})
+    images, mask = normalized(), random_mask(4, per_image=2)
+    if gap:
+        mask = replace(mask, offsets=torch.zeros(4, 16, 2, dtype=torch.int64))
+    target = LatentTarget(DIM, normalize=normalize)(images, mask, teacher, backbone)
+    context = backbone(images)
+    patches, cls = picked(context.visible, mask), context.extra[mask.image_index, 0]
+    if normalize:
+        patches, cls = (F.layer_norm(x, (DIM,)) for x in (patches, cls))
+    torch.testing.assert_close(target.patches, patches, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(target.cls, cls, rtol=1e-4, atol=1e-5)
+    assert not target.patches.requires_grad
+
+
+@pytest.mark.parametrize(('own', 'student'), [((1, 0), (0, 1)), ((0, 1), (1, 0)), ((2, 1), (1, 0)), ((0, 0), (1, 0))])
+def test_an_encoder_of_its_own_tells_of_its_own_tokens(own, student):
+    """(CLS, registers) of the encoder that makes the targets, and of the student; a register is no CLS."""
+    generator = LatentTarget(DIM, encoder={**OWN, 'num_cls_tokens': own[0], 'num_registers': own[1]})
+    backbone = build({**OWN, 'num_cls_tokens': student[0], 'num_registers': student[1]})
+    target = generator(normalized(), random_mask(4), None, backbone)
+    assert (target.cls is None) == (own[0] == 0)
+    if own[0]:
+        torch.testing.assert_close(target.cls, generator.encoder(normalized()).extra[:, 0])
+
+
+def test_an_encoder_that_does_not_tell_is_asked(monkeypatch):
+    """As those of projects whose contexts have no such number: their attribute counts."""
+    backbone, teacher = student_and_teacher(OWN)
+    run = ViT.forward
+    monkeypatch.setattr(ViT, 'forward', lambda *args, **options: replace(run(*args, **options), num_cls_tokens=None))
+    target = LatentTarget(DIM)(normalized(), random_mask(4), teacher, backbone)
+    torch.testing.assert_close(target.cls, backbone(normalized()).extra[:, 0])
+
+
+@pytest.mark.parametrize('depth', [0, 1, 2, None])
+@pytest.mark.parametrize('source', ['teacher', 'student'])
+def test_targets_of_the_first_blocks(depth, source):
+    backbone, teacher = student_and_teacher(ENCODERS['projector'])
+    mask = random_mask(4)
+    shallow = build(ENCODERS['projector'])
+    shallow.blocks = shallow.blocks[:depth]
+    expected = shallow(normalized(), mask.of_predicted).visible
+    generator = LatentTarget(DIM, encoder=source, sees='predicted', depth=depth)
+    torch.testing.assert_close(generator(normalized(), mask, teacher, backbone).patches, expected)
+
+
+@pytest.mark.parametrize('gap', [0, 2])
+@pytest.mark.parametrize('sees', ['predicted', 'all'])
+def test_what_targets_know(sees, gap):
+    """Told by gradients: the predicted patches, and the visible ones only if all are seen; nothing in between."""
+    backbone = build(ENCODERS['projector'])
+    images = torch.randn(3, 3, *(side * (PATCH + gap) for side in GRID), requires_grad=True)
+    mask = random_mask(3, visible=10, predict=3, blocks=2)
+    mask = jittered(mask, gap) if gap else mask
+    generator = LatentTarget(DIM, encoder='student', stop_gradient=False, sees=sees)
+    targets = generator(images, mask, None, backbone).patches
+    targets[..., 0].sum().backward()
+    seen, asked = (
+        pick_patches(images.grad, PATCH, index, mask).any(-1) for index in (mask.visible, mask.flat_predict())
+    )
+    assert asked.all()
+    assert seen.all() if sees == 'all' else not seen.any()
+    inside = images.detach().zero_().requires_grad_()
+    (patches,) = torch.autograd.grad(pick_patches(inside, PATCH, mask.of_all.visible, mask).sum(), inside)
+    assert (patches == 0).any() == (gap > 0)
+    assert not images.grad[patches == 0].any()
+
+
+@pytest.mark.parametrize('source', ['teacher', 'student', 'own'])
+def test_gradients_through_targets(source):
+    """They flow where they were asked for, and nowhere else."""
+    backbone, teacher = student_and_teacher(OWN)
+    images, mask = normalized().requires_grad_(), random_mask(4)
+    for stop in (True, False) if source != 'teacher' else (True,):
+        generator = LatentTarget(DIM, encoder=OWN if source == 'own' else source, stop_gradient=stop)
+        target = generator(images, mask, teacher, backbone)
+        assert target.patches.requires_grad == target.cls.requires_grad == (not stop)
+        if not stop:
+            target.patches[..., 0].sum().backward()
+            reached = generator.encoder if source == 'own' else backbone
+            assert all(p.grad is not None for p in reached.parameters())
+    if source == 'own':
+        assert all(p.grad is None for p in backbone.parameters())
+
+
+def test_targets_that_are_not_aligned_are_those_of_other_places():
+    backbone, teacher = student_and_teacher(OWN)
+    images, mask, generator = normalized(), random_mask(4, predict=10), LatentTarget(DIM, aligned=False)
+    latents = backbone(images).visible.detach()
+    order = random_mask(4, visible=0, predict=16, seed=5).predict[:, 0]
+    generator.draw_order = lambda number, total, device: order
+    target = generator(images, mask, teacher, backbone)
+    for b in range(4):
+        for m, patch in enumerate(mask.predict[b, 0].tolist()):
+            torch.testing.assert_close(target.patches[b, m], latents[b, order[b, patch]])
+    torch.testing.assert_close(target.cls, backbone(images).extra[:, 0])
+    drawn = LatentTarget.draw_order(50, 9, torch.device('cpu'))
+    assert torch.equal(drawn.sort(dim=1).values, torch.arange(9).expand(50, -1))
+    assert len({tuple(row) for row in drawn.tolist()}) > 40
+
+
+@pytest.mark.parametrize('positional', [True, False])
+@pytest.mark.parametrize('chunk_positions', [None, 5])
+def test_teacher_assignments(positional, chunk_positions):
+    torch.manual_seed(0)
+    tokens, mask = torch.randn(6, 16, 5), random_mask(6, per_image=2)
+    head = PrototypeHead(5, 9, mlp_dims=(4,))
+    generator = TeacherAssignments('head', 9, positional, chunk_positions=chunk_positions)
+    target = generator(None, mask, Teacher(tokens, head), None).patches
+    with torch.no_grad():
+        scores = head(tokens).transpose(0, 1) / 0.06
+        expected = naive_sinkhorn(scores if positional else scores.reshape(1, -1, 9)).reshape(16, 6, 9).transpose(0, 1)
+    torch.testing.assert_close(target, picked(expected, mask), rtol=1e-4, atol=1e-6)
+    assert not target.requires_grad
+
+
+# ----------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (lambda: LatentTarget(DIM, stop_gradient=False), 'a teacher gets no gradients'),
+        (lambda: LatentTarget(DIM, encoder='ema'), 'LatentTarget.encoder must be one of'),
+        (lambda: LatentTarget(DIM, sees='visible'), 'LatentTarget.sees must be one of'),
+        (lambda: LatentTarget(DIM, normalize='batch'), 'LatentTarget.normalize must be one of'),
+        (lambda: LatentTarget(8, encoder=OWN), r'in_dim is 8 and its encoder\.embed_dim is 16'),
+        (
+            lambda: LatentTarget(DIM, sees='predicted', aligned=False),
+            "aligned=False draws from all patches: set sees='all'",
+        ),
+        (lambda: LatentTarget(DIM)(None, random_mask(2), None, None), 'LatentTarget needs a teacher'),
+        (
+            lambda: TeacherAssignments('branches.ibot.head', 9)(
+                None, random_mask(2), Teacher(torch.randn(2, 16, 5)), None
+            ),
+            r"no part 'branches\.ibot\.head'",
+        ),
+        (
+            lambda: TeacherAssignments('head', 9)(None, random_mask(1), Teacher(torch.randn(1, 16, 5)), None),
+            'at least 2 images',
+        ),
+        (lambda: HOGTarget(patch_size=14), r'HOGTarget\.cell=8 does not divide patches of 14'),
+        (
+            lambda: HOGTarget(patch_size=8).patches(torch.zeros(1, 3, 32, 24)),
+            r'HOGTarget\.window=16 does not divide images of 32 x 24',
+        ),
+        *(
+            (
+                lambda name=name: build(TARGETS[name])(normalized(), jittered(random_mask(4), 0), None, None),
+                'gap=0',
+            )
+            for name in ('gradients', 'tokens')
+        ),
+    ],
+)
+def test_targets_that_cannot_be(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
