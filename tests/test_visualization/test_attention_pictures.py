@@ -44,8 +44,7 @@ def test_colours():
     assert heat.dtype == np.uint8
     brightness = heat.astype(int).sum(axis=-1)
     assert brightness[0, 4] > brightness[4, 0] > brightness[0, 0]
-    for top, left in [(0, 0), (0, 4), (4, 0)]:
-        assert len(np.unique(heat[top : top + 4, left : left + 4].reshape(-1, 3), axis=0)) == 1
+    assert (heat[:4, 4:] == heat[0, 4]).all()
     red, blue, white = (
         to_heat(torch.tensor([[-1.0, 1.0], [0.0, 0.0]]), 2, signed=True)[i] for i in [(0, 1), (0, 0), (1, 0)]
     )
