@@ -10,10 +10,8 @@ import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mmmim.config.resources import resources
 from mmmim.utils import InputError
 from mmmim.version import __version__
 
@@ -22,7 +20,7 @@ from .program import user_errors
 
 
 class Command(NamedTuple):
-    """A subcommand: a module with ``main()``, which reads ``sys.argv``, or a tool; and what it does, in a line."""
+    """A subcommand: a module with ``main()``, which reads ``sys.argv``; and what it does, in a line."""
 
     target: str
     words: str
@@ -30,8 +28,8 @@ class Command(NamedTuple):
 
 #: The subcommands. A new one is a line here, and a module whose ``main()`` returns None or an exit status.
 COMMANDS = {
-    'train': Command('tools/train.py', 'train a model'),
-    'test': Command('tools/test.py', 'run the test loop of a config and print its metrics'),
+    'train': Command('mmmim.cli.train', 'train a model'),
+    'test': Command('mmmim.cli.test', 'run the test loop of a config and print its metrics'),
     'convert': Command('mmmim.cli.convert', "weights of other programs to mmmim's format"),
     'parity': Command('mmmim.cli.parity', 'replay a recorded run of a method and compare every quantity'),
     'list': Command('mmmim.cli.list_configs', 'names of the configs that come with mmmim'),
@@ -72,16 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             hint = f'did you mean {close[0]}?' if close else f'there are {", ".join(COMMANDS)}.'
             raise InputError(f'{name!r} is no command of mmmim: {hint}')
     sys.argv = [f'mmmim {name}', *words[1:]]  # a subcommand calls itself by the first word
-    return _module(COMMANDS[name].target).main()
-
-
-def _module(target: str) -> Any:
-    if not target.endswith('.py'):
-        return import_module(target)
-    spec: Any = spec_from_file_location('mmmim_tool', resources() / target)
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
+    return import_module(COMMANDS[name].target).main()
 
 
 if __name__ == '__main__':

@@ -95,10 +95,11 @@ class StoredArrays:
     def write(self) -> Iterator[Writer]:
         """Make the folder, by all processes; it appears when the last of them leaves the context.
 
-        Waits for another run that writes it. What that one made stays, and what is written here is dropped.
+        Waits for another run that writes it. What that one made stays, and what is written here is dropped. Whether
+        there is room for it is for :func:`check_space` to say, once for all that is written together.
 
         Raises:
-            InputError: The disk is too small.
+            InputError: It cannot be written.
         """
         lock = self._start() if is_main_process() else None
         try:
@@ -122,7 +123,6 @@ class StoredArrays:
     def _start(self) -> IO[str]:
         """Make the files, at their full size but without blocks on the disk; returns the lock."""
         try:
-            check_space(self.folder.parent, self.nbytes)
             lock = _lock(self.partial)
             for name, spec in self.arrays.items():
                 np.lib.format.open_memmap(self.partial / f'{name}.npy', 'w+', np.dtype(spec.dtype), spec.shape)

@@ -2,6 +2,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,11 +82,6 @@ def test_damaged_entries_are_refused_and_made_anew(harm, tmp_path):
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(2**30, 2**30, 2**20))
-    with pytest.raises(InputError, match=r'needs 20.0 MiB and the disk has 1.0 MiB: .*test_cfg\.cache\.folder'):
-        fill(entry(tmp_path, rows=2**22))
-    monkeypatch.undo()
-
     def full(file):
         raise OSError(28, 'No space left on device')
 
@@ -179,6 +175,16 @@ def test_features_and_labels_are_those_of_the_images(setup):
     kept = first.labelled_rows(np.array([3, 7]))
     assert set(kept) < set(first.rows(np.array([3, 7])))
     assert (first.flat('majority')[kept] > 0).all()
+
+
+def test_there_must_be_room_for_all_layers_and_labels(setup, monkeypatch):
+    asked = []
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: asked.append(path) or SimpleNamespace(free=2**20))
+    setup.read()
+    assert len(asked) == 1
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1))
+    with pytest.raises(InputError, match=r'needs \S+ MiB and the disk has 0\.0 MiB: .*test_cfg\.cache\.folder'):
+        setup.read(dtype='float32')
 
 
 def test_nothing_is_extracted_twice(setup):

@@ -53,7 +53,6 @@ def build_config(args: argparse.Namespace) -> Any:
     if outside:
         raise InputError(f'--layers: there is no block {outside[0]}: the encoder has {depth}, 0 to {depth - 1}.')
     cfg.model.backbone.out_indices = sorted({layer % depth for layer in layers})
-    cfg.default_hooks.pictures = None  # they are of one prediction
     cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
     name = os.path.splitext(os.path.basename(args.config))[0]
     cfg.work_dir = args.work_dir or os.path.join('work_dirs', 'layer_sweep', name)
