@@ -1,7 +1,6 @@
 """What all command lines share, and trainings and tests by ``tools/train.py`` and ``tools/test.py``."""
 
 import json
-import resource
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from mmmim.config.read import load_config
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.progress import progress
-from tests.paths import run_tool
 from tests.test_engine import toy_training
 
 
@@ -196,14 +194,6 @@ def test_tested_metrics(toy, tmp_path, tool):
     error = tool('test', *args, '--cfg-options', '+experiment_name=other', 'model.width=7', code=2)
     assert 'error: ' in error
     assert 'does not fit ToyModel' in error
-
-
-@pytest.mark.parametrize('name', ['train.py', 'test.py'])
-def test_tools_parse_before_they_import(name):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert run_tool(name, '--help').returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime - before.ru_utime < 1.5  # seconds
 
 
 @pytest.mark.parametrize(

@@ -56,17 +56,10 @@ def test_two_processes_train(toy_file):
 
 @on_cpu
 @pytest.mark.slow
-def test_two_processes_train_resume_and_test(toy_file):
+def test_two_processes_test_and_say_errors_once(toy_file):
     cwd = toy_file.parent
     script('dist_train.sh', toy_file.name, 2, cwd=cwd)
-    work_dir = cwd / 'work_dirs' / 'my toy'
-    whole = torch.load(work_dir / 'iter_20.pth', weights_only=True)['state_dict']
-    arguments = ['--resume', work_dir / 'iter_10.pth', '--work-dir', cwd / 'resumed']
-    script('dist_train.sh', toy_file.name, 2, *arguments, cwd=cwd)
-    resumed = torch.load(cwd / 'resumed' / 'iter_20.pth', weights_only=True)['state_dict']
-    for key, value in whole.items():
-        assert torch.equal(resumed[key], value), key
-    output = script('dist_test.sh', toy_file.name, work_dir / 'iter_20.pth', 2, cwd=cwd)
+    output = script('dist_test.sh', toy_file.name, 'work_dirs/my toy/iter_20.pth', 2, cwd=cwd)
     assert output.count('\nerror ') == 1
     wrong = ('--cfg-options', 'global_batch_size=1')
     output = script('dist_train.sh', toy_file.name, 2, *wrong, cwd=cwd, code=2)
