@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from tests.paths import ROOT
 
@@ -62,26 +63,20 @@ def test_problems_are_found():
     ]
 
 
-def test_the_background_is_opaque_and_marks_cover_patches(tmp_path):
+def test_the_background_is_opaque_and_letters_are_shapes(tmp_path):
     page = Diagram(200, 100)
-    area = page.picture(10, 10, 80, np.zeros((8, 8, 3)), np.array([[0, 1], [2, 0]]), '#ff0000')
-    assert (area.left, area.right, area.top, area.bottom) == ((10, 50), (90, 50), (50, 10), (50, 90))
-    page.save(tmp_path / 'a.png')
-    from matplotlib.image import imread
-
+    page.picture(10, 10, 80, np.zeros((8, 8, 3)), np.array([[0, 1], [2, 0]]), '#ff0000')
+    page.text(150, 20, 'text')
+    for name in ('a.png', 'a.svg'):
+        page.save(tmp_path / name)
     pixels = (imread(tmp_path / 'a.png') * 255).round().astype(int)
     assert pixels.shape == (100, 200, 4)
     assert (pixels[..., 3] == 255).all()
-    assert pixels[50, 150, :3].tolist() == [255, 255, 255]
-    assert [pixels[y, x, :3].tolist() for y, x in ((30, 30), (30, 70), (70, 30))] == [
-        [0, 0, 0],
-        [242, 242, 242],
-        [255, 0, 0],
-    ]
-    page.save(tmp_path / 'a.svg')
+    places = {(50, 150): [255, 255, 255], (30, 30): [0, 0, 0], (30, 70): [242, 242, 242], (70, 30): [255, 0, 0]}
+    assert {place: pixels[place][:3].tolist() for place in places} == places
     root = ElementTree.parse(tmp_path / 'a.svg').getroot()
     assert root.get('width') == '144pt'  # 200 pixels
-    assert not [*root.iter('{http://www.w3.org/2000/svg}text')]  # letters are shapes, no font is needed
+    assert not [*root.iter('{http://www.w3.org/2000/svg}text')]  # no font is needed
 
 
 def test_regions_of_patches():
