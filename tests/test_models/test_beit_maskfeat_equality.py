@@ -204,33 +204,3 @@ def test_tokens_losses_and_gradients(case):
         assert_same(torch.cat([context.extra, context.visible], dim=1), whole, 'tokens of whole images')
     change = (context.visible - ours.backbone(images, mask).visible).abs().max()
     assert change > 0.1
-
-
-@pytest.mark.parametrize('method', [beit, maskfeat])
-def test_initialisation(method):
-    """Standard deviations of mmpretrain's weights after its own initialisation."""
-    torch.manual_seed(0)
-    their_config, backbone, branch = method(224, 16, 64, 3, 4)
-    their_config['backbone']['init_cfg'] = [
-        {'type': 'TruncNormal', 'std': 0.02, 'layer': 'Linear'},
-        {'type': 'TruncNormal', 'std': 0.02, 'layer': 'Conv2d'},
-    ]
-    if method is maskfeat:
-        their_config['neck']['init_cfg'] = {'type': 'TruncNormal', 'layer': 'Linear', 'std': 0.02, 'bias': 0}
-    theirs = MODELS.build(their_config)
-    theirs.init_weights()
-    backbone['init'] = 'trunc_normal_rescaled' if method is beit else 'trunc_normal'
-    ours = MODELS.build(
-        {'type': 'mmmim.MaskedImageModeling', 'backbone': backbone, 'branches': {method.__name__: branch}}
-    )
-    own, compared = ours.state_dict(), set()
-    for key, expected in our_weights(theirs.state_dict()).items():
-        if method is beit and '.mlp.' in key:  # by Xavier: 0.023 instead of 0.02 at the width of ViT-B
-            continue
-        if expected.unique().numel() == 1:
-            assert torch.equal(own[key], expected), key
-            compared.add('constants')
-        elif expected.numel() > 1000:  # of others a standard deviation says little
-            assert own[key].std().item() == pytest.approx(expected.std().item(), rel=0.1), key
-            compared.add(key)
-    assert {'constants', 'backbone.positions.weight', 'backbone.blocks.2.attn.proj.weight'} <= compared

@@ -1,7 +1,5 @@
 """What checkpointing keeps, how often blocks are compiled, and what cannot be."""
 
-import shutil
-
 import pytest
 import torch
 from torch import nn
@@ -14,7 +12,7 @@ from mmmim.engine.compile import compile_model
 from mmmim.models.layers import AxialRoPE, Block, blocks_of, compile_blocks, set_checkpointing
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from tests.toys import batch, capi_config
+from tests.registered import build, losses_of, method_batch, method_config
 
 
 @pytest.fixture(autouse=True)
@@ -24,36 +22,12 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def build(drop_path=0.0, mode=None, **options):
-    config = capi_config(activation_checkpointing=mode, **options)
-    config['backbone']['drop_path_rate'] = drop_path
-    config['branches']['capi']['neck']['drop_path_rate'] = drop_path
-    torch.manual_seed(0)
-    model = MODELS.build(config)
-    model.init_weights()
-    return model.train()
-
-
-def loss_and_gradients(model, data, seed=5):
-    """Of the student's branch, as in a step."""
-    model.zero_grad()
-    torch.manual_seed(seed)
-    targets = model.targets(data['inputs'], data['mask'], differentiable=False)
-    losses = model.loss(data['inputs'], data['mask'], targets)
-    sum(losses.values()).backward()
-    return losses, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_same(one, other, **tolerance):
-    for part, expected in zip(one, other, strict=True):
-        assert part.keys() == expected.keys()
-        for key, value in part.items():
-            torch.testing.assert_close(value, expected[key], msg=lambda m, k=key: f'{k}: {m}', **tolerance)
+METHOD = 'capi/digits'
 
 
 def test_checkpointing_needs_the_right_word():
     with pytest.raises(InputError, match=r"model\.activation_checkpointing must be None, 'selective' or 'full'"):
-        build(mode='some')
+        MODELS.build(method_config(METHOD, activation_checkpointing='some'))
 
 
 class Made(TorchDispatchMode):
@@ -96,51 +70,27 @@ def test_checkpointing_keeps_less():
     assert kept[None] > 1.4 * kept['selective']
 
 
-COMBINATIONS = [(0.0, None), (0.5, None), (0.5, 'selective'), (0.5, 'full')]
-
-
-@pytest.mark.parametrize(
-    ('drop_path', 'mode', 'backend'),
-    [
-        (0.5, 'selective', 'eager'),
-        *(pytest.param(*combination, 'aot_eager', marks=pytest.mark.slow) for combination in COMBINATIONS),
-    ],
-)
-def test_compiled_blocks_change_nothing_and_compile_once(drop_path, mode, backend):
+def test_blocks_compile_once():
     """One graph per kind of block (student, predictor, teacher), whole, and none in later steps."""
-    data = batch(8)
-    plain = [loss_and_gradients(build(drop_path), data, seed) for seed in (5, 6)]
-    model = build(drop_path, mode)
-    names = list(model.state_dict())
-    counter = CompileCounterWithBackend(backend)
+    model = build(method_config(METHOD, activation_checkpointing='selective')).train()
+    names, counter = list(model.state_dict()), CompileCounterWithBackend('eager')
     compile_blocks(model, backend=counter, fullgraph=True)
     assert list(model.state_dict()) == names
-    for seed, expected in zip((5, 6), plain, strict=True):
-        assert_same(loss_and_gradients(model, data, seed), expected, rtol=1e-3, atol=1e-5)
+    for seed in (5, 6):
+        sum(losses_of(model, method_batch(METHOD, 8, seed)).values()).backward()
         assert counter.frame_count == 3
     # The last, smaller micro-batch compiles each of them once more, for any size; after that nothing does.
-    for images in (6, 5, 7):
-        loss_and_gradients(model, batch(images))
+    for images in (6, 5):
+        losses_of(model, method_batch(METHOD, images))
         assert counter.frame_count <= 6
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which('g++') is None, reason='inductor needs a C++ compiler on a CPU')
-@pytest.mark.parametrize(('drop_path', 'mode'), COMBINATIONS)
-def test_inductor(drop_path, mode):
-    data = batch(8)
-    expected = loss_and_gradients(build(drop_path), data)
-    model = build(drop_path, mode)
-    compile_model(model, True)
-    assert_same(loss_and_gradients(model, data), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_what_cannot_be_compiled():
     with pytest.raises(InputError, match='Linear has no mmmim'):
         compile_model(nn.Linear(2, 2), True)
     with pytest.raises(InputError, match='compile must be True'):
-        compile_model(build(), 'yes')
-    model = build()
+        compile_model(build(method_config(METHOD)), 'yes')
+    model = build(method_config(METHOD))
     compile_model(model, False)
     compile_model(model, None)
     assert all(block._compiled_call_impl is None for block in blocks_of(model))

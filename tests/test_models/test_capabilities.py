@@ -2,6 +2,7 @@
 
 import copy
 import io
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,7 @@ BLOCKS = [
 ]
 #: Those of mmpretrain ask for memory of the CPU by name.
 NEVER_META = ('tokenizer: DALL-E', 'tokenizer: VQ-KD')
+NEEDS_A_COMPILER = pytest.mark.skipif(shutil.which('g++') is None, reason='inductor needs a C++ compiler on a CPU')
 # Softmax does not see the bias of keys: its gradient is the rounding of what cancels.
 UNSEEN = 'k_proj.bias'
 
@@ -184,14 +186,23 @@ def test_activation_checkpointing_changes_nothing(name):
 
 # Whole models are slow, and made of the parts.
 @pytest.mark.parametrize(
-    'name', [pytest.param(name, marks=pytest.mark.slow) if name in WHOLE else name for name in BLOCKS]
+    ('name', 'backend'),
+    [
+        *(
+            pytest.param(name, 'aot_eager', marks=pytest.mark.slow) if name in WHOLE else (name, 'eager')
+            for name in BLOCKS
+        ),
+        pytest.param('method: capi/digits', 'inductor', marks=[pytest.mark.slow, NEEDS_A_COMPILER]),
+    ],
 )
-def test_compiled_blocks_change_nothing(name):
+@pytest.mark.parametrize('mode', [None, pytest.param('selective', marks=pytest.mark.slow)])
+def test_compiled_blocks_change_nothing(name, backend, mode):
     torch._dynamo.reset()
     case = CASES[name]
     expected = with_gradients(case, case.build())
     module = case.build()
-    compile_blocks(module, backend='eager', fullgraph=True)
+    set_checkpointing(module, mode)
+    compile_blocks(module, backend=backend, fullgraph=True)
     for one, other in zip(with_gradients(case, module), expected, strict=True):
         assert_same(one, other, skip=UNSEEN, rtol=1e-3, atol=1e-4)
 

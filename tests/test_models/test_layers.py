@@ -121,11 +121,9 @@ def test_rotation_pairs_channels_of_the_two_halves():
 
 def test_angles_stay_fp32_under_autocast():
     rope, coordinates = AxialRoPE(16), torch.rand(1, 7, 2)
+    plain = rope.rotation(coordinates)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        cos, sin = rope.rotation(coordinates.bfloat16().float())
-    plain = rope.rotation(coordinates.bfloat16().float())
-    assert cos.dtype == sin.dtype == torch.float32
-    torch.testing.assert_close(cos, plain[0], rtol=0, atol=0)
+        assert all(torch.equal(one, other) for one, other in zip(rope.rotation(coordinates), plain, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------- blocks and patches
@@ -219,11 +217,6 @@ def test_the_gradient_of_the_rotation():
     first, second = x.chunk(2, dim=-1)
     torch.testing.assert_close(rotate(x, (cos, sin)), x * cos + torch.cat([-second, first], dim=-1) * sin)
     assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin)), x)
-
-
-def test_attention_refuses_heads_that_do_not_divide():
-    with pytest.raises(InputError, match='num_heads=5'):
-        Attention(12, 5)
 
 
 def test_layer_scale():

@@ -9,7 +9,6 @@ from PIL import Image
 from mmmim.models import DalleTokenizer, KMeansTokenizer, TokenizerTarget, VQKDTokenizer
 from mmmim.models.functional import nearest
 from mmmim.models.tokenizers import fit_codebook, standardised_patches
-from mmmim.models.tokenizers.pretrained import _resized
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests.paths import load_tool
@@ -27,11 +26,6 @@ VQKD = {
 
 def pixels(images=3, size=(16, 16), seed=0):
     return torch.rand(images, 3, *size, generator=torch.Generator().manual_seed(seed))
-
-
-def write_codebook(path, tokens=20, patch_size=4):
-    torch.save({'centres': torch.randn(tokens, 3 * patch_size**2), 'patch_size': patch_size}, path)
-    return str(path)
 
 
 # -------------------------------------------------------------------------------------------------------- k-means
@@ -71,19 +65,23 @@ def test_a_codebook_finds_patterns():
         fit_codebook(torch.randn(5, 48), 6, seed=0)
 
 
-def test_codebooks_that_cannot_be_used(tmp_path):
-    def refused(message, **options):
-        with pytest.raises(InputError, match=message):
-            KMeansTokenizer(**(dict(num_tokens=20, patch_size=4) | options))
-
-    refused(r'codebook is not set: python tools/misc/fit_patch_codebook\.py CONFIG FILE --codes 20 writes')
-    refused(r'nothing\.pth does not exist.*fit_patch_codebook', codebook=str(tmp_path / 'nothing.pth'))
-    file = write_codebook(tmp_path / 'book.pth')
-    assert KMeansTokenizer(file, 20, 4).centres.shape == (20, 48)
-    refused('20 patterns of 48 values, and num_tokens and patch_size ask for 21 of 48', codebook=file, num_tokens=21)
-    refused('ask for 20 of 192', codebook=file, patch_size=8)
-    torch.save({'state_dict': {}}, tmp_path / 'other.pth')
-    refused('is no codebook', codebook=str(tmp_path / 'other.pth'))
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({}, r'codebook is not set: python tools/misc/fit_patch_codebook\.py CONFIG FILE --codes 20 writes'),
+        ({'codebook': 'nothing.pth'}, r'nothing\.pth does not exist.*fit_patch_codebook'),
+        ({'codebook': 'book.pth', 'num_tokens': 21}, '20 patterns of 48 values, .* ask for 21 of 48'),
+        ({'codebook': 'book.pth', 'patch_size': 8}, 'ask for 20 of 192'),
+        ({'codebook': 'other.pth'}, 'is no codebook'),
+    ],
+)
+def test_codebooks_that_cannot_be_used(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'centres': torch.randn(20, 48), 'patch_size': 4}, 'book.pth')
+    torch.save({'state_dict': {}}, 'other.pth')
+    assert KMeansTokenizer('book.pth', 20, 4).centres.shape == (20, 48)
+    with pytest.raises(InputError, match=message):
+        KMeansTokenizer(**{'num_tokens': 20, 'patch_size': 4, **options})
 
 
 def tool(monkeypatch, *args):
@@ -150,20 +148,12 @@ def test_dalle_is_mmpretrains(tmp_path):
     expected = theirs((small * 255 + 31.875) / 318.75).argmax(1).flatten(1)
     assert torch.equal(ours(small, (3, 4)), expected)
     assert len(expected.unique()) > 2
-    # Patches of 16 are seen at half of the resolution.
-    large = F.interpolate(small, scale_factor=2, mode='nearest')
-    halved = F.interpolate(large, scale_factor=0.5, mode='bicubic', antialias=True).clamp(0, 1)
-    expected = theirs(0.8 * halved + 0.1).argmax(1).flatten(1)
+    # Patches of 16 are seen at half of the resolution; edges make the filter go beyond the range.
+    large = (pixels(size=(48, 64)) > 0.5).float()
+    halved = F.interpolate(large, size=(24, 32), mode='bicubic', antialias=True)
+    assert halved.aminmax() != halved.clamp(0, 1).aminmax()
+    expected = theirs(0.8 * halved.clamp(0, 1) + 0.1).argmax(1).flatten(1)
     assert torch.equal(ours(large, (3, 4)), expected)
-
-
-def test_resized_pictures_stay_in_range():
-    """Edges make a bicubic filter go beyond it."""
-    edges = (pixels(size=(48, 48)) > 0.5).float()
-    small = F.interpolate(edges, size=(24, 24), mode='bicubic', antialias=True)
-    assert small.min() < 0
-    assert small.max() > 1
-    torch.testing.assert_close(_resized(edges, (24, 24)), small.clamp(0, 1))
 
 
 def test_vqkd_is_mmpretrains(tmp_path):
@@ -243,14 +233,8 @@ def test_targets_are_tokens_of_the_picture_before_its_normalisation():
     mask = random_mask(3, per_image=2, blocks=2)
     expected = target.tokenizer(pictures, (4, 4))
     made = target(images, mask, None, None).patches
-    assert made.shape == (6, 6)
-    assert made.dtype == torch.int64
     assert torch.equal(made, expected[mask.image_index.unsqueeze(1), mask.flat_predict()])
     assert (target.tokenizer(images, (4, 4)) != expected).any()
-    many = pixels(100)
-    expected = target.tokens(many)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        assert (target.tokens(many) != expected).float().mean() < 1e-3  # in half precision more would change
 
 
 def test_tokenizers_stay_as_they_are():

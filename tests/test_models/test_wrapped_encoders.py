@@ -130,30 +130,40 @@ def test_a_copy_is_a_model_of_its_own():
     assert encoder.norm.weight.abs().sum() > 0
 
 
-def test_models_that_timm_has_not_or_without_patches_are_refused(monkeypatch):
-    for name, message in (
-        ('vit_tinny_patch16_224', 'Did you mean vit_tiny_patch16_224'),
-        ('hf-hub:timm/vit', 'has no model hf-hub:timm/vit'),
-        ('vit_tiny_patch16_224.none', 'none'),
-        ('resnet18', 'resnet18 of timm has no blocks of square patch tokens'),
-    ):
-        with pytest.raises(InputError, match=message):
-            TimmEncoder(name)
+@pytest.mark.parametrize(
+    ('encoder', 'name', 'message'),
+    [
+        (TimmEncoder, 'vit_tinny_patch16_224', 'Did you mean vit_tiny_patch16_224'),
+        (TimmEncoder, 'hf-hub:timm/vit', 'has no model hf-hub:timm/vit'),
+        (TimmEncoder, 'vit_tiny_patch16_224.none', 'none'),
+        (TimmEncoder, 'resnet18', 'resnet18 of timm has no blocks of square patch tokens'),
+        (MMPretrainEncoder, 'ResNet', 'cannot make a Vision Transformer of ResNet'),
+        (MMPretrainEncoder, 'mae_vit-base', r'Did you mean .*mae_vit-base-p16'),
+        # Names are no paths of modules.
+        *(
+            (MMPretrainEncoder, name, 'mmpretrain has no backbone and no model')
+            for name in (
+                'nothing',
+                'os.system',
+                'apis.get_model',
+                'mmpretrain.apis.get_model',
+                'RAM',
+                'models.VisionTransformer',
+            )
+        ),
+    ],
+)
+def test_models_that_there_are_not_or_without_patches_are_refused(encoder, name, message):
+    with pytest.raises(InputError, match=message):
+        encoder(name)
+
+
+def test_what_timm_lacks(monkeypatch):
     with pytest.raises(InputError, match='colour'):
         TimmEncoder('vit_tiny_patch16_224', colour=1)
     monkeypatch.setattr(timm_encoder, 'find_spec', lambda name: None)
     with pytest.raises(InputError, match=r'pip install "mmmim\[timm\]"'):
         TimmEncoder('vit_tiny_patch16_224')
-
-
-def test_models_that_mmpretrain_has_not_or_without_patches_are_refused():
-    for name, message in (
-        ('ResNet', 'cannot make a Vision Transformer of ResNet'),
-        ('mae_vit-base', r'Did you mean .*mae_vit-base-p16'),
-        ('nothing', 'no backbone and no model nothing'),
-    ):
-        with pytest.raises(InputError, match=message):
-            MMPretrainEncoder(name)
 
 
 @pytest.fixture
@@ -246,14 +256,6 @@ def test_files_of_the_authors_of_dinov2(tmp_path, registers):
 def test_timm_itself_reads_and_downloads_nothing(option):
     with pytest.raises(InputError, match=rf'TimmEncoder\.{option}: timm itself would read'):
         TimmEncoder('vit_tiny_patch16_224', **TINY, **{option: {'file': 'x'}})
-
-
-@pytest.mark.parametrize(
-    'name', ['os.system', 'apis.get_model', 'mmpretrain.apis.get_model', 'RAM', 'models.VisionTransformer']
-)
-def test_names_of_mmpretrain_are_no_paths_of_modules(name):
-    with pytest.raises(InputError, match='mmpretrain has no backbone and no model'):
-        MMPretrainEncoder(name)
 
 
 @WRAPPED
