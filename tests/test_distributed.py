@@ -3,14 +3,17 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from mmmim.engine import DistributedDataParallel, FullyShardedDataParallel
+from mmmim.engine import DistributedDataParallel, FullyShardedDataParallel, OptimWrapper
+from mmmim.evaluation.measures.health import target_entropy
 from mmmim.evaluation.probes.logistic_regression import fit_logistic_regression
 from mmmim.models.layers import Block
 from mmmim.registry import MODELS, STRATEGIES
+from tests.processes import run_group
+from tests.runs import assert_same
+from tests.test_engine import test_health_hook as health_hook
 from tests.toys import batch, blobs, capi_config, optim_wrapper
 
 STEPS, IMAGES = 3, 11
@@ -171,15 +174,44 @@ def strategy_of_mmengine(rank, folder):
     return loss, model.train_step(batch(4, seed=2 + rank), wrapper)['loss'], fresh
 
 
+def overflow(rank):
+    """Skipped and loss scale of three float16 steps, of which one process's first is not finite."""
+    model = DistributedDataParallel(torch.nn.Linear(2, 1))
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1, fused=True), 'float16', loss_scale=8.0)
+    scales = []
+    for step in range(3):
+        wrapper.backward(model.module(torch.ones(1, 2)).sum())  # not synchronised: gradients of a rank's own
+        if step == 0 and rank == 1:
+            model.module.weight.grad.fill_(float('inf'))
+        wrapper.step()
+        wrapper.zero_grad()
+        scales.append((wrapper.skipped.item(), wrapper.step_info['loss_scale'].item()))
+    return scales
+
+
+def health(rank):
+    """Whether reports change the training, and what they say."""
+
+    def half(images, seed):
+        data, rows = batch(images, seed=seed), slice(rank * images // 2, (rank + 1) * images // 2)
+        return {'inputs': data['inputs'][rows], 'mask': data['mask'].images(rows.start, rows.stop, images)}
+
+    options = {'iterations': 3, 'interval': 2, 'data': half, 'wrap': DistributedDataParallel}
+    runs = [health_hook.train('capi', hook=hook, **options) for hook in (True, False)]
+    assert_same(*(run.model.state_dict() for run in runs))
+    return runs[0].logger.scalars
+
+
 def logistic_regression(samples=slice(None), **options):
     """Weights of three penalties, fitted on some of 300 samples."""
     x, y = blobs(300, 10, 4, seed=3, spread=3.0)
     return fit_logistic_regression(x.double()[samples], y[samples], 4, (1e-3, 1.0, 100.0), max_iter=30, **options)
 
 
-def worker(rank, folder, world_size):
+def worker(folder, world_size):
     torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world_size)
+    dist.init_process_group('gloo')
+    rank = dist.get_rank()
     results = {}
     for case in CASES[world_size]:
         kind, positional, micro_batch_size, clip_norm = case
@@ -191,6 +223,7 @@ def worker(rank, folder, world_size):
         results['parts'] = parts_outside_of_forward(rank)
         results['reduced'] = [reduced_between_micro_batches(kind) for kind in ('fsdp', 'fsdp_reduced_once')]
         results['bfloat16'] = bfloat16_steps(rank)
+        results['overflow'], results['health'] = overflow(rank), health(rank)
         results['strategy'] = strategy_of_mmengine(rank, folder)
         own = (slice(0, 210), slice(210, 300))[rank]
         results['logistic regression'] = logistic_regression(own, distributed=True), logistic_regression(own)
@@ -200,13 +233,13 @@ def worker(rank, folder, world_size):
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
-    """What the processes of a run of so many return; starting them takes longer than their steps."""
+    """What the processes of a run of so many return."""
     done = {}
 
     def run(world_size):
         if world_size not in done:
             folder = tmp_path_factory.mktemp(f'processes{world_size}')
-            mp.spawn(worker, (str(folder), world_size), nprocs=world_size)
+            run_group(lambda: worker(folder, world_size), folder / 'log', world_size)
             done[world_size] = [torch.load(folder / f'{rank}.pth') for rank in range(world_size)]
         return done[world_size]
 
@@ -308,6 +341,22 @@ def test_blocks_gathered_in_bfloat16(ranks):
         for key, value in weights.items():
             assert (other_weights[key] - value).abs().max() < 2e-3, key
     assert any((other_weights[key] - value).abs().max() > 1e-6 for key, value in weights.items())
+
+
+def test_an_overflow_on_one_rank_skips_and_halves_on_all(ranks):
+    for rank in ranks(2):
+        assert rank['overflow'] == [(1.0, 8.0), (0.0, 4.0), (0.0, 4.0)]
+
+
+def test_health_is_reported_by_the_first_process(ranks):
+    """It has the assignments of its images, which are balanced over the images of both."""
+    first, second = (rank['health'] for rank in ranks(2))
+    assert (list(first), list(second)) == ([1, 2, 3], [])
+    runner, data = health_hook.train('capi', iterations=3), batch(24, seed=2)
+    targets = runner.model.targets(data['inputs'], data['mask'], differentiable=False)['capi'].patches
+    for rows, equal in ((targets[:12], True), (targets, False)):
+        expected = target_entropy(rows).item()
+        assert (first[3]['health/capi_target_entropy'] == pytest.approx(expected, rel=1e-4)) is equal
 
 
 def test_it_is_a_strategy_of_mmengine(ranks):

@@ -1,25 +1,22 @@
 """Trainings that change the number of processes, the wrapper, or both when they are resumed."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from mmengine import Config
 from mmengine.hooks import Hook
 from torch.utils.data import default_collate
 
 from mmmim.datasets.masking import UniformMasking
-from mmmim.engine import FSDP2Strategy, Runner
+from mmmim.engine import FSDP2Strategy
 from mmmim.engine.replay import replay
 from mmmim.registry import FUNCTIONS, HOOKS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
-from tests.paths import ROOT
-from tests.shrink import shrink, write_images
+from tests.processes import run_group
+from tests.runs import load, log_of, names, pretraining, start
+from tests.shrink import write_images
 
 ITERATIONS, SAVED, BATCH = 4, 2, 11
 PARTS = [6, 5]
@@ -65,17 +62,15 @@ class SpoilImages(Hook):
 
 
 def make(folder, name, launcher='none', resume=None, **options):
-    cfg = shrink(Config.fromfile(ROOT / 'configs/capi/digits.py'), folder / 'images', folder / name)
-    cfg.train_cfg.max_iters = ITERATIONS
-    cfg.default_hooks.checkpoint.interval = SAVED
-    cfg.default_hooks.checkpoint.max_keep_ckpts = 2
+    cfg = pretraining('capi/digits', folder / 'images', folder / name, train_cfg__max_iters=ITERATIONS)
+    cfg.default_hooks.checkpoint.update(interval=SAVED, max_keep_ckpts=2)
     cfg.default_hooks.health.interval = SAVED
     cfg.train_dataloader.collate_fn = dict(type='mmmim.collate_masks_of_samples')
     cfg.global_batch_size = BATCH
     # At rest the gradient of some weights is zero but for rounding, of which Adam makes steps of full size.
     cfg.optim_wrapper.optimizer.eps = 1e-3
     cfg.custom_hooks.append(dict(type='mmmim.KeepLosses'))
-    cfg.launcher, cfg.experiment_name = launcher, name
+    cfg.launcher = launcher
     if resume is not None:
         cfg.resume, cfg.load_from = True, str(folder / resume / f'iter_{SAVED}.pth')
     cfg.merge_from_dict(options)
@@ -83,50 +78,40 @@ def make(folder, name, launcher='none', resume=None, **options):
 
 
 def train(*args, **options):
-    runner = Runner.from_cfg(make(*args, **options))
-    runner.train()
-    return runner
-
-
-def log_of(runner):
-    return Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    return start(make(*args, **options))
 
 
 FSDP = {'strategy.type': 'mmmim.FSDP2Strategy'}
 
 
-def worker(rank, folder):
+WRONG = [
+    {'strategy.type': 'mmengine.DDPStrategy'},
+    {'strategy': {'type': 'mmmim.FSDP2Strategy', 'shards': 3}},
+    {**FSDP, 'model.micro_batch_size': 5},
+    {**FSDP, 'strategy.param_dtype': 'bfloat16'},
+]
+
+
+def worker(folder):
+    """Trainings of two processes, and what was said where they end early or do not start."""
     torch.set_num_threads(1)
-    os.environ['LOCAL_RANK'] = str(rank)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
-    folder = Path(folder)
-    losses = {}
+    dist.init_process_group('gloo')
+    losses, ends, errors = {}, [], []
     for name, options in (('ddp', {}), ('fsdp', FSDP)):
         losses[name] = train(folder, name, 'pytorch', **options).losses
-        runner = train(folder, f'{name}_from_one', 'pytorch', 'one', **options)
-        losses[f'{name}_from_one'] = runner.losses
-    runner = train(
-        folder, 'fsdp_other_batch', 'pytorch', 'one', **FSDP, **{'global_batch_size': 4, 'train_cfg.max_iters': 3}
-    )
-    losses['fsdp_other_batch'] = runner.losses
-    ends = []
-    for name, options in (('ddp_ends', {}), ('fsdp_ends', FSDP)):
-        cfg = make(folder, name, 'pytorch', **options, **{'default_hooks.runtime_info.max_skipped': 3})
+        losses[f'{name}_from_one'] = train(folder, f'{name}_from_one', 'pytorch', 'one', **options).losses
+        cfg = make(folder, f'{name}_ends', 'pytorch', **options, **{'default_hooks.runtime_info.max_skipped': 3})
         cfg.custom_hooks.append(dict(type='mmmim.SpoilImages'))
         with pytest.raises(InputError) as error:
-            Runner.from_cfg(cfg).train()
+            start(cfg)
         ends.append(str(error.value))
-    errors = []
-    for options in (
-        {'strategy.type': 'mmengine.DDPStrategy'},
-        {'strategy': {'type': 'mmmim.FSDP2Strategy', 'shards': 3}},
-        {**FSDP, 'model.micro_batch_size': 5},
-        {**FSDP, 'strategy.param_dtype': 'bfloat16'},
-    ):
+    other = {'global_batch_size': 4, 'train_cfg.max_iters': 3}
+    train(folder, 'fsdp_other_batch', 'pytorch', 'one', **FSDP, **other)
+    for options in WRONG:
         with pytest.raises(InputError) as error:
             train(folder, f'error{len(errors)}', 'pytorch', **options)
         errors.append(str(error.value))
-    torch.save((losses, errors, ends), f'{folder}/{rank}.pth')
+    torch.save((losses, errors, ends), folder / f'{dist.get_rank()}.pth')
     dist.destroy_process_group()
 
 
@@ -135,9 +120,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs')
     write_images(folder / 'images', number=20)
     one = train(folder, 'one')
-    mp.spawn(worker, (str(folder),), nprocs=2)
-    ranks = [torch.load(folder / f'{rank}.pth') for rank in range(2)]
-    return folder, one, ranks
+    run_group(lambda: worker(folder), folder / 'log', 2)
+    return folder, one, [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 
 def same(checkpoint, expected):
@@ -157,7 +141,7 @@ def same(checkpoint, expected):
 
 
 def read(folder, name, iteration=ITERATIONS):
-    return torch.load(folder / name / f'iter_{iteration}.pth', weights_only=True)
+    return load(folder / name / f'iter_{iteration}.pth')
 
 
 @pytest.mark.parametrize('name', ['ddp', 'fsdp', 'ddp_from_one', 'fsdp_from_one'])
@@ -189,7 +173,7 @@ def test_one_process_resumes_two(runs, name):
 
 def test_what_is_saved_is_one_file_of_the_first_process(runs):
     folder, _, ranks = runs
-    assert sorted(path.name for path in (folder / 'fsdp').glob('*.pth*')) == ['iter_2.pth', 'iter_4.pth']
+    assert names(folder / 'fsdp', '*.pth*') == ['iter_2.pth', 'iter_4.pth']
     saved, at_the_end = read(folder, 'fsdp', SAVED), read(folder, 'fsdp')
     assert any((saved['state_dict'][key] != value).any() for key, value in at_the_end['state_dict'].items())
     log = next((folder / 'fsdp').glob('*/*.log')).read_text()

@@ -1,28 +1,16 @@
-"""Whole runs: interrupted and resumed, bad images, bad batches."""
+"""Whole runs: resumed, with other settings, with bad images."""
+
+import shutil
 
 import pytest
 import torch
-from mmengine import Config
 from mmengine.hooks import Hook
 
-from mmmim.engine import Runner
+import mmmim
 from mmmim.engine.schedules import build_schedule
 from mmmim.utils import InputError
-from tests.paths import ROOT
-from tests.shrink import shrink, write_images
-
-
-class Interrupt(Hook):
-    """Stops a run as a kill would, after an iteration."""
-
-    priority = 'LOWEST'
-
-    def __init__(self, after):
-        self.after = after
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.after:
-            raise KeyboardInterrupt
+from tests.runs import assert_same_training, load, pretraining, start
+from tests.shrink import write_images
 
 
 class Record(Hook):
@@ -42,123 +30,94 @@ class Record(Hook):
         self.rows[runner.iter] = (self.rates, momentum, outputs['loss'].item(), images)
 
 
+def make(images, folder, **options):
+    cfg = pretraining('capi/digits', images, folder, train_cfg__max_iters=8, randomness__seed=5)
+    cfg.default_hooks.checkpoint.update(interval=4, max_keep_ckpts=2)
+    cfg.model.backbone.drop_path_rate = 0.3
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """A folder with images and an uninterrupted run, its rows and its runner."""
+    folder, record = tmp_path_factory.mktemp('whole'), Record()
+    write_images(folder / 'images', number=20)
+    runner = start(make(folder / 'images', folder / 'run'), record)
+    assert len({row[0] for row in record.rows.values()}) > 4
+    assert len({row[3] for row in record.rows.values()}) == 8
+    return folder, record.rows, runner
+
+
 @pytest.fixture
-def config(tmp_path):
-    write_images(tmp_path / 'images', number=20)
-
-    def make(work_dir, **options):
-        cfg = shrink(Config.fromfile(ROOT / 'configs/capi/digits.py'), tmp_path / 'images', tmp_path / work_dir)
-        cfg.train_cfg.max_iters = 8
-        cfg.default_hooks.checkpoint.interval = 4
-        cfg.model.backbone.drop_path_rate = 0.3
-        cfg.experiment_name = f'{work_dir}-{len(list(tmp_path.iterdir()))}-{options}'
-        cfg.merge_from_dict(options)
-        return cfg
-
-    return make
+def config(whole, tmp_path):
+    return lambda **options: make(whole[0] / 'images', tmp_path / 'run', **options)
 
 
-def run(cfg, *hooks):
-    runner = Runner.from_cfg(cfg)
-    for hook in hooks:
-        runner.register_hook(hook)
-    runner.train()
-    return runner
+@pytest.fixture
+def resumed(whole, config):
+    """Goes on from the fourth iteration: the runner, and what was recorded."""
+
+    def run(**options):
+        record = Record()
+        options = {'resume': True, 'load_from': str(whole[0] / 'run/iter_4.pth'), **options}
+        return start(config(**options), record), record.rows
+
+    return run
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_a_resumed_run_is_the_uninterrupted_one(config, workers):
-    options = {'train_dataloader.num_workers': workers}
-    whole = Record()
-    reference = run(config('whole', **options), whole)
-
-    first, second = Record(), Record()
-    with pytest.raises(KeyboardInterrupt):
-        run(config('cut', **options), first, Interrupt(after=6))
-    resumed = run(config('cut', resume=True, **options), second)
-
-    assert list(second.rows) == [4, 5, 6, 7]
-    for iteration, row in first.rows.items():
-        assert row == whole.rows[iteration]
-    for iteration, row in second.rows.items():
-        assert row == whole.rows[iteration], iteration
-    assert len({row[0] for row in whole.rows.values()}) > 4
-    assert len({row[3] for row in whole.rows.values()}) == 8
-    for key, value in reference.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[key]), key
-    states = (r.optim_wrapper.optimizer.state_dict()['state'] for r in (reference, resumed))
-    for one, other in zip(*(state.values() for state in states), strict=True):
-        for name in one:
-            assert torch.equal(one[name], other[name]), name
+@pytest.mark.parametrize(('workers', 'seed'), [(0, 7), (2, 5), (0, None)])
+def test_a_resumed_run_is_the_uninterrupted_one(whole, resumed, tmp_path, workers, seed):
+    """With the seed that it was started with, if the config has none or another one by now."""
+    folder, rows, _ = whole
+    runner, found = resumed(**{'train_dataloader.num_workers': workers, 'randomness.seed': seed})
+    assert runner.seed == 5
+    assert found == {iteration: rows[iteration] for iteration in (4, 5, 6, 7)}
+    assert_same_training(load(folder / 'run/iter_8.pth'), load(tmp_path / 'run/iter_8.pth'))
 
 
-@pytest.mark.parametrize('seed', [pytest.param(None, marks=pytest.mark.slow), 7])
-def test_a_resumed_run_keeps_the_seed_that_it_was_started_with(config, seed):
-    """The config has none, or another one by now."""
-    options = {'train_cfg.max_iters': 6, 'default_hooks.checkpoint.max_keep_ckpts': 2}
-    first, second = Record(), Record()
-    start = run(config('start', **options, **{'randomness.seed': seed and 5}), first)
-    resumed = run(
-        config('go', load_from=f'{start.work_dir}/iter_4.pth', resume=True, **options, **{'randomness.seed': seed}),
-        second,
-    )
-    assert resumed.seed == start.seed
-    assert list(second.rows) == [4, 5]
-    for iteration, row in second.rows.items():
-        assert row == first.rows[iteration]
-
-
-def test_a_resumed_run_follows_a_changed_config(config):
-    with pytest.raises(KeyboardInterrupt):
-        run(config('cut'), Interrupt(after=6))
+def test_a_resumed_run_follows_a_changed_config(config, resumed):
     options = {
-        'train_cfg.max_iters': 12,
+        'train_cfg.max_iters': 10,
         'optim_wrapper.optimizer.lr': 1e-4,
         'optim_wrapper.optimizer.weight_decay': 0.2,
     }
-    record = Record()
-    cfg = config('cut', resume=True, **options)
-    resumed = run(cfg, record)
+    cfg = config()
+    runner, rows = resumed(**options)
     lr = build_schedule(cfg.param_scheduler.schedule)
     momentum = build_schedule(cfg.default_hooks.target_ema.momentum)
-    assert list(record.rows) == list(range(4, 12))
-    for iteration, (rates, value, *_) in record.rows.items():
-        assert rates[0] == pytest.approx(1e-4 * lr(iteration, 12))
-        assert value == pytest.approx(momentum(iteration, 12))
-    assert resumed.optim_wrapper.optimizer.param_groups[0]['weight_decay'] == 0.2
+    assert list(rows) == list(range(4, 10))
+    for iteration, (rates, value, *_) in rows.items():
+        assert rates[0] == pytest.approx(1e-4 * lr(iteration, 10))
+        assert value == pytest.approx(momentum(iteration, 10))
+    assert runner.optim_wrapper.optimizer.param_groups[0]['weight_decay'] == 0.2
 
 
-def test_different_seeds_differ(config):
-    rows = []
-    for seed in (0, 1):
-        record = Record()
-        run(config(f'seed{seed}', **{'randomness.seed': seed, 'train_cfg.max_iters': 1}), record)
-        rows.append(record.rows[0])
-    assert rows[0][2] != rows[1][2]
-    assert rows[0][3] != rows[1][3]
+def test_different_seeds_differ(whole, config):
+    record = Record()
+    start(config(**{'randomness.seed': 1, 'train_cfg.max_iters': 1}), record)
+    for value in (2, 3):
+        assert record.rows[0][value] != whole[1][0][value]
 
 
-def test_a_training_checkpoint_gives_features(config, tmp_path):
-    import mmmim
-
-    runner = run(config('features'))
+def test_a_training_checkpoint_gives_features(whole):
+    folder, _, runner = whole
     images = torch.randn(2, 3, 32, 32)
     for weights, model in (('student', runner.model), ('ema', runner.model.teacher)):
-        features = mmmim.get_model(tmp_path / 'features/iter_8.pth', weights)(images)
+        features = mmmim.get_model(folder / 'run/iter_8.pth', weights)(images)
         model.eval()
         torch.testing.assert_close(features.patches[0], model.backbone(images).visible)
 
 
-def test_unreadable_images_are_skipped_up_to_a_share(config, tmp_path):
+def test_unreadable_images_are_skipped_up_to_a_share(whole, config, tmp_path):
+    shutil.copytree(whole[0] / 'images', tmp_path / 'images')
     (tmp_path / 'images/broken.png').write_bytes(b'no image')
-    cfg = config('bad')
-    dataset = cfg.train_dataloader.dataset.dataset
-    dataset.max_unreadable_share = 0.2
-    runner = run(cfg)
+    key = 'train_dataloader.dataset.dataset'
+    options = {f'{key}.data_root': str(tmp_path / 'images'), 'train_cfg.max_iters': 6}
+    runner = start(config(**options, **{f'{key}.max_unreadable_share': 0.2}))
     assert [str(path).rsplit('/')[-1] for path in runner.train_dataloader.dataset.unreadable] == ['broken.png']
-    cfg = config('worse', **{'train_dataloader.dataset.dataset.max_unreadable_share': 0.0})
     with pytest.raises(InputError, match=r'broken\.png'):
-        run(cfg)
+        start(config(**options, work_dir=str(tmp_path / 'other'), **{f'{key}.max_unreadable_share': 0.0}))
 
 
 @pytest.mark.parametrize(
@@ -172,4 +131,4 @@ def test_unreadable_images_are_skipped_up_to_a_share(config, tmp_path):
 )
 def test_bad_settings_end_in_one_clear_message(config, options, message):
     with pytest.raises(InputError, match=message):
-        run(config('bad', **options))
+        start(config(**options))

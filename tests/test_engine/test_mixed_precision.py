@@ -4,17 +4,16 @@ import sys
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
-from mmmim.engine import DistributedDataParallel, OptimWrapper, Runner
+from mmmim.engine import OptimWrapper
 from mmmim.models import PrototypeHead
 from mmmim.models.functional import sinkhorn_knopp_
 from mmmim.models.layers import norm
 from mmmim.registry import MODELS
+from tests.runs import assert_same, start
 from tests.test_engine.toy_training import toy_config
-from tests.toys import batch, capi_config
+from tests.toys import batch, capi_config, optim_wrapper
 
 # The functions of the same names hide these modules in their package.
 CLUSTERING = sys.modules['mmmim.models.functional.online_clustering']
@@ -26,11 +25,6 @@ def build():
     model = MODELS.build(capi_config(micro_batch_size=4))
     model.init_weights()
     return model.train()
-
-
-def wrapper_of(model, dtype, **options):
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return OptimWrapper(torch.optim.AdamW(parameters, lr=1e-3, fused=True), dtype, **options)
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), [('bfloat16', 3e-2), ('float16', 5e-3)])
@@ -47,7 +41,7 @@ def test_losses_sinkhorn_and_norms_are_fp32_and_near_those_of_fp32(dtype, tolera
         monkeypatch.setattr(owner, name, watched)
 
     model = build()
-    expected = model.train_step(batch(8), wrapper_of(model, None))
+    expected = model.train_step(batch(8), optim_wrapper(model))
     watch(CLUSTERING, 'sinkhorn_knopp_', 'sinkhorn')
     watch(CLUSTERING, '_cross_entropy_gradient_', 'clustering loss')
     watch(CROSS_ENTROPY.F, 'log_softmax', 'loss')
@@ -55,7 +49,7 @@ def test_losses_sinkhorn_and_norms_are_fp32_and_near_those_of_fp32(dtype, tolera
     model = build()
     for layer in (model.backbone.blocks[0].mlp.fc1, model.teacher.backbone.blocks[0].mlp.fc1):
         layer.register_forward_hook(lambda module, args, out: half.append(out.dtype))
-    wrapper = wrapper_of(model, dtype, loss_scale=256.0)
+    wrapper = optim_wrapper(model, dtype=dtype, loss_scale=256.0)
     losses = model.train_step(batch(8), wrapper)
     assert entered == {key: {torch.float32} for key in ('sinkhorn', 'clustering loss', 'loss', 'norm')}
     assert set(half) == {getattr(torch, dtype)}  # or nothing was tested
@@ -131,7 +125,7 @@ def test_the_scale_halves_with_a_skipped_step_and_doubles_after_an_interval():
 
 def test_overflow_of_the_scale_alone_skips_and_recovers():
     model = build()
-    wrapper = wrapper_of(model, 'float16', loss_scale=2.0**40)
+    wrapper = optim_wrapper(model, dtype='float16', loss_scale=2.0**40)
     skipped = [model.train_step(batch(8), wrapper)['skipped'].item() for _ in range(40)]
     steps = skipped.index(0)
     assert 1 <= steps < 40
@@ -139,55 +133,24 @@ def test_overflow_of_the_scale_alone_skips_and_recovers():
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
-def scaled_worker(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
-    model = DistributedDataParallel(nn.Linear(2, 1))
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1, fused=True), 'float16', loss_scale=8.0)
-    scales = []
-    for step in range(3):
-        wrapper.backward(model.module(torch.ones(1, 2)).sum())  # not synchronised: gradients of a rank's own
-        if step == 0 and rank == 1:
-            model.module.weight.grad.fill_(float('inf'))
-        wrapper.step()
-        wrapper.zero_grad()
-        scales.append((wrapper.skipped.item(), wrapper.step_info['loss_scale'].item()))
-    torch.save(scales, f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
-
-
-def test_an_overflow_on_one_rank_skips_and_halves_on_all(tmp_path):
-    mp.spawn(scaled_worker, (str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        assert torch.load(tmp_path / f'{rank}.pth') == [(1.0, 8.0), (0.0, 4.0), (0.0, 4.0)]
-
-
 def test_resuming_float16_is_exact(tmp_path):
-    wrapper = dict(
-        type='mmmim.OptimWrapper',
-        optimizer=dict(type='mmengine.AdamW', lr=0.01, fused=True),
-        dtype='float16',
-        loss_scale=4.0,
-        growth_interval=3,
-    )
-    runners = []
-    for name, resumed in (('whole', None), ('rest', str(tmp_path / 'whole' / 'iter_10.pth'))):
-        cfg = toy_config(tmp_path / name, resume=resumed is not None, load_from=resumed)
+    optimizer = dict(type='mmengine.AdamW', lr=0.01, fused=True)
+    wrapper = dict(type='mmmim.OptimWrapper', optimizer=optimizer, dtype='float16', loss_scale=4.0, growth_interval=3)
+    ends = []
+    for name, load_from in (('whole', None), ('rest', str(tmp_path / 'whole/iter_10.pth'))):
+        cfg = toy_config(tmp_path / name, resume=load_from is not None, load_from=load_from)
         cfg.optim_wrapper = wrapper
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        runners.append(Runner.from_cfg(cfg))
-        runners[-1].train()
-    one, other = runners
-    states = [runner.optim_wrapper.state_dict()['loss_scaler'] for runner in runners]
-    assert states[0] == states[1]
-    assert (states[0]['scale'], states[0]['_growth_tracker']) == (4.0 * 2**6, 2)  # doubled by 18 of 20 steps
-    for key, value in one.model.state_dict().items():
-        assert torch.equal(value, other.model.state_dict()[key]), key
+        runner = start(cfg)
+        ends.append((runner.optim_wrapper.state_dict()['loss_scaler'], runner.model.state_dict()))
+    assert_same(*ends)
+    scaler = ends[0][0]
+    assert (scaler['scale'], scaler['_growth_tracker']) == (4.0 * 2**6, 2)  # doubled by 18 of 20 steps
 
 
 def test_a_checkpoint_of_another_precision_can_be_resumed():
     model = build()
-    wrappers = {dtype: wrapper_of(model, dtype, loss_scale=256.0) for dtype in (None, 'float16')}
+    wrappers = {dtype: optim_wrapper(model, dtype=dtype, loss_scale=256.0) for dtype in (None, 'float16')}
     for one, other in ((None, 'float16'), ('float16', None)):
         model.train_step(batch(4), wrappers[one])
         wrappers[other].load_state_dict(wrappers[one].state_dict())

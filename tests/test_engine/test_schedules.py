@@ -1,15 +1,17 @@
+"""Schedules against formulas and recordings, and what they set in a training."""
+
 import math
 
 import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from toy_training import toy_config
 
-from mmmim.engine import Runner
 from mmmim.engine.schedules import ScheduleLR, ScheduleWeightDecay, build_schedule
 from mmmim.utils import InputError
 from tests.paths import ROOT
+from tests.runs import assert_same, start
+from tests.test_engine.toy_training import toy_config
 
 
 def test_truncated_cosine_is_the_recipe():
@@ -30,21 +32,26 @@ def test_momentum_is_one_minus_learning_rate():
         assert momentum(step, 1000) == pytest.approx(1 - lr(step, 1000))
 
 
-def test_linear_cosine_and_constant():
-    linear = build_schedule({'type': 'mmmim.linear', 'start': 0.996, 'final': 1.0})
-    assert [linear(step, 4) for step in range(4)] == pytest.approx([0.996, 0.997, 0.998, 0.999])
-    cosine = build_schedule({'type': 'mmmim.cosine', 'start': 1.0, 'final': 0.0})
-    assert [cosine(step, 4) for step in (0, 2)] == pytest.approx([1.0, 0.5])
-    assert build_schedule({'type': 'mmmim.constant', 'value': 0.5})(3, 4) == 0.5
-
-
-def test_warmup_cosine():
-    options = {'type': 'mmmim.warmup_cosine', 'start': 0.25, 'base': 1.0, 'final': 0.25, 'warmup_ratio': 0.2}
+@pytest.mark.parametrize(
+    ('options', 'total', 'steps', 'values'),
+    [
+        ({'type': 'mmmim.linear', 'start': 0.996, 'final': 1.0}, 4, range(4), [0.996, 0.997, 0.998, 0.999]),
+        ({'type': 'mmmim.linear', 'start': 0.0, 'final': 1.0, 'first': 1}, 4, range(4), [0.25, 0.5, 0.75, 1.0]),
+        ({'type': 'mmmim.cosine', 'start': 1.0, 'final': 0.0}, 4, (0, 2), [1.0, 0.5]),
+        ({'type': 'mmmim.constant', 'value': 0.5}, 4, (3,), [0.5]),
+        # The warm-up reaches its end at step 20, and half of the cosine is at step 60.
+        (
+            {'type': 'mmmim.warmup_cosine', 'start': 0.25, 'base': 1.0, 'final': 0.25, 'warmup_ratio': 0.2},
+            100,
+            (0, 10, 20, 60, 100),
+            [0.25, 0.625, 1.0, 0.625, 0.25],
+        ),
+        ({'type': 'mmmim.warmup_cosine', 'warmup_ratio': 0.0}, 3, (0,), [1.0]),
+    ],
+)
+def test_values(options, total, steps, values):
     schedule = build_schedule(options)
-    # The warm-up reaches its end at step 20, and half of the cosine is at step 60.
-    assert [schedule(step, 100) for step in (0, 10, 20, 60)] == pytest.approx([0.25, 0.625, 1.0, 0.625])
-    assert schedule(100, 100) == pytest.approx(0.25)
-    assert build_schedule({'type': 'mmmim.warmup_cosine', 'warmup_ratio': 0.0})(0, 3) == 1.0
+    assert [schedule(step, total) for step in steps] == pytest.approx(values)
 
 
 def test_short_runs_have_no_division_by_zero():
@@ -56,12 +63,6 @@ def test_short_runs_have_no_division_by_zero():
 def test_unknown_schedule():
     with pytest.raises(InputError, match=r'mmmim\.cosin.*mmmim\.cosine'):
         build_schedule({'type': 'mmmim.cosin'})
-
-
-def test_first_step():
-    one = {'type': 'mmmim.linear', 'start': 0.0, 'final': 1.0}
-    values = [build_schedule({**one, 'first': 1})(step, 4) for step in range(4)]
-    assert values == [build_schedule(one)(step, 4) for step in range(1, 5)] == [0.25, 0.5, 0.75, 1.0]
 
 
 def recorded(name, *keys):
@@ -101,38 +102,28 @@ def test_recorded_schedules_of_pilamim():
     assert [linear(step, 3) for step in range(3)] == pytest.approx(momentum, rel=1e-12)
 
 
-def test_learning_rates_of_groups_follow_the_schedule():
-    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
-    optimizer = torch.optim.SGD([{'params': parameters[:1]}, {'params': parameters[1:], 'lr': 0.02}], lr=0.1)
-    wrapper = OptimWrapper(optimizer)
-    schedule = {'type': 'mmmim.truncated_cosine', 'warmup_ratio': 0.3}
-    scheduler = ScheduleLR(wrapper, schedule, end=10)
-    function = build_schedule(schedule)
+def test_rates_and_weight_decay_of_groups_follow_their_schedules():
+    decays, rates = [0.4, 0.0, 0.1], [0.1, 0.02, 0.1]
+    groups = [
+        {'params': [torch.nn.Parameter(torch.zeros(1))], 'weight_decay': decay, 'lr': rate}
+        for decay, rate in zip(decays, rates, strict=True)
+    ]
+    wrapper = OptimWrapper(torch.optim.AdamW(groups))
+    schedules = {
+        'lr': {'type': 'mmmim.truncated_cosine', 'warmup_ratio': 0.3},
+        'weight_decay': {'type': 'mmmim.cosine', 'start': 0.1, 'final': 1.0, 'first': 1},
+    }
+    kinds = {'lr': ScheduleLR, 'weight_decay': ScheduleWeightDecay}
+    schedulers = [kind(wrapper, schedules[key], end=10) for key, kind in kinds.items()]
     for step in range(10):
-        assert [group['lr'] for group in optimizer.param_groups] == pytest.approx(
-            [0.1 * function(step, 10), 0.02 * function(step, 10)]
-        )
+        for key, base in (('lr', rates), ('weight_decay', decays)):
+            factor = build_schedule(schedules[key])(step, 10)
+            assert [group[key] for group in wrapper.optimizer.param_groups] == pytest.approx(
+                [value * factor for value in base]
+            )
         wrapper.step()
-        scheduler.step()
-
-
-def test_weight_decay_of_groups_follows_the_schedule():
-    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
-    decays = [0.4, 0.0, 0.1]
-    groups = [{'params': [p], 'weight_decay': decay} for p, decay in zip(parameters, decays, strict=True)]
-    optimizer = torch.optim.AdamW(groups, lr=0.1)
-    wrapper = OptimWrapper(optimizer)
-    schedule = {'type': 'mmmim.cosine', 'start': 0.1, 'final': 1.0, 'first': 1}
-    rates = ScheduleLR(wrapper, {'type': 'mmmim.linear', 'start': 1.0, 'final': 0.0}, end=10)
-    scheduler = ScheduleWeightDecay(wrapper, schedule, end=10)
-    function = build_schedule(schedule)
-    for step in range(10):
-        factor = function(step, 10)
-        assert [group['weight_decay'] for group in optimizer.param_groups] == [0.4 * factor, 0.0, 0.1 * factor]
-        assert [group['lr'] for group in optimizer.param_groups] == pytest.approx([0.1 * (1 - step / 10)] * 3)
-        wrapper.step()
-        rates.step()
-        scheduler.step()
+        for scheduler in schedulers:
+            scheduler.step()
     assert factor == 1.0
 
 
@@ -157,18 +148,14 @@ def test_resuming_goes_on_with_the_schedules_of_the_config(tmp_path):
             'custom_hooks': [{'type': 'mmmim.StepSeedHook'}],
             **changes,
         }
-        runner = Runner.from_cfg(toy_config(tmp_path / name, **changes))
-        runner.train()
+        runner = start(toy_config(tmp_path / name, **changes))
         (group,) = runner.optim_wrapper.param_groups
         return runner.model.state_dict(), group['weight_decay']
 
     weights, decay = train('full', 1.0)
     assert decay == 0.5
     checkpoint = {'resume': True, 'load_from': str(tmp_path / 'full/iter_2.pth')}
-    resumed, decay = train('resumed', 1.0, **checkpoint)
-    assert decay == 0.5
-    for key, value in weights.items():
-        assert resumed[key].equal(value), key
+    assert_same((weights, decay), train('resumed', 1.0, **checkpoint))
     # Another weight decay and another schedule than the checkpoint's.
     changed, decay = train('changed', 2.0, optim_wrapper__optimizer__weight_decay=0.25, **checkpoint)
     assert decay == 0.25 * 2.0

@@ -1,46 +1,29 @@
 """Every method: killed and resumed, it is bit for bit what it would have been."""
 
-import os
 import signal
 
 import pytest
-import torch
-from mmengine import Config
-from mmengine.hooks import Hook
 
 from mmmim.checkpoints import load_checkpoint_file
-from mmmim.engine import Runner
 from tests.paths import ROOT
-from tests.processes import start_group, wait
-from tests.shrink import shrink, write_images
+from tests.processes import run_group
+from tests.runs import At, assert_same_training, names, pretraining, send, start
+from tests.shrink import write_images
 
 pytestmark = pytest.mark.slow
 METHODS = ['beit', 'capi', 'ijepa', 'latent_mim', 'mae', 'maskfeat', 'pilamim', 'semantic_mim']
 SAVED, KILLED, END = 3, 5, 7
 
 
-class Kill(Hook):
-    """Ends the process at once, in the middle of an epoch."""
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == KILLED:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 def train(method, images, work_dir, world_size, workers, killed=False):
-    files = sorted(ROOT.glob(f'configs/{method}/*digits.py'))
-    cfg = shrink(Config.fromfile(files[0]), images, work_dir)
-    cfg.train_cfg.max_iters = END
+    file = min(ROOT.glob(f'configs/{method}/*digits.py'))
+    cfg = pretraining(f'{method}/{file.stem}', images, work_dir, train_cfg__max_iters=END)
     cfg.default_hooks.checkpoint.update(interval=SAVED, max_keep_ckpts=1)
-    cfg.train_dataloader.num_workers = workers
-    cfg.train_dataloader.persistent_workers = False
-    cfg.experiment_name = os.path.basename(work_dir)
+    cfg.train_dataloader.update(num_workers=workers, persistent_workers=False)
     cfg.launcher = 'pytorch' if world_size > 1 else 'none'
     cfg.resume = 'auto'
-    runner = Runner.from_cfg(cfg)
-    if killed:
-        runner.register_hook(Kill())
-    runner.train()
+    # Ends the process at once, in the middle of an epoch.
+    start(cfg, *([At(before_train_iter=(KILLED, send(signal.SIGKILL)))] if killed else []))
 
 
 @pytest.fixture(scope='module')
@@ -59,11 +42,10 @@ def whole(tmp_path_factory):
 
 
 def run(method, images, work_dir, world_size, workers, killed=False):
-    log = f'{work_dir}.log'
-    group = start_group(lambda: train(method, images, work_dir, world_size, workers, killed), log, world_size)
-    statuses = [wait(process) for process in group]
-    with open(log) as file:
-        assert statuses == [-9 if killed else 0] * world_size, file.read()[-3000:]
+    def function():
+        train(method, images, work_dir, world_size, workers, killed)
+
+    run_group(function, f'{work_dir}.log', world_size, -9 if killed else 0)
 
 
 @pytest.mark.parametrize('world_size', [1, 2])
@@ -72,11 +54,6 @@ def run(method, images, work_dir, world_size, workers, killed=False):
 def test_resumed_exactly(whole, tmp_path, method, workers, world_size):
     images, expected = whole(method, world_size)
     run(method, images, tmp_path / 'cut', world_size, workers, killed=True)
-    assert [path.name for path in (tmp_path / 'cut').glob('iter_*.pth')] == [f'iter_{SAVED}.pth']
+    assert names(tmp_path / 'cut', 'iter_*') == [f'iter_{SAVED}.pth']
     run(method, images, tmp_path / 'cut', world_size, workers)
-    found = load_checkpoint_file(tmp_path / f'cut/iter_{END}.pth')
-    for key, value in expected['state_dict'].items():
-        assert torch.equal(value, found['state_dict'][key]), key
-    for state, other in zip(expected['optimizer']['state'].values(), found['optimizer']['state'].values(), strict=True):
-        assert all(torch.equal(state[key], other[key]) for key in state)
-    assert expected['param_schedulers'] == found['param_schedulers']
+    assert_same_training(expected, load_checkpoint_file(tmp_path / f'cut/iter_{END}.pth'))

@@ -5,13 +5,13 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from mmmim.checkpoints import load_checkpoint_file
 from mmmim.checkpoints.folder import CheckpointFolder
-from mmmim.engine import Runner
-from tests.paths import ROOT
+from mmmim.cli.program import user_errors
+from tests import runs
 from tests.processes import start, wait
+from tests.test_engine.toy_training import toy_config
 
 pytestmark = pytest.mark.slow
 POSITIONS, SIZE = 30, 3 * 2**20
@@ -30,11 +30,6 @@ def disk(tmp_path):
 
 
 def train(work_dir, keep):
-    sys.path.insert(0, str(ROOT / 'tests/test_engine'))
-    from toy_training import toy_config
-
-    from mmmim.cli.program import user_errors
-
     cfg = toy_config(work_dir, train_cfg__max_iters=6, model__width=4_000, resume='auto')
     cfg.default_hooks.checkpoint = {
         'type': 'mmmim.CheckpointHook', 'by_epoch': False, 'interval': 1, 'max_keep_ckpts': keep,
@@ -43,7 +38,7 @@ def train(work_dir, keep):
     cfg.default_hooks.logger.interval = 1
     cfg.train_cfg.val_interval = 2
     with user_errors():
-        Runner.from_cfg(cfg).train()
+        runs.start(cfg)
 
 
 @pytest.fixture(scope='module')
@@ -86,5 +81,4 @@ def test_full_after(disk, whole, tmp_path, position):
     (disk / 'filler').unlink()
     assert wait(start(run, log)) == 0, log.read_text()
     found = load_checkpoint_file(disk / 'work/iter_6.pth')
-    for key, value in found['state_dict'].items():
-        assert torch.equal(value, whole['state_dict'][key]), key
+    runs.assert_same(found['state_dict'], whole['state_dict'])

@@ -2,27 +2,22 @@
 
 import json
 import random
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from mmmim.checkpoints import load_checkpoint_file
 from mmmim.checkpoints.folder import CheckpointFolder
-from mmmim.engine import Runner
-from tests.paths import ROOT
+from tests import runs
 from tests.processes import kill, start, wait
+from tests.test_engine.toy_training import toy_config
 
 pytestmark = pytest.mark.slow
 KILLS, WIDTH = 50, 30_000  # of each of two cases; a checkpoint of about 2 MB
 
 
 def train(work_dir, iterations, keep, workers):
-    sys.path.insert(0, str(ROOT / 'tests/test_engine'))
-    from toy_training import toy_config
-
     cfg = toy_config(work_dir, train_cfg__max_iters=iterations, model__width=WIDTH, resume='auto')
     cfg.default_hooks.checkpoint = {
         'type': 'mmmim.CheckpointHook', 'by_epoch': False, 'interval': 1, 'max_keep_ckpts': keep,
@@ -31,7 +26,7 @@ def train(work_dir, iterations, keep, workers):
     cfg.train_dataloader.num_workers = workers
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.param_scheduler = []
-    Runner.from_cfg(cfg).train()
+    runs.start(cfg)
 
 
 @pytest.mark.parametrize(('keep', 'workers'), [(1, 0), (3, 1)])
@@ -75,10 +70,8 @@ def test_killed_while_saving(tmp_path, keep, workers):
     assert not (folder / '.lock').exists()
     assert wait(start(lambda: train(tmp_path / 'whole', last + 3, keep, 0), log)) == 0
     one, other = (load_checkpoint_file(path / f'iter_{last + 3}.pth') for path in (folder, tmp_path / 'whole'))
-    for key, value in one['state_dict'].items():
-        assert torch.equal(value, other['state_dict'][key]), key
-    for state, expected in zip(one['optimizer']['state'].values(), other['optimizer']['state'].values(), strict=True):
-        assert all(torch.equal(state[key], expected[key]) for key in state)
+    for part in ('state_dict', 'optimizer'):
+        runs.assert_same(one[part], other[part], part)
     assert while_writing >= KILLS // 4  # otherwise nothing was tried
     print(
         json.dumps({
