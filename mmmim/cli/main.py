@@ -20,9 +20,9 @@ from .program import user_errors
 
 
 class Command(NamedTuple):
-    """A subcommand: a module with ``main()``, which reads ``sys.argv``; and what it does, in a line."""
+    """A subcommand: a module with ``main()``, which reads ``sys.argv``, and what it does, in a line."""
 
-    target: str
+    module: str
     words: str
 
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             hint = f'did you mean {close[0]}?' if close else f'there are {", ".join(COMMANDS)}.'
             raise InputError(f'{name!r} is no command of mmmim: {hint}')
     sys.argv = [f'mmmim {name}', *words[1:]]  # a subcommand calls itself by the first word
-    return import_module(COMMANDS[name].target).main()
+    return import_module(COMMANDS[name].module).main()
 
 
 if __name__ == '__main__':

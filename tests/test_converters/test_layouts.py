@@ -183,6 +183,12 @@ def test_every_name_of_the_tool_is_one_converter(sample, tmp_path, monkeypatch, 
     assert '(--from' not in out
 
 
+def test_a_model_of_raw_pixels(tmp_path, capsys):
+    torch.save(WHOLE['mae'].weights(), tmp_path / 'mae.pth')
+    main([str(tmp_path / 'mae.pth'), str(tmp_path / 'mmmim.pth'), '--raw-pixels'])
+    assert 'with 16 heads, raw pixels' in capsys.readouterr().out
+
+
 def test_objects_are_read_and_what_a_file_is_can_be_said(tmp_path, capsys):
     sample, source, target = WHOLE['latent_mim'], tmp_path / 'file.pth', tmp_path / 'mmmim.pth'
     torch.save({**sample.file(sample.weights()), 'args': Namespace(lr=1e-3)}, source)
