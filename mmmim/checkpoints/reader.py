@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from mmmim.utils import InputError
+from mmmim.utils.internals import module_versions, set_module_versions
 from mmmim.utils.names import printable
 
 #: How files with Python objects are read after all; messages name it.
@@ -342,10 +343,8 @@ def unwrapped(weights: Mapping[str, Any], file: Any) -> Any:
     if len(set(names.values())) < len(names):
         raise InputError(f'{file} holds weights twice, with and without the prefix module. or _orig_mod.')
     result = OrderedDict((names[key], value) for key, value in weights.items())
-    if isinstance(metadata := getattr(weights, '_metadata', None), Mapping):  # versions of modules, as torch keeps them
+    if isinstance(versions := module_versions(weights), Mapping):
         strip = re.compile(r'^(module\.|_orig_mod\.)+')
-        result._metadata = OrderedDict(  # type: ignore[attr-defined]
-            (strip.sub('', f'{key}.'.replace('._orig_mod.', '.')).removesuffix('.'), value)
-            for key, value in metadata.items()
-        )
+        names_of_modules = (strip.sub('', f'{key}.'.replace('._orig_mod.', '.')).removesuffix('.') for key in versions)
+        set_module_versions(result, OrderedDict(zip(names_of_modules, versions.values(), strict=True)))
     return result

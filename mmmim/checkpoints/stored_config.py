@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmmim.utils import InputError
+from mmmim.utils.internals import registry_of
 from mmmim.utils.names import printable
 
 #: Packages whose registries may be filled on account of a name in a file. They are imported by these names only.
@@ -252,8 +253,8 @@ def _is_module(name: str) -> bool:
 def _in_family(registry: Any, name: str) -> Any:
     """Of a registry or of those above it, as mmengine searches."""
     while registry is not None:
-        if name in registry._module_dict:
-            return registry._module_dict[name]
+        if name in registry.module_dict:
+            return registry.module_dict[name]
         registry = registry.parent
     return None
 
@@ -272,7 +273,7 @@ def _registry(role: str, scope: str) -> Any:
         return root
     if scope in _PACKAGES:
         importlib.import_module(f'{scope}.registry')
-    found = root._search_child(scope)
+    found = registry_of(root, scope)
     if found is not None and scope in _PACKAGES:
         _fill(root)
         found.import_from_location()

@@ -12,25 +12,17 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from mmmim.utils.internals import intercept_launcher
 from mmmim.utils.signals import STOPPING, name_of
 from mmmim.utils.threads import choose_threads
 
 # Before torch is imported. Several processes on a machine share its cores.
 choose_threads(1)
 
-import torch.distributed.elastic.multiprocessing.api as torch_api  # noqa: E402
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: E402
-from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler  # noqa: E402
 from torch.distributed.run import main  # noqa: E402
 
 _processes: list[subprocess.Popen] = []
-_start = SubprocessHandler._popen
-
-
-def _remember(self: SubprocessHandler, *args: Any) -> subprocess.Popen:
-    process = _start(self, *args)
-    _processes.append(process)
-    return process
 
 
 def _hand_on(signum: int, frame: Any) -> None:
@@ -63,9 +55,7 @@ def _explain(error: ChildFailedError) -> int:
 
 def run() -> None:
     """Run torchrun with the arguments of the command line."""
-    # torchrun's own handler of SIGTERM, SIGINT, SIGHUP and SIGQUIT ends all processes, within 30 seconds.
-    SubprocessHandler._popen = _remember
-    torch_api._terminate_process_handler = _hand_on
+    intercept_launcher(_processes.append, _hand_on)
     for signum in STOPPING:
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, _hand_on)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmmim.utils import InputError
+from mmmim.utils.internals import config_dict, parse_value, parse_values
 from mmmim.utils.nested import walk
 from mmmim.utils.options import is_placeholder
 
@@ -45,7 +46,7 @@ def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
     if name in READ:
         return
     if name in cfg:
-        copies = [f'{copy}.{rest}' if rest else copy for copy in copies_of(cfg._cfg_dict, name)]
+        copies = [f'{copy}.{rest}' if rest else copy for copy in copies_of(config_dict(cfg), name)]
         if copies:
             more = f' and {len(copies) - 3} more' if len(copies) > 3 else ''
             raise InputError(
@@ -53,7 +54,7 @@ def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
                 f'set {", ".join(copies[:3])}{more}.'
             )
     elif add:
-        known = [path for path, _ in walk(cfg._cfg_dict) if path.rpartition('.')[2] == key.rpartition('.')[2]]
+        known = [path for path, _ in walk(config_dict(cfg)) if path.rpartition('.')[2] == key.rpartition('.')[2]]
         close = known[:2] or difflib.get_close_matches(name, READ, n=1, cutoff=0.7)
         hint = f'did you mean {" or ".join(close)}?' if close else 'what your own code reads stands in the config file.'
         raise InputError(f'--cfg-options {option}: nothing reads a key {name} at the top of a config: {hint}')
@@ -62,7 +63,7 @@ def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
 def _remove(cfg: Any, key: str, option: str) -> None:
     """Remove a key from a dict of a config."""
     *path, last = key.split('.')
-    node = cfg._cfg_dict
+    node = config_dict(cfg)
     for part in path:
         if isinstance(node, list):
             node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
@@ -74,8 +75,6 @@ def _remove(cfg: Any, key: str, option: str) -> None:
 
 
 def _parse(option: str, text: str) -> Any:
-    from mmengine.config import DictAction
-
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
         return text[1:-1]
@@ -85,16 +84,16 @@ def _parse(option: str, text: str) -> Any:
             f'{option.partition("=")[0].removeprefix("+")}.some_key=1 (+ in front of keys that the config lacks).'
         )
     if text[:1] not in '[(' and ',' not in text:
-        return DictAction._parse_int_float_bool(text)
+        return parse_value(text)
     try:
-        return DictAction._parse_iterable(text)
+        return parse_values(text)
     except AssertionError as error:
         raise InputError(f'--cfg-options {option}: the brackets do not match.') from error
 
 
 def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
     parts = key.split('.')
-    node = cfg._cfg_dict
+    node = config_dict(cfg)
     for depth, part in enumerate(parts):
         path, last = '.'.join(parts[:depth]), depth == len(parts) - 1
         if isinstance(node, list):
@@ -121,7 +120,7 @@ def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
 
 
 def _unknown(cfg: Any, key: str) -> str:
-    scores = {known: _similarity(key, known) for known, _ in walk(cfg._cfg_dict)}
+    scores = {known: _similarity(key, known) for known, _ in walk(config_dict(cfg))}
     close = [known for known in sorted(scores, key=lambda k: -scores[k]) if scores[known] > 0.7][:3]
     suggestion = f'Did you mean {" or ".join(close)}? ' if close else ''
     return (

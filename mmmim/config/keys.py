@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from mmmim.utils.internals import base_configs, config_dict
 from mmmim.utils.nested import walk
 
 #: What mmengine's runner, mmmim's and the tools read. Everything else at the top of a config is a variable of the file,
@@ -108,13 +109,11 @@ def variables_without_effect(cfg: Any, path: str) -> list[tuple[str, list[str]]]
     from mmengine.config import Config
 
     found = []
-    for base in Config._get_base_files(path):
-        if '{{' in base:  # a path that only mmengine resolves
-            continue
-        inherited = Config.fromfile(Config._get_cfg_path(base, path)[0])
+    for base in base_configs(path):
+        inherited = Config.fromfile(base)
         for name in candidates:
             if name in inherited and inherited[name] != cfg[name]:
-                copies = [copy for copy in copies_of(inherited._cfg_dict, name) if _at(cfg, copy) == inherited[name]]
+                copies = [copy for copy in copies_of(config_dict(inherited), name) if _at(cfg, copy) == inherited[name]]
                 found += [(name, copies)] if copies else []
     return found
 

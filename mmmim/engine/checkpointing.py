@@ -36,6 +36,7 @@ from mmmim.engine.resume_state import (
     parameters_without_state,
 )
 from mmmim.utils import InputError
+from mmmim.utils.internals import is_resumed, module_versions, set_module_versions, set_position
 from mmmim.utils.plain import to_plain
 
 
@@ -168,12 +169,10 @@ class CheckpointRunner(_Runner):
         saved = weights_of(checkpoint, str(filename))
         if file is not None:
             file.use(saved.values())
-        metadata = getattr(saved, '_metadata', None)
         state_dict = OrderedDict(saved)
         for pattern, replacement in revise_keys or ():
             state_dict = OrderedDict((re.sub(pattern, replacement, key), value) for key, value in state_dict.items())
-        if metadata is not None:
-            state_dict._metadata = metadata  # type: ignore[attr-defined]
+        set_module_versions(state_dict, module_versions(saved))
         if self.strategy is not None or not strict:
             check_values(state_dict, str(filename), bare_model(self).state_dict())
         if self.strategy is not None:
@@ -210,7 +209,7 @@ class CheckpointRunner(_Runner):
         needed += ['param_schedulers'] * (resume_param_scheduler and self.param_schedulers is not None)
         check_resumable(checkpoint, needed, filename)
         meta = checkpoint['meta']
-        self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
+        set_position(self.train_loop, meta['epoch'], meta['iter'])
         self._resume_seed(meta.get('seed'), filename)
         dataset = self.train_dataloader.dataset
         if to_plain(meta.get('dataset_meta')) != to_plain(getattr(dataset, 'metainfo', None)):
@@ -392,7 +391,7 @@ class CheckpointRunner(_Runner):
         # The histories of logged values stay out: they are objects and grow with the training. RuntimeInfoHook adds
         # what of them is still averaged.
         hub = self.message_hub
-        info = {key: value for key, value in hub.runtime_info.items() if hub._resumed_keys.get(key, False)}
+        info = {key: value for key, value in hub.runtime_info.items() if is_resumed(hub, key)}
         return {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)}
 
     def _model_cfg(self) -> dict | None:

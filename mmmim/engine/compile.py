@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import torch
-import torch._dynamo
 from mmengine.logging import print_log
 from torch import nn
 
 from mmmim.models.layers import blocks_of, compile_blocks
 from mmmim.utils import InputError
+from mmmim.utils.internals import allow_graphs, is_compiled
 
 
 def compile_model(model: nn.Module, options: Any) -> None:
@@ -34,11 +33,10 @@ def compile_model(model: nn.Module, options: Any) -> None:
             f'compile compiles the blocks of a model, and {type(getattr(model, "module", model)).__name__} has no '
             'mmmim.models.layers.TransformerBlock: remove compile from the config.'
         )
-    if any(block._compiled_call_impl is not None for block in blocks):
+    if any(map(is_compiled, blocks)):
         return
     # One graph for every kind of block: encoder and predictor, student and teacher, training and evaluation, fixed and
     # varying sizes. torch's limit of 8 is for one function that compiles again and again.
-    dynamo = torch._dynamo.config
-    dynamo.recompile_limit = max(dynamo.recompile_limit, 64)
+    allow_graphs(64)
     compile_blocks(model, **({} if options is True else options))
     print_log(f'{len(blocks)} blocks will be compiled in the first iterations.', logger='current')

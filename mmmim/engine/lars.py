@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from mmmim.registry import OPTIMIZERS
 from mmmim.utils import InputError
+from mmmim.utils.internals import foreach
 
 
 def trust_ratios(weights: Tensor, gradients: Tensor, eta: float, weight_decay: float) -> Tensor:
@@ -85,15 +86,15 @@ class LARS(Optimizer):
 
     def _step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         gradients = [p.grad for p in parameters]
-        of_weights, of_gradients = (torch.stack(torch._foreach_norm(tensors)) for tensors in (parameters, gradients))
+        of_weights, of_gradients = (torch.stack(foreach('norm')(tensors)) for tensors in (parameters, gradients))
         rates = group['lr'] * trust_ratios(of_weights, of_gradients, group['eta'], group['weight_decay'])
         if group['weight_decay']:
-            gradients = torch._foreach_add(gradients, parameters, alpha=group['weight_decay'])
+            gradients = foreach('add')(gradients, parameters, alpha=group['weight_decay'])
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if not self.state[parameter]:
                 start = gradient.clone() if group['repeat_first'] else torch.zeros_like(gradient)
                 self.state[parameter]['momentum_buffer'] = start
         buffers = [self.state[p]['momentum_buffer'] for p in parameters]
-        torch._foreach_mul_(buffers, group['momentum'])
-        torch._foreach_add_(buffers, gradients)
-        torch._foreach_sub_(parameters, torch._foreach_mul(buffers, list(rates.unbind())))
+        foreach('mul_')(buffers, group['momentum'])
+        foreach('add_')(buffers, gradients)
+        foreach('sub_')(parameters, foreach('mul')(buffers, list(rates.unbind())))

@@ -10,20 +10,19 @@ import inspect
 import os
 import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmmim.checkpoints import load_checkpoint_file, load_state_dict, trusting, weights_of
 from mmmim.checkpoints.reader import TRUST
 from mmmim.checkpoints.stored_config import find_registered
 from mmmim.utils import InputError
+from mmmim.utils.internals import notes_initialisation, replaced_loader
 from mmmim.utils.nested import under
 
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
@@ -43,12 +42,11 @@ def plain_files(trust: bool) -> Iterator[None]:
     Raises:
         InputError: A file holds other things.
     """
-    schemes, before = CheckpointLoader._schemes, os.environ.get(_FORCE)
-    CheckpointLoader._schemes = OrderedDict({'': _read})
+    before = os.environ.get(_FORCE)
     if not trust:
         os.environ[_FORCE] = '1'
     try:
-        with trusting(trust):
+        with replaced_loader(_read), trusting(trust):
             yield
     except pickle.UnpicklingError as error:
         raise InputError(
@@ -56,7 +54,6 @@ def plain_files(trust: bool) -> Iterator[None]:
             f'If you trust where it comes from: {TRUST}.'
         ) from error
     finally:
-        CheckpointLoader._schemes = schemes
         if not trust:
             os.environ.pop(_FORCE)
             if before is not None:
@@ -155,7 +152,7 @@ def _load(part: nn.Module, name: str, entry: Mapping[str, Any]) -> None:
     load_state_dict(part, fitting, what)
     left_out = len(whole) - len(fitting)
     print_log(f'{what}: loaded {len(fitting)} tensors, {left_out} of other parts left out.', logger='current')
-    if hasattr(part, '_params_init_info'):
+    if notes_initialisation(part):
         update_init_info(part, init_info=f'Loaded from {path}')
 
 

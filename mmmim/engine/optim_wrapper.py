@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from mmmim.models.algorithms.masked_image_modeling import refuse_accumulation
 from mmmim.registry import OPTIM_WRAPPERS
 from mmmim.utils import InputError
+from mmmim.utils.internals import foreach, overflow_flags
 from mmmim.utils.options import Count, Positive, check_names
 
 
@@ -109,7 +110,7 @@ class OptimWrapper(_OptimWrapper):
         skipped = (~torch.isfinite(norm)).float()
         all_reduce(skipped, op='max')
         if self.clip_norm is not None:
-            torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+            foreach('mul_')(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         self.optimizer.found_inf = self.skipped = skipped
         self.optimizer.step(**kwargs)
         self.step_info = {'grad_norm': norm.detach(), 'skipped': skipped}
@@ -117,7 +118,7 @@ class OptimWrapper(_OptimWrapper):
             self.step_info['loss_scale'] = self.scaler.scale(torch.ones_like(skipped))
             # All ranks move their scale by the same flag. GradScaler.step is not used: it sets found_inf to its own,
             # which knows nothing of the other ranks.
-            for flag in self.scaler._found_inf_per_device(self.optimizer).values():
+            for flag in overflow_flags(self.scaler, self.optimizer):
                 flag.copy_(skipped)
             self.scaler.update()
 

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from mmengine.hooks import CheckpointHook, Hook
 
 from mmmim.utils import InputError
+from mmmim.utils.internals import save_step
 from mmmim.utils.signals import Stopped, defer, name_of, requested
 
 # A process whose peers take longer than this is not what notices it: the collectives of the step are.
@@ -146,5 +147,5 @@ def save_now(runner: Any, step: int) -> str | None:
         hook.by_epoch, hook.filename_tmpl, hook.max_keep_ckpts = False, 'iter_{}.pth', -1
     path = os.path.join(hook.out_dir, hook.filename_tmpl.format(step))
     if hook.last_ckpt != path:
-        hook._save_checkpoint_with_step(runner, step, meta={'epoch': runner.epoch, 'iter': step})
+        save_step(hook, runner, step, {'epoch': runner.epoch, 'iter': step})
     return path

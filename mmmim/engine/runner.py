@@ -33,6 +33,7 @@ from mmmim.engine.schedules import refuse_short
 from mmmim.registry import RUNNERS, STRATEGIES
 from mmmim.utils import InputError, signals
 from mmmim.utils.folder_lock import locked
+from mmmim.utils.internals import trackers
 from mmmim.utils.names import forgive_logger
 from mmmim.utils.workers import outlived_by_parent
 
@@ -169,7 +170,7 @@ class Runner(CheckpointRunner):
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """The visualizer; what a tracker of it does wrong is a warning."""
         built = super().build_visualizer(visualizer)
-        for name, backend in built._vis_backends.items():
+        for name, backend in trackers(built).items():
             keep_tracking(name, backend, self.logger)
         return built
 

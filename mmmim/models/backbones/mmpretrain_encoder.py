@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmmim.checkpoints.stored_config import find_registered
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from mmmim.utils.internals import quiet_initialisation
 from mmmim.utils.options import Positive
 
 from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
@@ -72,9 +73,8 @@ class MMPretrainEncoder(WrappedEncoder):
         if weights is not None:
             self.load_weights(weights)
         elif not is_meta(encoder):
-            encoder._dump_init_info = lambda: None  # mmengine would log several lines for every parameter
-            encoder.init_weights()
-            del encoder._dump_init_info
+            with quiet_initialisation(encoder):
+                encoder.init_weights()
 
     @property
     def blocks(self) -> nn.ModuleList:
