@@ -79,8 +79,9 @@ def test_two_processes_train_a_sharded_model(tmp_path):
     pipeline = [dict(type='mmmim.LoadImage'), resize, dict(type='mmpretrain.PackInputs')]
     labelled = dict(type='mmmim.ImageFolder', data_root=str(tmp_path / 'images'), with_label=True, pipeline=pipeline)
     cfg.probe_data = dict(train=labelled, val=labelled)
-    dataset, sampler = dict(type='mmmim.SeededDataset', dataset=labelled), dict(type='DefaultSampler', shuffle=False)
-    cfg.val_dataloader = dict(batch_size=5, num_workers=0, dataset=dataset, sampler=sampler)
+    sampler = dict(type='mmengine.DefaultSampler', shuffle=False)
+    cfg.val_dataloader = dict(batch_size=5, num_workers=0, sampler=sampler)
+    cfg.val_dataloader.dataset = dict(type='mmmim.SeededDataset', dataset=labelled)
     cfg.val_dataloader.collate_fn = cfg.train_dataloader.collate_fn
     cfg.val_cfg, cfg.val_evaluator = dict(), full.val_evaluator
     options = dict(max_iters=2, val_interval=2)
