@@ -67,8 +67,11 @@ class SlowHook(Hook):
 
 _COUNT = itertools.count()
 
-CONFIG = """
-custom_imports = dict(imports=['toy_training'])
+#: For tools, which read the config in a process of their own.
+IMPORTS = "custom_imports = dict(imports=['toy_training'])\n"
+CONFIG = (
+    IMPORTS
+    + """
 default_scope = 'mmmim'
 model = dict(type='mmmim.ToyModel', width=3)
 dataset = dict(type='mmmim.ToyDataset')
@@ -96,11 +99,12 @@ randomness = dict(seed=0)
 load_from = None
 resume = False
 """
+)
 
 
 def toy_config(work_dir, **changes):
     """The config with dotted changes, ``train_cfg__max_iters=5``."""
-    cfg = Config.fromstring(CONFIG, '.py')
+    cfg = Config.fromstring(CONFIG.removeprefix(IMPORTS), '.py')
     cfg.work_dir = str(work_dir)
     # mmengine shares its global objects between runners of one name, by default the second they start in.
     cfg.experiment_name = f'toy{next(_COUNT)}'
