@@ -97,7 +97,22 @@ def run(unpacked, cwd, *command):
 
 SCRIPT = """
 import contextlib, json, pathlib, runpy, sys
-import mmmim, torch
+import mmmim, mmmim.registry
+from mmengine.registry import DefaultScope
+from mmmim.utils import register_all_modules
+
+# Registries can be filled for looking, in a process where nothing has been looked up.
+assert 'ViT' not in str(mmmim.registry.MODELS)
+register_all_modules(init_default_scope=False)
+assert all(name in str(mmmim.registry.MODELS) for name in ('ViT', 'MaskedImageModeling', 'PixelTarget'))
+assert 'HealthHook' in str(mmmim.registry.HOOKS) and 'FitTestLoop' in str(mmmim.registry.LOOPS)
+assert all(len(getattr(mmmim.registry, name)) for name in ('DATASETS', 'TRANSFORMS', 'SCHEDULES', 'PROBES'))
+scope = DefaultScope.get_current_instance()
+assert scope is None or scope.scope_name != 'mmmim'
+register_all_modules()
+assert DefaultScope.get_current_instance().scope_name == 'mmmim'
+
+import torch
 from mmmim.comparison.jobs import ROOT, make_jobs
 
 for tool in sorted(pathlib.Path(mmmim.__file__).parent.glob('.mim/tools/**/*.py')):
@@ -115,7 +130,7 @@ print(json.dumps([mmmim.__file__, mmmim.list_models(), shape, str(ROOT), command
 """
 
 
-def test_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path):
+def test_registries_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path):
     # Folders of these names may lie beside any package.
     (unpacked / 'configs/capi').mkdir(parents=True, exist_ok=True)
     (unpacked / 'configs/capi/foreign.py').touch()

@@ -83,18 +83,3 @@ def test_images_and_label_maps_are_cropped_alike():
         results = crop.transform({'img': np.stack([ramp] * 3, axis=-1), 'gt_seg_map': ramp})
         assert results['img'].shape == (32, 32, 3)
         assert abs(results['img'][..., 0].astype(int) - results['gt_seg_map'].astype(int)).max() <= 4
-
-
-def test_segmentation_comparison_names_what_exists(tmp_path):
-    from projects.segmentation_comparison import run
-
-    for config, _ in run.MODELS.values():
-        assert (ROOT / config).is_file()
-    for protocol, _, last in run.PROTOCOLS.values():
-        cfg = Config.fromfile(ROOT / f'configs/eval/{protocol}.py')
-        assert (cfg.get('train_cfg') or {}).get('max_iters') == last
-    run.write(tmp_path, ['linear', 'k-NN, capi'], {'MAE': {'linear': [10.0, 12.0]}, 'CAPI': {'linear': [9.5]}})
-    assert (tmp_path / 'table.md').read_text().splitlines()[2:] == [
-        '| MAE  | 11.00 ± 1.41 |            |',
-        '| CAPI |         9.50 |            |',
-    ]

@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from mmengine import Config
 from PIL import Image
 
 from mmmim.utils import InputError, signals
@@ -19,6 +20,14 @@ def run():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_it_names_what_exists(run):
+    for config, _ in run.MODELS.values():
+        assert (ROOT / config).is_file()
+    for protocol, _, last in run.PROTOCOLS.values():
+        cfg = Config.fromfile(ROOT / f'configs/eval/{protocol}.py')
+        assert (cfg.get('train_cfg') or {}).get('max_iters') == last
 
 
 def test_what_is_written(run, tmp_path):
