@@ -99,7 +99,7 @@ SCRIPT = """
 import contextlib, json, pathlib, runpy, sys
 import mmmim, mmmim.registry
 from mmengine.registry import DefaultScope
-from mmmim.utils import register_all_modules
+from mmmim.registry import register_all_modules
 
 # Registries can be filled for looking, in a process where nothing has been looked up.
 assert 'ViT' not in str(mmmim.registry.MODELS)
@@ -184,7 +184,14 @@ def test_where_resources_are(tmp_path):
     (tmp_path / 'setup.py').touch()
     assert repository(package) == resources(package) == tmp_path
     assert find_config('capi/digits') == find_config('configs/capi/digits.py') == ROOT / 'configs/capi/digits.py'
-    for name in ('capi', 'configs/capi', 'configs/capi/README.md', '../setup.py', str(ROOT / 'setup.py'), 'capi/none'):
+    for name in (
+        'capi',
+        'configs/capi',
+        'configs/capi/README.md',
+        'configs/../setup.py',
+        str(ROOT / 'setup.py'),
+        'capi/none',
+    ):
         assert find_config(name) is None
 
 
