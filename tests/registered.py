@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmmim.datasets.collate import mask_collate
 from mmmim.models import EMACopy
 from mmmim.registry import MODELS
-from mmmim.structures import Context, Prediction, Target
+from mmmim.structures import Context, PatchMask, Prediction, Target
 from tests.paths import ROOT
 from tests.shrink import PATCHES_PER_SIDE, cap, shrink_model
 from tests.toys import CAPI_STYLE, DIM, GRID, PATCH, capi_config, random_mask
@@ -276,11 +276,12 @@ def student_and_teacher() -> tuple[nn.Module, nn.Module]:
     return student, EMACopy(student, ('backbone', 'head'))
 
 
-def target_of(module: nn.Module) -> Target:
-    """What a target generator makes of a batch with two masks per image and two blocks per mask."""
+def target_of(module: nn.Module, mask: PatchMask | None = None) -> Target:
+    """What a target generator makes of a batch, with two masks per image and two blocks per mask by default."""
     student, teacher = student_and_teacher()
     try:
-        return module(normalized(), random_mask(IMAGES, blocks=2, per_image=2), teacher, student.backbone)
+        mask = mask or random_mask(IMAGES, blocks=2, per_image=2)
+        return module(normalized(), mask, teacher, student.backbone)
     finally:
         teacher.forget()
 

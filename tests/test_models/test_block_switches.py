@@ -70,7 +70,8 @@ def test_checkpointing_keeps_less():
     assert kept[None] > 1.4 * kept['selective']
 
 
-def test_blocks_compile_once():
+@pytest.mark.parametrize('later', [(), pytest.param((6, 5), marks=pytest.mark.slow)])
+def test_blocks_compile_once(later):
     """One graph per kind of block (student, predictor, teacher), whole, and none in later steps."""
     model = build(method_config(METHOD, activation_checkpointing='selective')).train()
     names, counter = list(model.state_dict()), CompileCounterWithBackend('eager')
@@ -80,7 +81,7 @@ def test_blocks_compile_once():
         sum(losses_of(model, method_batch(METHOD, 8, seed)).values()).backward()
         assert counter.frame_count == 3
     # The last, smaller micro-batch compiles each of them once more, for any size; after that nothing does.
-    for images in (6, 5):
+    for images in later:
         losses_of(model, method_batch(METHOD, images))
         assert counter.frame_count <= 6
 

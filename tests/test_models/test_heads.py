@@ -39,8 +39,9 @@ def pair(patches=7, cls=True):
     ],
 )
 def test_regression(name, expected):
-    """In fp32 whatever the precision of the target; patches and the global token on their own."""
-    prediction, target, context = pair()
+    """In fp32 whatever the precision of what is compared; patches and the global token on their own."""
+    exact, target, context = pair()
+    prediction = Prediction(exact.patches.bfloat16(), exact.cls.bfloat16())
     rounded = Target(target.patches.bfloat16(), target.cls.bfloat16())
     heads = {
         'a': {'type': 'mmmim.RegressionHead', 'loss': name},
@@ -49,8 +50,8 @@ def test_regression(name, expected):
     losses = CombinedHead(heads).loss(prediction, rounded, context)
     assert set(losses) == {'loss', 'loss_cls'}
     assert losses['loss'].dtype == torch.float32
-    torch.testing.assert_close(losses['loss'], expected(prediction.patches - rounded.patches.float()))
-    torch.testing.assert_close(losses['loss_cls'], 0.5 * expected(prediction.cls - rounded.cls.float()))
+    torch.testing.assert_close(losses['loss'], expected(prediction.patches.float() - rounded.patches.float()))
+    torch.testing.assert_close(losses['loss_cls'], 0.5 * expected(prediction.cls.float() - rounded.cls.float()))
     # 7 of 9 patches are predicted; the ratio of the recipe is 0.7.
     nominal = RegressionHead(name, nominal_ratio=0.7).loss(prediction, rounded, context)['loss']
     torch.testing.assert_close(nominal, losses['loss'] * 7 / 9 / 0.7)

@@ -98,7 +98,15 @@ class Tuple(nn.Module):
         ]
 
 
-@pytest.mark.parametrize('kind', ['capi', 'sincos, CLS', 'learned, proxies', 'mask tokens'])
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'capi',
+        'learned, proxies',
+        pytest.param('sincos, CLS', marks=pytest.mark.slow),
+        pytest.param('mask tokens', marks=pytest.mark.slow),
+    ],
+)
 def test_sizes_can_stay_open_in_an_export(kind):
     """Of batches and images: no position of the exported size is kept, training size or not, smaller or larger."""
     model = Tuple(extractor({'backbone': ENCODERS[kind]} if kind in ENCODERS else None))

@@ -14,7 +14,7 @@ from mmmim.models.layers import pick_patches
 from mmmim.models.target_generators.pixels import patch_statistics
 from mmmim.structures import Context
 from mmmim.utils import InputError
-from tests.registered import ENCODERS, TARGETS, build, normalized
+from tests.registered import ENCODERS, TARGETS, build, normalized, scrambled
 from tests.test_models.test_functional import naive_sinkhorn
 from tests.toys import DIM, GRID, PATCH, jittered, random_mask
 
@@ -36,7 +36,7 @@ class Teacher(nn.Module):
 
 def student_and_teacher(config):
     student = nn.Module()
-    student.backbone = build(config)
+    student.backbone = scrambled(build(config))
     return student.backbone, EMACopy(student, ('backbone',))
 
 
@@ -185,7 +185,7 @@ def test_an_encoder_that_does_not_tell_is_asked(monkeypatch):
 def test_targets_of_the_first_blocks(depth, source):
     backbone, teacher = student_and_teacher(ENCODERS['projector'])
     mask = random_mask(4)
-    shallow = build(ENCODERS['projector'])
+    shallow = scrambled(build(ENCODERS['projector']))
     shallow.blocks = shallow.blocks[:depth]
     expected = shallow(normalized(), mask.of_predicted).visible
     generator = LatentTarget(DIM, encoder=source, sees='predicted', depth=depth)
