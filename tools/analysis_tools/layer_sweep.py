@@ -63,10 +63,10 @@ def build_config(args: argparse.Namespace) -> Any:
 def main() -> None:
     """Run."""
     args = parse_args()
-    cfg = build_config(args)
 
     import json
 
+    from mmmim.checkpoints.mapped import reading_once
     from mmmim.engine import Runner
     from mmmim.evaluation.probes.fitted import setting_text
     from mmmim.utils.atomic import write_text_atomically
@@ -74,8 +74,10 @@ def main() -> None:
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.layer_curves import draw_layer_curves
 
-    runner = Runner.from_cfg(cfg)
-    runner.test()
+    with reading_once():
+        cfg = build_config(args)
+        runner = Runner.from_cfg(cfg)
+        runner.test()
     if runner.rank:
         return
     records = to_plain(runner.test_loop.records)
