@@ -24,6 +24,7 @@ from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN,
 from mmmim.models.stored import build_sizes
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from mmmim.utils.internals import config_dict
 from mmmim.utils.nested import children, walk
 
 from .models import model_config
@@ -137,7 +138,7 @@ def _facts(
 
 def wants_pretrained(cfg: Any) -> bool:
     """Whether a config has placeholders or a :class:`mmmim.PretrainedBackbone`."""
-    return bool(backbones(_plain(cfg))) or any(True for _ in _placeholders(_plain(cfg)))
+    return bool(backbones(config_dict(cfg))) or any(True for _ in _placeholders(config_dict(cfg)))
 
 
 def set_encoder(cfg: Any, encoder: str | None) -> None:
@@ -155,7 +156,7 @@ def set_encoder(cfg: Any, encoder: str | None) -> None:
     library, _, name = encoder.partition(':')
     if library not in LIBRARIES or not name:
         raise InputError(f'--encoder {encoder}: write timm:NAME or mmpretrain:NAME, the name of a model there.')
-    found = backbones(_plain(cfg))
+    found = backbones(config_dict(cfg))
     if not found:
         raise InputError('--encoder: the config has no backbone of type mmmim.PretrainedBackbone.')
     for backbone in found:
@@ -174,7 +175,7 @@ def apply_pretrained(cfg: Any, source: str | Path | None, weights: str = 'auto')
         InputError: The config needs an encoder and there is none, or the other way round; or of the file.
     """
     with trusting(cfg.get('trust_checkpoint', False)):
-        _apply_pretrained(_plain(cfg), source, weights)
+        _apply_pretrained(config_dict(cfg), source, weights)
 
 
 def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> None:
@@ -223,7 +224,7 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
     """
     with trusting(cfg.get('trust_checkpoint', False)):
         model, state = trained_model(path)
-    root, theirs = _plain(cfg), backbones(model)
+    root, theirs = config_dict(cfg), backbones(model)
     if not isinstance(theirs[0].get('encoder'), dict):
         raise InputError(f'{path} does not hold the config of its encoder: give its checkpoint with --pretrained.')
     encoder = copy.deepcopy(theirs[0]['encoder'])
@@ -250,10 +251,6 @@ def fill_placeholders(node: Any, facts: Pretrained) -> None:
         if name not in names:
             raise InputError(f'{path}={holder[key]!r}: there are {", ".join(PLACEHOLDER + known for known in names)}.')
         holder[key] = copy.deepcopy(getattr(facts, name))
-
-
-def _plain(cfg: Any) -> Any:
-    return getattr(cfg, '_cfg_dict', cfg)
 
 
 def _placeholders(node: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:

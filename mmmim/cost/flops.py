@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmmim.config.images import training_channels, training_image_size
 from mmmim.models.algorithms import MaskedImageModeling
 from mmmim.registry import FUNCTIONS, MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.internals import fake_tensors
 
 from .flop_counter import make_flop_counter
 
@@ -238,7 +238,7 @@ def count_config(cfg: Any, images: int = 2, depth: int = 1) -> Costs:
     try:
         with torch.device('meta'):  # which initialises nothing
             model = _build(cfg)
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with fake_tensors():
             return _count(model.to_empty(device='cpu'), batch, depth)
     except RuntimeError:  # what depends on values cannot be faked; an error of the model itself comes again
         return _count(_build(cfg), batch, depth)

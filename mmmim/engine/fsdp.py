@@ -24,6 +24,7 @@ from mmmim.models.algorithms import MaskedImageModeling, train_step
 from mmmim.models.layers import blocks_of
 from mmmim.registry import MODEL_WRAPPERS, STRATEGIES
 from mmmim.utils import InputError
+from mmmim.utils.internals import module_versions, randomness, set_module_versions
 
 
 @MODEL_WRAPPERS.register_module()
@@ -157,7 +158,7 @@ class FSDP2Strategy(DDPStrategy):
             return
         for name in ('launcher', 'distributed', 'rank', 'world_size', 'timestamp', 'seed'):
             setattr(self, f'_{name}', getattr(runner, name))
-        self._randomness = dict(runner._randomness_cfg)
+        self._randomness = randomness(runner)
 
     def build_logger(self, *args: Any, logger: MMLogger | None = None, **kwargs: Any) -> MMLogger:
         """The logger, that of the runner where there is one."""
@@ -287,8 +288,7 @@ def _gather(tree: Any) -> Any:
 def _state_dict(items: Mapping[str, Any], source: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """A state dict with the versions of modules that torch keeps in an attribute of ``source``."""
     state_dict = OrderedDict(items)
-    if hasattr(source, '_metadata'):
-        state_dict._metadata = source._metadata  # type: ignore[attr-defined]
+    set_module_versions(state_dict, module_versions(source))
     return state_dict
 
 

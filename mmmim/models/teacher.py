@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.internals import foreach
 
 
 def _local(parameter: Tensor) -> Tensor:
@@ -102,10 +103,10 @@ class EMACopy(nn.Module):
         """
         own, source = self._pairs(model)
         if skipped is None:
-            torch._foreach_lerp_(own, source, 1 - momentum)
+            foreach('lerp_')(own, source, 1 - momentum)
         else:
             weight = (1 - momentum) * (1 - skipped)
-            torch._foreach_lerp_(own, source, [weight.to(p.dtype) for p in own])
+            foreach('lerp_')(own, source, [weight.to(p.dtype) for p in own])
 
     @torch.no_grad()
     def encode(self, images: Tensor, mask: PatchMask | None = None, depth: int | None = None) -> Context:

@@ -20,6 +20,7 @@ from mmmim.engine.ddp import bare_model
 from mmmim.evaluation.measures.losses import MeanLosses
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
+from mmmim.utils.internals import built_loops, resumes
 
 
 class CheckedCollate:
@@ -131,7 +132,7 @@ class LabelsHook(Hook):
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Compare the classes that a model was trained on with those that it is tested on, or trained further on."""
         loops = _loops(runner)
-        if not label_heads(bare_model(runner)) or ('train' in loops and not runner._resume):
+        if not label_heads(bare_model(runner)) or ('train' in loops and not resumes(runner)):
             return
         meta = checkpoint.get('meta')
         stored = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
@@ -220,8 +221,11 @@ class LabelsHook(Hook):
 
 def _loops(runner: Any) -> dict[str, Any]:
     """The loops that are built, by mode."""
-    loops = {mode: getattr(runner, f'_{mode}_loop', None) for mode in ('train', 'val', 'test')}
-    return {mode: loop for mode, loop in loops.items() if isinstance(getattr(loop, 'dataloader', None), DataLoader)}
+    return {
+        mode: loop
+        for mode, loop in built_loops(runner).items()
+        if isinstance(getattr(loop, 'dataloader', None), DataLoader)
+    }
 
 
 def _metrics(loop: Any) -> list[BaseMetric]:

@@ -20,6 +20,7 @@ from mmmim.registry import DATASETS, HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.files import open_regular
+from mmmim.utils.internals import loaded_from
 from mmmim.utils.options import Count, Natural
 from mmmim.utils.tables import markdown_table
 
@@ -126,7 +127,7 @@ class ProbeHook(Hook):
         assert self.data is not None
         start = time.perf_counter()
         model = bare_model(runner)
-        copied = iteration == 0 and runner._load_from is None  # the teacher is the student's copy
+        copied = iteration == 0 and loaded_from(runner) is None  # the teacher is the student's copy
         row: dict[str, float] = {'iter': iteration}
         with gathered(runner):
             for name, extract in encoders(model).items():

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook, LoggerHook
 
 from mmmim.engine.ddp import bare_model
 from mmmim.registry import HOOKS
+from mmmim.utils.internals import accumulated_batches
 
 
 @HOOKS.register_module()
@@ -25,7 +26,7 @@ class TrainingInfoHook(Hook):
         per_gpu, world_size = runner.train_dataloader.batch_size, runner.world_size
         self._images = runner.cfg.get('global_batch_size') or per_gpu * world_size
         self._window = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 50)
-        batches = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        batches = accumulated_batches(runner.optim_wrapper)
         line = f'{world_size} process(es) (GPUs) x {per_gpu} images'
         line += ' (at most)' if per_gpu * world_size != self._images else ''
         line += f' x {batches} accumulated batches' if batches > 1 else ''
