@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
-from mmmim.utils.internals import accumulated_batches
 from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, check_value
 
 from ..layers import check_mode, layer_index, set_checkpointing
@@ -318,7 +317,7 @@ def train_step(
         Detached losses of this rank's batch: each, and their sum ``loss`` (RuntimeInfoHook logs means over all ranks);
         and what the optimiser says of its step.
     """
-    refuse_accumulation(accumulated_batches(optim_wrapper))
+    refuse_accumulation(getattr(optim_wrapper, '_accumulative_counts', 1))
     data = algorithm.data_preprocessor(data, training=True)
     images, mask = data['inputs'], data['mask']
     with optim_wrapper.optim_context(model):
