@@ -279,11 +279,8 @@ def student_and_teacher() -> tuple[nn.Module, nn.Module]:
 def target_of(module: nn.Module, mask: PatchMask | None = None) -> Target:
     """What a target generator makes of a batch, with two masks per image and two blocks per mask by default."""
     student, teacher = student_and_teacher()
-    try:
-        mask = mask or random_mask(IMAGES, blocks=2, per_image=2)
-        return module(normalized(), mask, teacher, student.backbone)
-    finally:
-        teacher.forget()
+    images, mask = normalized(), mask or random_mask(IMAGES, blocks=2, per_image=2)
+    return module(images, mask, teacher.view(images), student.backbone)
 
 
 def _target(module: nn.Module) -> Outputs:
@@ -438,7 +435,7 @@ def losses_of(model: nn.Module, data: dict, seed: int = 0) -> Outputs:
     torch.manual_seed(seed)
     data = model.data_preprocessor(data, training=True)
     images, mask = data['inputs'], data['mask']
-    targets = model.targets(images, mask, differentiable=False)
+    targets = model.targets(images, mask)
     return model.loss(images, mask, targets) | model.own_losses(targets)
 
 

@@ -271,7 +271,7 @@ def test_arms_of_comparisons(comparison, subset, arm):
     model = MODELS.build(without_files(cfg.model))
     mask = random_mask(2, visible=loader.collate_fn.masking.get('num_visible', 16), predict=20, grid=(8, 8))
     inputs = torch.randn(2, 3, size, size)
-    losses = model.loss(inputs, mask, model.targets(inputs, mask, differentiable=False))
+    losses = model.loss(inputs, mask, model.targets(inputs, mask))
     assert all(0 < loss.item() < 20 for loss in losses.values())
     if comparison == 'pilamim':
         assert ('loss_latent_cls' in losses) == (arm in ('random init', 'PiLaMIM'))

@@ -51,7 +51,7 @@ def steps(model, wrapper, rank, world_size):
         data = batch(IMAGES, seed=step)
         data = {'inputs': data['inputs'][part], 'mask': data['mask'].images(part.start, part.stop, IMAGES)}
         with torch.no_grad():
-            targets = algorithm.targets(data['inputs'], data['mask'], differentiable=False)
+            targets = algorithm.targets(data['inputs'], data['mask'])
         assignments.append(targets['capi'].patches)
         losses.append(model.train_step(data, wrapper))
         algorithm.teacher.update(algorithm, 0.9, wrapper.skipped)
@@ -124,7 +124,7 @@ def parts_outside_of_forward(rank):
 def reduced_between_micro_batches(kind):
     """Number of gradients that have been reduced after a micro-batch that is not the last."""
     model, data = wrap(build(True, 2), kind), batch(4)
-    targets = model.module.targets(data['inputs'], data['mask'], differentiable=False)
+    targets = model.module.targets(data['inputs'], data['mask'])
     with model.no_sync():
         sum(model(data['inputs'], data['mask'], targets=targets, mode='loss').values()).backward()
     return sum(parameter.grad is not None for parameter in model.parameters())
@@ -353,7 +353,7 @@ def test_health_is_reported_by_the_first_process(ranks):
     first, second = (rank['health'] for rank in ranks(2))
     assert (list(first), list(second)) == ([1, 2, 3], [])
     runner, data = health_hook.train('capi', iterations=3), batch(24, seed=2)
-    targets = runner.model.targets(data['inputs'], data['mask'], differentiable=False)['capi'].patches
+    targets = runner.model.targets(data['inputs'], data['mask'])['capi'].patches
     for rows, equal in ((targets[:12], True), (targets, False)):
         expected = target_entropy(rows).item()
         assert (first[3]['health/capi_target_entropy'] == pytest.approx(expected, rel=1e-4)) is equal

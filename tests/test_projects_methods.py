@@ -77,7 +77,7 @@ def images_and_mask(blocks=1):
 
 def test_gradients_reach_every_parameter(bootmae):
     images, mask = images_and_mask()
-    losses = bootmae.loss(images, mask, bootmae.targets(images, mask, differentiable=False))
+    losses = bootmae.loss(images, mask, bootmae.targets(images, mask))
     assert set(losses) == {'loss_pixels', 'loss_features'}
     for name, other in (('pixels', 'features'), ('features', 'pixels')):
         bootmae.zero_grad()
@@ -97,7 +97,7 @@ def test_each_decoder_reads_the_state_of_its_block(bootmae):
     images, mask = images_and_mask()
     assert bootmae.layers == [0, 2]
     context = bootmae.backbone(images, mask, layers=(0, 1, 2))
-    targets = bootmae.targets(images, mask, differentiable=False)
+    targets = bootmae.targets(images, mask)
     losses = bootmae.loss(images, mask, targets)
     for name, right in (('pixels', 0), ('features', 2)):
         branch = bootmae.branches[name]
@@ -144,7 +144,7 @@ def test_targets_are_normalised_features_of_the_teacher(bootmae):
     picked = torch.stack([tokens[index] for tokens, index in zip(features, mask.flat_predict(), strict=True)])
     deviation = picked - picked.mean(-1, keepdim=True)
     expected = deviation / (deviation.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    targets = bootmae.targets(images, mask, differentiable=False)
+    targets = bootmae.targets(images, mask)
     torch.testing.assert_close(targets['features'].patches, expected, rtol=1e-4, atol=1e-5)
 
 

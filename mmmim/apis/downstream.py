@@ -21,6 +21,7 @@ from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, 
 from mmmim.features.pretrained_backbone import PretrainedBackbone, is_wrapped
 from mmmim.features.stored_encoder import StoredEncoder
 from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from mmmim.models.interfaces import Encoder, check_part
 from mmmim.models.stored import build_sizes
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
@@ -110,15 +111,14 @@ def _facts(
         sizes: The encoder without memory, where it has been built.
     """
     config = _bare(encoder)
-    built = sizes
     if file is None:
         with torch.device('meta'):  # no memory, no weights
-            built = MODELS.build(config)
-    elif missing := [name for name in ('embed_dim', 'depth', 'patch_size', 'grid') if not hasattr(built, name)]:
-        raise InputError(f'{file}: the encoder that it describes, {config["type"]}, has no {missing[0]}.')
+            sizes = MODELS.build(config)
+    what = 'The encoder' if file is None else f'{file}: the encoder that it describes'
+    built = check_part(sizes, Encoder, what)
     statistics = {
-        name: preprocessor.get(name, getattr(built, name, default))
-        for name, default in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD))
+        'mean': preprocessor.get('mean', built.mean or IMAGENET_MEAN),
+        'std': preprocessor.get('std', built.std or IMAGENET_STD),
     }
     for name, values in statistics.items():
         numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)

@@ -7,7 +7,7 @@ rule all tensors are torch's fake ones, which have shapes and no memory.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,16 +16,13 @@ import torch
 from torch import nn
 
 from mmmim.config.images import training_channels, training_image_size
-from mmmim.models.algorithms import MaskedImageModeling
+from mmmim.models import Encoder, MaskedImageModeling
 from mmmim.registry import FUNCTIONS, MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
 from mmmim.utils.internals import fake_tensors
 
 from .flop_counter import make_flop_counter
-
-#: Parts of a backbone that pre-training alone needs: features are those before the projector, of images without mask.
-_PRETRAINING_ONLY = ('projector', 'mask_token')
 
 
 @dataclass
@@ -251,6 +248,16 @@ def _build(cfg: Any) -> MaskedImageModeling:
     return model
 
 
+def _leave_out(encoder: Encoder, parts: Sequence[nn.Module | nn.Parameter]) -> None:
+    """Take out what only pre-training reads: modules let everything through, parameters are gone."""
+    for name, child in list(encoder.named_children()):
+        if any(child is part for part in parts):
+            setattr(encoder, name, nn.Identity())
+    for name, parameter in list(encoder.named_parameters(recurse=False)):
+        if any(parameter is part for part in parts):
+            setattr(encoder, name, None)
+
+
 @torch.no_grad()
 def _count(model: MaskedImageModeling, batch: dict[str, Any], depth: int) -> Costs:
     backbone, mask = model.backbone, batch['mask']
@@ -262,9 +269,7 @@ def _count(model: MaskedImageModeling, batch: dict[str, Any], depth: int) -> Cos
         with make_flop_counter() as backward:
             losses['loss'].backward()
     training = counter.rows(depth)
-    for name in _PRETRAINING_ONLY:
-        if getattr(backbone, name, None) is not None:
-            setattr(backbone, name, nn.Identity() if isinstance(getattr(backbone, name), nn.Module) else None)
+    _leave_out(backbone, list(backbone.unread(backbone.depth, final_norm=True)))
     height, width = backbone.grid
     whole = torch.zeros(*inputs.shape[:2], height * backbone.patch_size, width * backbone.patch_size)
     inference = ModuleCounter({'backbone': backbone})

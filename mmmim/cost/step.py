@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mmmim.engine.ddp import bare_model
+from mmmim.models import MaskedImageModeling
 from mmmim.models.layers import blocks_of
 from mmmim.utils.machine import cpu_name, peak_resident_memory
 
@@ -106,9 +107,9 @@ class StepTimer:
         spans, self.spans = self.spans, []  # which nobody adds to
         start = self.clock.now()
         self.runner.model.train_step(batch, self.runner.optim_wrapper)
-        teacher = getattr(bare_model(self.runner), 'teacher', None)
-        if teacher is not None:
-            teacher.update(bare_model(self.runner), 0.99, getattr(self.runner.optim_wrapper, 'skipped', None))
+        model = bare_model(self.runner)
+        if isinstance(model, MaskedImageModeling) and model.teacher is not None:
+            model.teacher.update(model, 0.99, getattr(self.runner.optim_wrapper, 'skipped', None))
         self.bare.append((start, self.clock.now()))
         self.spans = spans
 

@@ -4,14 +4,15 @@ import datetime
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import Tensor, nn
 
-from mmmim.models.algorithms import MaskedImageModeling, train_step
+from mmmim.models import MaskedImageModeling
+from mmmim.models.algorithms.masked_image_modeling import DataParallel
 from mmmim.registry import MODEL_WRAPPERS
 from mmmim.utils import InputError
 
@@ -66,8 +67,23 @@ def init_process_group_on_cpu(timeout: float | None = None) -> None:
         dist.init_process_group('gloo', timeout=None if timeout is None else datetime.timedelta(seconds=timeout))
 
 
+class StepsOfModel:
+    """A data-parallel wrapper in which a :class:`MaskedImageModeling` takes its own, micro-batched step."""
+
+    module: nn.Module
+
+    def train_step(self, data: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
+        """One optimiser step."""
+        if isinstance(self.module, MaskedImageModeling):
+            return self.module.train_step(data, optim_wrapper, wrapper=cast('DataParallel', self))
+        return self._step_of_others(data, optim_wrapper)
+
+    def _step_of_others(self, data: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
 @MODEL_WRAPPERS.register_module()
-class DistributedDataParallel(MMDistributedDataParallel):
+class DistributedDataParallel(StepsOfModel, MMDistributedDataParallel):
     """mmengine's data-parallel wrapper, on CPU too, with the micro-batched step of :class:`MaskedImageModeling`.
 
     Gradients are synchronised once per step, in the last micro-batch.
@@ -97,8 +113,5 @@ class DistributedDataParallel(MMDistributedDataParallel):
                 find_unused_parameters=find_unused_parameters,
             )
 
-    def train_step(self, data: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
-        """One optimiser step."""
-        if isinstance(self.module, MaskedImageModeling):
-            return train_step(self, self.module, data, optim_wrapper)
-        return super().train_step(data, optim_wrapper)
+    def _step_of_others(self, data: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
+        return MMDistributedDataParallel.train_step(self, data, optim_wrapper)

@@ -19,8 +19,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from mmmim.engine.ddp import init_process_group_on_cpu
-from mmmim.models.algorithms import MaskedImageModeling, train_step
+from mmmim.engine.ddp import StepsOfModel, init_process_group_on_cpu
+from mmmim.models import MaskedImageModeling
 from mmmim.models.layers import blocks_of
 from mmmim.registry import MODEL_WRAPPERS, STRATEGIES
 from mmmim.utils import InputError
@@ -28,7 +28,7 @@ from mmmim.utils.internals import module_versions, randomness, set_module_versio
 
 
 @MODEL_WRAPPERS.register_module()
-class FullyShardedDataParallel(nn.Module):
+class FullyShardedDataParallel(StepsOfModel, nn.Module):
     """FSDP2 as a model wrapper: every process keeps a part of each parameter, its gradient and its optimiser state.
 
     Each transformer block, of the student, the predictors and the teacher, is gathered when it runs and freed after
@@ -80,18 +80,15 @@ class FullyShardedDataParallel(nn.Module):
         # Gathering happens in methods that FSDP knows. The first of them to be called has to be one of the whole
         # model, or FSDP would take a block for it: `_gather` does nothing else.
         self.module._gather = lambda: None
-        for name in ('_gather', 'targets'):
-            if hasattr(self.module, name):
-                register_fsdp_forward_method(self.module, name)
+        register_fsdp_forward_method(self.module, '_gather')
+        if isinstance(self.module, MaskedImageModeling):
+            register_fsdp_forward_method(self.module, 'targets')
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """That of the model."""
         return self.module(*args, **kwargs)
 
-    def train_step(self, data: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
-        """One optimiser step."""
-        if isinstance(self.module, MaskedImageModeling):
-            return train_step(self, self.module, data, optim_wrapper)
+    def _step_of_others(self, data: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
         return self.module.train_step(data, optim_wrapper)
 
     def val_step(self, data: Any) -> Any:

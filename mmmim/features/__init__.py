@@ -1,8 +1,8 @@
 """A frozen encoder in every form; importing this package registers its models."""
 
-from .extraction import Features, extract_features
+from .extraction import Features, LayerFeatures, extract_features
 from .extractor import FeatureExtractor
 from .frozen import FrozenFeatures
 from .pretrained_backbone import PretrainedBackbone
 
-__all__ = ['FeatureExtractor', 'Features', 'FrozenFeatures', 'PretrainedBackbone', 'extract_features']
+__all__ = ['FeatureExtractor', 'Features', 'FrozenFeatures', 'LayerFeatures', 'PretrainedBackbone', 'extract_features']

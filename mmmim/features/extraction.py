@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmmim.models.layers import layer_tokens, patch_grid
+from mmmim.models.algorithms import MaskedImageModeling
+from mmmim.models.interfaces import Encoder, PoolingNeck
 from mmmim.utils import InputError
 
 #: Features of whole images by name, see :meth:`Features.pool`.
@@ -26,28 +28,37 @@ def check_pooling(name: str) -> None:
 
 
 @dataclass
-class Features:
-    """Features of a batch.
+class LayerFeatures:
+    """Features of a batch from one layer.
 
     Legend: B images, N = h x w patches, E registers or CLS, D width of the encoder, Dp of the predictor.
 
     Attributes:
-        patches: Final-normed patch tokens of each layer asked for, ``[B, N, D]``.
-        extra: Final-normed extra tokens (CLS, registers) of each layer asked for, ``[B, E, D]``.
-        pooled: Average of the patch tokens of the last encoder block, ``[B, D]``.
-        cls: CLS token of the last block, the average where there are several, ``[B, D]``; None for models without.
-        predicted: Global feature by predictor pooling (CAPI, table 5), ``[B, Dp]``; None for models without one.
+        patches: Patch tokens after the final norm, ``[B, N, D]``.
+        extra: Extra tokens (CLS or proxies, then registers) after the final norm, ``[B, E, D]``.
         grid: ``(h, w)``.
-        raw: Patch tokens of each layer asked for before the final norm, ``[B, N, D]``.
+        num_cls_tokens: How many of the extra tokens, the first ones, stand for the whole image.
+        raw: Patch tokens before the final norm, ``[B, N, D]``; None where they are not known.
+        predicted: Global feature by predictor pooling (CAPI, arXiv 2502.08769, table 5), ``[B, Dp]``, which is made
+            from the encoder's output whatever the layer is; None for models without one.
     """
 
-    patches: tuple[Tensor, ...]
-    extra: tuple[Tensor, ...]
-    pooled: Tensor
-    cls: Tensor | None
-    predicted: Tensor | None
+    patches: Tensor
+    extra: Tensor
     grid: tuple[int, int]
-    raw: tuple[Tensor, ...] = ()
+    num_cls_tokens: int = 0
+    raw: Tensor | None = None
+    predicted: Tensor | None = None
+
+    @property
+    def pooled(self) -> Tensor:
+        """Average of the patch tokens, ``[B, D]``."""
+        return self.patches.mean(dim=1)
+
+    @property
+    def cls(self) -> Tensor | None:
+        """The CLS token, the average where there are several, ``[B, D]``; None for models without."""
+        return self.extra[:, : self.num_cls_tokens].mean(dim=1) if self.num_cls_tokens else None
 
     def pool(self, name: str) -> Tensor | None:
         """One feature for each image.
@@ -56,7 +67,7 @@ class Features:
             name: 'predicted', 'cls' and 'pooled': as the attributes. 'pooled_raw': average of the patch tokens before
                 the final norm. 'max': greatest value over the patches, channel by channel. 'top10' (or another
                 number): average of the 10 greatest (Latent MIM, arXiv 2407.15837, appendix A.2). 'all': all patch
-                tokens concatenated. All but the first three are of the last layer asked for.
+                tokens concatenated.
 
         Returns:
             ``[B, D]`` (``[B, N * D]`` for 'all'), or None where the model has no such feature.
@@ -66,47 +77,108 @@ class Features:
         """
         check_pooling(name)
         if name in ('predicted', 'cls', 'pooled'):
-            return getattr(self, name)
+            return {'predicted': self.predicted, 'cls': self.cls, 'pooled': self.pooled}[name]
         if name == 'pooled_raw':
-            return self.raw[-1].mean(dim=1) if self.raw else None
-        tokens = self.patches[-1]
+            return None if self.raw is None else self.raw.mean(dim=1)
         if name == 'all':
-            return tokens.flatten(1)
-        k = 1 if name == 'max' else min(int(name.removeprefix('top')), tokens.shape[1])
-        return tokens.topk(k, dim=1).values.mean(dim=1)
+            return self.patches.flatten(1)
+        k = 1 if name == 'max' else min(int(name.removeprefix('top')), self.patches.shape[1])
+        return self.patches.topk(k, dim=1).values.mean(dim=1)
+
+    def map(self) -> Tensor:
+        """``patches`` as a map ``[B, D, h, w]``."""
+        return self.patches.transpose(1, 2).unflatten(2, self.grid)
+
+
+class Features(Sequence[LayerFeatures]):
+    """Features of a batch: one :class:`LayerFeatures` for each layer asked for, in that order.
+
+    What has no layer in its name is of the last of them: ``features.pooled`` is ``features[-1].pooled``.
+
+    Args:
+        layers: One or more.
+    """
+
+    def __init__(self, layers: Sequence[LayerFeatures]) -> None:
+        self.layers = tuple(layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The features of a layer, by its place among those asked for."""
+        return self.layers[index]
+
+    @property
+    def patches(self) -> tuple[Tensor, ...]:
+        """Of each layer ``[B, N, D]``."""
+        return tuple(layer.patches for layer in self.layers)
+
+    @property
+    def extra(self) -> tuple[Tensor, ...]:
+        """Of each layer ``[B, E, D]``."""
+        return tuple(layer.extra for layer in self.layers)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """``(h, w)``."""
+        return self.layers[-1].grid
+
+    @property
+    def pooled(self) -> Tensor:
+        """Average of the patch tokens of the last layer asked for, ``[B, D]``."""
+        return self.layers[-1].pooled
+
+    @property
+    def cls(self) -> Tensor | None:
+        """CLS token of the last layer asked for, ``[B, D]``; None for models without."""
+        return self.layers[-1].cls
+
+    @property
+    def predicted(self) -> Tensor | None:
+        """Global feature by predictor pooling, ``[B, Dp]``; None for models without."""
+        return self.layers[-1].predicted
+
+    def pool(self, name: str) -> Tensor | None:
+        """:meth:`LayerFeatures.pool` of the last layer asked for."""
+        return self.layers[-1].pool(name)
 
     def maps(self) -> tuple[Tensor, ...]:
-        """``patches`` as maps ``[B, D, h, w]``."""
-        return tuple(tokens.transpose(1, 2).unflatten(2, self.grid) for tokens in self.patches)
+        """Of each layer ``[B, D, h, w]``."""
+        return tuple(layer.map() for layer in self.layers)
 
 
 def extract_features(
-    backbone: nn.Module, images: Tensor, predictor: nn.Module | None = None, layers: Sequence[int] = (-1,)
+    backbone: Encoder, images: Tensor, predictor: PoolingNeck | None = None, layers: Sequence[int] = (-1,)
 ) -> Features:
     """Features of whole images, in the modules' mode and with gradients.
 
     Args:
-        backbone: Encoder of the toolbox.
-        images: ``[B, 3, H, W]``, normalised.
-        predictor: Neck with a method ``global_feature(context)``.
+        backbone: The encoder.
+        images: ``[B, C, H, W]``, normalised.
+        predictor: The neck that sums an image up; None for no feature 'predicted'.
         layers: Blocks whose tokens to return, counted from 0; negative ones from the end.
 
     Returns:
         Features.
     """
-    context = backbone(images, layers=(*layers, -1)).of(backbone)
-    *tokens, last = layer_tokens(backbone, context)
+    context = backbone(images, layers=layers)
     extra = context.extra.shape[1]
-    cls = context.num_cls_tokens
-    return Features(
-        patches=tuple(states[:, extra:] for states in tokens),
-        extra=tuple(states[:, :extra] for states in tokens),
-        pooled=last[:, extra:].mean(dim=1),
-        cls=last[:, :cls].mean(dim=1) if cls else None,
-        predicted=None if predictor is None else predictor.global_feature(context),
-        grid=patch_grid(images.shape[-2:], backbone.patch_size),
-        raw=tuple(states[:, extra:] for states in context.hidden[:-1]),
-    )
+    predicted = None if predictor is None else predictor.global_feature(context)
+    found = []
+    for state in context.hidden:
+        tokens = backbone.normed(state)
+        found.append(
+            LayerFeatures(
+                patches=tokens[:, extra:],
+                extra=tokens[:, :extra],
+                grid=context.grid,
+                num_cls_tokens=context.num_cls_tokens,
+                raw=state[:, extra:],
+                predicted=predicted,
+            )
+        )
+    return Features(found)
 
 
 @contextmanager
@@ -123,20 +195,18 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def encoders(model: nn.Module) -> dict[str, Callable[[Tensor], Features]]:
+def encoders(model: MaskedImageModeling) -> dict[str, Callable[[Tensor], Features]]:
     """Functions from uint8 RGB images ``[B, 3, H, W]`` to features, of the student and the teacher of a training.
 
     Args:
-        model: A :class:`MaskedImageModeling`, without a data-parallel wrapper.
+        model: Without a data-parallel wrapper.
 
     Returns:
-        By name: 'student', and 'teacher' where there is one.
+        By name: 'student', and 'teacher' where there is one with an encoder.
     """
 
     def encoder(part: nn.Module) -> Callable[[Tensor], Features]:
-        branches = getattr(part, 'branches', None)
-        necks = [getattr(branch, 'neck', None) for branch in branches.children()] if branches is not None else []
-        predictor = next((neck for neck in necks if hasattr(neck, 'global_feature')), None)
+        predictor = next((each for each in part.modules() if isinstance(each, PoolingNeck)), None)
 
         def extract(images: Tensor) -> Features:
             images = model.data_preprocessor.normalize(images.to(model.data_preprocessor.device))
@@ -145,5 +215,7 @@ def encoders(model: nn.Module) -> dict[str, Callable[[Tensor], Features]]:
 
         return extract
 
-    parts = {'student': model, 'teacher': getattr(model, 'teacher', None)}
-    return {name: encoder(part) for name, part in parts.items() if hasattr(part, 'backbone')}
+    found = {'student': encoder(model)}
+    if model.teacher is not None and 'backbone' in model.teacher.parts:
+        found['teacher'] = encoder(model.teacher)
+    return found

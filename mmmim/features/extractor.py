@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from mmmim.checkpoints.pretrained import load_pretrained
 from mmmim.checkpoints.stored_config import check_stored_model, find_registered
+from mmmim.models.data_preprocessors import MIMDataPreprocessor
 from mmmim.models.data_preprocessors.checks import check_batch, check_range
+from mmmim.models.interfaces import Encoder, PoolingNeck, check_part
 from mmmim.models.layers import in_precision_of
 from mmmim.models.stored import build_stored
 from mmmim.utils import InputError
@@ -41,21 +43,25 @@ class FeatureExtractor(nn.Module):
         self.backbone = build_stored(
             config['backbone'], None if state is None else under(state, 'backbone.'), f'{source} (backbone.*)'
         )
-        _check_interface(self.backbone, ('embed_dim', 'depth', 'patch_size', 'grid'), f'{source}: model.backbone')
-        self.predictor: nn.Module | None = None
+        check_part(self.backbone, Encoder, f'{source}: model.backbone')
+        self.predictor: PoolingNeck | None = None
         for name, branch in (config.get('branches') or {}).items():
             if branch is None:  # switched off
                 continue
             # Other necks are not needed, so those of projects need not be imported.
-            pools = hasattr(find_registered(branch['neck']['type']), 'global_feature')
+            pools = issubclass(find_registered(branch['neck']['type']), PoolingNeck)
             weights = None if state is None else under(state, f'branches.{name}.neck.')
             if self.predictor is None and pools and (weights is None or weights):
                 self.predictor = build_stored(branch['neck'], weights, f'{source} (branches.{name}.neck.*)')
         # Encoders of other libraries know what they were trained with.
-        own = {key: getattr(self.backbone, key) for key in ('mean', 'std') if hasattr(self.backbone, key)}
+        own = {'mean': self.backbone.mean, 'std': self.backbone.std} if self.backbone.mean is not None else {}
         default = {'type': 'mmmim.MIMDataPreprocessor', **own}
         self.preprocessor = build_stored(config.get('data_preprocessor') or default, None, source)
-        _check_interface(self.preprocessor, ('mean', 'std', 'normalize'), f'{source}: model.data_preprocessor')
+        if not isinstance(self.preprocessor, MIMDataPreprocessor):
+            raise InputError(
+                f'{source}: model.data_preprocessor is a {type(self.preprocessor).__name__}, which is no '
+                'MIMDataPreprocessor: features cannot come from it.'
+            )
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -83,7 +89,7 @@ class FeatureExtractor(nn.Module):
     @property
     def in_channels(self) -> int:
         """Channels of the images that it takes."""
-        return getattr(self.backbone, 'in_channels', len(self.preprocessor.mean))
+        return self.backbone.in_channels
 
     def preprocess(self, images: Tensor) -> Tensor:
         """RGB images ``[B, C, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
@@ -122,8 +128,3 @@ class FeatureExtractor(nn.Module):
         if not images.is_floating_point():
             raise InputError(f'Images must be normalised: give extractor.preprocess(images), not {images.dtype}.')
         return extract_features(self.backbone, images, self.predictor, layers)
-
-
-def _check_interface(part: nn.Module, needed: Sequence[str], what: str) -> None:
-    if missing := [name for name in needed if not hasattr(part, name)]:
-        raise InputError(f'{what} is a {type(part).__name__}, which has no {missing[0]}: features cannot come from it.')

@@ -1,7 +1,6 @@
 """The model of probes: a frozen encoder and no head."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 
-from .extraction import Features, check_pooling, extract_features
+from .extraction import LayerFeatures, check_pooling, extract_features
 
 
 @MODELS.register_module()
@@ -72,19 +71,10 @@ class FrozenFeatures(BaseModel):
                 maps = self.backbone(inputs)
                 return tuple(m.flatten(2).transpose(1, 2) for m in maps), tuple(maps[0].shape[-2:])
             found = extract_features(self.backbone.backbone, inputs, layers=self.layers)
-            return tuple(self._pool(found, i) for i in range(len(self.layers))), (1, 1)
+            return tuple(self._pool(layer) for layer in found), (1, 1)
 
-    def _pool(self, found: Features, layer: int) -> Tensor:
-        tokens, extra = found.patches[layer], found.extra[layer]
-        cls = self.backbone.backbone.num_cls_tokens
-        own = replace(
-            found,
-            patches=(tokens,),
-            pooled=tokens.mean(dim=1),
-            cls=extra[:, :cls].mean(dim=1) if cls else None,
-            raw=found.raw[layer : layer + 1],
-        )
-        pooled = own.pool(self.features)
+    def _pool(self, layer: LayerFeatures) -> Tensor:
+        pooled = layer.pool(self.features)
         if pooled is None:
             raise InputError(f"The encoder has no feature {self.features!r}: set model.features to 'pooled'.")
         return pooled.unsqueeze(1)

@@ -14,7 +14,8 @@ from torch import Tensor
 from mmmim.checkpoints import check_state_dict
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM
 from mmmim.models.backbones.wrapped import WrappedEncoder
-from mmmim.models.layers import block_index, layer_tokens, patch_grid
+from mmmim.models.interfaces import Encoder, check_part
+from mmmim.models.layers import block_index, patch_grid
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.nested import under
@@ -120,7 +121,7 @@ class PretrainedBackbone(BaseModule):
             images = F.interpolate(images, fitting, mode='bilinear', align_corners=False)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             context = self.backbone(images, layers=self.out_indices, depth=max(self.out_indices) + 1)
-            states = layer_tokens(self.backbone, context) if self.final_norm else context.hidden
+            states = [self.backbone.normed(s) for s in context.hidden] if self.final_norm else context.hidden
             grid = patch_grid(images.shape[-2:], patch)
             extra = context.extra.shape[1]
             maps = [tokens[:, extra:].transpose(1, 2).unflatten(2, grid).contiguous() for tokens in states]
@@ -131,12 +132,8 @@ class PretrainedBackbone(BaseModule):
             return tuple(maps)
 
     def _freeze_unused(self) -> None:
-        backbone: Any = self.backbone
-        parts = [*getattr(backbone, 'blocks', [])[max(self.out_indices) + 1 :], getattr(backbone, 'projector', None)]
-        parts += [getattr(backbone, 'mask_token', None), None if self.final_norm else backbone.norm]
-        for part in parts:
-            if part is not None:
-                part.requires_grad_(False)
+        for part in self.backbone.unread(max(self.out_indices) + 1, self.final_norm):
+            part.requires_grad_(False)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         # Called by torch and by mmengine, whose runner would only log keys that do not fit.
@@ -149,7 +146,7 @@ class PretrainedBackbone(BaseModule):
 
 def _build(
     checkpoint: str | Path | None, weights: str, encoder: Mapping[str, Any] | None, drop_path_rate: float | None
-) -> Any:
+) -> Encoder:
     """The encoder, with its weights."""
     if checkpoint is None or str(checkpoint).startswith(PLACEHOLDER):
         raise InputError(
@@ -178,7 +175,7 @@ def _build(
     if checkpoint not in (RANDOM, LATER):
         kind = '' if stored is None else f'{weights} '
         print_log(f'Encoder: {config["type"]}, {kind}weights of {checkpoint}.', logger='current')
-    return backbone
+    return check_part(backbone, Encoder, 'PretrainedBackbone.encoder')
 
 
 def is_wrapped(encoder: Mapping[str, Any]) -> bool:

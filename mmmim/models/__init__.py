@@ -11,6 +11,7 @@ from .heads import (
     RegressionHead,
     SimilarityConstraint,
 )
+from .interfaces import Encoder, Head, Neck, PoolingNeck, TargetGenerator, Tokenizer
 from .necks import (
     CrossAttentionDecoder,
     CrossAttentionPredictor,
@@ -27,7 +28,7 @@ from .target_generators import (
     TeacherAssignments,
     TokenizerTarget,
 )
-from .teacher import EMACopy
+from .teacher import EMACopy, TeacherView
 from .tokenizers import DalleTokenizer, KMeansTokenizer, VQKDTokenizer
 
 __all__ = [
@@ -38,24 +39,31 @@ __all__ = [
     'CrossEntropyHead',
     'DalleTokenizer',
     'EMACopy',
+    'Encoder',
     'FeatureBatchNorm',
     'HOGTarget',
+    'Head',
     'KMeansTokenizer',
     'LatentTarget',
     'MIMDataPreprocessor',
     'MMPretrainEncoder',
     'MaskedImageModeling',
+    'Neck',
     'OnlineClustering',
     'PatchDiscriminationHead',
     'PickPredicted',
     'PixelTarget',
+    'PoolingNeck',
     'PrototypeHead',
     'ProxyReconstruction',
     'RegressionHead',
     'SelfAttentionPredictor',
     'SimilarityConstraint',
+    'TargetGenerator',
     'TeacherAssignments',
+    'TeacherView',
     'TimmEncoder',
+    'Tokenizer',
     'TokenizerTarget',
     'VQKDTokenizer',
     'ViT',

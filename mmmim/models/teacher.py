@@ -1,5 +1,7 @@
 """The teacher: an exponential moving average of parts of the model."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Sequence
 from typing import Any
@@ -60,7 +62,6 @@ class EMACopy(nn.Module):
         super().__init__()
         self.parts = tuple(parts)
         self.micro_batch_size = micro_batch_size
-        self._views: dict[tuple[int, int, int | None], tuple[Tensor, PatchMask | None, Context]] = {}
         for name in self.parts:
             try:
                 source = model.get_submodule(name)
@@ -75,7 +76,7 @@ class EMACopy(nn.Module):
             parent.add_module(leaf, copy.deepcopy(source).requires_grad_(False))
         self.eval()
 
-    def train(self, mode: bool = True) -> 'EMACopy':
+    def train(self, mode: bool = True) -> EMACopy:
         """Stay in eval mode: the teacher has no drop path."""
         return super().train(False)
 
@@ -109,26 +110,61 @@ class EMACopy(nn.Module):
             foreach('lerp_')(own, source, [weight.to(p.dtype) for p in own])
 
     @torch.no_grad()
-    def encode(self, images: Tensor, mask: PatchMask | None = None, depth: int | None = None) -> Context:
-        """The teacher's view of the batch; computed once however often it is asked for, until :meth:`forget`.
+    def encode(
+        self,
+        images: Tensor,
+        mask: PatchMask | None = None,
+        depth: int | None = None,
+        layers: Sequence[int] = (),
+    ) -> Context:
+        """Encode a batch with the copied encoder, a micro-batch at a time.
 
         Args:
             images: ``[B, C, H, W]``.
             mask: Whose visible patches to see; None for the whole images.
             depth: How many blocks to run; None for all.
+            layers: Blocks whose states to keep in ``hidden``.
 
         Returns:
             Context without gradient.
         """
-        key = (id(images), id(mask), depth)
-        if key not in self._views:
-            # Encoders of projects need not know of depths.
-            options = {} if depth is None else {'depth': depth}
-            context = encode_in_pieces(self.backbone, images, mask, self.micro_batch_size, **options)
-            # The inputs are kept so that their identities are not reused while the view lives.
-            self._views[key] = (images, mask, context)
-        return self._views[key][2]
+        return encode_in_pieces(self.backbone, images, mask, self.micro_batch_size, layers=layers, depth=depth)
 
-    def forget(self) -> None:
-        """Free the cached views; called when the targets of a batch are made."""
-        self._views.clear()
+    def view(self, images: Tensor) -> TeacherView:
+        """The teacher looking at a batch: what target generators are given."""
+        return TeacherView(self, images)
+
+
+class TeacherView:
+    """The teacher looking at one batch; what it sees is computed once, however many branches ask for it.
+
+    Args:
+        teacher: The EMA of the student.
+        images: ``[B, C, H, W]``.
+    """
+
+    def __init__(self, teacher: EMACopy, images: Tensor) -> None:
+        self.teacher, self.images = teacher, images
+        self._seen: list[tuple[PatchMask | None, int | None, tuple[int, ...], Context]] = []
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The copied encoder."""
+        return self.teacher.backbone
+
+    def part(self, name: str) -> nn.Module:
+        """A copied part, e.g. ``'branches.ibot.head'``.
+
+        Raises:
+            AttributeError: The teacher has no such part.
+        """
+        return self.teacher.get_submodule(name)
+
+    def encode(self, mask: PatchMask | None = None, depth: int | None = None, layers: Sequence[int] = ()) -> Context:
+        """Context of the batch; arguments as in :meth:`EMACopy.encode`."""
+        for seen, its_depth, its_layers, context in self._seen:
+            if seen is mask and its_depth == depth and its_layers == tuple(layers):
+                return context
+        context = self.teacher.encode(self.images, mask, depth, layers)
+        self._seen.append((mask, depth, tuple(layers), context))
+        return context

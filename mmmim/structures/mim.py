@@ -23,7 +23,7 @@ class Context:
             rotary encoders (P = 2), vectors for additive ones (P = D).
         hidden: Per-layer states before the final norm, each ``[G, E + V, D]``, only if asked for.
         num_cls_tokens: How many of the extra tokens, the first ones, stand for the whole image (CLS or proxies); the
-            others are registers. None where the encoder does not say: then its attribute of that name counts.
+            others are registers.
     """
 
     visible: Tensor
@@ -31,18 +31,12 @@ class Context:
     grid: tuple[int, int]
     positions: Callable[[Tensor], Tensor]
     hidden: tuple[Tensor, ...] = ()
-    num_cls_tokens: int | None = None
+    num_cls_tokens: int = 0
 
     @property
     def cls(self) -> Tensor:
         """The tokens that stand for the whole image, ``[G, C, D]``; C is 0 where none does."""
-        return self.extra[:, : self.num_cls_tokens or 0]
-
-    def of(self, encoder: object) -> Context:
-        """The same, told by the encoder that ran how many CLS tokens it has, unless it has said so."""
-        if self.num_cls_tokens is not None:
-            return self
-        return replace(self, num_cls_tokens=getattr(encoder, 'num_cls_tokens', 0))
+        return self.extra[:, : self.num_cls_tokens]
 
     @classmethod
     def cat(cls, pieces: Sequence[Context]) -> Context:

@@ -53,8 +53,7 @@ def reconstruct(
     images = preprocessor.normalize(images.to(preprocessor.mean.device))
     mask = mask.to(images.device)
     generator, index = branch.target_generator, mask.flat_predict()
-    layers = getattr(branch.neck, 'layers', ())
-    context = backbone(images, mask, **({'layers': layers} if layers else {}))
+    context = backbone(images, mask, layers=branch.neck.layers)
     predicted = branch.neck(context, mask).patches.float()
     patches = generator.patches(images)[mask.image_index]
     if generator.normalize:
@@ -153,10 +152,7 @@ class Reconstructor(nn.Module):
     @property
     def grid(self) -> tuple[int, int]:
         """Patches per side of the images that the model is trained on."""
-        grid = getattr(self.backbone, 'grid', None)
-        if grid is None:
-            raise InputError('The encoder of the model has no grid: its image size is not known.')
-        return grid
+        return self.backbone.grid
 
     @property
     def patch_size(self) -> int:

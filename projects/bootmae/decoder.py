@@ -1,16 +1,17 @@
 """The decoder of BootMAE."""
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmmim.models import Neck
+from mmmim.models.interfaces import Sizes
 from mmmim.models.layers import DecoderBlock, init_weights, make_norm, make_positions
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 
 
 @MODELS.register_module()
-class FeatureInjectionDecoder(BaseModule):
+class FeatureInjectionDecoder(Neck):
     """Blocks that read a state of the encoder, injected by cross-attention (BootMAE, arXiv 2207.07116).
 
     Encoded tokens and mask tokens attend to each other and then to the output of one block of the encoder at the
@@ -43,7 +44,6 @@ class FeatureInjectionDecoder(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.context_dim, self.out_dim, self.grid = context_dim, out_dim or context_dim, tuple(grid)
-        #: The algorithm puts the states of these blocks into ``context.hidden``.
         self.layers = (layer,)
         self.embed = nn.Linear(context_dim, embed_dim)
         self.inject = nn.Linear(context_dim, embed_dim)
@@ -55,6 +55,14 @@ class FeatureInjectionDecoder(BaseModule):
         self.proj = nn.Linear(embed_dim, self.out_dim)
         init_weights(self, 'mae')
         nn.init.normal_(self.mask_token, std=0.02)
+
+    def sizes(self) -> Sizes:
+        """Widths and grid."""
+        return {
+            'width': ('context_dim', self.context_dim),
+            'prediction width': ('out_dim', self.out_dim),
+            'grid': ('grid', self.grid),
+        }
 
     def inputs(self, context: Context, mask: PatchMask) -> tuple[Tensor, Tensor]:
         """What the first block gets.

@@ -1,15 +1,15 @@
 """A head: the cosine distance between predictions and targets."""
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmmim.models import Head
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 
 
 @MODELS.register_module()
-class CosineHead(BaseModule):
+class CosineHead(Head):
     """One minus the cosine between prediction and target, averaged over predicted patches, in fp32.
 
     Of normalised pixels, whose mean is zero, the cosine with the target is nearly the correlation.

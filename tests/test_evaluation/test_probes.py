@@ -5,7 +5,7 @@ from mmengine.dataset import BaseDataset
 from mmpretrain.structures import DataSample
 
 from mmmim.evaluation.probes.quick import quick_scores
-from mmmim.features.extraction import Features
+from mmmim.features.extraction import Features, LayerFeatures
 from mmmim.features.labelled_images import LabelledImages
 from mmmim.utils import InputError
 
@@ -36,7 +36,7 @@ def extract(images):
     patches = images.float().unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).mean(-1)  # B 3 2 2
     columns = torch.tensor([[0.0, 100.0], [0.0, 100.0]])
     tokens = (patches + columns).flatten(2).transpose(1, 2)
-    return Features((tokens,), (tokens[:, :0],), tokens.mean(1), None, None, (2, 2))
+    return Features([LayerFeatures(tokens, tokens[:, :0], (2, 2))])
 
 
 def test_labelled_images():

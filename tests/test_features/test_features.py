@@ -70,7 +70,7 @@ def test_pooling(checkpoint):
     for name, value in expected.items():
         torch.testing.assert_close(features.pool(name), value, msg=lambda m, name=name: f'{name}: {m}')
     assert features.pool('cls') is None
-    torch.testing.assert_close(features.raw[0], context.hidden[0][:, 4:])
+    torch.testing.assert_close(features[0].raw, context.hidden[0][:, 4:])
     for name in ('top', 'top0', 'topK', 'mean'):
         with pytest.raises(InputError, match=f"no feature '{name}': use one of predicted, cls"):
             features.pool(name)

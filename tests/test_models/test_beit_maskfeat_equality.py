@@ -184,7 +184,7 @@ def test_tokens_losses_and_gradients(case):
 
     context = ours.backbone(images, mask)
     assert_same(torch.cat([context.extra, context.visible], dim=1), tokens, 'tokens')
-    our_loss = ours.loss(images, mask, ours.targets(images, mask, differentiable=False))[f'loss_{name}']
+    our_loss = ours.loss(images, mask, ours.targets(images, mask))[f'loss_{name}']
     our_loss.backward()
     assert_same(our_loss, their_loss, 'loss')
     parameters = dict(theirs.named_parameters())

@@ -339,11 +339,11 @@ def test_targets_are_of_the_predicted_patches(name):
     target, mask = target_of(generator), random_mask(IMAGES, blocks=2, per_image=2)
     assert target.patches.shape[:2] == mask.flat_predict().shape
     # Gradients flow into targets where the generator says so.
-    assert target.patches.requires_grad == getattr(generator, 'differentiable', False)
-    if getattr(generator, 'num_tokens', None):
+    assert target.patches.requires_grad == generator.differentiable
+    if generator.num_tokens:
         assert target.patches.dtype == torch.int64
         assert 0 <= target.patches.min() <= target.patches.max() < generator.num_tokens
-    elif getattr(generator, 'distribution', False):
+    elif generator.distribution:
         assert target.patches.shape[2] == generator.num_prototypes
         assert_close(target.patches.sum(-1), torch.ones(target.patches.shape[:2]))
     else:

@@ -116,7 +116,7 @@ def test_tokens_predictions_losses_and_gradients(name):
     assert_same(context.visible, latent[:, 1:], 'tokens')
     hidden = mask.flat_predict().unsqueeze(-1).expand(-1, -1, their_prediction.shape[-1])
     assert_same(branch.neck(context, mask).patches, their_prediction.gather(1, hidden), 'predictions')
-    targets = ours.targets(images, mask, differentiable=False)
+    targets = ours.targets(images, mask)
     assert_same(targets['pixels'].patches, theirs.head.construct_target(images).gather(1, hidden), 'targets')
 
     their_loss = theirs.loss(images, [])['loss']

@@ -31,14 +31,15 @@ def state_of(model):
 def test_the_teacher_is_asked_once_per_view():
     model, data, calls = build(), batch(4), []
     model.teacher.backbone.register_forward_hook(lambda *args: calls.append(1))
-    first = model.teacher.encode(data['inputs'])
-    assert model.teacher.encode(data['inputs']) is first
-    masked = model.teacher.encode(data['inputs'], data['mask'])
+    view = model.teacher.view(data['inputs'])
+    first = view.encode()
+    assert view.encode() is first
+    masked = view.encode(data['mask'])
     assert masked.visible.shape[1] == data['mask'].visible.shape[1]
-    assert len(calls) == 2
-    model.teacher.forget()
-    assert model.teacher.encode(data['inputs']) is not first
+    assert view.encode(depth=1) is not first
     assert len(calls) == 3
+    assert model.teacher.view(data['inputs']).encode() is not first
+    assert len(calls) == 4
 
 
 def test_the_teacher_moves_and_stays():
@@ -87,7 +88,7 @@ def test_a_teacher_starts_as_the_student_or_on_its_own(start):
 
 def test_the_two_losses_of_capi_reach_disjoint_parameters():
     model, data = build(), batch(8)
-    targets = model.targets(data['inputs'], data['mask'], differentiable=False)
+    targets = model.targets(data['inputs'], data['mask'])
     model.own_losses(targets)['loss_capi_clustering'].backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert reached == {f'branches.capi.target_generator.{name}' for name in ('weight', 'bias')}

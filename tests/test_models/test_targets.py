@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmmim.models import EMACopy, HOGTarget, LatentTarget, PixelTarget, PrototypeHead, TeacherAssignments, ViT
+from mmmim.models import EMACopy, HOGTarget, LatentTarget, PixelTarget, PrototypeHead, TeacherAssignments
 from mmmim.models.functional import hog
 from mmmim.models.layers import pick_patches
 from mmmim.models.target_generators.pixels import patch_statistics
@@ -30,7 +30,10 @@ class Teacher(nn.Module):
         self.tokens = tokens
         self.head = head
 
-    def encode(self, images, mask=None, depth=None):
+    def part(self, name):
+        return self.get_submodule(name)
+
+    def encode(self, mask=None, depth=None):
         return Context(visible=self.tokens, extra=self.tokens[:, :0], grid=(4, 4), positions=None)
 
 
@@ -150,7 +153,7 @@ def test_of_several_tokens_the_first_is_the_target(gap, normalize):
     images, mask = normalized(), random_mask(4, per_image=2)
     if gap:
         mask = replace(mask, offsets=torch.zeros(4, 16, 2, dtype=torch.int64))
-    target = LatentTarget(DIM, normalize=normalize)(images, mask, teacher, backbone)
+    target = LatentTarget(DIM, normalize=normalize)(images, mask, teacher.view(images), backbone)
     context = backbone(images)
     patches, cls = picked(context.visible, mask), context.extra[mask.image_index, 0]
     if normalize:
@@ -171,15 +174,6 @@ def test_an_encoder_of_its_own_tells_of_its_own_tokens(own, student):
         torch.testing.assert_close(target.cls, generator.encoder(normalized()).extra[:, 0])
 
 
-def test_an_encoder_that_does_not_tell_is_asked(monkeypatch):
-    """As those of projects whose contexts have no such number: their attribute counts."""
-    backbone, teacher = student_and_teacher(OWN)
-    run = ViT.forward
-    monkeypatch.setattr(ViT, 'forward', lambda *args, **options: replace(run(*args, **options), num_cls_tokens=None))
-    target = LatentTarget(DIM)(normalized(), random_mask(4), teacher, backbone)
-    torch.testing.assert_close(target.cls, backbone(normalized()).extra[:, 0])
-
-
 @pytest.mark.parametrize('depth', [0, 1, 2, None])
 @pytest.mark.parametrize('source', ['teacher', 'student'])
 def test_targets_of_the_first_blocks(depth, source):
@@ -189,7 +183,7 @@ def test_targets_of_the_first_blocks(depth, source):
     shallow.blocks = shallow.blocks[:depth]
     expected = shallow(normalized(), mask.of_predicted).visible
     generator = LatentTarget(DIM, encoder=source, sees='predicted', depth=depth)
-    torch.testing.assert_close(generator(normalized(), mask, teacher, backbone).patches, expected)
+    torch.testing.assert_close(generator(normalized(), mask, teacher.view(normalized()), backbone).patches, expected)
 
 
 @pytest.mark.parametrize('gap', [0, 2])
@@ -221,7 +215,7 @@ def test_gradients_through_targets(source):
     images, mask = normalized().requires_grad_(), random_mask(4)
     for stop in (True, False) if source != 'teacher' else (True,):
         generator = LatentTarget(DIM, encoder=OWN if source == 'own' else source, stop_gradient=stop)
-        target = generator(images, mask, teacher, backbone)
+        target = generator(images, mask, teacher.view(images), backbone)
         assert target.patches.requires_grad == target.cls.requires_grad == (not stop)
         if not stop:
             target.patches[..., 0].sum().backward()
@@ -237,7 +231,7 @@ def test_targets_that_are_not_aligned_are_those_of_other_places():
     latents = backbone(images).visible.detach()
     order = random_mask(4, visible=0, predict=16, seed=5).predict[:, 0]
     generator.draw_order = lambda number, total, device: order
-    target = generator(images, mask, teacher, backbone)
+    target = generator(images, mask, teacher.view(images), backbone)
     for b in range(4):
         for m, patch in enumerate(mask.predict[b, 0].tolist()):
             torch.testing.assert_close(target.patches[b, m], latents[b, order[b, patch]])

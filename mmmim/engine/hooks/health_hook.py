@@ -17,6 +17,7 @@ from mmmim.evaluation.measures.health import mean_pairwise_cosine, positional_sh
 from mmmim.evaluation.measures.health_rules import diagnose, diagnose_gradients, update_healthiest
 from mmmim.evaluation.measures.rankme import rankme
 from mmmim.features.extraction import eval_mode
+from mmmim.models import MaskedImageModeling, TargetGenerator
 from mmmim.models.teacher import encode_in_pieces
 from mmmim.registry import HOOKS
 from mmmim.structures import PatchMask
@@ -100,7 +101,7 @@ class HealthHook(Hook):
             self._last = saved['last']
             self._warned = {str(kind) for kind in warned} if isinstance(warned, list) else set()
         model = bare_model(runner)
-        self._active = hasattr(model, 'targets') and hasattr(model, 'backbone')
+        self._active = isinstance(model, MaskedImageModeling)
         if not self._active:
             runner.logger.info(f'No health reports: {type(model).__name__} is not an mmmim.MaskedImageModeling.')
 
@@ -137,7 +138,7 @@ class HealthHook(Hook):
         measures: dict[str, Tensor] = {}
         with eval_mode(model), gathered(runner):
             with runner.optim_wrapper.optim_context(runner.model):
-                targets = model.targets(images, mask, differentiable=False)
+                targets = model.targets(images, mask)
             if not takes_part(runner):
                 return {}
             for name in list(targets):
@@ -148,7 +149,7 @@ class HealthHook(Hook):
             whole = None if mask.offsets is None else mask.images(0, number, len(images)).of_all
             images = images[:number]
             for name, part in (('student', model), ('teacher', model.teacher)):
-                if hasattr(part, 'backbone'):
+                if part is model or (part is not None and 'backbone' in part.parts):
                     measures |= _measure_features(name, part.backbone, images, whole, model.micro_batch_size)
         return measures
 
@@ -196,17 +197,17 @@ def _measure_features(
     return rank | {f'{name}_cosine_{key}': mean_pairwise_cosine(value) for key, value in features.items()}
 
 
-def _measure_targets(name: str, patches: Tensor, mask: PatchMask, generator: nn.Module) -> dict[str, Tensor]:
+def _measure_targets(name: str, patches: Tensor, mask: PatchMask, generator: TargetGenerator) -> dict[str, Tensor]:
     """Measures of the targets of a branch, ``[G, T*M, K]``, or ``[G, T*M]`` where they are tokens."""
     rows, position = patches.flatten(0, 1), mask.flat_predict().flatten()
-    tokens = getattr(generator, 'num_tokens', None)
+    tokens = generator.num_tokens
     number = MAX_TARGET_VALUES // (tokens or rows.shape[1])
     some, where = _evenly(rows, number), _evenly(position, number)
     if tokens is not None:
         rows = some = F.one_hot(some, tokens)
     measures = {f'{name}_positional_share': positional_share(some, where, math.prod(mask.grid))}
-    if getattr(generator, 'distribution', False):
+    if generator.distribution:
         measures[f'{name}_target_entropy'] = target_entropy(some)
-    if tokens is not None or getattr(generator, 'distribution', False):
+    if tokens is not None or generator.distribution:
         measures[f'{name}_prototypes_in_use'] = prototypes_in_use(rows)
     return measures

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 
 from mmmim.engine.ddp import bare_model, gathered, takes_part
 from mmmim.features.extraction import encoders, eval_mode
+from mmmim.models import MaskedImageModeling
 from mmmim.models.target_generators.pixels import PixelTarget
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
@@ -39,7 +40,12 @@ class PicturesHook(Hook):
     ) -> None:
         """Draw, after the last iteration."""
         model = bare_model(runner)
-        if not (self.is_last_train_iter(runner) and takes_part(runner) and self.images and hasattr(model, 'branches')):
+        if not (
+            self.is_last_train_iter(runner)
+            and takes_part(runner)
+            and self.images
+            and isinstance(model, MaskedImageModeling)
+        ):
             return
         try:
             with gathered(runner):

@@ -104,7 +104,7 @@ class ProbeHook(Hook):
 
     def _read(self, configs: dict, model: Any) -> tuple[LabelledImages, LabelledImages]:
         datasets = [DATASETS.build(configs[split]) for split in ('train', 'val')]
-        bgr = getattr(model.data_preprocessor, 'bgr_to_rgb', True)
+        bgr = model.data_preprocessor.bgr_to_rgb
         spaces = [space for i in range(2) for space in label_spaces(f'probe_data.{("train", "val")[i]}', datasets[i])]
         if all(space.classes is not None for space in spaces):
             check_agreement(spaces)
@@ -112,7 +112,7 @@ class ProbeHook(Hook):
         classes = None if train.labels is None else train.labels.unique().tolist()
         val = LabelledImages.read(datasets[1], self.images[1], classes, bgr, 'probe_data.val')
         for part in (train, val):
-            part.batch = min(part.batch, getattr(model, 'micro_batch_size', None) or part.batch)
+            part.batch = min(part.batch, model.micro_batch_size or part.batch)
         return train, val
 
     def after_train_iter(
@@ -139,7 +139,7 @@ class ProbeHook(Hook):
         if not is_main_process():
             return
         scalars = {f'probe/{key}': value for key, value in row.items() if key != 'iter'}
-        if copied and getattr(model, 'teacher', None) is not None:
+        if copied and model.teacher is not None:
             scalars |= {key.replace('/student_', '/teacher_'): value for key, value in scalars.items()}
         # With `iter`, as LoggerHook's values of the training have it.
         runner.visualizer.add_scalars({**scalars, 'iter': iteration}, step=iteration)

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from mmmim.engine.ddp import bare_model
 from mmmim.engine.schedules import build_schedule
+from mmmim.models import MaskedImageModeling
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.options import Share
@@ -33,7 +34,8 @@ class TargetEMAHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse a model without a teacher."""
-        if getattr(bare_model(runner), 'teacher', None) is None:
+        model = bare_model(runner)
+        if not isinstance(model, MaskedImageModeling) or model.teacher is None:
             raise InputError('TargetEMAHook moves a teacher and the model has none: set model.teacher=[...].')
 
     def after_train_iter(

@@ -32,7 +32,7 @@ class TrainingInfoHook(Hook):
         line += f' x {batches} accumulated batches' if batches > 1 else ''
         line += f' = effective batch of {self._images * batches} images'
         model = bare_model(runner)
-        if hasattr(model, 'describe_batch'):
+        if hasattr(model, 'describe_batch'):  # models of projects may tell, too
             line += f'; {model.describe_batch(per_gpu, self._images)}'
         runner.logger.info(line)
         available = len(runner.train_dataloader.dataset)

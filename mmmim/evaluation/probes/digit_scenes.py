@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmmim.datasets import DigitScenes
 from mmmim.datasets.label_spaces import check_agreement
-from mmmim.features.extraction import Features
+from mmmim.features.extraction import Features, LayerFeatures
 from mmmim.features.labelled_images import LabelledImages, dense_features, global_features
 from mmmim.features.patch_labels import mode
 from mmmim.models.layers import patch_grid, patchify
@@ -50,14 +50,7 @@ def pixel_features(patch_size: int) -> Callable[[Tensor], Features]:
 
     def extract(images: Tensor) -> Features:
         patches = patchify(images.float() / 255, patch_size)
-        return Features(
-            patches=(patches,),
-            extra=(patches[:, :0],),
-            pooled=patches.mean(dim=1),
-            cls=None,
-            predicted=None,
-            grid=patch_grid(images.shape[-2:], patch_size),
-        )
+        return Features([LayerFeatures(patches, patches[:, :0], patch_grid(images.shape[-2:], patch_size))])
 
     return extract
 

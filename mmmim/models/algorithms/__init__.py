@@ -1,5 +1,5 @@
 """Algorithms."""
 
-from .masked_image_modeling import Branch, MaskedImageModeling, train_step
+from .masked_image_modeling import Branch, MaskedImageModeling
 
-__all__ = ['Branch', 'MaskedImageModeling', 'train_step']
+__all__ = ['Branch', 'MaskedImageModeling']

@@ -1,9 +1,11 @@
 """One algorithm for every masked image modelling method."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import Annotated, Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Protocol
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -16,25 +18,50 @@ from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, check_value
 
+from ..data_preprocessors import MIMDataPreprocessor
+from ..interfaces import Encoder, Head, Neck, Sizes, TargetGenerator, check_part, check_sizes
 from ..layers import check_mode, layer_index, set_checkpointing
 from ..teacher import EMACopy
 
 Losses = dict[str, Tensor]
 
 
+class DataParallel(Protocol):
+    """A data-parallel wrapper around a model."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's ``forward``, synchronising gradients."""
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """For backward passes whose gradients are not synchronised yet."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Some images of a batch.
+
+    Attributes:
+        images: ``[b, C, H, W]``.
+        mask: Of these images.
+        targets: By branch, of these images.
+        share: b over the images of the batch.
+        last: Whether it is the last of the batch.
+    """
+
+    images: Tensor
+    mask: PatchMask
+    targets: dict[str, Target]
+    share: float
+    last: bool
+
+
 class Branch(nn.Module):
     """A reconstruction branch: what is the target, how it is predicted, how the two are compared.
 
-    * ``target_generator(images, mask, teacher, backbone) -> Target``. A generator whose targets carry gradients into
-      the model says so by an attribute ``differentiable = True``.
-    * ``neck(context, mask) -> Prediction``. A neck that reads states of the encoder's blocks says of which by an
-      attribute ``layers``, and finds them in ``context.hidden`` in that order.
-    * ``head.loss(prediction, target, context) -> dict`` of scalar losses.
-
     Args:
-        target_generator: Config.
-        neck: Config.
-        head: Config.
+        target_generator: Config of a :class:`TargetGenerator`.
+        neck: Config of a :class:`Neck`.
+        head: Config of a :class:`Head`.
         weight: Of all losses of the branch.
     """
 
@@ -45,61 +72,35 @@ class Branch(nn.Module):
         self.head = MODELS.build(head)
         self.weight = weight
 
-    @property
-    def differentiable(self) -> bool:
-        """Whether targets carry gradients into the model."""
-        return getattr(self.target_generator, 'differentiable', False)
+    def layers(self, depth: int) -> list[int]:
+        """Blocks whose states the neck reads, counted from 0, of an encoder of ``depth`` blocks."""
+        return [layer_index(layer, depth) for layer in self.neck.layers]
+
+    def sizes(self, key: str) -> dict[str, Sizes]:
+        """Of its parts, by their config keys below ``key``."""
+        return {f'{key}.{part}': getattr(self, part).sizes() for part in ('target_generator', 'head', 'neck')}
 
 
 def _branch(name: str, options: dict) -> Branch:
     check_value(f'model.branches.{name}', options, dict)
     check_options(Branch, options, f'model.branches.{name}')
-    return Branch(**options)
+    branch = Branch(**options)
+    for part, kind in (('target_generator', TargetGenerator), ('neck', Neck), ('head', Head)):
+        check_part(getattr(branch, part), kind, f'model.branches.{name}.{part}')
+    return branch
 
 
-def _size(part: nn.Module, key: str) -> Any:
-    value = getattr(part, key, None)
-    if isinstance(value, Tensor):  # which has no values on the meta device
-        return None if value.is_meta else value.flatten().tolist()
-    return value
-
-
-def _check_sizes(model: 'MaskedImageModeling', branch: Branch, name: str) -> None:
-    """Refuse parts whose sizes contradict each other, where they tell them by an attribute.
+def _check_channels(encoder: Encoder, preprocessor: nn.Module) -> None:
+    """Refuse statistics of another number of channels than the encoder takes.
 
     Raises:
         InputError: Naming both config keys.
     """
-    parts = {
-        'model.backbone': model.backbone,
-        'model.data_preprocessor': model.data_preprocessor,
-        f'{name}.neck': branch.neck,
-        f'{name}.head': branch.head,
-        f'{name}.target_generator': branch.target_generator,
-    }
-    backbone_name, preprocessor_name, neck_name, head_name, target_name = parts
-    for one, key, other, other_key in [
-        (target_name, 'in_channels', backbone_name, 'in_channels'),  # first: other sizes follow from it
-        (neck_name, 'context_dim', backbone_name, 'embed_dim'),
-        (head_name, 'in_dim', neck_name, 'out_dim'),
-        (target_name, 'in_dim', backbone_name, 'embed_dim'),
-        (target_name, 'num_prototypes', head_name, 'num_prototypes'),
-        (target_name, 'patch_size', backbone_name, 'patch_size'),
-        (target_name, 'out_dim', neck_name, 'out_dim'),
-        (neck_name, 'grid', backbone_name, 'grid'),
-        (neck_name, 'num_extra_positions', backbone_name, 'num_extra_tokens'),
-        (neck_name, 'depth', backbone_name, 'depth'),  # of necks with a block for each of the encoder's
-        (target_name, 'mean', preprocessor_name, 'mean'),
-        (target_name, 'std', preprocessor_name, 'std'),
-    ]:
-        size, expected = _size(parts[one], key), _size(parts[other], other_key)
-        if None not in (size, expected) and size != expected:
-            raise InputError(f'{one}.{key} is {size} and {other}.{other_key} is {expected}: they must be equal.')
-    channels, means = _size(model.backbone, 'in_channels'), len(getattr(model.data_preprocessor, 'mean', ()))
-    if channels is not None and means not in (0, 1, channels):  # one value stands for all channels
+    mean = getattr(preprocessor, 'mean', ())  # those of other libraries may have none
+    if len(mean) not in (0, 1, encoder.in_channels):  # one value stands for all channels
         raise InputError(
-            f'{backbone_name}.in_channels is {channels} and {preprocessor_name}.mean has {means} values: give mean and '
-            'std one value per channel.'
+            f'model.backbone.in_channels is {encoder.in_channels} and model.data_preprocessor.mean has {len(mean)} '
+            'values: give mean and std one value per channel.'
         )
 
 
@@ -141,24 +142,26 @@ class MaskedImageModeling(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor or {'type': 'mmmim.MIMDataPreprocessor'}, init_cfg)
-        self.backbone = MODELS.build(backbone)
+        self.backbone = check_part(MODELS.build(backbone), Encoder, 'model.backbone')
         self.branches = nn.ModuleDict({name: _branch(name, cfg) for name, cfg in branches.items() if cfg is not None})
         if not self.branches:
             raise InputError('model.branches has no branch, so there is nothing to learn: switch one on.')
+        preprocessor = self.data_preprocessor
+        statistics = preprocessor.sizes() if isinstance(preprocessor, MIMDataPreprocessor) else {}
         for name, branch in self.branches.items():
-            _check_sizes(self, branch, f'model.branches.{name}')
+            sizes = branch.sizes(f'model.branches.{name}')
+            check_sizes({**sizes, 'model.backbone': self.backbone.sizes(), 'model.data_preprocessor': statistics})
+        _check_channels(self.backbone, preprocessor)
         self.micro_batch_size = micro_batch_size
         check_mode(activation_checkpointing)
         set_checkpointing(self, activation_checkpointing)
         if teacher_init not in ('student', 'own'):
             raise InputError(f"model.teacher_init must be 'student' or 'own', got {teacher_init!r}.")
         self.teacher_init = teacher_init
-        source = self
-        if teacher and teacher_init == 'own':
-            source = MaskedImageModeling(backbone, branches, data_preprocessor=data_preprocessor)
+        source = _drawn_anew(backbone, branches, teacher) if teacher and teacher_init == 'own' else self
         self.teacher = EMACopy(source, teacher, micro_batch_size) if teacher else None
         #: Blocks of the encoder whose states necks read.
-        self.layers = sorted({i for branch in self.branches.values() for i in self._layers(branch)})
+        self.layers = sorted({i for branch in self.branches.values() for i in branch.layers(self.backbone.depth)})
 
     def init_weights(self) -> None:
         """Initialise the student (modules do so when built; ``init_cfg`` may load weights), then copy the teacher."""
@@ -166,43 +169,30 @@ class MaskedImageModeling(BaseModel):
         if self.teacher is not None and self.teacher_init == 'student':
             self.teacher.copy_from(self)
 
-    def _layers(self, branch: Branch) -> list[int]:
-        """Blocks whose states the neck of a branch reads, counted from 0."""
-        return [layer_index(layer, self.backbone.depth) for layer in getattr(branch.neck, 'layers', ())]
-
     def describe_batch(self, per_gpu_batch: int, images: int) -> str:
         """How a step divides the batch of a GPU, and ``images`` over all GPUs, in words for the log."""
         parts = [f'micro-batches of {min(self.micro_batch_size or per_gpu_batch, per_gpu_batch)}']
         generators = [branch.target_generator for branch in self.branches.values()]
-        parts += [g.describe_batch(images) for g in generators if hasattr(g, 'describe_batch')]
-        return '; '.join(parts)
+        parts += [generator.describe_batch(images) for generator in generators]
+        return '; '.join(part for part in parts if part)
 
-    def targets(self, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:
-        """Targets of the branches whose generator is ``differentiable`` or of those where it is not.
+    def targets(self, images: Tensor, mask: PatchMask) -> dict[str, Target]:
+        """Targets by branch, of a whole batch, of the generators whose targets are constants.
 
         Like ``forward`` it is called from outside of the model, where parameters may be sharded.
         """
-        return self._targets(images, mask, differentiable)
-
-    def _targets(self, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:
-        targets = {
-            name: branch.target_generator(images, mask, self.teacher, self.backbone)
-            for name, branch in self.branches.items()
-            if branch.differentiable == differentiable
-        }
-        if self.teacher is not None:
-            self.teacher.forget()
-        return targets
+        return _targets(self, images, mask, differentiable=False)
 
     def loss(self, images: Tensor, mask: PatchMask, targets: dict[str, Target]) -> Losses:
         """Losses of the branches on a (micro-)batch; targets' own losses are not among them."""
-        targets = targets | self._targets(images, mask, differentiable=True)
-        # Encoders of projects need not keep states.
-        context = self.backbone(images, mask, **({'layers': self.layers} if self.layers else {}))
+        targets = targets | _targets(self, images, mask, differentiable=True)
+        context = self.backbone(images, mask, layers=self.layers)
         hidden = dict(zip(self.layers, context.hidden, strict=True))
         losses = {}
         for name, branch in self.branches.items():
-            prediction = branch.neck(replace(context, hidden=tuple(hidden[i] for i in self._layers(branch))), mask)
+            prediction = branch.neck(
+                replace(context, hidden=tuple(hidden[i] for i in branch.layers(self.backbone.depth))), mask
+            )
             for key, value in branch.head.loss(prediction, targets[name], context).items():
                 losses[_loss_name(name, key)] = branch.weight * value
         return losses
@@ -243,32 +233,92 @@ class MaskedImageModeling(BaseModel):
         if mode == 'loss':
             return self.loss(inputs, mask, targets or {})
         if mode == 'predict':
-            made = self._targets(inputs, mask, differentiable=False)
+            made = _targets(self, inputs, mask, differentiable=False)
             losses = self.loss(inputs, mask, made) | self.own_losses(made)
             return [{**losses, 'loss': torch.stack(list(losses.values())).sum(), 'images': len(inputs)}]
         raise InputError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}.")
 
-    def micro_batches(
-        self, images: Tensor, mask: PatchMask, targets: dict[str, Target]
-    ) -> Iterator[tuple[bool, float, Tensor, PatchMask, dict[str, Target]]]:
-        """Split a batch: whether it is the last, share of the images, images, masks and targets of each micro-batch."""
+    def micro_batches(self, images: Tensor, mask: PatchMask, targets: dict[str, Target]) -> Iterator[MicroBatch]:
+        """Split a batch by its images."""
         size = len(images)
         step = self.micro_batch_size or size
         per_image = mask.num_masks // size
         for start in range(0, size, step):
             stop = min(start + step, size)
             rows = slice(start * per_image, stop * per_image)
-            pieces = {
-                name: replace(
-                    target, patches=target.patches[rows], cls=None if target.cls is None else target.cls[rows]
-                )
-                for name, target in targets.items()
-            }
-            yield stop == size, (stop - start) / size, images[start:stop], mask.images(start, stop, size), pieces
+            yield MicroBatch(
+                images=images[start:stop],
+                mask=mask.images(start, stop, size),
+                targets={
+                    name: replace(
+                        target, patches=target.patches[rows], cls=None if target.cls is None else target.cls[rows]
+                    )
+                    for name, target in targets.items()
+                },
+                share=(stop - start) / size,
+                last=stop == size,
+            )
 
-    def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> Losses:
-        """One optimiser step; see :func:`train_step`."""
-        return train_step(self, self, data, optim_wrapper)
+    def train_step(
+        self, data: dict[str, Any], optim_wrapper: OptimWrapper, wrapper: DataParallel | None = None
+    ) -> Losses:
+        """One optimiser step on a batch, in micro-batches; nothing in it waits for the device.
+
+        Args:
+            data: Batch of the data loader: ``inputs``, ``mask``.
+            optim_wrapper: Steps, and skips the step when gradients are not finite.
+            wrapper: The data-parallel wrapper around this model, whose ``forward`` synchronises gradients.
+
+        Raises:
+            InputError: The optimiser wrapper accumulates gradients over iterations.
+
+        Returns:
+            Detached losses of this process's batch: each, and their sum ``loss`` (RuntimeInfoHook logs means over all
+            processes); and what the optimiser says of its step.
+        """
+        refuse_accumulation(getattr(optim_wrapper, '_accumulative_counts', 1))
+        model = self if wrapper is None else wrapper
+        data = self.data_preprocessor(data, training=True)
+        images, mask = data['inputs'], data['mask']
+        with optim_wrapper.optim_context(model):
+            targets = self.targets(images, mask)
+        log = self.own_losses(targets)
+        own = sum(log.values())
+        weight = _rank_weight(images)
+
+        for piece in self.micro_batches(images, mask, targets):
+            sync = nullcontext() if piece.last or wrapper is None else wrapper.no_sync()
+            with sync, optim_wrapper.optim_context(model):
+                losses = model(piece.images, piece.mask, targets=piece.targets, mode='loss')
+            # The targets' own losses join the last backward pass, the one whose gradients are synchronised.
+            total = sum(losses.values()) * piece.share + (own if piece.last else 0)
+            optim_wrapper.backward(total * weight)
+            for key, value in losses.items():
+                log[key] = log.get(key, 0) + value.detach() * piece.share
+        optim_wrapper.step()
+        optim_wrapper.zero_grad()
+        log = {key: value.detach() for key, value in log.items()}
+        return {**log, 'loss': torch.stack(list(log.values())).sum(), **getattr(optim_wrapper, 'step_info', {})}
+
+
+def _targets(model: MaskedImageModeling, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:
+    """Targets of the branches whose generator is ``differentiable``, or of those where it is not."""
+    teacher = None if model.teacher is None else model.teacher.view(images)
+    return {
+        name: branch.target_generator(images, mask, teacher, model.backbone)
+        for name, branch in model.branches.items()
+        if branch.target_generator.differentiable == differentiable
+    }
+
+
+def _drawn_anew(backbone: dict, branches: dict, parts: Sequence[str]) -> nn.Module:
+    """Named parts of a model with random weights of their own, under their names in the model."""
+    source = nn.Module()
+    if any(name.split('.')[0] == 'backbone' for name in parts):
+        source.backbone = MODELS.build(backbone)
+    wanted = {name.split('.')[1] for name in parts if name.startswith('branches.')}
+    source.branches = nn.ModuleDict({name: _branch(name, cfg) for name, cfg in branches.items() if name in wanted})
+    return source
 
 
 def _loss_name(branch: str, key: str) -> str:
@@ -297,45 +347,3 @@ def _rank_weight(images: Tensor) -> Tensor | float:
     total = own.clone()
     all_reduce(total)
     return own * get_world_size() / total
-
-
-def train_step(
-    model: nn.Module, algorithm: MaskedImageModeling, data: dict[str, Any], optim_wrapper: OptimWrapper
-) -> Losses:
-    """One optimiser step on a batch, in micro-batches; nothing in it waits for the device.
-
-    Args:
-        model: The algorithm or its data-parallel wrapper, whose ``forward`` synchronises gradients.
-        algorithm: The algorithm itself.
-        data: Batch of the data loader: ``inputs``, ``mask``.
-        optim_wrapper: Steps, and skips the step when gradients are not finite.
-
-    Raises:
-        InputError: The optimiser wrapper accumulates gradients over iterations.
-
-    Returns:
-        Detached losses of this rank's batch: each, and their sum ``loss`` (RuntimeInfoHook logs means over all ranks);
-        and what the optimiser says of its step.
-    """
-    refuse_accumulation(getattr(optim_wrapper, '_accumulative_counts', 1))
-    data = algorithm.data_preprocessor(data, training=True)
-    images, mask = data['inputs'], data['mask']
-    with optim_wrapper.optim_context(model):
-        targets = algorithm.targets(images, mask, differentiable=False)
-    log = algorithm.own_losses(targets)
-    own = sum(log.values())
-    weight = _rank_weight(images)
-
-    for last, share, *piece, piece_targets in algorithm.micro_batches(images, mask, targets):
-        sync = nullcontext() if last or not hasattr(model, 'no_sync') else model.no_sync()
-        with sync, optim_wrapper.optim_context(model):
-            losses = model(*piece, targets=piece_targets, mode='loss')
-        # The targets' own losses join the last backward pass, the one whose gradients are synchronised.
-        total = sum(losses.values()) * share + (own if last else 0)
-        optim_wrapper.backward(total * weight)
-        for key, value in losses.items():
-            log[key] = log.get(key, 0) + value.detach() * share
-    optim_wrapper.step()
-    optim_wrapper.zero_grad()
-    log = {key: value.detach() for key, value in log.items()}
-    return {**log, 'loss': torch.stack(list(log.values())).sum(), **getattr(optim_wrapper, 'step_info', {})}

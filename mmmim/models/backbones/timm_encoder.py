@@ -102,7 +102,7 @@ class TimmEncoder(WrappedEncoder):
         return [torch.cat([prefix, patches], dim=1) for patches, prefix in outputs]
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Layer of a parameter and their number, see :meth:`mmmim.ViT.get_layer_depth`."""
+        """Layer of a parameter and their number, see :meth:`mmmim.models.Encoder.get_layer_depth`."""
         return parameter_layer(param_name, f'{prefix}encoder.', self.depth), self.depth + 2
 
 

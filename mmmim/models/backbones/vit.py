@@ -1,9 +1,8 @@
 """The Vision Transformer of all methods."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.models.layers import layer_index, parameter_layer
@@ -11,6 +10,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask
 from mmmim.utils.options import Count, DropRate, Natural, Number, Positive, Size
 
+from ..interfaces import Encoder
 from ..layers import (
     Block,
     PatchEmbed,
@@ -26,7 +26,7 @@ from ..layers import (
 
 
 @MODELS.register_module()
-class ViT(BaseModule):
+class ViT(Encoder):
     """Vision Transformer that sees only the visible patches, or mask tokens in the place of the others.
 
     The defaults are MAE's ViT-B/16 (arXiv 2111.06377): fixed positions that are added, LayerNorm and biases. CAPI's
@@ -125,6 +125,19 @@ class ViT(BaseModule):
         for token in (self.extra_tokens, self.mask_token):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
+
+    def normed(self, state: Tensor) -> Tensor:
+        """The output of a block, ``[G, E + V, D]``, after the final norm."""
+        return self.norm(state)
+
+    def unread(self, depth: int, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
+        """Later blocks, the projector and the mask token of pre-training, and the norm if it is not used."""
+        yield from self.blocks[depth:]
+        yield self.projector
+        if self.mask_token is not None:
+            yield self.mask_token
+        if not final_norm:
+            yield self.norm
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Layer of a parameter and their number, in the convention of mmpretrain.

@@ -1,13 +1,12 @@
 """What encoders of other libraries share: the interface of the toolbox's, and strict loading of local files."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.checkpoints import load_checkpoint_file, load_state_dict
@@ -17,40 +16,25 @@ from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
 from mmmim.utils.nested import under
 
+from ..interfaces import Encoder
 from ..layers import in_precision_of, layer_index, patch_grid
 
 #: Parts of a classifier: its head, and the norm of pooled tokens (``ln2`` in mmpretrain).
 _CLASSIFIER = re.compile(r'(head|head_dist|fc_norm|ln2)\.')
 
 
-class WrappedEncoder(BaseModule):
+class WrappedEncoder(Encoder):
     """A Vision Transformer of another library behind the interface of :class:`mmmim.ViT`, for whole images.
 
     Attributes:
         encoder: The other library's model.
-        mean: Per channel, in the 0-255 range, RGB, that it was trained with.
-        std: Per channel, in the 0-255 range, RGB.
-        patch_size: Side of a patch in pixels.
-        embed_dim: Width D.
-        depth: Number of blocks.
-        grid: ``(h, w)`` of the images that it was trained on.
-        num_cls_tokens: Tokens that stand for the whole image, 0 or 1.
-        num_extra_tokens: E, those before the patches.
         any_size: Whether it takes images of other sizes than ``grid`` says.
-        in_channels: Channels of the images.
     """
 
     encoder: nn.Module
     mean: list[float]
     std: list[float]
-    patch_size: int
-    embed_dim: int
-    depth: int
-    grid: tuple[int, int]
-    num_cls_tokens: int
-    num_extra_tokens: int
     any_size: bool = True
-    in_channels: int
 
     def _check_channels(self) -> None:
         """Refuse statistics of another number of channels than the encoder takes.
@@ -78,9 +62,15 @@ class WrappedEncoder(BaseModule):
         """Outputs of ``blocks``, given in ascending order, before the final norm: each ``[B, E + N, D]``."""
         raise NotImplementedError
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Layer of a parameter and their number, see :meth:`mmmim.ViT.get_layer_depth`."""
-        raise NotImplementedError
+    def normed(self, state: Tensor) -> Tensor:
+        """The output of a block, ``[B, E + N, D]``, after the final norm."""
+        return self.norm(state)
+
+    def unread(self, depth: int, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
+        """Later blocks, and the norm if it is not used."""
+        yield from self.blocks[depth:]
+        if not final_norm:
+            yield self.norm
 
     def init_weights(self) -> None:
         """Leave the weights alone, they are there from construction: mmengine would initialise ``encoder`` anew."""

@@ -12,6 +12,7 @@ from mmmim.structures import PatchMask
 from mmmim.utils import InputError
 from mmmim.utils.options import Positive
 
+from ..interfaces import Sizes, known
 from ..layers import ExactBuffers
 from .checks import check_channels, check_scale
 
@@ -66,6 +67,10 @@ class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
     def rgb(self, images: Tensor) -> Tensor:
         """Images ``[B, C, H, W]`` as the pipeline gives them, in the order of ``mean``: RGB where they come as BGR."""
         return swap_red_and_blue(images) if self.bgr_to_rgb else images
+
+    def sizes(self) -> Sizes:
+        """The statistics, which target generators that undo the normalisation must have too."""
+        return {'mean': ('mean', known(self.mean)), 'std': ('std', known(self.std))}
 
     def normalize(self, images: Tensor) -> Tensor:
         """RGB images ``[B, C, H, W]`` in the range of ``mean`` to what the model is trained on.

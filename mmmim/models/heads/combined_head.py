@@ -1,15 +1,16 @@
 """Several losses on one prediction."""
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 from mmmim.utils import InputError
 
+from ..interfaces import Head, Sizes, check_part
+
 
 @MODELS.register_module()
-class CombinedHead(BaseModule):
+class CombinedHead(Head):
     """Several heads on the same prediction and target; their losses are added.
 
     Args:
@@ -19,7 +20,13 @@ class CombinedHead(BaseModule):
 
     def __init__(self, heads: dict[str, dict], init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        self.heads = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in heads.items()})
+        self.heads = nn.ModuleDict(
+            {name: check_part(MODELS.build(cfg), Head, f'CombinedHead.heads.{name}') for name, cfg in heads.items()}
+        )
+
+    def sizes(self) -> Sizes:
+        """Those of the heads."""
+        return {quantity: size for head in self.heads.values() for quantity, size in head.sizes().items()}
 
     def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
         """The losses of all heads.

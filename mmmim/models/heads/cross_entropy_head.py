@@ -2,15 +2,16 @@
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 
+from ..interfaces import Head
+
 
 @MODELS.register_module()
-class CrossEntropyHead(BaseModule):
+class CrossEntropyHead(Head):
     """Cross-entropy between predicted logits and tokens (BEiT, arXiv 2106.08254).
 
     Without parameters: necks end in one channel per token.

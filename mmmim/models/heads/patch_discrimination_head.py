@@ -1,6 +1,5 @@
 """Latent MIM's losses."""
 
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmmim.registry import MODELS
@@ -8,10 +7,11 @@ from mmmim.structures import Context, Prediction, Target
 from mmmim.utils.options import NonNegative, Number, Positive
 
 from ..functional import mean_similarity, patch_discrimination
+from ..interfaces import Head
 
 
 @MODELS.register_module()
-class PatchDiscriminationHead(BaseModule):
+class PatchDiscriminationHead(Head):
     """Telling the target patches of an image apart (Latent MIM, arXiv 2407.15837, equation 7).
 
     Args:
@@ -41,7 +41,7 @@ class PatchDiscriminationHead(BaseModule):
 
 
 @MODELS.register_module()
-class SimilarityConstraint(BaseModule):
+class SimilarityConstraint(Head):
     """Holds the mean cosine similarity between the patches of an image at a target (arXiv 2407.15837, equation 8).
 
     It constrains predictions and the encoder's output at visible patches. The similarity is averaged over the images

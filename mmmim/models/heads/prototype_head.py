@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.registry import MODELS
@@ -13,10 +12,11 @@ from mmmim.structures import Context, Prediction, Target
 from mmmim.utils.options import Count, Positive
 
 from ..functional import soft_cross_entropy
+from ..interfaces import Head, Sizes
 
 
 @MODELS.register_module()
-class PrototypeHead(BaseModule):
+class PrototypeHead(Head):
     """Cosine-like logits over prototypes and their cross-entropy with soft targets (CAPI, arXiv 2502.08769).
 
     Features are L2-normalised; the linear layer has no bias and the weight ``g * v / (|v| + 1e-8)`` per row. With
@@ -52,6 +52,13 @@ class PrototypeHead(BaseModule):
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
+
+    def sizes(self) -> Sizes:
+        """Width of the predictions, and K."""
+        return {
+            'prediction width': ('in_dim', self.in_dim),
+            'prototypes': ('num_prototypes', self.num_prototypes),
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[..., K]`` of features ``[..., Dp]``, before the temperature."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmmim.registry import MODELS
@@ -11,11 +10,13 @@ from mmmim.structures import Context, Prediction, Target
 from mmmim.utils import InputError
 from mmmim.utils.options import NonNegative
 
+from ..interfaces import Head
+
 _LOSSES: dict[str, Callable[..., Tensor]] = {'mse': F.mse_loss, 'l1': F.l1_loss, 'huber': F.huber_loss}
 
 
 @MODELS.register_module()
-class RegressionHead(BaseModule):
+class RegressionHead(Head):
     """A regression loss, averaged over predicted patches and channels, in fp32.
 
     Without parameters: necks end in the width of the targets. For patches and the global token, two heads in a

@@ -3,7 +3,7 @@
 from .attention import Attention, head_width
 from .block import Block, DecoderBlock, LayerScale, Mlp, TransformerBlock, blocks_of, compile_blocks, set_checkpointing
 from .checkpointing import check_mode
-from .counting import block_index, layer_index, layer_tokens, parameter_layer
+from .counting import block_index, layer_index, parameter_layer
 from .drop_path import drop_path_rates, residual
 from .init import init_weights
 from .norm import RMSNorm, make_norm
@@ -39,7 +39,6 @@ __all__ = [
     'in_precision_of',
     'init_weights',
     'layer_index',
-    'layer_tokens',
     'make_norm',
     'make_positions',
     'parameter_layer',

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
-from mmmim.structures import Context
 from mmmim.utils import InputError
-
-
-def layer_tokens(backbone: nn.Module, context: Context) -> list[Tensor]:
-    """Final-normed states of the kept layers, extra tokens first: each ``[B, E + N, D]``."""
-    return [backbone.norm(state) for state in context.hidden]
 
 
 def block_index(index: int | float, depth: int) -> int:

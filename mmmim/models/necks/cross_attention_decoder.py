@@ -1,18 +1,18 @@
 """A decoder that reads the encoder's output in every block."""
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 from mmmim.utils.options import Count, Positive
 
+from ..interfaces import Neck, Sizes
 from ..layers import DecoderBlock, init_weights, make_norm, make_positions
 
 
 @MODELS.register_module()
-class CrossAttentionDecoder(BaseModule):
+class CrossAttentionDecoder(Neck):
     """Blocks of self-attention, cross-attention and MLP (Latent MIM, arXiv 2407.15837, section 3.6).
 
     Queries are one per predicted patch, and one for the image, which sees no loss. A query starts as mask token and
@@ -61,6 +61,14 @@ class CrossAttentionDecoder(BaseModule):
         self.proj = nn.Linear(embed_dim, self.out_dim)
         init_weights(self, init)
         nn.init.normal_(self.cls_token, std=0.02)
+
+    def sizes(self) -> Sizes:
+        """Widths and grid."""
+        return {
+            'width': ('context_dim', self.context_dim),
+            'prediction width': ('out_dim', self.out_dim),
+            'grid': ('grid', self.grid),
+        }
 
     def inputs(self, context: Context, mask: PatchMask) -> tuple[Tensor, Tensor]:
         """What the first block gets: queries ``[G*T, 1 + M, Dp]`` and the context ``[G*T, E + V, Dp]``."""

@@ -1,7 +1,6 @@
 """Predictors: Transformers that turn encoded patches into predictions of the others."""
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.registry import MODELS
@@ -10,11 +9,12 @@ from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, DropRate, Natural, Positive
 
+from ..interfaces import Neck, PoolingNeck, Sizes
 from ..layers import Block, drop_path_rates, init_weights, make_norm, make_positions
 
 
 @MODELS.register_module()
-class CrossAttentionPredictor(BaseModule):
+class CrossAttentionPredictor(PoolingNeck):
     """Mask tokens attend to the encoder's output, never to each other (CAPI, arXiv 2502.08769).
 
     Each prediction is therefore independent of the others, and any number of positions can be asked for. The defaults
@@ -71,6 +71,14 @@ class CrossAttentionPredictor(BaseModule):
         init_weights(self.blocks, init)
         nn.init.normal_(self.mask_token, std=0.02)
 
+    def sizes(self) -> Sizes:
+        """Widths, and the grid of positions that are added."""
+        return {
+            'width': ('context_dim', self.context_dim),
+            'prediction width': ('out_dim', self.out_dim),
+            'grid': ('grid', self.grid),
+        }
+
     def _predict(self, context: Context, seen: Tensor, asked: Tensor, depth: int | None = None) -> Tensor:
         """Predict with the first ``depth`` blocks.
 
@@ -113,7 +121,7 @@ class CrossAttentionPredictor(BaseModule):
 
 
 @MODELS.register_module()
-class SelfAttentionPredictor(BaseModule):
+class SelfAttentionPredictor(Neck):
     """Encoded tokens and mask tokens attend to each other (MAE, arXiv 2111.06377; I-JEPA).
 
     Only the patches of ``mask.predict`` have mask tokens: where these are all masked patches, as in MAE, the sequence
@@ -180,6 +188,15 @@ class SelfAttentionPredictor(BaseModule):
         init_weights(self, init)
         nn.init.normal_(self.mask_token, std=0.02)
 
+    def sizes(self) -> Sizes:
+        """Widths, the grid of positions that are added, and extra tokens that have positions."""
+        return {
+            'width': ('context_dim', self.context_dim),
+            'prediction width': ('out_dim', self.out_dim),
+            'grid': ('grid', self.grid),
+            'extra tokens': ('num_extra_positions', self.num_extra_positions),
+        }
+
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Predict the patches of ``mask.predict``.
 
@@ -193,7 +210,7 @@ class SelfAttentionPredictor(BaseModule):
         table = positions.codes(mask.grid)
         masks, blocks, predicted = mask.predict.shape
         number = context.extra.shape[1]
-        whole_image = number if context.num_cls_tokens is None else context.num_cls_tokens
+        whole_image = context.num_cls_tokens
         if self.predict_cls and (blocks > 1 or not whole_image):
             raise InputError(
                 'SelfAttentionPredictor.predict_cls needs an encoder with a CLS token (num_cls_tokens) and one target '
@@ -218,7 +235,7 @@ class SelfAttentionPredictor(BaseModule):
 
 
 @MODELS.register_module()
-class PickPredicted(BaseModule):
+class PickPredicted(Neck):
     """The encoder's own output at the predicted patches, for encoders that see mask tokens (BEiT, data2vec).
 
     Args:
@@ -235,6 +252,13 @@ class PickPredicted(BaseModule):
         self.context_dim, self.out_dim = context_dim, out_dim or context_dim
         self.proj = nn.Identity() if out_dim is None else nn.Linear(context_dim, out_dim)
         init_weights(self, init)
+
+    def sizes(self) -> Sizes:
+        """Widths."""
+        return {
+            'width': ('context_dim', self.context_dim),
+            'prediction width': ('out_dim', self.out_dim),
+        }
 
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Pick the patches of ``mask.predict``: ``patches [G, T*M, out_dim or D]``."""

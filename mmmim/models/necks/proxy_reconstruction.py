@@ -1,7 +1,6 @@
 """Proxy reconstruction: mask tokens that know an image only by its proxies (SemanticMIM)."""
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.registry import MODELS
@@ -9,6 +8,7 @@ from mmmim.structures import Context, PatchMask, Prediction
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, DropRate, Number, Positive
 
+from ..interfaces import Neck, Sizes
 from ..layers import AxialRoPE, Block, drop_path_rates, head_width, init_weights, make_norm
 from ..layers.rope import Rotation
 
@@ -29,7 +29,7 @@ class ProxyBlock(Block):
 
 
 @MODELS.register_module()
-class ProxyReconstruction(BaseModule):
+class ProxyReconstruction(Neck):
     """A chain of blocks beside the encoder's, one for each (SemanticMIM, arXiv 2406.10673, equations 3 and 4).
 
     Mask tokens attend to the encoder's extra tokens, the proxies, as they leave the encoder's block of the same index,
@@ -93,6 +93,14 @@ class ProxyReconstruction(BaseModule):
         self.proj = nn.Identity() if out_dim is None else nn.Linear(context_dim, out_dim)
         init_weights(self, init)
         nn.init.normal_(self.mask_token, std=0.02)
+
+    def sizes(self) -> Sizes:
+        """Widths, and the depth of the encoder."""
+        return {
+            'width': ('context_dim', self.context_dim),
+            'prediction width': ('out_dim', self.out_dim),
+            'depth': ('depth', self.depth),
+        }
 
     def _start(self, context: Context, mask: PatchMask) -> tuple[Tensor, Rotation | None, Rotation | None]:
         """Mask tokens ``[G*T, M, D]`` of the first block, their rotation, and that of proxies and mask tokens.

@@ -1,8 +1,7 @@
 """Histograms of oriented gradients as targets (MaskFeat)."""
 
 import torch
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
@@ -11,12 +10,13 @@ from mmmim.utils import InputError
 from mmmim.utils.options import Count
 
 from ..functional import hog
+from ..interfaces import Encoder, Sizes, TargetGenerator
 from ..layers import patch_grid
-from ..teacher import EMACopy
+from ..teacher import TeacherView
 
 
 @MODELS.register_module()
-class HOGTarget(BaseModule):
+class HOGTarget(TargetGenerator):
     """Histograms of oriented gradients of the predicted patches (MaskFeat, arXiv 2112.09133).
 
     Of the normalised images, see :func:`mmmim.models.functional.hog`; a patch has the histograms of its cells in the
@@ -50,6 +50,14 @@ class HOGTarget(BaseModule):
         self.in_channels = in_channels
         self.out_dim = in_channels * bins * (patch_size // cell) ** 2
 
+    def sizes(self) -> Sizes:
+        """Channels, patches, and width of the targets."""
+        return {
+            'channels': ('in_channels', self.in_channels),
+            'patch size': ('patch_size', self.patch_size),
+            'prediction width': ('out_dim', self.out_dim),
+        }
+
     @torch.no_grad()
     def patches(self, images: Tensor) -> Tensor:
         """Histograms of all patches of images ``[B, C, H, W]``: ``[B, N, out_dim]``.
@@ -67,7 +75,7 @@ class HOGTarget(BaseModule):
         tiles = cells.unflatten(-1, (grid[1], -1)).unflatten(-3, (grid[0], -1))  # B C*bins h c w c
         return tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
-    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+    def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.
 
         Args:

@@ -1,12 +1,10 @@
 """Latents of an encoder as targets."""
 
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
@@ -14,12 +12,13 @@ from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, Natural
 
-from ..teacher import EMACopy
+from ..interfaces import Encoder, Sizes, TargetGenerator, check_part
+from ..teacher import TeacherView
 from .pixels import patch_statistics
 
 
 @MODELS.register_module()
-class LatentTarget(BaseModule):
+class LatentTarget(TargetGenerator):
     """What an encoder makes of the predicted patches: I-JEPA, PiLaMIM, Latent MIM and the variants of its table 1.
 
     Where the encoder that makes the targets has CLS tokens and sees all patches, the first of them is the target of the
@@ -69,11 +68,9 @@ class LatentTarget(BaseModule):
             raise InputError("LatentTarget: a teacher gets no gradients: set stop_gradient=True or encoder='student'.")
         self.out_dim = in_dim
         self.source = encoder if isinstance(encoder, str) else 'own'
-        self.encoder: Any = None if isinstance(encoder, str) else MODELS.build(encoder)
-        if self.encoder is None:
-            self.in_dim = in_dim  # compared with the student's, as what follows is
-        else:
-            self.patch_size = self.encoder.patch_size
+        self.encoder: Encoder | None = None
+        if not isinstance(encoder, str):
+            self.encoder = check_part(MODELS.build(encoder), Encoder, 'LatentTarget.encoder')
             if self.encoder.embed_dim != in_dim:
                 raise InputError(
                     f'LatentTarget.in_dim is {in_dim} and its encoder.embed_dim is {self.encoder.embed_dim}: they must '
@@ -84,6 +81,14 @@ class LatentTarget(BaseModule):
         if not aligned and sees != 'all':
             raise InputError("LatentTarget: aligned=False draws from all patches: set sees='all'.")
         self.sees, self.depth, self.normalize, self.aligned = sees, depth, normalize, aligned
+
+    def sizes(self) -> Sizes:
+        """Width of the targets, and of the student's output or patches of an encoder of its own."""
+        if self.encoder is None:
+            own = {'width': ('in_dim', self.out_dim)}
+        else:
+            own = {'patch size': ('patch_size', self.encoder.patch_size)}
+        return {**own, 'prediction width': ('out_dim', self.out_dim)}
 
     @staticmethod
     def draw_order(num_masks: int, num_patches: int, device: torch.device) -> Tensor:
@@ -99,23 +104,23 @@ class LatentTarget(BaseModule):
             return (latents.float() - mean) / std
         return latents
 
-    def _encode(self, images: Tensor, mask: PatchMask | None, teacher: EMACopy | None, backbone: nn.Module) -> Context:
+    def _encode(
+        self, images: Tensor, mask: PatchMask | None, teacher: TeacherView | None, backbone: Encoder
+    ) -> Context:
         if self.source != 'teacher':
             with nullcontext() if self.differentiable else torch.no_grad():
-                options = {} if self.depth is None else {'depth': self.depth}
-                encoder = backbone if self.encoder is None else self.encoder
-                return encoder(images, mask, **options).of(encoder)
+                return (self.encoder or backbone)(images, mask, depth=self.depth)
         if teacher is None:
             raise InputError("LatentTarget needs a teacher: set model.teacher=['backbone'].")
-        return teacher.encode(images, mask, depth=self.depth).of(getattr(teacher, 'backbone', backbone))
+        return teacher.encode(mask, depth=self.depth)
 
-    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+    def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.
 
         Args:
             images: ``[B, C, H, W]``.
             mask: What is predicted.
-            teacher: The EMA of the student, where it is the encoder.
+            teacher: The EMA of the student looking at the images, where it is the encoder.
             backbone: The student, where it is the encoder.
 
         Returns:

@@ -2,7 +2,6 @@
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.registry import MODELS
@@ -11,7 +10,8 @@ from mmmim.utils import InputError
 from mmmim.utils.options import Count, Positive
 
 from ..functional import Balancing, online_clustering
-from ..teacher import EMACopy
+from ..interfaces import Encoder, Sizes, TargetGenerator
+from ..teacher import TeacherView
 
 
 def describe_balancing(balancing: Balancing, num_prototypes: int, images: int) -> str:
@@ -39,7 +39,7 @@ def check_balanced(images: int) -> None:
 
 
 @MODELS.register_module()
-class OnlineClustering(BaseModule):
+class OnlineClustering(TargetGenerator):
     """Prototypes learned online, balanced by positional Sinkhorn-Knopp (CAPI, arXiv 2502.08769).
 
     The teacher sees the whole image. Its patch tokens are L2-normalised and mapped to K logits; Sinkhorn-Knopp turns
@@ -61,8 +61,8 @@ class OnlineClustering(BaseModule):
         init_cfg: mmengine's.
     """
 
-    #: Targets are distributions over prototypes.
     distribution = True
+    balances = True
 
     def __init__(
         self,
@@ -83,6 +83,13 @@ class OnlineClustering(BaseModule):
         self.weight = nn.Parameter(torch.empty(num_prototypes, in_dim))
         self.bias = nn.Parameter(torch.zeros(num_prototypes))
         nn.init.normal_(self.weight)
+
+    def sizes(self) -> Sizes:
+        """Width of the teacher's tokens, and K."""
+        return {
+            'width': ('in_dim', self.in_dim),
+            'prototypes': ('num_prototypes', self.num_prototypes),
+        }
 
     def describe_batch(self, images: int) -> str:
         """What Sinkhorn-Knopp balances over, for the log; ``images`` is the batch over all ranks."""
@@ -105,7 +112,7 @@ class OnlineClustering(BaseModule):
         check_balanced(len(tokens))
         return online_clustering(tokens, self.weight, self.bias, where, image, self.balancing, self.temperature)
 
-    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+    def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.
 
         Args:
@@ -119,6 +126,6 @@ class OnlineClustering(BaseModule):
         """
         if teacher is None:
             raise InputError("OnlineClustering needs a teacher: set model.teacher=['backbone', ...].")
-        tokens = teacher.encode(images).visible
+        tokens = teacher.encode().visible
         loss, targets = self.cluster(tokens, mask.flat_predict(), mask.image_index.unsqueeze(1))
         return Target(patches=targets, losses={'loss_clustering': loss})

@@ -1,15 +1,15 @@
 """Pixels as targets (MAE)."""
 
 import torch
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
 from mmmim.utils.options import Count
 
+from ..interfaces import Encoder, Sizes, TargetGenerator
 from ..layers import patchify, pick_patches, unpatchify
-from ..teacher import EMACopy
+from ..teacher import TeacherView
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,7 +26,7 @@ def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @MODELS.register_module()
-class PixelTarget(BaseModule):
+class PixelTarget(TargetGenerator):
     """The pixels of the predicted patches (MAE, arXiv 2111.06377).
 
     Values are those of the normalised images; a patch is flattened row by row, pixel by pixel, colour last.
@@ -46,6 +46,14 @@ class PixelTarget(BaseModule):
         self.patch_size, self.normalize, self.in_channels = patch_size, normalize, in_channels
         self.out_dim = in_channels * patch_size**2
 
+    def sizes(self) -> Sizes:
+        """Channels, patches, and width of the targets."""
+        return {
+            'channels': ('in_channels', self.in_channels),
+            'patch size': ('patch_size', self.patch_size),
+            'prediction width': ('out_dim', self.out_dim),
+        }
+
     def patches(self, images: Tensor) -> Tensor:
         """All patches of images ``[B, C, H, W]``, colour last and not normalised: ``[B, N, patch_size**2 * C]``."""
         return self._colour_last(patchify(images, self.patch_size))
@@ -58,7 +66,7 @@ class PixelTarget(BaseModule):
         channels_first = patches.unflatten(-1, (-1, self.in_channels)).transpose(-1, -2).flatten(-2)
         return unpatchify(channels_first, grid, self.in_channels)
 
-    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+    def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.
 
         Args:

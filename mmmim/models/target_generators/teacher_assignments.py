@@ -1,8 +1,7 @@
 """Targets that are what the teacher's own head says."""
 
 import torch
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
@@ -10,12 +9,13 @@ from mmmim.utils import InputError
 from mmmim.utils.options import Count, Positive
 
 from ..functional import Balancing, assign_tokens
-from ..teacher import EMACopy
+from ..interfaces import Encoder, Sizes, TargetGenerator
+from ..teacher import TeacherView
 from .online_clustering import check_balanced, describe_balancing
 
 
 @MODELS.register_module()
-class TeacherAssignments(BaseModule):
+class TeacherAssignments(TargetGenerator):
     """What the EMA of the student's own head says of the teacher's tokens, balanced by Sinkhorn-Knopp.
 
     These are the targets of iBOT (arXiv 2111.07832) with Sinkhorn-Knopp in the place of centring, which CAPI compares
@@ -32,8 +32,8 @@ class TeacherAssignments(BaseModule):
         init_cfg: mmengine's.
     """
 
-    #: Targets are distributions over prototypes.
     distribution = True
+    balances = True
 
     def __init__(
         self,
@@ -50,12 +50,18 @@ class TeacherAssignments(BaseModule):
         self.head, self.num_prototypes = head, num_prototypes
         self.balancing = Balancing(positional, target_temperature, iterations, eps, chunk_positions)
 
+    def sizes(self) -> Sizes:
+        """K."""
+        return {
+            'prototypes': ('num_prototypes', self.num_prototypes),
+        }
+
     def describe_batch(self, images: int) -> str:
         """What Sinkhorn-Knopp balances over, for the log; ``images`` is the batch over all ranks."""
         return describe_balancing(self.balancing, self.num_prototypes, images)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+    def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.
 
         Args:
@@ -72,10 +78,10 @@ class TeacherAssignments(BaseModule):
         """
         if teacher is None:
             raise InputError("TeacherAssignments needs a teacher: set model.teacher=['backbone', ...].")
-        tokens = teacher.encode(images).visible
+        tokens = teacher.encode().visible
         check_balanced(len(tokens))
         try:
-            head = teacher.get_submodule(self.head)
+            head = teacher.part(self.head)
         except AttributeError:
             raise InputError(
                 f'TeacherAssignments: the teacher has no part {self.head!r}: add it to model.teacher.'

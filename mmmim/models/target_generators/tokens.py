@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, Positive
 
+from ..interfaces import Encoder, Sizes, TargetGenerator, Tokenizer, check_part, known
 from ..layers import patch_grid
-from ..teacher import EMACopy
+from ..teacher import TeacherView
 
 
 @MODELS.register_module()
-class TokenizerTarget(BaseModule):
+class TokenizerTarget(TargetGenerator):
     """What a frozen tokenizer calls the predicted patches (BEiT, arXiv 2106.08254).
 
     The tokenizer sees the very picture that the encoder sees, before its normalisation.
@@ -41,15 +41,24 @@ class TokenizerTarget(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.tokenizer = MODELS.build(tokenizer).requires_grad_(False)
+        self.tokenizer = check_part(MODELS.build(tokenizer), Tokenizer, 'TokenizerTarget.tokenizer')
+        self.tokenizer.requires_grad_(False)
         self.patch_size = patch_size
-        #: None: tokenizers of projects need not say.
-        self.in_channels = getattr(self.tokenizer, 'in_channels', None)
         #: K; necks end in as many logits.
         self.num_tokens = self.out_dim = self.tokenizer.num_tokens
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
         self.eval()
+
+    def sizes(self) -> Sizes:
+        """Channels, patches, number of tokens, and the statistics of the data preprocessor."""
+        return {
+            'channels': ('in_channels', self.tokenizer.in_channels),
+            'patch size': ('patch_size', self.patch_size),
+            'prediction width': ('out_dim', self.out_dim),
+            'mean': ('mean', known(self.mean)),
+            'std': ('std', known(self.std)),
+        }
 
     def train(self, mode: bool = True) -> 'TokenizerTarget':
         """Stay in eval mode."""
@@ -65,7 +74,7 @@ class TokenizerTarget(BaseModule):
             pixels = (images.float() * self.std + self.mean) / 255
             return self.tokenizer(pixels, patch_grid(images.shape[-2:], self.patch_size))
 
-    def forward(self, images: Tensor, mask: PatchMask, teacher: EMACopy | None, backbone: nn.Module) -> Target:
+    def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.
 
         Args:

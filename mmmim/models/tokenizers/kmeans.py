@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.checkpoints import check_values, load_checkpoint_file
 from mmmim.registry import MODELS
@@ -11,6 +11,7 @@ from mmmim.utils import InputError
 from mmmim.utils.options import Count
 
 from ..functional import nearest
+from ..interfaces import Tokenizer
 from ..layers import patchify
 from ..target_generators.pixels import patch_statistics
 
@@ -54,7 +55,7 @@ def fit_codebook(patches: Tensor, num_tokens: int, seed: int) -> Tensor:
 
 
 @MODELS.register_module()
-class KMeansTokenizer(nn.Module):
+class KMeansTokenizer(Tokenizer):
     """The nearest of K patterns, found by k-means in the patches of a training set.
 
     A stand-in for learned tokenizers that needs no download: it knows brightness patterns of single patches, not what

@@ -12,6 +12,7 @@ from mmmim.utils import InputError
 from mmmim.utils.options import Count
 
 from ..functional import nearest
+from ..interfaces import Tokenizer
 
 # mmpretrain's models are imported where they are built: that takes seconds.
 
@@ -50,7 +51,7 @@ def _load(module: nn.Module, weights: str | None, tokenizer: str, file: str) -> 
 
 
 @MODELS.register_module()
-class DalleTokenizer(nn.Module):
+class DalleTokenizer(Tokenizer):
     """The encoder of DALL-E's discrete autoencoder, BEiT's tokenizer (arXiv 2106.08254, section 2.1).
 
     It sees every patch as 8 x 8 pixels: at half of the resolution for patches of 16. The picture is reduced from that
@@ -88,7 +89,7 @@ class DalleTokenizer(nn.Module):
 
 
 @MODELS.register_module()
-class VQKDTokenizer(nn.Module):
+class VQKDTokenizer(Tokenizer):
     """The tokenizer of BEiT v2, which was distilled from CLIP (arXiv 2208.06366).
 
     It sees every patch as 16 x 16 pixels.
