@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmim.converters.semantic_mim import NECK, collect, convert_weights, flavour, model_config
-from mmmim.models import MaskedImageModeling
+from mmmim.models import MaskedImageModeling, Tokenizer
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
@@ -62,7 +62,7 @@ def split(fixture: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.nd
     return training.split_by_name(fixture, arrays, {'grad_norm': 'param_names'})
 
 
-class _RecordedTokens(nn.Module):
+class _RecordedTokens(Tokenizer):
     """A tokenizer that gives what the recorded one has given."""
 
     def __init__(self, logits: Tensor) -> None:
