@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
+from mmmim.utils.internals import accumulated_batches
 from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, check_value
 
 from ..data_preprocessors import MIMDataPreprocessor
@@ -276,7 +277,7 @@ class MaskedImageModeling(BaseModel):
             Detached losses of this process's batch: each, and their sum ``loss`` (RuntimeInfoHook logs means over all
             processes); and what the optimiser says of its step.
         """
-        refuse_accumulation(getattr(optim_wrapper, '_accumulative_counts', 1))
+        refuse_accumulation(accumulated_batches(optim_wrapper))
         model = self if wrapper is None else wrapper
         data = self.data_preprocessor(data, training=True)
         images, mask = data['inputs'], data['mask']
