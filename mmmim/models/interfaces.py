@@ -272,9 +272,11 @@ def check_part(part: Any, kind: type[P], key: str) -> P:
 
 
 def _has(part: Any, kind: type, name: str) -> bool:
-    """Whether a part has an attribute or a method of its own, not the kind's that only raises."""
+    """Whether a part has an attribute or a method of its own, not one of the kind or of torch that only raises."""
     own = getattr(type(part), name, None)
-    return own is not getattr(kind, name, None) if callable(own) else hasattr(part, name)
+    if callable(own):
+        return own not in (getattr(kind, name, None), getattr(nn.Module, name, None))
+    return hasattr(part, name)
 
 
 def check_sizes(parts: Mapping[str, Sizes]) -> None:

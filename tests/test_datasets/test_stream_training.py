@@ -10,7 +10,7 @@ from mmmim.engine import Runner
 from tests.paths import ROOT
 from tests.shards import write_parquet, write_tars
 from tests.shrink import shrink
-from tests.test_training import Interrupt, Record, run
+from tests.test_engine.test_training import Interrupt, Record, run
 
 
 @pytest.fixture
