@@ -41,11 +41,11 @@ class Pretrained:
     Attributes:
         checkpoint: Path of the weights, 'random' or 'load_from': that of :class:`mmmim.PretrainedBackbone`.
         encoder: Config of the encoder.
-        embed_dim: Width D.
+        embed_dim: Width D of the encoder's tokens.
         depth: Number of blocks.
         patch_size: Side of a patch in pixels.
-        mean: Per channel, in the 0-255 range, RGB, that images were normalised with.
-        std: Per channel, in the 0-255 range, RGB.
+        mean: Mean of every channel, in the 0-255 range, RGB, that images were normalised with.
+        std: Standard deviation of every channel, in the 0-255 range, RGB, that images were normalised with.
         image_size: Shorter side of the images that it was trained on, in pixels.
     """
 
@@ -104,8 +104,8 @@ def _facts(
     """Facts of an encoder.
 
     Args:
-        checkpoint: Of the facts.
-        encoder: Its config.
+        checkpoint: Path of the weights, or what stands for it: 'random' or 'load_from'.
+        encoder: Config of the encoder.
         preprocessor: Config of what prepared its images.
         file: What has described it, where that is no config of the user.
         sizes: The encoder without memory, where it has been built.
@@ -145,7 +145,7 @@ def set_encoder(cfg: Any, encoder: str | None) -> None:
     """Name the model of the file that ``--pretrained`` gives, in place.
 
     Args:
-        cfg: mmengine's ``Config``.
+        cfg: The config, mmengine's ``Config``; changed in place.
         encoder: 'timm:NAME' or 'mmpretrain:NAME'; None for the encoder of a checkpoint of mmmim.
 
     Raises:
@@ -213,8 +213,8 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
     not needed any more.
 
     Args:
-        cfg: mmengine's ``Config``.
-        path: The checkpoint.
+        cfg: The config, mmengine's ``Config``; changed in place.
+        path: The checkpoint that the model was trained to.
 
     Returns:
         The model of the checkpoint, its encoder without weights of its own.

@@ -31,9 +31,10 @@ def get_model(
     Args:
         source: A checkpoint (``*.pth``: training checkpoint of mmmim or converted file), or the name of a config
             (see :func:`list_models`) or a config file, for a random initialisation.
-        weights: Of a checkpoint: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
+        weights: Which weights of a checkpoint: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are
+            any.
         device: Where to put it.
-        trust_checkpoint: Also read files that hold pickled Python objects, which can run any code.
+        trust_checkpoint: Whether to read files that hold pickled Python objects too, which can run any code.
 
     Returns:
         The extractor.

@@ -60,7 +60,7 @@ class CheckpointFolder:
         """The folder that a training saves to.
 
         Args:
-            work_dir: Its work folder.
+            work_dir: Work folder of the training.
             hook: The arguments of its checkpoint hook, of which ``out_dir``, ``filename_tmpl`` and ``by_epoch`` count.
         """
         options = dict(hook or {})
@@ -98,8 +98,8 @@ class CheckpointFolder:
         """Write a checkpoint atomically.
 
         Args:
-            obj: Its content.
-            name: Of the file.
+            obj: Content of the checkpoint.
+            name: Name of the file in the folder.
 
         Returns:
             What lay under this name, and this training has not written, has another name now: this one.
@@ -159,7 +159,7 @@ class CheckpointFolder:
         """The newest checkpoint that loads.
 
         Args:
-            trust: Also read pickled Python objects.
+            trust: Whether to read files with pickled Python objects too, which can run any code.
             check: Called with what was read and its path; an :class:`InputError` of it makes that one unusable too.
 
         Returns:

@@ -138,7 +138,8 @@ def map_checkpoint_file(path: str | os.PathLike, trust: bool | None = None) -> M
 
     Args:
         path: A local file. Nothing is downloaded.
-        trust: As in :func:`mmmim.checkpoints.load_checkpoint_file`.
+        trust: Whether to read pickled Python objects too, which can run any code; None for what
+            :func:`mmmim.checkpoints.reader.trusting` says, by default no.
 
     Raises:
         InputError: As :class:`MappedFile`.

@@ -28,7 +28,7 @@ def select_weights(state_dict: dict[str, Tensor], weights: str, exported: str | 
     """The student's or the EMA teacher's weights, under the same names.
 
     Args:
-        state_dict: Of a :class:`MaskedImageModeling`.
+        state_dict: Weights of a :class:`MaskedImageModeling`, by name.
         weights: 'ema', 'student', or 'auto': the teacher's where there are any.
         exported: For files that hold one set only, without prefix: which one it is.
 
@@ -56,9 +56,10 @@ def load_pretrained(
     """Read a training checkpoint or a converted file, and of its tensors only those that are asked for.
 
     Args:
-        path: Local file.
+        path: Local file of the checkpoint.
         weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
-        trust: As in :func:`mmmim.checkpoints.load_checkpoint_file`. What the file says of its model passes the
+        trust: Whether to read pickled Python objects too, which can run any code; None for what
+            :func:`mmmim.checkpoints.reader.trusting` says, by default no. What the file says of its model passes the
             gate of :mod:`mmmim.checkpoints.stored_config` all the same.
         part: What the names of the weights begin with that are wanted, such as ``backbone.``.
 

@@ -87,8 +87,8 @@ def load_checkpoint_file(
 
     Args:
         path: A local file. Nothing is downloaded.
-        map_location: As in ``torch.load``.
-        trust: Also read pickled Python objects, which can run any code when they are loaded; None for what
+        map_location: Where tensors are put, by default on the CPU: the argument of ``torch.load``.
+        trust: Whether to read pickled Python objects too, which can run any code when they are loaded; None for what
             :func:`trusting` says, by default no.
 
     Returns:

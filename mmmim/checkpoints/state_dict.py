@@ -16,7 +16,7 @@ def weights_of(checkpoint: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     """Names and tensors of a checkpoint, or of a file that is nothing else.
 
     Args:
-        checkpoint: As it was read.
+        checkpoint: Content of the file, unchanged.
         what: How messages call it, usually its path.
 
     Raises:

@@ -127,8 +127,8 @@ class _Place:
     """A value of a config.
 
     Attributes:
-        node: The value.
-        path: Dotted key.
+        node: The value itself: a dict, a list or plain data.
+        path: Dotted key of the value in the config.
         role: Name of the registry that it is built from.
         names_files: Whether it may name a file, because it is replaced before it is built or never built.
         unbuilt: Whether it may be of a class that is not registered, because it is never built.

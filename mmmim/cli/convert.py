@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> None:
 
     Args:
         argv: Words of the command line; None for those of the program.
-        name: As in :func:`build_parser`.
+        name: Kind of files that are converted, see :func:`build_parser`.
     """
     args = build_parser(name).parse_args(argv)
     name = name or args.name

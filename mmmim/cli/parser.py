@@ -19,7 +19,7 @@ class ToolParser(argparse.ArgumentParser):
 
     Args:
         intermixed: Whether arguments may follow options that stand between them.
-        kwargs: argparse's.
+        kwargs: Further arguments of ``argparse.ArgumentParser``.
     """
 
     def __init__(self, intermixed: bool = False, **kwargs: Any) -> None:

@@ -24,7 +24,7 @@ class Command:
     Attributes:
         verb: What happens to the config, for messages: 'trained'.
         keys: Keys that a config must have for it.
-        tested: Of the config as it was read, the checkpoint whose model takes the place of the config's own.
+        tested: Gives the checkpoint whose model takes the place of the config's own, from the config as it was read.
         prepare: Changes the config by arguments of this command; gives the checkpoint whose training goes on, which
             knows its encoder.
         complete: Changes the config once it has its encoder.
@@ -44,8 +44,8 @@ def build_config(args: argparse.Namespace, command: Command) -> Any:
     else what ``--pretrained`` and ``--encoder`` name.
 
     Args:
-        args: Of :func:`mmmim.cli.arguments.add_run_options` and of the command.
-        command: Which one.
+        args: Arguments of :func:`mmmim.cli.arguments.add_run_options` and of the command, parsed.
+        command: The command that will run the config.
 
     Returns:
         mmengine's ``Config``, as it will be run.
@@ -101,8 +101,8 @@ def run(args: argparse.Namespace, command: Command, start: Callable[[Any], None]
     """Make the runner of a command line and start it.
 
     Args:
-        args: As for :func:`build_config`.
-        command: Which one.
+        args: Arguments of :func:`mmmim.cli.arguments.add_run_options` and of the command, parsed.
+        command: The command that is run.
         start: What is done with the runner.
     """
     keep_writing()

@@ -33,9 +33,9 @@ class Job:
     """A training and its scores, as commands that run one after the other.
 
     Attributes:
-        subset: Of the data.
+        subset: Subset of the data that the job is about.
         arm: What is compared.
-        seed: Of the run.
+        seed: Seed of the run.
         folder: Where it writes.
         commands: Each a list of words; trainings among them go on where they were interrupted.
         made_by: A hash of what makes its scores.
@@ -107,7 +107,7 @@ def run_command(command: Sequence[str], folder: Path) -> int:
     ``subprocess.run`` kills it.
 
     Args:
-        command: Its words.
+        command: Words of the command line, the program first.
         folder: Where it runs.
     """
     with subprocess.Popen(command, cwd=folder) as process:
@@ -162,7 +162,7 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
             test loop instead of probes; or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
             what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.Features.pool`),
             ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.digit_scenes.score`.
-        seeds: Of the runs.
+        seeds: Seeds, each of which gives every arm a run.
         work_dir: Where everything is written.
         split: 'val' or 'test'.
 

@@ -75,7 +75,7 @@ def changes(record: Path, spec: Config) -> list[str]:
     """What has changed of a comparison since its record was made, a line each.
 
     Args:
-        record: A ``results.json``.
+        record: The record, a ``results.json``.
         spec: The specification as it is.
 
     Raises:

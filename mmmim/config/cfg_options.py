@@ -19,7 +19,7 @@ def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
     """Change keys of a config in place.
 
     Args:
-        cfg: mmengine's ``Config``.
+        cfg: The config, mmengine's ``Config``; changed in place.
         options: ``key=value``, the key dotted, lists by index (``train_dataloader.dataset.pipeline.1.scale=64``). A key
             must exist; ``+key=value`` adds it, and the dicts on the way to it, and ``~key`` removes it. Values are
             numbers, True, False, None, strings, lists ``[a,b]`` or ``a,b`` and tuples ``"(a,b)"``; quotes keep a text

@@ -85,7 +85,7 @@ def variables_without_effect(cfg: Any, path: str) -> list[tuple[str, list[str]]]
 
     Args:
         cfg: What was read, mmengine's ``Config``.
-        path: The file.
+        path: File that the config was read from.
 
     Returns:
         Names, with the paths of the copies.

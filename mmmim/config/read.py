@@ -1,4 +1,4 @@
-"""Reading configs."""
+"""Configs are read from files here, with one clear sentence where that fails."""
 
 from __future__ import annotations
 

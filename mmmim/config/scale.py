@@ -43,8 +43,8 @@ class Change:
     """A setting that changes.
 
     Attributes:
-        key: Dotted.
-        old: Its value, or the default where the config does not set it.
+        key: Dotted key of the setting in the config.
+        old: Value before the change, or the default where the config does not set it.
         new: The scaled value.
         reason: The rule, for people.
     """
@@ -79,7 +79,7 @@ def scale_recipe(
 
     Args:
         cfg: A pre-training config.
-        find_schedule: From the name of a schedule to its function, ``None`` for an unknown one: ``SCHEDULES.get``.
+        find_schedule: Gives the function of a schedule by its name, None for an unknown one: ``SCHEDULES.get``.
         iters: Number of iterations; by default the config's.
         batch: Images per iteration over all GPUs; by default the config's.
         lr_rule: ``'sqrt'`` or ``'linear'``.
@@ -331,9 +331,9 @@ def render(recipe: ScaledRecipe, base: str, title: str) -> str:
     """The text of a config with the changes on top of another one.
 
     Args:
-        recipe: From :func:`scale_recipe`.
+        recipe: The changes and notes of :func:`scale_recipe`.
         base: Path of the config that was scaled, absolute or relative to where the text will be.
-        title: First line.
+        title: First line of the text.
     """
     lines = list(_comment(title))
     for note in recipe.notes:

@@ -76,7 +76,7 @@ def convert_weights(weights: Mapping[str, Tensor], source: str = 'The weights') 
 
     Args:
         weights: ``backbone.*`` and possibly ``head.last_layer.*``.
-        source: Their name, for error messages.
+        source: Name of the weights, for error messages.
 
     Returns:
         Copies under mmmim's names.
@@ -106,8 +106,8 @@ def model_config(converted: dict[str, Tensor], source: str = 'The weights') -> d
     """The config of the model that converted weights belong to, read off their shapes.
 
     Args:
-        converted: From :func:`convert_weights`.
-        source: Their name, for error messages.
+        converted: Weights under mmmim's names, as :func:`convert_weights` returns them.
+        source: Name of the weights, for error messages.
 
     Returns:
         ``dict(type='mmmim.MaskedImageModeling', ...)``.
@@ -170,7 +170,7 @@ def convert_checkpoint(checkpoint: dict[str, Any], source: str) -> dict[str, Any
 
     Args:
         checkpoint: What the file holds.
-        source: Its name, for error messages.
+        source: Name of the file, for error messages.
 
     Returns:
         A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`.

@@ -30,9 +30,10 @@ class Layout:
     Attributes:
         method: The method in messages.
         roots: Names of the layout in messages, such as ``encoder.*, decoder.*``.
-        names: From a key of the layout to mmmim's names: several for a fused tensor, None for a key that it lacks.
-        adapt: From a key, its tensor and all weights to the tensor in mmmim's shape, whose rows are shared out equally
-            among its names, or to the tensors of these names. Raises :class:`InputError` for shapes the layout lacks.
+        names: Gives mmmim's names for a key of the layout: several for a fused tensor, None for a key that it lacks.
+        adapt: Gives for a key, its tensor and all weights the tensor in mmmim's shape, whose rows are shared out
+            equally among its names, or the tensors of these names. Raises :class:`InputError` for shapes the layout
+            lacks.
         restore: The inverse of ``adapt``, from a key and the joined tensor, for weights and gradients.
     """
 
@@ -158,7 +159,7 @@ def head_count(dim: int, given: int | None, option: str, source: str) -> int:
     """Attention heads of a width, which the shapes of weights do not tell.
 
     Args:
-        dim: The width.
+        dim: Width of the tokens that the heads divide.
         given: What the user says; None for heads of 64 channels (ViT-H: 80, ViT-g: 88).
         option: How the user says it, for error messages.
         source: Name of the converted file, for error messages.
@@ -182,7 +183,7 @@ def vit_config(
 
     Args:
         weights: Under mmmim's names, the encoder's under ``backbone.``.
-        method: Whose they are, for error messages.
+        method: Name of the method that the weights are of, for error messages.
         source: Name of the converted file, for error messages.
         num_heads: Attention heads, which shapes do not tell; None for heads of 64 channels (ViT-H: 80, ViT-g: 88).
         needed: Further names that every model of the method has.
@@ -236,7 +237,7 @@ def checked_checkpoint(
 
     Args:
         weights: Under mmmim's names.
-        config: Of the model.
+        config: Config of the model.
         parts: Configs, out of ``config``, of the parts that must fit strictly, by the name of the part.
         which: Which weights they are, 'ema' or 'student'; None where they are both, the teacher's under ``teacher.``.
         source: Name of the converted file, for error messages.

@@ -114,10 +114,11 @@ def model_config(
     """The config of the model that converted weights belong to, read off their shapes.
 
     Args:
-        converted: From :func:`convert_weights`: at least the encoder, as ``backbone.*``. Without a predictor, the
-            config has the paper's for this encoder.
-        source: Their name, for error messages.
-        num_heads: Of the encoder and of the predictor, which shapes do not tell; None for those of the released code.
+        converted: Weights under mmmim's names, as :func:`convert_weights` returns them: at least the encoder, as
+            ``backbone.*``. Without a predictor, the config has the paper's for this encoder.
+        source: Name of the weights, for error messages.
+        num_heads: Attention heads of the encoder and of the predictor, which shapes do not tell; None for those of the
+            released code.
 
     Returns:
         ``dict(type='mmmim.MaskedImageModeling', ...)``.
@@ -167,8 +168,9 @@ def convert_checkpoint(
 
     Args:
         checkpoint: What the file holds: ``encoder``, ``predictor`` and ``target_encoder``, keys prefixed ``module.``.
-        source: Its name, for error messages.
-        num_heads: As in :func:`model_config`.
+        source: Name of the file, for error messages.
+        num_heads: Attention heads of the encoder and of the predictor, which shapes do not tell; None for those of the
+            released code.
         encoder: 'both': the whole state, context encoder as student, target encoder as teacher. 'target_encoder' or
             'encoder': one of them for features; the paper evaluates the first, timm and Hugging Face have the second.
 

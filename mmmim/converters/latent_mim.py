@@ -112,10 +112,11 @@ def model_config(
     """The config of the model that converted weights belong to, read off their shapes.
 
     Args:
-        converted: From :func:`convert_weights`. Without a decoder, the config has the paper's.
-        source: Their name, for error messages.
-        num_heads: Of the encoder, which shapes do not tell; None for heads of 64 channels.
-        decoder_num_heads: Of the decoder.
+        converted: Weights under mmmim's names, as :func:`convert_weights` returns them. Without a decoder, the config
+            has the paper's.
+        source: Name of the weights, for error messages.
+        num_heads: Attention heads of the encoder, which shapes do not tell; None for heads of 64 channels.
+        decoder_num_heads: Attention heads of the decoder, which shapes do not tell.
 
     Returns:
         ``dict(type='mmmim.MaskedImageModeling', ...)``.
@@ -171,9 +172,9 @@ def convert_checkpoint(
 
     Args:
         checkpoint: What the file holds: weights under ``state_dict``, or weights only, maybe prefixed ``module.``.
-        source: Its name, for error messages.
-        num_heads: As in :func:`model_config`.
-        decoder_num_heads: As in :func:`model_config`.
+        source: Name of the file, for error messages.
+        num_heads: Attention heads of the encoder, which shapes do not tell; None for heads of 64 channels.
+        decoder_num_heads: Attention heads of the decoder, which shapes do not tell.
 
     Returns:
         A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`, with the weights of the

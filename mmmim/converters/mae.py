@@ -138,10 +138,11 @@ def model_config(
     """The config of the model that converted weights belong to, read off their shapes.
 
     Args:
-        converted: From :meth:`Layout.convert`. Without a decoder, the config has the paper's.
-        source: Their name, for error messages.
-        num_heads: Of the encoder, which shapes do not tell; None for heads of 64 channels (ViT-H: 80).
-        decoder_num_heads: Of the decoder.
+        converted: Weights under mmmim's names, as :meth:`Layout.convert` returns them. Without a decoder, the config
+            has the paper's.
+        source: Name of the weights, for error messages.
+        num_heads: Attention heads of the encoder, which shapes do not tell; None for heads of 64 channels (ViT-H: 80).
+        decoder_num_heads: Attention heads of the decoder, which shapes do not tell.
         normalize: Whether the targets were normalised pixels, which the weights do not tell either.
 
     Returns:
@@ -192,10 +193,10 @@ def convert_checkpoint(
 
     Args:
         checkpoint: What the file holds.
-        source: Its name, for error messages.
-        num_heads: As in :func:`model_config`.
-        decoder_num_heads: As in :func:`model_config`.
-        normalize: As in :func:`model_config`.
+        source: Name of the file, for error messages.
+        num_heads: Attention heads of the encoder, which shapes do not tell; None for heads of 64 channels (ViT-H: 80).
+        decoder_num_heads: Attention heads of the decoder, which shapes do not tell.
+        normalize: Whether the targets were normalised pixels, which the weights do not tell either.
 
     Returns:
         A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`.

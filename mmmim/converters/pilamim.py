@@ -128,10 +128,10 @@ def model_config(
     """The config of the model that converted weights belong to, read off their shapes.
 
     Args:
-        converted: From :func:`convert_weights`.
-        source: Their name, for error messages.
-        num_heads: Of the encoder, which shapes do not tell; None for heads of 64 channels (ViT-B: 12).
-        decoder_num_heads: Of both decoders.
+        converted: Weights under mmmim's names, as :func:`convert_weights` returns them.
+        source: Name of the weights, for error messages.
+        num_heads: Attention heads of the encoder, which shapes do not tell; None for heads of 64 channels (ViT-B: 12).
+        decoder_num_heads: Attention heads of both decoders, which shapes do not tell.
 
     Returns:
         ``dict(type='mmmim.MaskedImageModeling', ...)``.
@@ -191,9 +191,9 @@ def convert_checkpoint(
 
     Args:
         checkpoint: What the file holds, a plain table of weights.
-        source: Its name, for error messages.
-        num_heads: As in :func:`model_config`.
-        decoder_num_heads: As in :func:`model_config`.
+        source: Name of the file, for error messages.
+        num_heads: Attention heads of the encoder, which shapes do not tell; None for heads of 64 channels (ViT-B: 12).
+        decoder_num_heads: Attention heads of both decoders, which shapes do not tell.
 
     Returns:
         A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`, with the weights of the

@@ -127,9 +127,9 @@ def target_config(method: str, patch_size: int, num_tokens: int) -> dict[str, An
     """Config of the targets of a flavour, and of their head.
 
     Args:
-        method: From :func:`flavour`.
+        method: The flavour, as :func:`flavour` names it.
         patch_size: Side of a patch in pixels.
-        num_tokens: Of the BEiT flavour.
+        num_tokens: Number of tokens K of the BEiT flavour.
     """
     if method == 'maskfeat':
         return {
@@ -149,9 +149,9 @@ def model_config(
     """The config of the model that converted weights belong to, read off their shapes.
 
     Args:
-        converted: From :func:`convert_weights`.
-        method: From :func:`flavour`.
-        source: Their name, for error messages.
+        converted: Weights under mmmim's names, as :func:`convert_weights` returns them.
+        method: The flavour, as :func:`flavour` names it.
+        source: Name of the weights, for error messages.
         num_heads: Which shapes do not tell; None for heads of 64 channels.
 
     Returns:
@@ -204,8 +204,8 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], source: str, num_heads: in
     Args:
         checkpoint: What the file holds: weights under ``state_dict``, or weights only, maybe prefixed ``module.``.
             Those of the target generator, which are no part of the model, are left out.
-        source: Its name, for error messages.
-        num_heads: As in :func:`model_config`.
+        source: Name of the file, for error messages.
+        num_heads: Attention heads of the encoder, which shapes do not tell; None for heads of 64 channels.
 
     Returns:
         A checkpoint for :class:`mmmim.FeatureExtractor` and :class:`mmmim.PretrainedBackbone`.

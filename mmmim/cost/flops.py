@@ -30,9 +30,10 @@ class Row:
     """A module, or the modules of a list together (``blocks.*``).
 
     Attributes:
-        name: In the model.
+        name: Dotted name of the module in the model.
         part: Name of the part of the model that it belongs to; its own for a part. Parts add up to the whole.
-        caller: Of a part that ran inside another part, that one's name: the teacher, for a target generator.
+        caller: Name of the part that this one ran inside of, such as a target generator that calls the teacher; empty
+            for none.
         calls: How often it ran.
         macs: Multiply-accumulates of all calls.
         parameters: How many the module has.
@@ -186,12 +187,13 @@ class Costs:
     Attributes:
         images: Size of the batch.
         size: ``(height, width)`` of the training images in pixels.
-        mask: Of the batch.
+        mask: Mask of the batch.
         training: Rows of the forward passes of a training step.
-        training_macs: Their sum, and what ran outside of all parts.
-        step_macs: Of the training step, forward and backward.
+        training_macs: Multiply-accumulates of the forward passes of a training step, those outside of all parts
+            included.
+        step_macs: Multiply-accumulates of a training step, forward and backward.
         inference: Rows of the backbone on whole images.
-        inference_macs: Their sum.
+        inference_macs: Multiply-accumulates of the backbone on whole images.
         inference_size: ``(height, width)`` of these images.
         trained: Parameters that are trained.
         kept: Parameters of the encoder without what only pre-training needs.
@@ -220,7 +222,7 @@ def count_config(cfg: Any, images: int = 2, depth: int = 1) -> Costs:
     Args:
         cfg: mmengine's ``Config`` of a training.
         images: Size of the batch.
-        depth: Of the rows below the parts of the model.
+        depth: How many levels of modules below the parts of the model have rows of their own.
 
     Returns:
         The counts.

@@ -170,7 +170,7 @@ def measure(runner: Any, warmup: int, libraries: int | None = 0) -> dict[str, An
     """Train with a runner, to its ``max_iters``, and measure.
 
     Args:
-        runner: With a training loop of more than ``warmup + 1`` iterations.
+        runner: A runner whose training loop has more than ``warmup + 1`` iterations.
         warmup: Iterations that are not measured.
         libraries: What the process held before the runner was built, in bytes.
 

@@ -42,7 +42,8 @@ def mask_collate(
         patch_size: Side of a patch in pixels; the grid is ``(H // patch_size, W // patch_size)``.
         gap: Average distance in pixels between patches that do not touch each other (Latent MIM): the image is
             divided into cells of ``patch_size + gap`` pixels, and every patch lies at random inside its cell.
-        inclusive_gap: See :func:`~mmmim.datasets.masking.functional.jitter`.
+        inclusive_gap: Whether patches may lie at the very end of their cells, see
+            :func:`~mmmim.datasets.masking.functional.jitter`.
 
     Returns:
         ``inputs`` uint8 ``[B, 3, H, W]``, ``mask`` (:class:`~mmmim.structures.PatchMask`) and ``data_samples``, a list.

@@ -47,7 +47,7 @@ class DigitScenes(ImageFolder):
             the class is their number).
         split: ``train``, ``val`` or ``test``.
         with_label: Give every image its class. Defaults to True.
-        **kwargs: Of :class:`ImageFolder`.
+        **kwargs: Further arguments of :class:`ImageFolder`.
 
     Raises:
         InputError: If there is no such subset or split, or ``data_root`` holds other or incomplete data.

@@ -24,7 +24,8 @@ class DigitScenesSegmentation(BaseSegDataset):
         data_root: Where the data are, or will be written.
         subset: ``single`` (32 px, one digit) or ``multi`` (64 px, one to five smaller digits).
         split: ``train``, ``val`` or ``test``.
-        **kwargs: Of mmsegmentation's ``BaseSegDataset``: ``pipeline``, ``indices``, ``ignore_index``, ...
+        **kwargs: Further arguments of mmsegmentation's ``BaseSegDataset``: ``pipeline``, ``indices``, ``ignore_index``,
+            ...
 
     Raises:
         InputError: There is no such subset or split, or ``data_root`` holds other data.

@@ -29,10 +29,10 @@ class HuggingFaceStream(ImageStream):
     Args:
         path: Name of a data set (``ILSVRC/imagenet-1k``), a folder, or a format (``parquet``) with ``data_files``.
         pipeline: Transforms of an image.
-        split: Of the data set.
+        split: Split of the data set, such as ``train``.
         column: Holds the images: of type ``Image``, or encoded bytes.
         load_options: More of ``datasets.load_dataset_builder``: ``name``, ``data_files``, ``revision``, ``token``, ...
-        **kwargs: Of :class:`~mmmim.datasets.ImageStream`.
+        **kwargs: Further arguments of :class:`~mmmim.datasets.ImageStream`.
 
     Raises:
         InputError: If the library is missing, or data set, split or column cannot be opened.

@@ -45,14 +45,14 @@ class ImageFolder(CustomDataset):
     taken to be broken and training stops.
 
     Args:
-        data_root: The folder.
+        data_root: Folder that holds the images.
         with_label: Take the name of the topmost folder of every image as its class, as in ImageNet's layout; images
             directly in ``data_root`` are then left out. Defaults to False.
         extensions: What counts as an image, upper or lower case.
         max_unreadable_share: Share of the images that may be unreadable, 0 to 1, met by this process and its data
             loader workers. One unreadable image is always tolerated, unless the share is 0. Defaults to 0.01.
-        **kwargs: Of ``mmpretrain.CustomDataset``: ``pipeline``, ``test_mode``, ``indices``, ...  In ``test_mode`` an
-            unreadable image is an error.
+        **kwargs: Further arguments of ``mmpretrain.CustomDataset``: ``pipeline``, ``test_mode``, ``indices``, ...  In
+            ``test_mode`` an unreadable image is an error.
 
     Raises:
         InputError: If the folder is not given, missing, a file, cannot be listed or holds no images.
@@ -189,7 +189,7 @@ def list_images(root: str, extensions: Sequence[str]) -> tuple[list[str], Counte
     """List the images below a folder without touching the files themselves.
 
     Args:
-        root: The folder.
+        root: Folder to look in, with all folders below it.
         extensions: What counts as an image, lower case, with the dot.
 
     Returns:

@@ -268,7 +268,7 @@ def connect_stream(loader: DataLoader, seed: int | None) -> None:
     """Tell a stream how it is read, and mmengine's loop how to resume it.
 
     Args:
-        loader: Its data set is an :class:`ImageStream`.
+        loader: A loader whose data set is an :class:`ImageStream`.
         seed: Seed of the run, the same on all processes; None draws one.
     """
     stream: Any = loader.dataset

@@ -28,7 +28,7 @@ class LabelCounts:
     Attributes:
         space: What the labels mean.
         unit: 'pixel' or 'image'.
-        counts: Of labels 0 to K - 1, ``[K]``, int64.
+        counts: How often labels 0 to K - 1 occur, ``[K]``, int64.
         ignored: Labels that do not count.
     """
 
@@ -87,7 +87,7 @@ def count_labels(labels: np.ndarray, num_classes: int, ignored: int | None) -> t
 
     Args:
         labels: Integers of any shape.
-        num_classes: K.
+        num_classes: Number of classes, K.
         ignored: The label that does not count.
 
     Returns:
@@ -107,8 +107,8 @@ def outside(label: int, space: LabelSpace, file: str | None = None, num_classes:
     """The error for a label that is no class.
 
     Args:
-        label: The label.
-        space: Of the data set.
+        label: The label that is no class.
+        space: What the labels of the data set mean.
         file: That it was found in.
         num_classes: K, where the data set names no classes.
     """

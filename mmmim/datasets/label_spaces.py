@@ -18,9 +18,9 @@ class LabelSpace:
     """What the labels of a data set mean.
 
     Attributes:
-        name: Of the data set, for messages.
+        name: Name of the data set, for messages.
         classes: Names of labels 0 to K - 1; None where the data set names none.
-        folders: Of the classes, where labels number folders; None elsewhere.
+        folders: Names of the folders of the classes, where labels number folders; None elsewhere.
         ignored: The label that does not count; None where there is none, or where it is not known.
         reduced: Whether label 0 of the files is ignored and the others move down by one; None where it is not known.
     """
@@ -47,7 +47,7 @@ def label_spaces(name: str, dataset: Any) -> list[LabelSpace]:
     """What the labels of a data set mean, for every data set inside it.
 
     Args:
-        name: Its key in the config.
+        name: Key of the data set in the config.
         dataset: A data set or a wrapper of data sets.
 
     Returns:
@@ -90,7 +90,7 @@ def check_agreement(spaces: Sequence[LabelSpace]) -> list[str]:
     """Compare what labels mean in data sets that are learned from and scored together.
 
     Args:
-        spaces: Of the data sets; two or more.
+        spaces: What the labels of each data set mean; two or more.
 
     Returns:
         Sentences about what cannot be compared.
@@ -152,7 +152,7 @@ def check_num_classes(space: LabelSpace, heads: Mapping[str, int]) -> list[str]:
     """Compare the classes of a data set with those that a model tells apart.
 
     Args:
-        space: Of the data set.
+        space: What the labels of the data set mean.
         heads: Number of classes by the config key that sets it.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Samplers."""
+"""A sampler whose order of images depends on the seed alone, and that goes on where it was stopped."""
 
 from __future__ import annotations
 

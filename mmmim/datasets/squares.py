@@ -54,7 +54,7 @@ def read_stretched(path: str, size: int, channels: int = 3) -> np.ndarray:
     """Read an image and resize it (bicubic, antialiased) to a square, whatever its aspect ratio is.
 
     Args:
-        path: The file.
+        path: File of the image.
         size: Side in pixels.
         channels: C, see :class:`mmmim.datasets.LoadImage`.
 

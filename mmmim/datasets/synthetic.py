@@ -16,7 +16,7 @@ class SyntheticImages(Dataset):
     Args:
         size: Side, or (height, width), in pixels.
         number: Length of the data set; all samples share few images.
-        channels: Of the images.
+        channels: Channels of the images.
     """
 
     metainfo: ClassVar[dict] = {}

@@ -69,8 +69,8 @@ def read_members(stream: Any, wanted: Callable[[str], bool], limit: int) -> Iter
     """Names and contents of the regular members of an archive.
 
     Args:
-        stream: Its bytes, compressed by gzip, bzip2, xz or not at all; anything with a method ``read``.
-        wanted: Of which names to read the content; others come with an empty one.
+        stream: The bytes of the archive, compressed by gzip, bzip2, xz or not at all; anything with a method ``read``.
+        wanted: Whether the content of a member of that name is to be read; others come with an empty one.
         limit: Bytes of the largest member that is wanted.
 
     Raises:

@@ -43,7 +43,7 @@ class WebDatasetStream(ImageStream):
             what else ``webdataset`` opens (``pipe:...``), or a list of these.
         pipeline: Transforms of an image.
         image_keys: Suffixes that hold the image of a sample; the first one that a sample has.
-        **kwargs: Of :class:`~mmmim.datasets.ImageStream`.
+        **kwargs: Further arguments of :class:`~mmmim.datasets.ImageStream`.
 
     Raises:
         InputError: If the library is missing, no shards are found, or shards are missing from a folder with an index,

@@ -19,7 +19,7 @@ def apply_global_batch_size(cfg: MutableMapping[str, Any], world_size: int, rank
     Args:
         cfg: Has ``train_dataloader`` (a dict, changed in place) and maybe ``global_batch_size``.
         world_size: Number of processes.
-        rank: This process.
+        rank: Number of this process, from 0.
 
     Raises:
         InputError: There are fewer images than processes, or ``train_dataloader.batch_size`` says something else.

@@ -138,7 +138,7 @@ class CheckpointRunner(_Runner):
 
         Args:
             filename: A checkpoint or a bare state dict.
-            map_location: As in ``torch.load``.
+            map_location: Where tensors are put, by default on the CPU: the argument of ``torch.load``.
             strict: Every key must match. False ignores missing and unexpected ones.
             revise_keys: Pairs of a regular expression and its replacement, applied to the keys in the file. Prefixes of
                 wrappers (``module.``, ``_orig_mod.``) are gone already.
@@ -199,7 +199,8 @@ class CheckpointRunner(_Runner):
             filename: A checkpoint saved during training.
             resume_optimizer: Restore the optimiser.
             resume_param_scheduler: Restore the parameter schedulers.
-            map_location: As in ``torch.load``. The optimiser moves its state to the parameters' device by itself.
+            map_location: Where tensors are put, the argument of ``torch.load``. The optimiser moves its state to the
+                parameters' device by itself.
         """
         if map_location == 'default':
             map_location = 'cpu'

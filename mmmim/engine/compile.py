@@ -17,7 +17,7 @@ def compile_model(model: nn.Module, options: Any) -> None:
     compiles anew in every iteration until torch gives up.
 
     Args:
-        model: With or without a data-parallel wrapper; its blocks are changed in place.
+        model: A model, with or without a data-parallel wrapper; its blocks are changed in place.
         options: ``cfg.compile``: None or False, True, or a dict of options of ``torch.compile``.
 
     Raises:

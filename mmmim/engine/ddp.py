@@ -1,4 +1,4 @@
-"""Data parallelism."""
+"""Training on several processes, each with the whole model."""
 
 import datetime
 import warnings

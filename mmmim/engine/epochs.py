@@ -47,7 +47,7 @@ def check_epochs(loop: Any, loader: Any, batch: int | None = None) -> None:
     """Refuse a loop that waits for the end of an epoch where the images never end.
 
     Args:
-        loop: ``train_cfg``.
+        loop: The config of the loop, ``train_cfg``.
         loader: ``train_dataloader``, or what was made of it.
         batch: Images of an iteration, over all processes; None: not known.
 
@@ -75,7 +75,7 @@ def check_batch(loader: Any, images: int) -> None:
 
     Args:
         loader: The data loader of the training.
-        images: Of an iteration, over all processes.
+        images: Images of an iteration, over all processes.
 
     Raises:
         InputError: Naming both numbers.

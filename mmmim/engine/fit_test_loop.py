@@ -46,12 +46,12 @@ class FitTestLoop(TestLoop):
 
     Args:
         runner: The runner; its model is a :class:`mmmim.FrozenFeatures`.
-        dataloader: Of the test images.
-        evaluator: Of the predictions.
+        dataloader: Loader of the test images, or its config.
+        evaluator: Evaluator of the predictions, or its config.
         probe: Config of a probe, such as ``mmmim.KNNProbe``.
         held_out: Share of the images for fitting that choose the setting.
         choose_by: Score that chooses: 'mIoU', or 'aAcc', the share of correct labels.
-        seed: Of the images held out.
+        seed: Seed of the choice of the images held out.
         cache: Arguments of :class:`mmmim.features.cache.FeatureCache`.
 
     Raises:

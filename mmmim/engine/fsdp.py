@@ -134,9 +134,10 @@ class FSDP2Strategy(DDPStrategy):
     The whole model in fp32 has to fit into the main memory of every process when a training starts.
 
     Args:
-        reduce_every_micro_batch: See :class:`FullyShardedDataParallel`.
+        reduce_every_micro_batch: Whether gradients are reduced after every micro-batch, see
+            :class:`FullyShardedDataParallel`.
         param_dtype: See :class:`FullyShardedDataParallel`; the same as ``optim_wrapper.dtype``, or None.
-        **kwargs: Of mmengine's strategies; given by a runner.
+        **kwargs: Further arguments of mmengine's strategies; given by a runner.
     """
 
     def __init__(self, *, reduce_every_micro_batch: bool = True, param_dtype: str | None = None, **kwargs: Any) -> None:

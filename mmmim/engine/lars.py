@@ -19,7 +19,7 @@ def trust_ratios(weights: Tensor, gradients: Tensor, eta: float, weight_decay: f
         weights: Norms of tensors, ``[P]``.
         gradients: Norms of their gradients, ``[P]``.
         eta: The trust coefficient.
-        weight_decay: Of the weights.
+        weight_decay: L2 penalty of the weights.
 
     Returns:
         ``[P]``.
@@ -38,10 +38,10 @@ class LARS(Optimizer):
 
     Args:
         params: Parameters or groups of them.
-        lr: Learning rate.
+        lr: Learning rate, before the ratio of each tensor.
         momentum: Factor of the momentum.
-        weight_decay: L2 penalty.
-        eta: Trust coefficient.
+        weight_decay: Factor of the L2 penalty.
+        eta: The trust coefficient, a factor of every ratio.
         repeat_first: Whether the first gradient enters the momentum a second time, multiplied by ``momentum``, as in
             the released code of PiLaMIM: the first step is one of ``(1 + momentum) g``.
 

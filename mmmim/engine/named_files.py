@@ -72,7 +72,7 @@ def strict_init_cfg(model: nn.Module) -> Iterator[None]:
     (a teacher that copies the student) is made of these.
 
     Args:
-        model: Whose ``init_weights`` is called inside.
+        model: The model whose ``init_weights`` is called inside.
 
     Raises:
         InputError: A file is missing, damaged or no plain data, or does not fit the part, naming both; or ``init_cfg``

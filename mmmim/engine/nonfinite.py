@@ -55,8 +55,8 @@ class GradientRecorder:
     """Stands in the place of an optimiser wrapper: looks at gradients instead of taking a step.
 
     Args:
-        model: Whose parameters are looked at.
-        dtype: To autocast to; None for fp32.
+        model: The model whose parameters are looked at.
+        dtype: Type that autocast computes in; None for fp32.
         loss_scale: That losses are multiplied with before the backward pass.
     """
 
@@ -105,10 +105,10 @@ def run_step(
 
     Args:
         model: A model with a ``train_step`` as mmengine's, without a data-parallel wrapper.
-        batch: As its data loader gives it.
+        batch: The batch, as the data loader gives it.
         seeds: Seed of the run, process and iteration, as in :func:`mmmim.utils.seeds.seed_step`.
-        dtype: To autocast to; None for fp32.
-        loss_scale: Of float16.
+        dtype: Type that autocast computes in; None for fp32.
+        loss_scale: Factor of the losses before the backward pass, for float16.
         watch: Look at the output of every module, which waits for the device each time.
 
     Returns:
@@ -172,8 +172,8 @@ def capture(runner: Any, batch: Any, outputs: Mapping[str, Any]) -> str | None:
 
     Args:
         runner: After the step; weights are those before it, if the step was skipped.
-        batch: Of this process, as its data loader gave it.
-        outputs: Of the step.
+        batch: The batch of this process, as its data loader gave it.
+        outputs: What the step returned, by name.
 
     Returns:
         The file, the first of several; None if none could be written.

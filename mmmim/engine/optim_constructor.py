@@ -90,7 +90,7 @@ def layer_lr_mults(model: nn.Module, decay: float) -> dict[str, float]:
         model: An encoder, or a model whose ``backbone`` is one; it says by ``get_layer_depth(name, prefix)`` which
             layer a parameter is in: 0 up to the tokens of the first block, i + 1 for block i, and depth + 1 for all
             after the last.
-        decay: Of one layer.
+        decay: Factor of the learning rate from one layer to the one before it.
 
     Returns:
         ``decay ** (depth + 1 - layer)`` for every parameter, by name.

@@ -132,7 +132,7 @@ def save_now(runner: Any, step: int) -> str | None:
     """Save a checkpoint as the checkpoint hook would, unless it has just done so; all processes call it.
 
     Args:
-        runner: The runner.
+        runner: The runner of the training.
         step: Iterations that are done.
 
     Returns:

@@ -29,9 +29,9 @@ class Replay:
     """What a replay found.
 
     Attributes:
-        capture: The file.
-        report: Of the step as it was.
-        exact: Of the step in fp32, where the training was in another type; None elsewhere.
+        capture: File of the captured step.
+        report: What came out of the step as it was.
+        exact: What came out of the step in fp32, where the training was in another type; None elsewhere.
     """
 
     capture: dict[str, Any]
@@ -86,7 +86,7 @@ def replay(path: str, device: str = 'cpu', weights: str | None = None) -> Replay
 
     Args:
         path: File that a training wrote, ``nonfinite_iter_N.pth``.
-        device: To run it on.
+        device: Device to run the step on.
         weights: A checkpoint whose weights to take instead, for captures without: those of other than the first process
             of a model that was divided among processes.
 

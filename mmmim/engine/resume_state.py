@@ -29,9 +29,9 @@ def check_resumable(checkpoint: Mapping[str, Any], needed: Sequence[str], file: 
     """Refuse checkpoints that no training can have saved.
 
     Args:
-        checkpoint: As it was read.
+        checkpoint: Content of the checkpoint, unchanged.
         needed: Keys that it must have.
-        file: For messages.
+        file: Name of the file, for messages.
 
     Raises:
         InputError: A key is missing or is something else than what a training saves there.
@@ -90,11 +90,12 @@ def check_optimizer(
     """Compare the saved state of an optimiser with the parameters that it is for.
 
     Args:
-        state: As ``state_dict()`` of the optimiser gives it.
+        state: Saved state of the optimiser, which its ``state_dict()`` gave.
         optimizer: The optimiser that takes it.
-        model: Whose parameters they are, for their names.
-        without_state: Of :func:`parameters_without_state` when it was saved; None where that is not known.
-        file: For messages.
+        model: The model that has these parameters, for their names.
+        without_state: Numbers of the parameters that had no state when it was saved, see
+            :func:`parameters_without_state`; None where that is not known.
+        file: Name of the file, for messages.
 
     Raises:
         InputError: Naming the parameter: its state is missing, or has another shape, another kind of numbers, or values
@@ -181,9 +182,9 @@ def check_scheduler(state: Any, scheduler: Any, file: str) -> None:
     """Compare the saved state of a parameter scheduler with one of the same config.
 
     Args:
-        state: As its ``state_dict()`` gives it.
+        state: Saved state of the scheduler, which its ``state_dict()`` gave.
         scheduler: The scheduler that takes it.
-        file: For messages.
+        file: Name of the file, for messages.
 
     Raises:
         InputError: It has keys that the scheduler has not, or values of another kind.
@@ -205,7 +206,7 @@ def kept_settings(state: Mapping[str, Any], scheduler: Any) -> str:
     Such a scheduler goes on as it was saved: one that ended stays at its last value, however long the training is now.
 
     Args:
-        state: As :func:`check_scheduler` has checked it.
+        state: Saved state of the scheduler, checked by :func:`check_scheduler`.
         scheduler: The scheduler of the config, before it takes the state.
     """
     own = scheduler.state_dict()

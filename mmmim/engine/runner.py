@@ -293,12 +293,12 @@ class Runner(CheckpointRunner):
         """Nothing yet: the config is written when training starts, by the run that has the folder to itself."""
 
     def val(self) -> dict:
-        """Validate."""
+        """Validate; images that do not stack are refused in one sentence."""
         with one_size(lambda: self._labels_hook.batch):
             return super().val()
 
     def test(self) -> dict:
-        """Test."""
+        """Test; images that do not stack are refused in one sentence."""
         with one_size(lambda: self._labels_hook.batch):
             return super().test()
 

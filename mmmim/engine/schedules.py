@@ -46,7 +46,7 @@ def truncated_cosine(
     towards ``final``, so ``base`` occurs twice.
 
     Args:
-        step: In [0, total).
+        step: Number of the step, in [0, total).
         total: Number of steps.
         start: Value at step 0.
         base: Value after the warm-up.
@@ -79,7 +79,7 @@ def warmup_cosine(
     runs from there towards ``final`` at step ``total`` (which is one past the last).
 
     Args:
-        step: In [0, total).
+        step: Number of the step, in [0, total).
         total: Number of steps.
         start: Value at step 0.
         base: Value after the warm-up.
@@ -103,10 +103,10 @@ def epochwise_min_cosine(step: int, total: int, epochs: Count, warmup_epochs: No
     after the warm-up, so that the peak is a little below 1.
 
     Args:
-        step: In [0, total).
+        step: Number of the step, in [0, total).
         total: Number of steps.
         epochs: E, of ``total / E`` steps each.
-        warmup_epochs: W.
+        warmup_epochs: Number of epochs of the warm-up, W.
 
     Returns:
         The value at ``step``.
@@ -122,7 +122,7 @@ def build_schedule(cfg: Mapping[str, Any] | float) -> Callable[[int, int], float
     the last of ``total`` iterations, as in recipes that advance their schedules before they use them (I-JEPA).
 
     Args:
-        cfg: Its type and options; a number is the same value at every step.
+        cfg: Type and options of the schedule; a number is the same value at every step.
 
     Raises:
         InputError: No schedule has this name, or it has other options.
@@ -159,9 +159,9 @@ class ScheduleParam(_ParamScheduler):
         optimizer: Given by the runner.
         schedule: Config of a schedule whose values are factors, e.g.
             ``dict(type='mmmim.truncated_cosine', warmup_ratio=0.1)``.
-        begin: First iteration.
+        begin: First iteration of the schedule.
         end: Number of iterations; the runner gives ``train_cfg.max_iters`` when it is not set.
-        last_step: For resuming.
+        last_step: Index of the last step that was done, for resuming; -1 before the first.
         by_epoch: Must be False.
         verbose: Whether to print every update.
     """

@@ -76,9 +76,9 @@ def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: int
 
     Args:
         attention: ``[B, heads, E + N, E + N]``, rows are queries.
-        grid: ``(h, w)``.
+        grid: Rows and columns of patches, ``(h, w)``.
         patch_size: Side of a patch, the unit of the result: in pixels of the input.
-        num_extra: E.
+        num_extra: Number of extra tokens, E, which come before the patches.
 
     Returns:
         ``[B, heads]``.

@@ -44,8 +44,8 @@ class Samples:
         labels: ``[n, N, q]`` in ``[0, K]``, of which one is ``ignored`` and the others are the classes in their order;
             None where they were not asked for.
         majority: The most frequent of a sample's labels, ``[n, N]``; None with ``labels``.
-        num_classes: K.
-        ignored: In the place of all labels that are ignored: K; or 0 where the data set reduces its label 0, which is
+        num_classes: Number of classes, K.
+        ignored: Label in the place of all that are ignored: K; or 0 where the data set reduces its label 0, which is
             then the smallest here as in the files, so that ties are decided as by those (CAPI, A).
     """
 
@@ -81,10 +81,10 @@ class Data:
     """A data set as the cache needs it.
 
     Attributes:
-        name: Of the config key, for messages.
-        dataset: Its pipeline gives ``inputs`` and ``data_samples`` with ``gt_sem_seg`` or ``gt_label``.
+        name: Name of the config key, for messages.
+        dataset: The data set, whose pipeline gives ``inputs`` and ``data_samples`` with ``gt_sem_seg`` or ``gt_label``.
         config: What it was built from, as plain data.
-        loader: From indices to a loader of these images in this order.
+        loader: Gives for indices a loader of these images in this order.
     """
 
     name: str
@@ -150,9 +150,9 @@ class FeatureCache:
         """Samples of each of the model's layers.
 
         Args:
-            model: Whose features.
-            config: Of the model, as plain data.
-            data: Of which images.
+            model: The frozen encoder whose features are read.
+            config: Config of the model, as plain data.
+            data: The data set whose images are encoded.
             labels: Whether their labels are needed.
 
         Returns:

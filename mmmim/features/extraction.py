@@ -36,7 +36,7 @@ class LayerFeatures:
     Attributes:
         patches: Patch tokens after the final norm, ``[B, N, D]``.
         extra: Extra tokens (CLS or proxies, then registers) after the final norm, ``[B, E, D]``.
-        grid: ``(h, w)``.
+        grid: Rows and columns of patches, ``(h, w)``.
         num_cls_tokens: How many of the extra tokens, the first ones, stand for the whole image.
         raw: Patch tokens before the final norm, ``[B, N, D]``; None where they are not known.
         predicted: Global feature by predictor pooling (CAPI, arXiv 2502.08769, table 5), ``[B, Dp]``, which is made
@@ -121,7 +121,7 @@ class Features(Sequence[LayerFeatures]):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """``(h, w)``."""
+        """Rows and columns of patches, ``(h, w)``."""
         return self.layers[-1].grid
 
     @property
@@ -154,7 +154,7 @@ def extract_features(
     """Features of whole images, in the modules' mode and with gradients.
 
     Args:
-        backbone: The encoder.
+        backbone: The encoder of the images.
         images: ``[B, C, H, W]``, normalised.
         predictor: The neck that sums an image up; None for no feature 'predicted'.
         layers: Blocks whose tokens to return, counted from 0; negative ones from the end.

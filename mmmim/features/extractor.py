@@ -25,7 +25,7 @@ class FeatureExtractor(nn.Module):
 
     Args:
         config: Config of a :class:`MaskedImageModeling`, as plain data; ``{'backbone': ...}`` alone is enough.
-        state: Its weights (``backbone.*``, ``branches.*``), or None for a random initialisation.
+        state: Weights of the model (``backbone.*``, ``branches.*``), or None for a random initialisation.
         source: Where the weights come from, for error messages.
 
     Raises:

@@ -70,8 +70,8 @@ def encode_files(
     Files that cannot be read are left out.
 
     Args:
-        model: The encoder.
-        paths: Of the files.
+        model: The encoder, with its predictor where it has one.
+        paths: Paths of the image files.
         poolings: See :meth:`mmmim.features.Features.pool`; None for those of 'cls' and 'pooled' that it has.
         size: Side in pixels, brought to a multiple of the patch size; None for that of the training.
         batch_size: Images that are encoded at a time.

@@ -55,13 +55,13 @@ class LabelledImages:
         """Read images and their labels.
 
         Args:
-            dataset: Its pipeline ends in ``mmpretrain.PackInputs``; classes are ``gt_label`` of a data sample, label
-                maps its ``gt_seg_map``.
+            dataset: A data set whose pipeline ends in ``mmpretrain.PackInputs``; classes are ``gt_label`` of a data
+                sample, label maps its ``gt_seg_map``.
             number: How many images; None for all. In random order, a random subset, the same every time. A subset has
                 at least 20 images of a class, so it has fewer classes where there are many.
             classes: Only images of these.
             bgr: Whether images come as BGR, as OpenMMLab's loaders give them.
-            name: Of the data set, for messages.
+            name: Name of the data set, for messages.
 
         Raises:
             InputError: Images of different sizes, or label maps that do not fit them.

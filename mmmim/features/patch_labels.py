@@ -21,8 +21,8 @@ def mode(votes: Tensor, num_classes: int, dim: int = -1) -> Tensor:
 
     Args:
         votes: ``[..., k, ...]``, integers in ``[0, num_classes)``.
-        num_classes: K.
-        dim: Of the votes.
+        num_classes: Number of classes, K.
+        dim: Dimension of the k votes.
 
     Returns:
         ``[..., ...]``, of the votes' type.

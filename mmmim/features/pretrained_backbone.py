@@ -85,7 +85,7 @@ class PretrainedBackbone(BaseModule):
 
     @property
     def embed_dim(self) -> int:
-        """D."""
+        """Width D of the encoder's tokens."""
         return self.backbone.embed_dim
 
     def init_weights(self) -> None:

@@ -45,7 +45,7 @@ class StoredArrays:
         root: Where such folders lie; several machines need one that they share.
         kind: First part of the name.
         key: What the arrays were made from, as JSON data.
-        arrays: By name.
+        arrays: Shape and type of each array, by name.
     """
 
     def __init__(self, root: Path, kind: str, key: Mapping[str, Any], arrays: Mapping[str, ArraySpec]) -> None:
@@ -159,7 +159,7 @@ class Writer:
     By ordinary writes: a full disk is then an error, which in a mapped file would be a signal.
 
     Args:
-        folder: Of the files.
+        folder: Folder that the files are in.
         arrays: What they hold.
     """
 

@@ -53,7 +53,7 @@ class StoredEncoder:
         """The encoder with its weights.
 
         Args:
-            config: Of the encoder: that of the file, or another one that its weights fit.
+            config: Config of the encoder: that of the file, or another one that its weights fit.
 
         Raises:
             InputError: They do not fit.

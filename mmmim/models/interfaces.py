@@ -62,16 +62,17 @@ class Encoder(Part):
     """A Vision Transformer: from images to tokens.
 
     Attributes:
-        embed_dim: Width D.
+        embed_dim: Width D of the tokens.
         depth: Number of blocks.
         patch_size: Side of a patch in pixels.
         grid: ``(h, w)`` in patches of the images that it is trained on.
         in_channels: Channels of the images.
         num_cls_tokens: Tokens that stand for the whole image, the first of the extra tokens.
-        num_extra_tokens: E.
-        mean: Per channel, in the 0-255 range, RGB, that its images are normalised with; None: the model's data
-            preprocessor says.
-        std: Per channel, as ``mean``.
+        num_extra_tokens: Number of extra tokens, E.
+        mean: Mean of every channel, in the 0-255 range, RGB, that its images are normalised with; None: the model's
+            data preprocessor says.
+        std: Standard deviation of every channel, in the 0-255 range, RGB, that its images are normalised with; None:
+            the model's data preprocessor says.
     """
 
     REQUIRED = ('embed_dim', 'depth', 'patch_size', 'grid', 'forward')
@@ -104,7 +105,7 @@ class Encoder(Part):
 
         Args:
             images: ``[B, C, H, W]``, normalised.
-            mask: Whose visible patches to see; None for the whole images.
+            mask: Mask whose visible patches are seen; None for the whole images.
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
             depth: How many blocks to run before the final norm; None for all.
 
@@ -122,7 +123,7 @@ class Encoder(Part):
 
         Args:
             param_name: Name of the parameter.
-            prefix: Of the names of this encoder's parameters.
+            prefix: What the names of this encoder's parameters begin with.
 
         Raises:
             InputError: The encoder does not tell.
@@ -166,7 +167,7 @@ class TargetGenerator(Part):
             images: ``[B, C, H, W]``, normalised.
             mask: What is predicted.
             teacher: The EMA of the student, looking at these images; None in methods without one.
-            backbone: The student.
+            backbone: The student's encoder.
 
         Returns:
             ``patches [G, T*M, D or K]``, or tokens ``[G, T*M]``.
@@ -213,9 +214,9 @@ class Head(Part):
         """Compare.
 
         Args:
-            prediction: Of the neck.
-            target: Of the target generator.
-            context: Of the encoder.
+            prediction: Prediction of the neck.
+            target: Targets of the target generator.
+            context: Output of the encoder.
 
         Returns:
             Scalars by name, 'loss' or 'loss_...'.
@@ -227,7 +228,7 @@ class Tokenizer(nn.Module):
     """From pictures to one token per patch, of a fixed number of them.
 
     Attributes:
-        num_tokens: K.
+        num_tokens: Number of tokens, K.
         in_channels: Channels of the pictures; None for any.
     """
 
@@ -250,7 +251,7 @@ def check_part(part: Any, kind: type[P], key: str) -> P:
     Args:
         part: What was built.
         kind: One of the classes of this module.
-        key: Of the config, for messages.
+        key: Key of the part in the config, for messages.
 
     Returns:
         The part.

@@ -31,8 +31,8 @@ def build_stored(
     It is built without memory first, and compared with its weights: sizes that do not belong to them cost nothing.
 
     Args:
-        config: Of the part, which has passed :func:`mmmim.checkpoints.stored_config.check_stored_model`.
-        state: Its weights, under the names of the part; None for a random initialisation.
+        config: Config of the part, which has passed :func:`mmmim.checkpoints.stored_config.check_stored_model`.
+        state: Weights under the names of the part; None for a random initialisation.
         source: Where they come from, for messages.
         build: What makes the part of its config.
         compared: Whether :func:`build_sizes` has compared the two already.
@@ -58,8 +58,8 @@ def build_sizes(
     """Build a part without memory, on the meta device, and compare it with its weights.
 
     Args:
-        config: As for :func:`build_stored`.
-        state: Its weights; None for no comparison.
+        config: Config of the part, which has passed :func:`mmmim.checkpoints.stored_config.check_stored_model`.
+        state: Weights under the names of the part; None for no comparison.
         source: Where they come from, for messages.
         build: What makes the part of its config.
 

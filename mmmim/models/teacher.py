@@ -24,11 +24,11 @@ def encode_in_pieces(
     """Encode a batch, some images at a time.
 
     Args:
-        backbone: The encoder.
+        backbone: The encoder that is run.
         images: ``[B, C, H, W]``.
-        mask: Whose visible patches to see; None for the whole images.
+        mask: Mask whose visible patches are seen; None for the whole images.
         step: Images of one forward pass; None: all.
-        options: Of the encoder.
+        options: Further arguments of the encoder's ``forward``.
 
     Returns:
         The context of the whole batch.
@@ -97,8 +97,8 @@ class EMACopy(nn.Module):
         """``teacher = momentum * teacher + (1 - momentum) * student``.
 
         Args:
-            model: The student.
-            momentum: In [0, 1].
+            model: The model that holds the student.
+            momentum: Share of the teacher that stays, in [0, 1].
             skipped: 1 on the device if the optimiser step was skipped (the teacher then stays as it is), else 0. No
                 host sync.
         """
@@ -121,7 +121,7 @@ class EMACopy(nn.Module):
 
         Args:
             images: ``[B, C, H, W]``.
-            mask: Whose visible patches to see; None for the whole images.
+            mask: Mask whose visible patches are seen; None for the whole images.
             depth: How many blocks to run; None for all.
             layers: Blocks whose states to keep in ``hidden``.
 

@@ -28,7 +28,7 @@ def check(method: Method, fixture: Fixture) -> tuple[list[Row], dict[str, np.nda
 
     Args:
         method: One of :data:`METHODS`.
-        fixture: The recording.
+        fixture: The recording that is replayed.
 
     Returns:
         A row per quantity, and the computed arrays by their names in the recording.

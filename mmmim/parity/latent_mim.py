@@ -113,7 +113,7 @@ def build_model(fixture: Fixture, **branch: Any) -> MaskedImageModeling:
     """The model of the JSON sidecar with the recorded weights.
 
     Args:
-        fixture: The recording.
+        fixture: The recording, with its sidecar.
         branch: Options of the parts of the branch, by part, other than those of the recipe.
 
     Raises:

@@ -83,8 +83,8 @@ def build_model(fixture: Fixture, variant: str = 'aligned') -> MaskedImageModeli
     """The model of the JSON sidecar with the recorded weights.
 
     Args:
-        fixture: The recording.
-        variant: Of its targets, from :data:`VARIANTS`.
+        fixture: The recording, with its sidecar.
+        variant: Variant of the targets, from :data:`VARIANTS`.
 
     Raises:
         InputError: Weights and sidecar disagree.

@@ -92,7 +92,7 @@ def compare(
         recorded: Arrays of the fixture.
         computed: Arrays of the replay, by the same names.
         is_input: Whether a recorded array is an input of the replay.
-        tolerance: Of a quantity; None for an exempt one.
+        tolerance: Gives the greatest error that a quantity may have; None for an exempt one.
         floor: The least scale that the error of a quantity is relative to.
 
     Returns:
@@ -131,12 +131,12 @@ class Method:
     """What the recordings of a method hold, and how they are replayed.
 
     Attributes:
-        replay: From a recording to every quantity of it that is no input, by its name there.
+        replay: Gives for a recording every quantity of it that is no input, by its name there.
         is_input: Whether an array of that name is read by the replay.
-        tolerance: Of a quantity; None for one that is exempt.
-        split: From a recording, and its arrays or those of its replay, to the quantities in them, where an array holds
-            several.
-        floor: From a recording to the least scale that the error of a quantity is relative to.
+        tolerance: Gives the greatest error that a quantity may have; None for one that is exempt.
+        split: Gives for a recording, and its arrays or those of its replay, the quantities in them, where an array
+            holds several.
+        floor: Gives for a recording the least scale that the error of a quantity is relative to.
     """
 
     replay: Callable[[Fixture], dict[str, np.ndarray]]

@@ -38,7 +38,7 @@ class Step:
     Attributes:
         losses: What the step returns: every loss by its name in the log, and their sum ``loss``.
         calls: Calls of every module that was listened to, in order.
-        gradients: Of the whole loss, by the names of the parameters that have one.
+        gradients: Gradients of the whole loss, by the names of the parameters that have one.
     """
 
     losses: dict[str, Tensor]
@@ -51,7 +51,7 @@ def listen(model: nn.Module, places: Iterable[str]) -> Iterator[dict[str, list[C
     """Keep every call of some modules while the context lasts.
 
     Args:
-        model: The model.
+        model: The model that holds the modules.
         places: Names of its submodules, e.g. ``'backbone.norm'``; nothing changes in what they do.
 
     Yields:
@@ -74,9 +74,9 @@ def step(model: MaskedImageModeling, images: Tensor, mask: PatchMask, places: It
     """One training step of a model, of learning rate 0: weights and teacher stay as they are.
 
     Args:
-        model: The model.
+        model: The model that is trained.
         images: ``[B, C, H, W]``, as a data loader gives them.
-        mask: Of the batch.
+        mask: Mask of the batch.
         places: Modules to listen to, see :func:`listen`.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -96,9 +96,9 @@ def targets_of_all(model: MaskedImageModeling, images: Tensor, mask: PatchMask, 
     """Targets of all patches in raster order: those of a training step that predicts them all.
 
     Args:
-        model: The model.
+        model: The model whose targets are made.
         images: ``[B, C, H, W]``, as a data loader gives them.
-        mask: Of the batch.
+        mask: Mask of the batch.
         generator: Name of the target generator, a submodule.
     """
     every = replace(mask, predict=mask.of_all.visible.unsqueeze(1))
@@ -128,8 +128,8 @@ def check_settings(settings: Mapping[str, Any], found: Mapping[str, Any]) -> Non
     """Refuse a sidecar that contradicts the recorded weights.
 
     Args:
-        settings: Of the sidecar, some of which may be missing.
-        found: The same settings, read off the weights.
+        settings: Settings of the sidecar, some of which may be missing.
+        found: Settings of these names, read off the weights.
 
     Raises:
         InputError: With what the weights have.
@@ -175,11 +175,11 @@ def collected(
     """A quantity of every tensor that is recorded under a prefix, by the names of the recording.
 
     Args:
-        fixture: The recording.
-        prefix: E.g. ``'grad/'``.
+        fixture: The recording that has the names.
+        prefix: First part of the names in the recording, e.g. ``'grad/'``.
         values: mmmim's tensors by name; a quantity that needs one that is not there is not computed.
         collect: Makes one tensor of the layout of them.
-        of: The quantity.
+        of: Gives the quantity of a tensor; by default the tensor itself.
     """
     found = {key: collect(key, values) for key in fixture.group(prefix)}
     return {f'{prefix}{key}': of(tensor) for key, tensor in found.items() if tensor is not None}
@@ -191,7 +191,7 @@ def split_by_name(
     """Arrays with a value per parameter, as a quantity per parameter.
 
     Args:
-        fixture: The recording.
+        fixture: The recording that the arrays are of.
         arrays: Recorded or computed ones.
         names_of: The settings that hold the names of parameters, by what such arrays' names end in.
 

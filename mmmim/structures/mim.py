@@ -21,7 +21,7 @@ class Context:
         grid: ``(h, w)`` of the image.
         positions: The encoder's position code of patches, from indices ``[G, M]`` to ``[G, M, P]``: coordinates for
             rotary encoders (P = 2), vectors for additive ones (P = D).
-        hidden: Per-layer states before the final norm, each ``[G, E + V, D]``, only if asked for.
+        hidden: States before the final norm, one per layer that was asked for, each ``[G, E + V, D]``.
         num_cls_tokens: How many of the extra tokens, the first ones, stand for the whole image (CLS or proxies); the
             others are registers.
     """

@@ -34,7 +34,7 @@ class PatchMask:
 
     @property
     def num_masks(self) -> int:
-        """G."""
+        """Number of masks, G."""
         return self.visible.shape[0]
 
     def flat_predict(self) -> Tensor:

@@ -50,7 +50,7 @@ def forgive(stream: Any, encoding: str | None = None) -> None:
 
     Args:
         stream: ``sys.stdout`` or the like; others are left alone.
-        encoding: To write from now on; None to keep it.
+        encoding: Encoding to write in from now on; None to keep it.
     """
     if hasattr(stream, 'reconfigure'):
         stream.reconfigure(errors='backslashreplace', **({'encoding': encoding} if encoding else {}))

@@ -21,7 +21,7 @@ def walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 
     Args:
         node: The outermost one.
-        path: Its dotted path.
+        path: Dotted path of the outermost one.
 
     Yields:
         Dotted paths, such as ``model.branches.0.type``, and what lies there.

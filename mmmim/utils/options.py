@@ -106,7 +106,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
 
     Args:
         key: What the sentence calls it: its path in the config.
-        value: Any.
+        value: Value of any type.
         hint: A type hint, such as ``Count | None`` of this module.
 
     Raises:
@@ -205,8 +205,8 @@ class Parameter:
     """An argument of a class or function.
 
     Attributes:
-        hint: Its type hint; ``Any`` where it has none.
-        default: Its default; ``inspect.Parameter.empty`` where it has none.
+        hint: Type hint of the argument; ``Any`` where it has none.
+        default: Default of the argument; ``inspect.Parameter.empty`` where it has none.
         host: Whether its annotation is a hint for readers: of classes that are not mmmim's and use no range of this
             module. Only a text in the place of a number is refused by it.
     """

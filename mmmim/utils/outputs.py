@@ -50,8 +50,8 @@ def picture_files(out: str, names: Sequence[str], option: str = '--out') -> list
     """Where a tool writes its pictures: in the folder ``out``, or, named like a picture, in that file itself.
 
     Args:
-        out: Of the command line.
-        names: Of the pictures in a folder.
+        out: Folder or file that the command line names.
+        names: Names of the pictures in a folder.
         option: What ``out`` is called on the command line.
 
     Returns:

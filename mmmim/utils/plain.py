@@ -20,7 +20,7 @@ def to_plain(obj: Any, left_out: list[str] | None = None, name: str = '') -> Any
     lists, paths strings, sets lists, classes their dotted name. Anything else is left out of what holds it.
 
     Args:
-        obj: The data.
+        obj: Nested data of any kind.
         left_out: Filled with the dotted names of what was left out.
         name: Dotted name of ``obj``.
     """

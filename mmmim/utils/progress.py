@@ -12,7 +12,7 @@ def reporter(unit: str, seconds: float = 5.0) -> Callable[[int, int], None]:
 
     Args:
         unit: What is counted.
-        seconds: From one line to the next; there is one at the end, too.
+        seconds: Seconds between one line and the next; there is one at the end, too.
     """
     start = shown = time.monotonic()
 

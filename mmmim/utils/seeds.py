@@ -12,9 +12,9 @@ def seed_step(seed: int, rank: int, iteration: int) -> None:
     """Seed Python, numpy and torch (all devices) for a step: the same numbers whatever was drawn before.
 
     Args:
-        seed: Of the run.
-        rank: Of the process.
-        iteration: From 0.
+        seed: Seed of the run.
+        rank: Number of the process, from 0.
+        iteration: Number of the iteration, from 0.
     """
     seeds = np.random.SeedSequence([seed, rank, iteration]).generate_state(3).tolist()
     random.seed(seeds[0])

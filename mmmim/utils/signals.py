@@ -151,7 +151,7 @@ class _Watcher:
             os._exit(128 + (_State.first or signum))
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching for signals; what watched before does so again."""
         _watchers.remove(self)
         signal.set_wakeup_fd(self._before)
         self._closed.set()
@@ -183,7 +183,7 @@ def die_with_parent(signum: int) -> None:
     """Let the kernel send this process a signal when the thread that started it ends, also if that is killed (Linux).
 
     Args:
-        signum: The signal.
+        signum: Number of the signal.
     """
     if sys.platform == 'linux':
         import ctypes

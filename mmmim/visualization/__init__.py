@@ -1,1 +1,1 @@
-"""Pictures."""
+"""Pictures of features, attention, reconstructions, segmentations and curves."""

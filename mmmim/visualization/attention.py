@@ -37,7 +37,7 @@ def patch_queries(places: Sequence[tuple[int, int]], grid: tuple[int, int]) -> l
 
     Args:
         places: (row, column) of each, from 0.
-        grid: ``(h, w)``.
+        grid: Rows and columns of patches, ``(h, w)``.
 
     Raises:
         InputError: A patch lies outside of the grid.
@@ -72,9 +72,9 @@ def query_maps(
     """Attention of tokens to patches.
 
     Args:
-        attention: Of one or more images, ``[B, heads, E + N, E + N]``.
-        queries: Q tokens.
-        grid: ``(h, w)``.
+        attention: Attention in one or more images, ``[B, heads, E + N, E + N]``.
+        queries: The Q tokens whose attention is wanted.
+        grid: Rows and columns of patches, ``(h, w)``.
         subtract_extra: Whether to subtract the mean map of the extra tokens.
 
     Returns:
@@ -102,12 +102,12 @@ def image_maps(
     """Attention of tokens of one image to its patches; whole maps are in memory one block at a time.
 
     Args:
-        extractor: The encoder.
+        extractor: The encoder that looks at the image.
         image: ``[s, s, C]``, of the channels of the encoder.
-        queries: Q tokens.
+        queries: The Q tokens whose attention is wanted.
         layers: Blocks, each once.
         heads: 'mean' over the heads, or 'each'.
-        subtract_extra: See :func:`query_maps`.
+        subtract_extra: Whether to subtract the mean map of the extra tokens.
 
     Returns:
         ``[layers, heads or 1, Q, h, w]`` on the CPU.
@@ -131,8 +131,8 @@ def to_heat(values: Tensor, side: int, signed: bool = False) -> np.ndarray:
     """A map as colours, magnified without interpolation.
 
     Args:
-        values: ``[h, w]``.
-        side: Of the picture in pixels, a multiple of h and w.
+        values: Values of the map, ``[h, w]``.
+        side: Side of the picture in pixels, a multiple of h and w.
         signed: Whether values may be negative: blue, white where 0, and red, instead of black to bright.
 
     Returns:
@@ -170,7 +170,7 @@ def draw_attention(
         queries: The Q tokens; patches among them are framed.
         layers: Names of the blocks.
         path: The picture to write.
-        title: Above all.
+        title: Title above all panels.
         signed: Whether the mean map of the extra tokens was subtracted.
     """
     heads = examples[0][2].shape[1]

@@ -22,8 +22,8 @@ def draw_bars(
 
     Args:
         results: Values by subset, arm and score.
-        arms: In the order of drawing, by subset.
-        scores: To draw; arms without a score have no bar.
+        arms: Names of the arms by subset, in the order of drawing.
+        scores: Names of the scores to draw; arms without a score have no bar.
         path: The picture to write.
         title: Above all panels.
     """

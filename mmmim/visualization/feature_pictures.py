@@ -81,8 +81,8 @@ def draw_resolutions(
     """Draw the first three components as RGB: a row per image, a column per size.
 
     Args:
-        examples: Of each image, of each size.
-        names: Of the images.
+        examples: Features of each image in each size.
+        names: Names of the images.
         mode: 'image', 'joint' or 'both'.
         path: The picture to write.
         model: For the title.
@@ -118,11 +118,11 @@ def draw_channels(
     """Draw the first components one by one: a row per image.
 
     Args:
-        examples: Of each image, all of one size.
-        names: Of the images.
+        examples: Features of each image, all of one size.
+        names: Names of the images.
         mode: 'image' and 'both' show single components of each image on its own, 'joint' those of all together; 'both'
             adds the joint RGB.
-        number: Of single components.
+        number: Number of single components.
         path: The picture to write.
         model: For the title.
 

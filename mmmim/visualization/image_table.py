@@ -32,8 +32,8 @@ def draw_image_table(
         rows: Square images ``[s, s, 3]``, uint8 or in [0, 1]; all rows of the same length.
         path: The picture to write.
         columns: Heading of each column, one or two lines.
-        names: Of the rows.
-        title: Above all.
+        names: Names of the rows.
+        title: Title above all rows.
         caption: What is to be seen, below all; its lines are broken here.
     """
     lines = max(column.count('\n') + 1 for column in columns)

@@ -21,7 +21,7 @@ def pca_components(features: Tensor, number: int) -> Tensor:
     resolutions and machines.
 
     Args:
-        features: Of n patches, ``[n, D]``.
+        features: Features of n patches, ``[n, D]``.
         number: How many components, those of the largest variance first.
 
     Returns:

@@ -38,11 +38,11 @@ def reconstruct(
     """Predict the pixels of the patches that ``mask`` asks for.
 
     Args:
-        backbone: The encoder.
+        backbone: The encoder of the model.
         branch: A branch with :class:`PixelTarget`.
-        preprocessor: Of the model's images.
+        preprocessor: Data preprocessor of the model.
         images: RGB ``[B, 3, H, W]``, 0 to 255; or of the channels and the range that the model is trained on.
-        mask: Of these images.
+        mask: Mask of these images.
 
     Returns:
         RGB ``[G, H, W, 3]`` in [0, 1], on the CPU: 'masked' (patches that are not visible are grey), 'predicted' (those
@@ -95,12 +95,12 @@ def draw_reconstructions(
     """Draw a row per image.
 
     Args:
-        pictures: Of :func:`reconstruct`.
-        names: Of the images.
+        pictures: Pictures that :func:`reconstruct` has made.
+        names: Names of the images.
         path: The picture to write.
         model: For the title.
         normalized: Whether targets are normalised per patch, which the caption explains.
-        channels: Of the images, as the caption explains.
+        channels: Channels of the images, as the caption explains.
     """
     caption = f'Grey patches are not shown.{channel_note(channels)}'
     if normalized:
@@ -118,7 +118,7 @@ class Reconstructor(nn.Module):
 
     Args:
         path: Training checkpoint or converted file. Of the weights, the student's: they learn to reconstruct.
-        trust_checkpoint: As in :func:`mmmim.get_model`.
+        trust_checkpoint: Whether to read a file that holds pickled Python objects too, which can run any code.
 
     Raises:
         InputError: The model has no branch with pixel targets, or the weights do not fit.
@@ -171,5 +171,5 @@ class Reconstructor(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, mask: PatchMask) -> dict[str, Tensor]:
-        """See :func:`reconstruct`."""
+        """Predict the pixels of the patches that ``mask`` asks for, see :func:`reconstruct`."""
         return reconstruct(self.backbone, self.branch, self.preprocessor, images, mask)

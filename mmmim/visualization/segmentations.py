@@ -24,7 +24,7 @@ class Segmentation(NamedTuple):
         image: RGB, ``[H, W, 3]`` uint8; of any size, as it is drawn at that of the labels.
         labels: Label map ``[h, w]``.
         predicted: Predicted label map ``[h, w]``.
-        name: Of the image.
+        name: Name of the image.
     """
 
     image: np.ndarray
@@ -37,7 +37,7 @@ def paint_labels(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.nda
     """The colours of labels; what is no class of the palette, such as ignored pixels, is chequered.
 
     Args:
-        labels: ``[h, w]``.
+        labels: Label map, ``[h, w]``.
         palette: RGB of every class.
 
     Returns:
@@ -61,7 +61,7 @@ def draw_segmentations(
         examples: What to draw.
         palette: RGB of every class.
         path: The picture to write.
-        title: Above all.
+        title: Title above all rows.
     """
     rows = []
     for example in examples:

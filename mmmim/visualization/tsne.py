@@ -32,9 +32,9 @@ def tsne(features: Tensor, perplexity: float = 30.0, seed: int = 0) -> np.ndarra
     Features are brought to length 1, so that near means what it means to the probes by nearest neighbours: cosine.
 
     Args:
-        features: ``[n, D]``.
+        features: Features of n images, ``[n, D]``.
         perplexity: Effective number of neighbours, from 1 to below n.
-        seed: Of the approximation of the PCA.
+        seed: Seed of the approximation of the PCA.
 
     Returns:
         ``[n, 2]`` fp32.
@@ -70,9 +70,9 @@ def draw_tsne(
     Up to 20 classes are named in a legend, more by a colour bar, one alone not at all.
 
     Args:
-        coordinates: ``[n, 2]``.
+        coordinates: Coordinates of n images, ``[n, 2]``.
         labels: ``[n]``, places in ``classes``.
-        classes: Names.
+        classes: Names of the classes.
         path: The picture to write.
         title: Above; lines that are too long are broken here.
         caption: What is to be seen, below.

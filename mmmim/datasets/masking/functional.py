@@ -17,7 +17,7 @@ def random_subset(indices: Tensor, count: int, rng: torch.Generator) -> Tensor:
     Args:
         indices: ``[G, K]``, ascending in every row.
         count: How many to draw, at most K.
-        rng: CPU generator.
+        rng: Random generator on the CPU.
 
     Returns:
         ``[G, count]``, ascending in every row.
@@ -52,11 +52,11 @@ def block_set(
     the bottom, the last row of the grid is in a block less often than the first one, unless the set is rolled.
 
     Args:
-        num_masks: G.
+        num_masks: Number of masks, G.
         grid: ``(h, w)`` in patches.
         count: Patches in the block, between 1 and N.
         aspect_ratio: Least and greatest height over width.
-        rng: CPU generator.
+        rng: Random generator on the CPU.
 
     Returns:
         ``[G, h, w]``, bool.
@@ -91,10 +91,10 @@ def jitter(num_images: int, grid: tuple[int, int], gap: int, rng: torch.Generato
     """Where every patch lies inside its cell, which is ``gap`` pixels larger (Latent MIM, arXiv 2407.15837).
 
     Args:
-        num_images: B.
+        num_images: Number of images, B.
         grid: ``(h, w)`` in patches.
         gap: G, in pixels.
-        rng: CPU generator.
+        rng: Random generator on the CPU.
         inclusive: Whether offsets go up to G, as the paper says, instead of G - 1, as in the released code.
 
     Returns:

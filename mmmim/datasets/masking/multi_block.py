@@ -66,8 +66,8 @@ def place_context(
         field: Rows and columns of the grid that blocks lie in.
         size: Rows and columns of the block; more than ``min_keep`` patches.
         targets: Blocks to avoid, ``[T, h, w]``, bool.
-        min_keep: See above.
-        rng: CPU generator.
+        min_keep: The block keeps more patches than this.
+        rng: Random generator on the CPU.
 
     Returns:
         ``[h, w]``, bool.
@@ -113,12 +113,13 @@ class MultiBlockMasking:
     ``independent_aspect`` and ``full_grid``, and ``cut='random'`` for contexts without preference for the top.
 
     Args:
-        num_targets: T.
+        num_targets: Number of target blocks of an image, T.
         target_scale: Least and greatest share of the grid that a target block takes.
         target_aspect: Least and greatest height over width of target blocks.
         num_contexts: Contexts, hence masks, per image; they share its target blocks.
-        context_scale: As ``target_scale``, of the block that contexts are cut out of.
-        context_aspect: As ``target_aspect``. On a grid that is not square, its own height over width suits better.
+        context_scale: Least and greatest share of the grid that the block takes which contexts are cut out of.
+        context_aspect: Least and greatest height over width of that block. On a grid that is not square, the grid's own
+            suits better.
         min_keep: Every block has more patches than this.
         allow_overlap: Whether contexts keep the patches that are predicted.
         independent_aspect: Draw the aspect of a block independently of its scale. Otherwise one number decides both,
@@ -179,7 +180,7 @@ class MultiBlockMasking:
         """Draw the masks of a batch from two generators, as recorded runs of the released code do.
 
         Args:
-            num_images: B.
+            num_images: Number of images, B.
             grid: ``(h, w)`` in patches.
             size_rng: CPU generator of the sizes of blocks.
             place_rng: CPU generator of everything else.

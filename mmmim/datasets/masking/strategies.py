@@ -23,9 +23,9 @@ class MaskingStrategy(Protocol):
         """Draw masks.
 
         Args:
-            num_images: B.
+            num_images: Number of images, B.
             grid: ``(h, w)`` in patches.
-            rng: CPU generator.
+            rng: Random generator on the CPU.
 
         Returns:
             Masks on the CPU.

@@ -1,4 +1,4 @@
-"""Crops."""
+"""Random crops that are resized by a kernel for 8-bit images."""
 
 from typing import Any
 
@@ -41,7 +41,8 @@ class RandomResizedCrop(_RandomResizedCrop):
     Args:
         scale: Height and width of the result; an int for both.
         interpolation: ``bicubic`` or ``bilinear``.
-        **kwargs: Of ``mmpretrain.RandomResizedCrop``: ``crop_ratio_range``, ``aspect_ratio_range``, ``max_attempts``.
+        **kwargs: Further arguments of ``mmpretrain.RandomResizedCrop``: ``crop_ratio_range``, ``aspect_ratio_range``,
+            ``max_attempts``.
 
     Raises:
         InputError: If there is no such interpolation.

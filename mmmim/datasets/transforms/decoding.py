@@ -62,8 +62,9 @@ class ReadOptions:
 
     Attributes:
         channels: 3: RGB; 1: grey; another number: the bands of the file as they are.
-        window: Of images of more than eight bits, see :func:`~mmmim.datasets.transforms.depth.to_eight_bits`.
-        max_pixels: Of an image; None for :data:`LIMIT_VARIABLE`, else :data:`MAX_PIXELS`.
+        window: Range of values of images of more than eight bits that is mapped to 0-255, see
+            :func:`~mmmim.datasets.transforms.depth.to_eight_bits`.
+        max_pixels: Most pixels that an image may have; None for :data:`LIMIT_VARIABLE`, else :data:`MAX_PIXELS`.
         formats: Further ones by Pillow's names.
 
     Raises:
@@ -102,7 +103,7 @@ class ReadOptions:
 
     @property
     def all_formats(self) -> tuple[str, ...]:
-        """Pillow's names."""
+        """Formats that are read, by Pillow's names."""
         return (*FORMATS, *self.formats)
 
     @property
@@ -118,9 +119,9 @@ def decode(data: bytes, name: str | os.PathLike, options: ReadOptions) -> np.nda
     dropped.
 
     Args:
-        data: The file.
-        name: For messages.
-        options: How.
+        data: Content of the file.
+        name: Name of the file, for messages.
+        options: How the image is read.
 
     Returns:
         ``[H, W, channels]``, RGB where these are three; uint8, or float32 for more bits of other numbers of channels

@@ -39,7 +39,7 @@ class LoadLabelMap(BaseTransform):
     - gt_seg_map: Labels ``[H, W]``, uint8.
 
     Args:
-        max_pixels: See :class:`~mmmim.datasets.transforms.loading.LoadImage`.
+        max_pixels: Most pixels that a label map may have, see :class:`~mmmim.datasets.transforms.loading.LoadImage`.
     """
 
     def __init__(self, max_pixels: int | None = None) -> None:
@@ -122,6 +122,6 @@ class ForgetOriginalSize(BaseTransform):
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Set ``ori_shape``."""
+        """Set ``ori_shape`` to the size of the image."""
         results['ori_shape'] = results['img'].shape[:2]
         return results

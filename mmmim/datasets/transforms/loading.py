@@ -52,7 +52,7 @@ def read_file(path: str | os.PathLike, limit: int | None = None) -> bytes:
 
     Args:
         path: The file. Anything else, such as a named pipe, is refused without opening it.
-        limit: Of its bytes; None for that of images.
+        limit: Most bytes that the file may have; None for the limit of images.
 
     Raises:
         UnreadableImageError: If it cannot be read.

@@ -1,4 +1,4 @@
-"""Hooks."""
+"""Hooks that act at the events of a training."""
 
 from .checkpoint_hook import CheckpointHook
 from .curves_hook import CurvesHook

@@ -20,7 +20,7 @@ class CurvesHook(Hook):
     What hooks logged as ``probe/...`` and ``health/...`` goes to ``probes.png`` and ``health.png``.
 
     Args:
-        interval: Also write them every so many iterations; None for only at the end.
+        interval: Iterations after which the pictures are written anew; None for only at the end.
     """
 
     # After LoggerHook has written the last values.
@@ -38,7 +38,7 @@ class CurvesHook(Hook):
             self._draw(runner)
 
     def after_train(self, runner: Any) -> None:
-        """Draw."""
+        """Draw the curves of the whole training."""
         self._draw(runner)
 
     @master_only

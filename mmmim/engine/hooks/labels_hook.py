@@ -28,9 +28,9 @@ class CheckedCollate:
     """A collate function that first looks at the labels, in the process that loads them.
 
     Args:
-        collate: The function.
+        collate: The collate function that makes the batch.
         space: What the labels mean.
-        num_classes: K.
+        num_classes: Number of classes, K.
         workers: Processes that load.
         repeated: Path of an image that another process counts, see :func:`repeated_image`.
     """
@@ -44,7 +44,7 @@ class CheckedCollate:
         self.table = torch.zeros(workers + 1, num_classes + 3, dtype=torch.int64).share_memory_()
 
     def __call__(self, samples: Sequence[Any]) -> Any:
-        """A batch."""
+        """The batch of some samples, whose labels are counted first."""
         info = get_worker_info()
         row = self.table[0 if info is None else info.id + 1]
         for sample in samples:
@@ -89,7 +89,7 @@ class LabelsHook(Hook):
         self.batch: Any = None
 
     def before_run(self, runner: Any) -> None:
-        """Compare."""
+        """Compare the labels of the data sets with each other and with the model."""
         loops = {f'{mode}_dataloader': loop for mode, loop in _loops(runner).items()}
         model = bare_model(runner)
         for key, loop in loops.items():
@@ -161,7 +161,7 @@ class LabelsHook(Hook):
         self._report_training(runner)
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Count afresh."""
+        """Count the labels of the test from zero."""
         self._start('test_dataloader')
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
@@ -260,9 +260,9 @@ def check_last_batch(key: str, loader: DataLoader, model: nn.Module, world_size:
     """Refuse a loader that leaves one image to a model that balances prototypes over the images of a batch.
 
     Args:
-        key: Of the loader in the config.
-        loader: Of a validation or test.
-        model: The model.
+        key: Key of the loader in the config.
+        loader: Loader of a validation or test.
+        model: The model that is validated or tested.
         world_size: Processes; they have equally many images.
 
     Raises:

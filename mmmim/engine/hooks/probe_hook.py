@@ -48,7 +48,7 @@ class ProbeHook(Hook):
             ``images[0] / 20`` classes. They are kept in memory.
         linear: Features of linear probes, see :meth:`mmmim.features.Features.pool`; k-NN scores them too,
             except 'all'.
-        k: Neighbours.
+        k: Number of nearest neighbours that vote.
         dense_images: Images of each that dense k-NN uses.
     """
 

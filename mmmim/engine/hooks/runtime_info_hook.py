@@ -215,7 +215,7 @@ def _read(buffer: list[tuple[list[str], Tensor | None, dict[str, Any], int]], sh
     """All values on the device, in one transfer; means over the images of all processes.
 
     Args:
-        buffer: Of the hook.
+        buffer: Values that the hook has collected since it last read them.
         shared: Names of values that all processes have alike.
     """
     tensors = [values for _, values, _, _ in buffer if values is not None]

@@ -52,11 +52,11 @@ class SegmentationPicturesHook(Hook):
     after_test_iter = after_val_iter
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Draw."""
+        """Draw the kept images of the validation."""
         self._draw(runner, runner.val_dataloader.dataset, f'_{runner.iter}', f', iteration {runner.iter}')
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Draw."""
+        """Draw the kept images of the test."""
         self._draw(runner, runner.test_dataloader.dataset)
 
     def _draw(self, runner: Any, dataset: Any, suffix: str = '', when: str = '') -> None:

@@ -14,7 +14,7 @@ def confusion_matrix(predicted: Tensor, true: Tensor, num_classes: int, ignored:
     Args:
         predicted: Labels, any shape, integers in ``[0, num_classes)``.
         true: Labels of the same shape.
-        num_classes: K.
+        num_classes: Number of classes, K.
         ignored: True labels whose pixels do not count; these may be outside of ``[0, num_classes)``.
 
     Returns:
@@ -33,7 +33,7 @@ def mean_iou(confusion: Tensor) -> float:
     intersection 0.
 
     Args:
-        confusion: See :func:`confusion_matrix`.
+        confusion: Confusion matrix ``[K, K]``, see :func:`confusion_matrix`.
 
     Returns:
         The mean, in [0, 1]; NaN where no pixel counts.

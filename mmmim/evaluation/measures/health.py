@@ -63,9 +63,9 @@ def positional_share(targets: Tensor, position: Tensor, num_positions: int) -> T
     explain by chance: epsilon squared (Kelley 1935), which is the adjusted R squared.
 
     Args:
-        targets: ``[n, K]``.
+        targets: Targets of n patches, ``[n, K]``.
         position: ``[n]``, int64 in ``[0, num_positions)``.
-        num_positions: N.
+        num_positions: Number of positions, N.
 
     Returns:
         From 0 (position says nothing) to 1 (position says everything). 0 where there is nothing to explain, since

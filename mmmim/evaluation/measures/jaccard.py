@@ -23,7 +23,7 @@ class MacroJaccard(BaseMetric):
     ignore are those of the data set (:class:`mmmim.FitTestLoop` passes them on). ``mIoU`` and ``aAcc``, in percent.
 
     Args:
-        prefix: Of the names of the scores.
+        prefix: What the names of the scores begin with.
     """
 
     default_prefix = 'capi'

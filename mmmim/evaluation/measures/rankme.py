@@ -17,8 +17,8 @@ def rankme(features: Tensor, eps: float = 1e-7) -> Tensor:
     it: no matrix is larger than ``min(n, D)`` squared.
 
     Args:
-        features: ``[n, D]``.
-        eps: As in the paper.
+        features: Features of n samples, ``[n, D]``.
+        eps: The paper's epsilon, which is added to every share ``p_k``.
 
     Returns:
         Number of dimensions as a scalar tensor, from 1 (all features on a line) to ``min(n, D)``; 1 where all features

@@ -62,11 +62,11 @@ def best_linear_accuracy(
 
     Args:
         train: Features ``[n, D]``; classes ``[n]`` follow. Standardised by their mean and deviation.
-        train_labels: Classes.
-        val: As ``train``.
-        val_labels: As ``train_labels``.
-        test: As ``train``.
-        test_labels: As ``train_labels``.
+        train_labels: Classes ``[n]`` of the training images.
+        val: Features of the validation images, of the same layout as ``train``.
+        val_labels: Classes of the validation images.
+        test: Features of the test images, of the same layout as ``train``.
+        test_labels: Classes of the test images.
     """
     scale = Standardizer(train)
     train, val = scale(train), scale(val)
@@ -117,14 +117,14 @@ def score(
     Probes learn on the training split; the validation split chooses the penalty of linear probes.
 
     Args:
-        extract: From uint8 RGB images ``[B, 3, H, W]`` to features.
+        extract: Gives the features of uint8 RGB images ``[B, 3, H, W]``.
         subset: ``single`` (class of the digit, segmentation) or ``multi`` (number of digits, segmentation).
         split: Where to score: ``val`` while choosing, ``test`` once.
         data_root: Where the data are.
         poolings: Features of whole images, see :meth:`mmmim.features.Features.pool`. What the model does not
             have is left out.
-        leave_one_out: Also look for the nearest neighbour inside the split that is scored.
-        rankme: Also measure RankMe on that split.
+        leave_one_out: Whether to look for the nearest neighbour inside the split that is scored, too.
+        rankme: Whether to measure RankMe on that split, too.
 
     Returns:
         In [0, 1]: ``linear_<feature>`` and ``knn_<feature>`` for the poolings (``linear_all`` is the main score: all

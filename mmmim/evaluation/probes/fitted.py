@@ -92,9 +92,9 @@ class KNNProbe(Probe):
 
     Args:
         k: Numbers of neighbours.
-        distance: Of 'cosine' and 'l2'.
-        standardize: See :class:`Probe`.
-        dtype: Of the products: 'float32', or 'bfloat16' as in CAPI's own runs, faster on GPUs.
+        distance: One or several of the distances 'cosine' and 'l2'.
+        standardize: Whether features are standardised, see :class:`Probe`.
+        dtype: Type of the matrix products: 'float32', or 'bfloat16' as in CAPI's own runs, faster on GPUs.
 
     Raises:
         InputError: There is no such type.
@@ -113,7 +113,7 @@ class KNNProbe(Probe):
         self.dtype = getattr(torch, dtype)
 
     def check(self, samples: int) -> None:
-        """See :meth:`Probe.check`."""
+        """Refuse more neighbours than there are samples."""
         if (k := max(setting['k'] for setting in self.grid)) > samples:
             raise InputError(
                 f'test_cfg.probe.k: {k} neighbours of {samples} samples to fit on (without those of test_cfg.held_out, '
@@ -126,7 +126,7 @@ class KNNProbe(Probe):
         self.labels, self.index = train.flat('labels'), torch.from_numpy(index).to(self.device)
 
     def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
-        """See :meth:`Probe.predict`."""
+        """Majority vote of the nearest samples, chunk by chunk: by setting ``[m, q]``, a vote per pixel."""
         distances = list(dict.fromkeys(setting['distance'] for setting in self.settings))
         k = max(setting['k'] for setting in self.settings)
         asked = self.rows(queries, queries.rows(images))
@@ -146,9 +146,10 @@ class LogisticRegressionProbe(Probe):
 
     Args:
         c: Inverse strengths of the L2 penalty.
-        max_iter: Of L-BFGS.
-        tolerance: See :func:`mmmim.evaluation.probes.logistic_regression.fit_logistic_regression`.
-        standardize: See :class:`Probe`.
+        max_iter: Most iterations of L-BFGS.
+        tolerance: Greatest entry of the gradient at the end of a fit, see
+            :func:`mmmim.evaluation.probes.logistic_regression.fit_logistic_regression`.
+        standardize: Whether features are standardised, see :class:`Probe`.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class LogisticRegressionProbe(Probe):
         )
 
     def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
-        """See :meth:`Probe.predict`."""
+        """Most probable label of every sample, chunk by chunk: by setting ``[m, 1]``."""
         rows = self.rows(queries, queries.rows(images))
         for features in rows.chunks(rows.rows_per_chunk(self.weights[..., 0].numel())):
             yield [labels.unsqueeze(1) + queries.first for labels in predict(self.weights, features)]
@@ -202,12 +203,12 @@ def choose(
     """Choose a setting by its score on images that it was not fitted on; by all processes.
 
     Args:
-        probe: With its grid.
+        probe: The probe, with its grid of settings.
         train: All images for fitting.
         held_out: Share of the images to score on.
-        seed: Of their choice.
+        seed: Seed of the choice of these images.
         by: 'mIoU' or 'aAcc'.
-        device: To compute on.
+        device: Device to compute on.
 
     Returns:
         The best setting, the first of several, and the grid with the scores, in percent.
@@ -229,9 +230,9 @@ def held_out_images(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.
     """Divide images into those to fit on while a setting is chosen, and those to score it on.
 
     Args:
-        n: Images.
+        n: Number of images.
         held_out: Share of the images to score on.
-        seed: Of their choice.
+        seed: Seed of the choice of images.
 
     Returns:
         Indices of both, sorted.

@@ -44,11 +44,11 @@ def nearest_neighbours(
     entries apart, since a product of matrices does not sum all its entries in one order.
 
     Args:
-        database: ``[n, D]``.
+        database: Features that are searched, ``[n, D]``.
         queries: ``[m, D]``, on the same device.
         k: At most n.
         distances: 'cosine' and 'l2', or one of them.
-        dtype: Of the products, such as bfloat16; None for that of the rows.
+        dtype: Type of the matrix products, such as bfloat16; None for that of the rows.
         chunk: Queries and database entries that are compared at a time; None for :data:`CHUNK`.
         report: Called with the database entries that are done and with n.
 
@@ -170,7 +170,7 @@ def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
 
     Args:
         features: ``[n, D]``, at least 2.
-        labels: ``[n]``.
+        labels: Classes of the samples, ``[n]``.
     """
     nearest = nearest_neighbours(features, features, 2)['cosine']
     own = torch.arange(len(features), device=features.device)
@@ -184,9 +184,9 @@ def vote(neighbours: Tensor, labels: Tensor | np.ndarray, num_classes: int) -> T
 
     Args:
         neighbours: Indices ``[m, k]``.
-        labels: Of the samples ``[n]``, or of the pixels of patches ``[n, P]``, where every pixel has a vote of its own;
-            a tensor or a (memory-mapped) array, integers in ``[0, num_classes)``.
-        num_classes: K.
+        labels: Labels of the samples ``[n]``, or of the pixels of patches ``[n, P]``, where every pixel has a vote of
+            its own; a tensor or a (memory-mapped) array, integers in ``[0, num_classes)``.
+        num_classes: Number of classes, K.
 
     Returns:
         ``[m]`` or ``[m, P]``, of the labels' type, on the neighbours' device; of equally many votes the smallest label.
@@ -208,11 +208,11 @@ def knn_classify(
     """Majority vote of the nearest neighbours.
 
     Args:
-        features: Of the training samples, ``[n, D]``.
+        features: Features of the training samples, ``[n, D]``.
         labels: ``[n]``; or ``[n, P]`` of the pixels of patches, each with votes of its own.
-        queries: ``[m, D]``.
-        num_classes: K.
-        k: Neighbours.
+        queries: Features of the samples to classify, ``[m, D]``.
+        num_classes: Number of classes, K.
+        k: Number of nearest neighbours that vote.
         distance: 'cosine' or 'l2'.
 
     Returns:

@@ -28,10 +28,10 @@ class Minimum:
     """What was found for P problems.
 
     Attributes:
-        points: ``[P, n]``.
+        points: The minimum of every problem, ``[P, n]``.
         losses: At these, ``[P]``, float64.
-        iterations: Of every problem, ``[P]``.
-        evaluations: Of the objective.
+        iterations: Number of iterations of every problem, ``[P]``.
+        evaluations: How often the objective was evaluated.
     """
 
     points: Tensor
@@ -59,9 +59,9 @@ def minimize(
 
     Args:
         objective: See :data:`Objective`; losses best in float64.
-        start: ``[P, n]``.
-        max_iter: Iterations.
-        tolerance: Of the gradients.
+        start: Points to start from, ``[P, n]``.
+        max_iter: Most iterations of a problem.
+        tolerance: A problem is finished when no entry of its gradient is greater.
         memory: Steps that the approximate Hessian remembers.
         report: Called after every evaluation with the iterations of the slowest problem, ``max_iter`` once all are
             finished, and ``max_iter``.

@@ -82,9 +82,9 @@ def fit_logistic_regression(
     nothing improves.
 
     Args:
-        features: ``[n, D]``.
+        features: Features of n samples, ``[n, D]``.
         labels: ``[n]``, int64 in ``[0, num_classes)``.
-        num_classes: K.
+        num_classes: Number of classes, K.
         c: Inverse strength of the penalty, or P of them.
         max_iter: Iterations of L-BFGS.
         tolerance: Stop when no entry of the gradient (of the objective over ``c * n``) is greater.

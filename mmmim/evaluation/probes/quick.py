@@ -46,11 +46,11 @@ def quick_scores(
     """Scores that take seconds, for looking at a run while it trains.
 
     Args:
-        extract: From uint8 RGB images ``[B, 3, H, W]`` to features.
+        extract: Gives the features of uint8 RGB images ``[B, 3, H, W]``.
         train: Where the probes learn.
         test: Where they are scored.
         linear: Features that linear probes are fitted on, see :func:`global_features`.
-        k: Neighbours.
+        k: Number of nearest neighbours that vote.
         dense_images: Images of each that dense k-NN uses.
 
     Returns:

@@ -25,7 +25,7 @@ class Rows:
         features: ``[n, D]`` of any floating type, a tensor or a (memory-mapped) array.
         index: Rows that count, in this order, ``[m]``; None for all.
         scale: Standardises every chunk.
-        device: Of the chunks; None for the features'.
+        device: Device of the chunks; None for that of the features.
         chunk: Rows at a time; None for :data:`CHUNK_ENTRIES`.
 
     Raises:
@@ -67,7 +67,7 @@ class Rows:
 
     @property
     def width(self) -> int:
-        """D."""
+        """Width D of the features."""
         return self.features.shape[1]
 
     def read(self, start: int, stop: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Algorithms."""
+"""The algorithm that trains a model: masked image modelling."""
 
 from .masked_image_modeling import Branch, MaskedImageModeling
 

@@ -43,7 +43,7 @@ class MicroBatch:
 
     Attributes:
         images: ``[b, C, H, W]``.
-        mask: Of these images.
+        mask: Mask of these images.
         targets: By branch, of these images.
         share: b over the images of the batch.
         last: Whether it is the last of the batch.
@@ -63,7 +63,7 @@ class Branch(nn.Module):
         target_generator: Config of a :class:`TargetGenerator`.
         neck: Config of a :class:`Neck`.
         head: Config of a :class:`Head`.
-        weight: Of all losses of the branch.
+        weight: Factor of all losses of the branch.
     """
 
     def __init__(self, target_generator: dict, neck: dict, head: dict, weight: NonNegative = 1.0) -> None:
@@ -121,14 +121,14 @@ class MaskedImageModeling(BaseModel):
         branches: Configs of :class:`Branch` by name; None for one of a base config that is switched off.
         teacher: Names of the parts that the EMA teacher copies, e.g. ``['backbone', 'branches.capi.neck']``; None for
             methods without a teacher.
-        teacher_init: Of the teacher's weights. 'student': those of the student. 'own': drawn on their own, as in the
-            released code of PiLaMIM (unlike its paper).
+        teacher_init: Where the teacher's first weights come from. 'student': those of the student. 'own': drawn on
+            their own, as in the released code of PiLaMIM (unlike its paper).
         micro_batch_size: Images of one forward and backward pass of the student (and forward of the teacher); None:
             the whole batch.
         activation_checkpointing: What the backward pass through the student's blocks recomputes instead of keeping
             it: None: nothing; 'selective': all but matrix products and attention; 'full': everything.
-        data_preprocessor: Config.
-        init_cfg: mmengine's.
+        data_preprocessor: Config of the data preprocessor, such as ``mmmim.MIMDataPreprocessor``.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class MaskedImageModeling(BaseModel):
             inputs: ``[B, C, H, W]``, normalised.
             mask: What is visible and what is predicted.
             data_samples: Not used; passed by mmengine.
-            targets: With ``mode='loss'``: targets made beforehand, of this (micro-)batch.
+            targets: Targets of this (micro-)batch by branch that were made beforehand, for ``mode='loss'``.
             mode: 'tensor': the student's context; 'loss': losses of a micro-batch; 'predict': all losses of a batch,
                 in a list of one dict as mmengine's evaluators expect.
 

@@ -1,4 +1,4 @@
-"""Encoders."""
+"""Encoders, of mmmim and of other libraries."""
 
 from .mmpretrain_encoder import MMPretrainEncoder
 from .timm_encoder import TimmEncoder

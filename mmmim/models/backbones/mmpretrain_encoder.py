@@ -29,11 +29,12 @@ class MMPretrainEncoder(WrappedEncoder):
         name: Class of a backbone ('VisionTransformer', 'BEiTViT', 'MAEViT', ...), or name of a model in
             ``mmpretrain.list_models()``, such as 'mae_vit-base-p16_8xb512-amp-coslr-800e_in1k', for its backbone.
         weights: Local file of this backbone, or of a whole model of mmpretrain that has it, loaded strictly.
-        mean: Per channel, in the 0-255 range, RGB; None for that of the named model, else ImageNet's.
-        std: Per channel, in the 0-255 range, RGB; None for that of the named model, else ImageNet's.
+        mean: Mean of every channel, in the 0-255 range, RGB; None for that of the named model, else ImageNet's.
+        std: Standard deviation of every channel, in the 0-255 range, RGB; None for that of the named model, else
+            ImageNet's.
         init_cfg: Must stay None; weights come from ``weights``.
-        **options: Of the backbone, e.g. ``arch``, ``img_size``, ``drop_path_rate`` (of the last block, from 0 in equal
-            steps).
+        **options: Further arguments of the backbone, e.g. ``arch``, ``img_size``, ``drop_path_rate`` (of the last
+            block, from 0 in equal steps).
 
     Raises:
         InputError: mmpretrain has no such model, it has no patch tokens, or the weights do not fit.

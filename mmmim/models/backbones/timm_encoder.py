@@ -28,13 +28,14 @@ class TimmEncoder(WrappedEncoder):
     absolute or rotary positions take any image size that the patch size divides.
 
     Args:
-        name: As in ``timm.create_model``, e.g. 'vit_base_patch14_reg4_dinov2.lvd142m'.
+        name: Name of a model of ``timm.create_model``, e.g. 'vit_base_patch14_reg4_dinov2.lvd142m'.
         img_size: Side, or (height, width), of the images that it was trained on; None for timm's.
         weights: Local file of this model in timm's layout (``.safetensors``, ``.bin``, ``.pth``), loaded strictly.
-        mean: Per channel, in the 0-255 range, RGB; None for that of timm's ``pretrained_cfg``.
-        std: Per channel, in the 0-255 range, RGB; None for that of timm's ``pretrained_cfg``.
+        mean: Mean of every channel, in the 0-255 range, RGB; None for that of timm's ``pretrained_cfg``.
+        std: Standard deviation of every channel, in the 0-255 range, RGB; None for that of timm's ``pretrained_cfg``.
         init_cfg: Must stay None; weights come from ``weights``.
-        **options: Of timm's model, e.g. ``drop_path_rate`` (of the last block, from 0 in equal steps).
+        **options: Further arguments of timm's model, e.g. ``drop_path_rate`` (of the last block, from 0 in equal
+            steps).
 
     Raises:
         InputError: timm is missing or has no such model, it has no patch tokens, or the weights do not fit.

@@ -39,9 +39,9 @@ class ViT(Encoder):
     Args:
         img_size: Side, or (height, width), of training images in pixels.
         patch_size: Side of a patch in pixels.
-        embed_dim: Width D.
+        embed_dim: Width D of the tokens.
         depth: Number of blocks.
-        num_heads: Attention heads.
+        num_heads: Number of attention heads.
         mlp_ratio: Hidden width of the MLPs over D.
         num_cls_tokens: Learned tokens that stand for the whole image: CLS (1), or proxies.
         num_registers: Learned tokens after those that stand for nothing; with rotary positions, all learned tokens
@@ -51,7 +51,7 @@ class ViT(Encoder):
         fused: Whether a learned mask token stands in the place of every patch that is not visible (BEiT, data2vec),
             instead of leaving these out.
         norm: 'layer' or 'rms'.
-        norm_eps: Of the norms.
+        norm_eps: Added to the variance or mean square in every norm.
         final_norm: Whether there is a norm after the last block.
         final_affine: Whether it has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
@@ -59,10 +59,10 @@ class ViT(Encoder):
         layer_scale: First value of learned factors of residual branches (BEiT); None for no factors.
         projector_dims: Hidden widths of a projector after the final norm, which tokens pass through in pre-training
             (Latent MIM); none by default. Features are those before it.
-        init: Of the weights, see :func:`mmmim.models.layers.init_weights`.
+        init: How weights are initialised, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
         in_channels: Channels of the images.
-        init_cfg: mmengine's, e.g. to load weights.
+        init_cfg: mmengine's initialisation config, e.g. to load weights; None for none.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class ViT(Encoder):
 
         Args:
             param_name: Name of the parameter.
-            prefix: Of the names of this encoder's parameters.
+            prefix: What the names of this encoder's parameters begin with.
 
         Returns:
             :func:`parameter_layer`, and ``depth + 2``.
@@ -168,7 +168,7 @@ class ViT(Encoder):
 
         Args:
             images: ``[B, C, H, W]``, normalised, of any floating type: features have that of the weights.
-            mask: Whose visible patches to see; None for the whole image.
+            mask: Mask whose visible patches are seen; None for the whole images.
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
             depth: How many blocks to run before the final norm; None for all.
 

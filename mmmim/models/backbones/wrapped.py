@@ -134,10 +134,10 @@ def load_foreign_weights(
     files of whole models, what lies outside ``prefix``.
 
     Args:
-        module: The model.
+        module: The model that takes the weights.
         path: Local file: ``.safetensors``, or anything that torch reads with ``weights_only=True``.
-        prefix: Of the encoder in files of whole models.
-        adapt: From weights and those of ``module`` to weights under the names of ``module``.
+        prefix: What the encoder's names begin with in files of whole models.
+        adapt: Gives for the weights of the file and those of ``module`` weights under the names of ``module``.
 
     Raises:
         InputError: The file is missing, damaged or holds other things, or keys are missing, unexpected or mis-shaped.

@@ -74,9 +74,9 @@ def check_range(images: Tensor, mean: Tensor, std: Tensor) -> None:
     ``mean`` and ``std``: of those only what is not finite is refused.
 
     Args:
-        images: Any shape.
-        mean: Of the model's data preprocessor.
-        std: Of the model's data preprocessor.
+        images: Images of any shape.
+        mean: Mean of every channel, as the model's data preprocessor has it.
+        std: Standard deviation of every channel, as the model's data preprocessor has it.
 
     Raises:
         InputError: Naming the range and the remedy.

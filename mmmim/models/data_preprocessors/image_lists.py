@@ -16,10 +16,10 @@ class ImageListPreprocessor(ImgDataPreprocessor):
     """``mmengine.ImgDataPreprocessor`` for images of any number of channels.
 
     Args:
-        mean: Per channel, in the range of the images' values.
-        std: Per channel, as ``mean``.
+        mean: Mean of every channel, in the range of the images' values.
+        std: Standard deviation of every channel, in the range of the images' values.
         bgr_to_rgb: Whether images of three channels come as BGR.
-        **kwargs: Of ``mmengine.ImgDataPreprocessor``.
+        **kwargs: Further arguments of ``mmengine.ImgDataPreprocessor``.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = False, **kwargs: Any) -> None:

@@ -31,9 +31,9 @@ class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
     """Batches of masked image modelling: ``inputs``, ``mask`` and ``data_samples``.
 
     Args:
-        mean: Per channel, in the range of the images' values, 0-255 unless they have more bits, RGB (ImageNet's by
-            default). One value stands for all channels.
-        std: Per channel, as ``mean``.
+        mean: Mean of every channel, in the range of the images' values, 0-255 unless they have more bits, RGB
+            (ImageNet's by default). One value stands for all channels.
+        std: Standard deviation of every channel, in the range of the images' values, RGB (ImageNet's by default).
         bgr_to_rgb: Whether images come as BGR, as OpenMMLab's loaders give them. Images of another number of channels
             than three keep their order.
         non_blocking: Whether copies to the device overlap with computation.
@@ -86,7 +86,7 @@ class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
 
         Args:
             data: ``inputs`` uint8 ``[B, C, H, W]``, optional ``mask`` (:class:`PatchMask`) and ``data_samples``.
-            training: Not used.
+            training: Not used; mmengine passes it.
 
         Returns:
             The same keys; ``inputs`` float ``[B, C, H, W]``.

@@ -9,7 +9,7 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float = 1.0
     """Mean over rows of ``- sum_k targets_k log softmax(logits / temperature)_k``, in fp32.
 
     Args:
-        logits: ``[..., K]``.
+        logits: Predicted logits, ``[..., K]``.
         targets: ``[..., K]``; rows need not sum to exactly one.
         temperature: Divides the logits.
 

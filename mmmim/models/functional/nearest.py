@@ -1,4 +1,4 @@
-"""Nearest neighbours."""
+"""The nearest of some centres, by Euclidean distance."""
 
 import torch
 from torch import Tensor
@@ -8,8 +8,8 @@ def nearest(points: Tensor, centres: Tensor) -> Tensor:
     """Index of the nearest centre, by Euclidean distance: one matrix product.
 
     Args:
-        points: ``[..., D]``.
-        centres: ``[K, D]``.
+        points: Points that look for a centre, ``[..., D]``.
+        centres: The centres, ``[K, D]``.
 
     Returns:
         ``[...]``, int64 in ``[0, K)``; of equally near ones the first.

@@ -23,8 +23,8 @@ class Balancing:
     Attributes:
         positional: Whether each position is balanced on its own over the batch, or all tokens together.
         temperature: Divides the logits.
-        iterations: Of Sinkhorn-Knopp.
-        eps: Of Sinkhorn-Knopp.
+        iterations: Iterations of Sinkhorn-Knopp.
+        eps: Added to every sum of Sinkhorn-Knopp.
         chunk_positions: Positions processed at a time, the same on all ranks. None, or without ``positional``: all.
     """
 
@@ -64,10 +64,10 @@ def assign_tokens(
 
     Args:
         tokens: ``[B, N, D]``.
-        score: From tokens ``[..., D]`` to logits ``[..., K]``.
+        score: Gives the logits ``[..., K]`` of tokens ``[..., D]``.
         where: Patches whose assignments are wanted, ``[G, M]``, int64 in ``[0, N)``.
-        image: Their images, int64 in ``[0, B)``, broadcast to ``[G, M]``.
-        balancing: How.
+        image: Images of these patches, int64 in ``[0, B)``, broadcast to ``[G, M]``.
+        balancing: How tokens are balanced over prototypes.
 
     Returns:
         ``[G, M, K]``, fp32, without gradient.
@@ -157,12 +157,12 @@ def online_clustering(
 
     Args:
         tokens: ``[B, N, D]``; they get no gradient.
-        weight: ``[K, D]``.
-        bias: ``[K]``.
+        weight: Weight of the linear layer that makes logits, ``[K, D]``.
+        bias: Bias of the linear layer that makes logits, ``[K]``.
         where: Patches whose assignments are wanted, ``[G, M]``, int64 in ``[0, N)``.
-        image: Their images, int64 in ``[0, B)``, broadcast to ``[G, M]``.
+        image: Images of these patches, int64 in ``[0, B)``, broadcast to ``[G, M]``.
         balancing: How assignments come from logits.
-        temperature: Of the prediction.
+        temperature: Divides the logits that are trained, not those of the assignments.
 
     Returns:
         Scalar loss, and assignments ``[G, M, K]``, fp32, without gradient.

@@ -14,8 +14,8 @@ class CombinedHead(Head):
     """Several heads on the same prediction and target; their losses are added.
 
     Args:
-        heads: Their configs, by name.
-        init_cfg: mmengine's.
+        heads: Configs of the heads, by name.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(self, heads: dict[str, dict], init_cfg: dict | None = None) -> None:
@@ -32,9 +32,9 @@ class CombinedHead(Head):
         """The losses of all heads.
 
         Args:
-            prediction: As the heads need it.
-            target: As the heads need it.
-            context: As the heads need it.
+            prediction: Prediction of the neck, with what each of the heads needs.
+            target: Targets, with what each of the heads needs.
+            context: Output of the encoder, with what each of the heads needs.
 
         Returns:
             By name.

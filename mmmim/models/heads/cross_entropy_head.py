@@ -17,7 +17,7 @@ class CrossEntropyHead(Head):
     Without parameters: necks end in one channel per token.
 
     Args:
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ class CrossEntropyHead(Head):
         Args:
             prediction: ``patches [G, T*M, K]``, logits.
             target: ``patches [G, T*M]``, int64 in ``[0, K)``.
-            context: Not used.
+            context: Not used; every head takes it.
 
         Returns:
             ``dict(loss=scalar)``.

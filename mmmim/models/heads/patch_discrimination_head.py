@@ -15,10 +15,10 @@ class PatchDiscriminationHead(Head):
     """Telling the target patches of an image apart (Latent MIM, arXiv 2407.15837, equation 7).
 
     Args:
-        temperature: Of the softmax over patches.
+        temperature: Divides the similarities in the softmax over patches.
         standardize: Whether predictions are standardised per image and channel, as in the released code; the paper has
             no such step.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(self, temperature: Positive = 0.2, standardize: bool = True, init_cfg: dict | None = None) -> None:
@@ -31,7 +31,7 @@ class PatchDiscriminationHead(Head):
         Args:
             prediction: ``patches [G, T*M, D]``.
             target: ``patches [G, T*M, D]``.
-            context: Not used.
+            context: Not used; every head takes it.
 
         Returns:
             ``dict(loss=scalar)``.
@@ -50,9 +50,9 @@ class SimilarityConstraint(Head):
 
     Args:
         target: Similarity to hold. :class:`~mmmim.engine.ScheduledValueHook` moves it while a model trains.
-        weight: Of both losses.
+        weight: Factor of both losses.
         per_image: Square the difference of every image, then average.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SimilarityConstraint(Head):
 
         Args:
             prediction: ``patches [G, T*M, D]``.
-            target: Not used.
+            target: Not used; every head takes it.
             context: ``visible [G, V, D]``.
 
         Returns:

@@ -24,10 +24,10 @@ class PrototypeHead(Head):
 
     Args:
         in_dim: Width Dp of the predictions.
-        num_prototypes: K.
-        temperature: Of the softmax over the logits.
+        num_prototypes: Number of prototypes, K.
+        temperature: Divides the logits in the softmax over prototypes.
         mlp_dims: Widths of the layers of an MLP before the normalisation, with GELU between them; none by default.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class PrototypeHead(Head):
         Args:
             prediction: ``patches [G, T*M, Dp]``.
             target: ``patches [G, T*M, K]``, each a distribution.
-            context: Not used.
+            context: Not used; every head takes it.
 
         Returns:
             ``dict(loss=scalar)``.

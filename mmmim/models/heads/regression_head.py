@@ -26,10 +26,10 @@ class RegressionHead(Head):
         loss: 'mse' (MAE, arXiv 2111.06377), 'l1', or 'huber' with a threshold of 1, which is also called smooth L1
             (I-JEPA, arXiv 2301.08243).
         of: 'patches', or 'cls' for the global token; its loss is called ``loss_cls``.
-        weight: Of the loss.
+        weight: Factor of the loss.
         nominal_ratio: Divide the sum over predicted patches by this share of all patches instead of their number, as
             in the released code of PiLaMIM; the two are the same where the share is a whole number of patches.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
 
     Raises:
         InputError: There is no such loss, or nothing of this name to compare.
@@ -57,8 +57,8 @@ class RegressionHead(Head):
 
         Args:
             prediction: ``patches [G, T*M, D]`` or ``cls [G, D]``.
-            target: The same.
-            context: Its ``grid``, with a nominal ratio.
+            target: Targets of the prediction's shape.
+            context: Output of the encoder, whose ``grid`` counts with a nominal ratio.
 
         Returns:
             ``dict(loss=scalar)`` or ``dict(loss_cls=scalar)``.

@@ -62,9 +62,9 @@ class Attention(nn.Module):
 
         Args:
             x: ``[G, L, D]``.
-            rotation: Of the queries (and of the keys in self-attention).
+            rotation: Cosines and sines that rotate the queries (and the keys in self-attention); None for no rotation.
             context: ``[G, C, context_dim]``, or None for self-attention.
-            context_rotation: Of the keys in cross-attention.
+            context_rotation: Cosines and sines that rotate the keys in cross-attention; None for no rotation.
 
         Returns:
             ``[G, L, D]``.

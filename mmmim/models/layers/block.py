@@ -31,8 +31,8 @@ class LayerScale(nn.Module):
     """Learned factors of the channels of a residual branch (CaiT, arXiv 2103.17239; BEiT).
 
     Args:
-        dim: Width D.
-        start: Their first value.
+        dim: Width D of the tokens.
+        start: First value of all factors.
     """
 
     def __init__(self, dim: int, start: float) -> None:
@@ -69,8 +69,8 @@ class Block(TransformerBlock):
     The defaults are CAPI's: RMSNorm and no bias anywhere.
 
     Args:
-        dim: Width D.
-        num_heads: Attention heads.
+        dim: Width D of the tokens.
+        num_heads: Number of attention heads.
         context_dim: Width of the context of cross-attention; None for self-attention.
         mlp_ratio: Hidden width of the MLP over D.
         drop_path: Share of samples that skip each residual branch in training; a fresh subset for each.
@@ -131,8 +131,8 @@ class DecoderBlock(TransformerBlock):
     """Self-attention, cross-attention and MLP, each after a norm and in a residual.
 
     Args:
-        dim: Width D.
-        num_heads: Attention heads.
+        dim: Width D of the tokens.
+        num_heads: Number of attention heads.
         mlp_ratio: Hidden width of the MLP over D.
         norm: Makes a norm of a width.
     """
@@ -166,7 +166,7 @@ def set_checkpointing(model: nn.Module, mode: str | None) -> None:
     """Choose what the backward pass through the blocks of a model recomputes; results do not change.
 
     Args:
-        model: Its blocks are found by type, whatever holds them.
+        model: A model, whose blocks are found by type, whatever holds them.
         mode: None: nothing. 'selective': all but matrix products and attention. 'full': everything.
     """
     for block in blocks_of(model):
@@ -180,8 +180,8 @@ def compile_blocks(model: nn.Module, **options: Any) -> None:
     blocks (masks, clustering, collectives) runs as it is.
 
     Args:
-        model: Its blocks are found by type, those of the teacher included.
-        options: Of ``torch.compile``.
+        model: A model, whose blocks are found by type, those of the teacher included.
+        options: Further arguments of ``torch.compile``.
     """
     for block in blocks_of(model):
         block.compile(**options)

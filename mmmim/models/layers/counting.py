@@ -40,8 +40,8 @@ def parameter_layer(name: str, prefix: str, depth: int) -> int:
     """Layer of a parameter of an encoder, for learning rates that decay layer by layer (BEiT, arXiv 2106.08254).
 
     Args:
-        name: Of the parameter, e.g. ``backbone.blocks.3.norm1.weight``.
-        prefix: Of the names of the encoder's parameters.
+        name: Name of the parameter, e.g. ``backbone.blocks.3.norm1.weight``.
+        prefix: What the names of the encoder's parameters begin with.
         depth: Number of its blocks.
 
     Returns:

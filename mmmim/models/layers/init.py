@@ -1,4 +1,4 @@
-"""Initialisation."""
+"""How the weights of layers are initialised, by name."""
 
 import math
 

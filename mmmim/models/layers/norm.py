@@ -1,4 +1,4 @@
-"""Normalisations."""
+"""Norms of tokens, by name: LayerNorm and RMSNorm."""
 
 from collections.abc import Callable
 from functools import partial
@@ -42,7 +42,7 @@ class RMSNorm(nn.Module):
     """Root-mean-square norm, computed in fp32 whatever the autocast.
 
     Args:
-        dim: Width D.
+        dim: Width D of the tokens.
         eps: Added to the mean square.
         affine: Whether to learn a weight ``[D]``; CAPI's final norms have none.
     """

@@ -58,7 +58,7 @@ def pick_patches(images: Tensor, patch_size: int, indices: Tensor, mask: PatchMa
         images: ``[B, C, H, W]``.
         patch_size: Side of a patch in pixels.
         indices: Patches of each mask, ``[G, M]``, int64 in ``[0, N)``.
-        mask: The masks.
+        mask: Mask that the patches belong to: it has their images, the grid and maybe offsets.
 
     Returns:
         ``[G, M, C * patch_size**2]``.
@@ -88,7 +88,7 @@ class PatchEmbed(nn.Module):
 
     Args:
         patch_size: Side of a patch in pixels.
-        dim: Width D.
+        dim: Width D of the embedded patches.
         in_channels: Channels of the images.
     """
 
@@ -107,7 +107,7 @@ class PatchEmbed(nn.Module):
 
         Args:
             images: ``[B, C, H, W]``.
-            mask: Whose visible patches to embed; None for all.
+            mask: Mask whose visible patches are embedded; None for all.
 
         Returns:
             ``[G, V, D]``, or ``[B, N, D]`` without a mask.

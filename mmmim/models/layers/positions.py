@@ -48,9 +48,9 @@ class PositionTable(nn.Module):
 
     Args:
         grid: ``(h, w)`` that the model is trained on.
-        dim: Width D.
+        dim: Width D of the vectors.
         learnable: Learned vectors, drawn from a normal distribution of std 0.02, instead of sines and cosines.
-        stretched: Of the sines and cosines, see :func:`sincos_positions`.
+        stretched: Whether sines and cosines are stretched, see :func:`sincos_positions`.
         num_extra: Number of extra tokens that have a learned vector of their own too.
     """
 
@@ -121,7 +121,7 @@ def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int], n
         kind: 'rope' (rotary, CAPI), 'sincos' (fixed vectors, MAE), 'sincos_stretched' (Latent MIM) or 'learnable'
             (learned vectors).
         dim: Width D of the tokens.
-        num_heads: Attention heads.
+        num_heads: Number of attention heads.
         grid: ``(h, w)`` of training; rotary positions do not depend on it.
         num_extra: Number of extra tokens with a learned vector of their own, as in BEiT.
 

@@ -11,7 +11,7 @@ class Projector(nn.Module):
 
     Args:
         dim: Width D of input and output.
-        hidden_dims: Widths between.
+        hidden_dims: Widths between the layers.
     """
 
     def __init__(self, dim: int, hidden_dims: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ def grid_coordinates(grid: tuple[int, int], device: torch.device | str | None = 
     """Coordinates of the patches of a grid: ends are exactly 0 and 1 at every resolution.
 
     Args:
-        grid: ``(h, w)``.
+        grid: Rows and columns of patches, ``(h, w)``.
         device: Where to put them.
 
     Returns:
@@ -93,7 +93,7 @@ class AxialRoPE(ExactBuffers):
     Args:
         head_dim: Width of an attention head, divisible by 4.
         max_freq: Highest frequency in turns per image side.
-        min_freq: Lowest frequency.
+        min_freq: Lowest frequency in turns per image side.
     """
 
     freqs: Tensor
@@ -164,7 +164,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
     Args:
         x: ``[G, heads, L, head_dim]``.
-        rotation: From :class:`AxialRoPE`; gets no gradient.
+        rotation: Cosines and sines of :class:`AxialRoPE`; they get no gradient.
 
     Returns:
         ``[G, heads, L, head_dim]`` of the dtype of ``x``.

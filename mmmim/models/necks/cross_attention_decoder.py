@@ -24,14 +24,14 @@ class CrossAttentionDecoder(Neck):
         context_dim: Width D of the encoder.
         embed_dim: Width Dp of the decoder.
         depth: Number of blocks.
-        num_heads: Attention heads.
+        num_heads: Number of attention heads.
         out_dim: Width of the predictions; None for D.
         visual_cues: Whether queries start with what is near them.
         mlp_ratio: Hidden width of the MLPs over Dp.
         positions: 'sincos', 'sincos_stretched' or 'learnable'.
         grid: ``(h, w)`` in patches of training.
-        init: Of the weights, see :func:`mmmim.models.layers.init_weights`; the mask token starts at zero.
-        init_cfg: mmengine's.
+        init: How weights are initialised, see :func:`mmmim.models.layers.init_weights`; the mask token starts at zero.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(

@@ -17,10 +17,10 @@ class FeatureBatchNorm(BaseModule):
     A linear classifier then needs no learning rate of its own for every encoder, since its inputs have the same scale.
 
     Args:
-        num_features: D.
+        num_features: Number of channels of a map, D.
         num_levels: Maps that the backbone gives; each has a norm of its own.
-        norm_cfg: Of mmcv's ``build_norm_layer``; ``mmseg.SyncBN`` for several GPUs.
-        init_cfg: Of ``BaseModule``.
+        norm_cfg: Config of mmcv's ``build_norm_layer``; ``mmseg.SyncBN`` for several GPUs.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(

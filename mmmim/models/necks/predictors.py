@@ -24,19 +24,19 @@ class CrossAttentionPredictor(PoolingNeck):
         context_dim: Width D of the encoder.
         embed_dim: Width Dp of the predictor.
         depth: Number of blocks.
-        num_heads: Attention heads.
+        num_heads: Number of attention heads.
         mlp_ratio: Hidden width of the MLPs over Dp.
         positions: 'rope', 'sincos' or 'learnable'. Vectors are added to the mask tokens; what the encoder returns
             carries the encoder's own.
         grid: ``(h, w)`` in patches of training, for positions that are added.
         norm: 'layer' or 'rms'.
-        norm_eps: Of the norms.
+        norm_eps: Added to the variance or mean square in every norm.
         final_affine: Whether the final norm has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one.
-        init: Of the linear layers, see :func:`mmmim.models.layers.init_weights`.
+        init: How linear layers are initialised, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class CrossAttentionPredictor(PoolingNeck):
         """Predict with the first ``depth`` blocks.
 
         Args:
-            context: Of the encoder.
+            context: Output of the encoder.
             seen: Position codes of ``context.visible``, ``[G or 1, V, P]``.
             asked: Position codes of the predictions, ``[G or 1, M, P]``.
             depth: None for all blocks.
@@ -111,7 +111,7 @@ class CrossAttentionPredictor(PoolingNeck):
         """Predictor pooling (CAPI, table 5): the first block asked for every position, averaged.
 
         Args:
-            context: Of whole images: ``visible [B, N, D]``.
+            context: Output of the encoder for whole images: ``visible [B, N, D]``.
 
         Returns:
             ``[B, Dp]``.
@@ -131,7 +131,7 @@ class SelfAttentionPredictor(Neck):
         context_dim: Width D of the encoder.
         embed_dim: Width Dp of the predictor.
         depth: Number of blocks.
-        num_heads: Attention heads.
+        num_heads: Number of attention heads.
         out_dim: Width of the predictions, e.g. ``3 * patch_size**2`` for pixels; None: Dp, without a last linear layer.
         mlp_ratio: Hidden width of the MLPs over Dp.
         positions: 'rope', 'sincos' or 'learnable'.
@@ -139,14 +139,14 @@ class SelfAttentionPredictor(Neck):
         num_extra_positions: Number of the encoder's extra tokens, where these have a learned position vector each.
         predict_cls: Whether to predict the first extra token too; for one target block.
         norm: 'layer' or 'rms'.
-        norm_eps: Of the norms.
+        norm_eps: Added to the variance or mean square in every norm.
         final_norm: Whether there is a norm after the last block.
         final_affine: Whether it has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one.
-        init: Of the linear layers, see :func:`mmmim.models.layers.init_weights`.
+        init: How linear layers are initialised, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
@@ -241,8 +241,8 @@ class PickPredicted(Neck):
     Args:
         context_dim: Width D of the encoder.
         out_dim: Width of a last linear layer; None: D, without one.
-        init: Of that layer, see :func:`mmmim.models.layers.init_weights`.
-        init_cfg: mmengine's.
+        init: How the last layer is initialised, see :func:`mmmim.models.layers.init_weights`.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class PickPredicted(Neck):
         init_weights(self, init)
 
     def sizes(self) -> Sizes:
-        """Widths."""
+        """Widths of the encoder and of the predictions."""
         return {
             'width': ('context_dim', self.context_dim),
             'prediction width': ('out_dim', self.out_dim),

@@ -42,20 +42,20 @@ class ProxyReconstruction(Neck):
     Args:
         context_dim: Width D of the encoder, and of the neck.
         depth: Number of blocks, that of the encoder.
-        num_heads: Attention heads.
+        num_heads: Number of attention heads.
         out_dim: Width of a last linear layer, e.g. the number of tokens; None: D, without one.
         mlp_ratio: Hidden width of the MLPs over D.
         positions: How the encoder's position codes are used. 'added': they are vectors, added to the mask tokens.
             'rope': they are coordinates, which turn queries and keys; proxies have those of the encoder's extra tokens.
         norm: 'layer' or 'rms'.
-        norm_eps: Of the norms.
+        norm_eps: Added to the variance or mean square in every norm.
         final_affine: Whether the final norm has weights.
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one; 'qv': those of queries and values.
         layer_scale: First value of learned factors of residual branches (BEiT); None for no factors.
-        init: Of the linear layers, see :func:`mmmim.models.layers.init_weights`.
+        init: How linear layers are initialised, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ProxyReconstruction(Neck):
         """Predict the patches of ``mask.predict``.
 
         Args:
-            context: Of the encoder, with the states of all of its blocks in ``hidden``.
+            context: Output of the encoder, with the states of all of its blocks in ``hidden``.
             mask: What is predicted.
 
         Returns:

@@ -28,7 +28,7 @@ class HOGTarget(TargetGenerator):
         cell: Side of a cell in pixels, a divisor of the patch size.
         window: Side of the Gaussian that weighs gradients, a divisor of the sides of images.
         in_channels: Channels of the images.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
 
     Raises:
         InputError: Cells do not divide a patch.
@@ -81,8 +81,8 @@ class HOGTarget(TargetGenerator):
         Args:
             images: ``[B, C, H, W]``.
             mask: What is predicted.
-            teacher: Not used.
-            backbone: Not used.
+            teacher: Not used; every target generator takes it.
+            backbone: Not used; every target generator takes it.
 
         Returns:
             ``patches [G, T*M, out_dim]`` in fp32.

@@ -39,7 +39,7 @@ class LatentTarget(TargetGenerator):
         aligned: Whether the target of a patch is the latent of that patch. False, the released code of PiLaMIM: that
             of the patch in its place in a random order of the image's patches (its targets are never put back in order;
             the paper's equation 4 has no such thing).
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
 
     Raises:
         InputError: An option has none of these values.

@@ -24,7 +24,7 @@ def check_balanced(images: int) -> None:
     """Refuse a batch that has nothing to balance.
 
     Args:
-        images: Of this rank.
+        images: Number of images of this rank.
 
     Raises:
         InputError: A single image over all ranks.
@@ -48,17 +48,17 @@ class OnlineClustering(TargetGenerator):
 
     Args:
         in_dim: Width D of the teacher's tokens.
-        num_prototypes: K.
+        num_prototypes: Number of prototypes, K.
         positional: Whether each position is balanced on its own over the batch (CAPI's default) or all tokens
             together.
-        target_temperature: Of the assignments.
-        temperature: Of the clustering loss.
-        iterations: Of Sinkhorn-Knopp.
-        eps: Of Sinkhorn-Knopp.
+        target_temperature: Divides the logits that assignments are made from.
+        temperature: Divides the logits that are trained by the clustering loss.
+        iterations: Iterations of Sinkhorn-Knopp.
+        eps: Added to every sum of Sinkhorn-Knopp.
         chunk_positions: Positions processed at a time, which bounds the memory: two tensors of
             ``chunk_positions x B x K`` are alive at once. Without ``positional`` all tokens depend on each other and
             are processed together. None: all.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     distribution = True
@@ -101,7 +101,7 @@ class OnlineClustering(TargetGenerator):
         Args:
             tokens: ``[B, N, D]``.
             where: Patches whose assignments are wanted, ``[G, M]``.
-            image: Their images, broadcast to ``[G, M]``.
+            image: Images of these patches, broadcast to ``[G, M]``.
 
         Returns:
             Clustering loss (scalar) and assignments ``[G, M, K]``.
@@ -119,7 +119,7 @@ class OnlineClustering(TargetGenerator):
             images: ``[B, C, H, W]``.
             mask: What is predicted.
             teacher: Sees the whole images.
-            backbone: Not used.
+            backbone: Not used; every target generator takes it.
 
         Returns:
             ``patches [G, T*M, K]`` and ``losses = dict(loss_clustering=scalar)``.

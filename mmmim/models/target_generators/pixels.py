@@ -36,7 +36,7 @@ class PixelTarget(TargetGenerator):
         normalize: Subtract from every patch its mean and divide by its standard deviation, over pixels and colours
             ("normalised pixels").
         in_channels: Channels of the images.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class PixelTarget(TargetGenerator):
         Args:
             images: ``[B, C, H, W]``.
             mask: What is predicted.
-            teacher: Not used.
-            backbone: Not used.
+            teacher: Not used; every target generator takes it.
+            backbone: Not used; every target generator takes it.
 
         Returns:
             ``patches [G, T*M, patch_size**2 * C]`` in fp32.

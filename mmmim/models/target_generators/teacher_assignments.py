@@ -23,13 +23,13 @@ class TeacherAssignments(TargetGenerator):
 
     Args:
         head: Name of the head among the parts of ``model.teacher``, e.g. ``'branches.ibot.head'``.
-        num_prototypes: K.
+        num_prototypes: Number of prototypes, K.
         positional: Whether each position is balanced on its own over the batch or all tokens together.
-        target_temperature: Of the assignments.
-        iterations: Of Sinkhorn-Knopp.
-        eps: Of Sinkhorn-Knopp.
+        target_temperature: Divides the logits that assignments are made from.
+        iterations: Iterations of Sinkhorn-Knopp.
+        eps: Added to every sum of Sinkhorn-Knopp.
         chunk_positions: Positions processed at a time; None: all. See :class:`OnlineClustering`.
-        init_cfg: mmengine's.
+        init_cfg: mmengine's initialisation config; None for none.
     """
 
     distribution = True
@@ -51,7 +51,7 @@ class TeacherAssignments(TargetGenerator):
         self.balancing = Balancing(positional, target_temperature, iterations, eps, chunk_positions)
 
     def sizes(self) -> Sizes:
-        """K."""
+        """Number of prototypes, K."""
         return {
             'prototypes': ('num_prototypes', self.num_prototypes),
         }
@@ -68,7 +68,7 @@ class TeacherAssignments(TargetGenerator):
             images: ``[B, C, H, W]``.
             mask: What is predicted.
             teacher: Sees the whole images; it has the head.
-            backbone: Not used.
+            backbone: Not used; every target generator takes it.
 
         Returns:
             ``patches [G, T*M, K]``.

@@ -24,8 +24,8 @@ class TokenizerTarget(TargetGenerator):
     Args:
         tokenizer: Config of a tokenizer, see :mod:`mmmim.models.tokenizers`.
         patch_size: Side of a patch in pixels.
-        mean: Of the data preprocessor.
-        std: Of the data preprocessor.
+        mean: Mean of every channel, as the data preprocessor has it.
+        std: Standard deviation of every channel, as the data preprocessor has it.
         init_cfg: Must stay None; the tokenizer has its weights from a file.
     """
 
@@ -80,8 +80,8 @@ class TokenizerTarget(TargetGenerator):
         Args:
             images: ``[B, C, H, W]``.
             mask: What is predicted.
-            teacher: Not used.
-            backbone: Not used.
+            teacher: Not used; every target generator takes it.
+            backbone: Not used; every target generator takes it.
 
         Returns:
             ``patches [G, T*M]``, int64 in ``[0, K)``.

@@ -36,8 +36,8 @@ def fit_codebook(patches: Tensor, num_tokens: int, seed: int) -> Tensor:
 
     Args:
         patches: ``[n, D]`` of :func:`standardised_patches`.
-        num_tokens: K.
-        seed: Of the start and of the batches.
+        num_tokens: Number of tokens, K.
+        seed: Seed of the first centres and of the batches.
 
     Returns:
         ``[K, D]``.

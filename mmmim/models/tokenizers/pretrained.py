@@ -59,7 +59,7 @@ class DalleTokenizer(Tokenizer):
 
     Args:
         weights: The file ``dalle_encoder.pth`` of OpenMMLab.
-        num_tokens: K.
+        num_tokens: Number of tokens, K.
         hidden_dim: Width of the first of the encoder's four stages.
         untrained: Random weights, whose tokens mean nothing: for tests.
 
@@ -96,8 +96,8 @@ class VQKDTokenizer(Tokenizer):
 
     Args:
         weights: The file ``vqkd_encoder.pth`` of OpenMMLab.
-        num_tokens: K.
-        arch: Of the encoder: 'base', or mmpretrain's dict of another.
+        num_tokens: Number of tokens, K.
+        arch: Size of the encoder: 'base', or mmpretrain's dict of another.
         grid: ``(h, w)`` in patches that the weights are of.
         untrained: Random weights, whose tokens mean nothing: for tests.
 
