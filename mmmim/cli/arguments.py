@@ -6,7 +6,10 @@ Importing this module is cheap: the tools parse their arguments before they impo
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from mmmim.config.cfg_options import merge_cfg_options as merge_cfg_options
@@ -55,6 +58,33 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+class _Import(argparse.Action):
+    """Imports a module that the user names, from the current folder too; what a file says is never imported."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, option: str | None = None
+    ) -> None:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            import_module(value)
+        except ImportError as error:
+            parser.error(f'--import {value}: {error}')
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest, None) or []), value])
+
+
+def add_import_option(parser: argparse.ArgumentParser) -> None:
+    """Give a tool ``--import``, for checkpoints of models with parts of a project."""
+    parser.add_argument(
+        '--import',
+        dest='imports',
+        action=_Import,
+        metavar='MODULE',
+        help='import this module of a project first, whose parts the model of the checkpoint has, e.g. '
+        'projects.bootmae.decoder; may be repeated',
+    )
+
+
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
     """Give a tool ``--trust-checkpoint``: every tool that reads files of weights has it."""
     parser.add_argument(
@@ -68,6 +98,7 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool ``--pretrained``, ``--encoder``, ``--weights``, for :mod:`mmmim.apis.downstream`, and trust."""
     add_trust_option(parser)
+    add_import_option(parser)
     parser.add_argument(
         '--pretrained',
         metavar='FILE',
@@ -92,6 +123,7 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
 def add_feature_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool checkpoint and images, for :func:`mmmim.features.image_files.encode_files`."""
     add_trust_option(parser)
+    add_import_option(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )

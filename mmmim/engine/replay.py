@@ -18,6 +18,7 @@ from mmmim.engine.stored_batch import images_of, unpack
 from mmmim.features.pretrained_backbone import is_wrapped
 from mmmim.models.stored import build_stored
 from mmmim.utils import InputError
+from mmmim.utils.nested import present
 from mmmim.utils.tables import markdown_table
 
 #: Names that a table lists; of more it says how many.
@@ -199,7 +200,7 @@ def _model(capture: dict[str, Any], path: str) -> nn.Module:
     if not isinstance(model, dict):
         raise InputError(f'{path} does not hold the config of a model.')
     check_stored_model(model, path)
-    targets = [(branch or {}).get('target_generator', {}) for branch in (model.get('branches') or {}).values()]
+    targets = [branch.get('target_generator', {}) for branch in present(model.get('branches')).values()]
     for target in targets:
         if isinstance(tokenizer := target.get('tokenizer'), dict):
             for key in ('codebook', 'weights'):

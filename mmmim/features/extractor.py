@@ -15,7 +15,7 @@ from mmmim.models.interfaces import Encoder, PoolingNeck, check_part
 from mmmim.models.layers import in_precision_of
 from mmmim.models.stored import build_stored
 from mmmim.utils import InputError
-from mmmim.utils.nested import under
+from mmmim.utils.nested import present, under
 
 from .extraction import Features, extract_features
 
@@ -45,9 +45,7 @@ class FeatureExtractor(nn.Module):
         )
         check_part(self.backbone, Encoder, f'{source}: model.backbone')
         self.predictor: PoolingNeck | None = None
-        for name, branch in (config.get('branches') or {}).items():
-            if branch is None:  # switched off
-                continue
+        for name, branch in present(config.get('branches')).items():
             # Other necks are not needed, so those of projects need not be imported.
             pools = issubclass(find_registered(branch['neck']['type']), PoolingNeck)
             weights = None if state is None else under(state, f'branches.{name}.neck.')

@@ -44,6 +44,11 @@ def dicts(node: Any) -> Iterator[dict[str, Any]]:
     yield from (value for _, value in walk(node) if isinstance(value, dict))
 
 
+def present(parts: Mapping[str, T | None] | None) -> dict[str, T]:
+    """What a config has under names, without what it has switched off by None."""
+    return {name: part for name, part in (parts or {}).items() if part is not None}
+
+
 def under(state_dict: Mapping[str, T], prefix: str) -> dict[str, T]:
     """The part of a state dict whose names begin with a prefix, which they lose."""
     return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}

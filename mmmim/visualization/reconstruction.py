@@ -17,7 +17,7 @@ from mmmim.models.target_generators.pixels import PixelTarget, patch_statistics
 from mmmim.structures import PatchMask
 from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
-from mmmim.utils.nested import under
+from mmmim.utils.nested import present, under
 
 from .channels import as_rgb, channel_note, to_unit
 from .image_table import draw_image_table
@@ -128,11 +128,11 @@ class Reconstructor(nn.Module):
         super().__init__()
         config, state = load_pretrained(path, 'student', trust_checkpoint)
         check_stored_model(config, path)
-        branches = config.get('branches') or {}
+        branches = present(config.get('branches'))
         names = [
             name
             for name, branch in branches.items()
-            if branch is not None and issubclass(find_registered(branch['target_generator']['type']), PixelTarget)
+            if issubclass(find_registered(branch['target_generator']['type']), PixelTarget)
         ]
         if not names:
             raise InputError(

@@ -43,7 +43,7 @@ def exif(orientation):
         {'quality': 85, 'icc_profile': b'profile', 'comment': b'Exif\0\0 in a comment'},
         {'exif': exif(1)},
     ],
-    ids=str,
+    ids=lambda options: ' '.join(options) + str(options.get('quality', '')) + str(options.get('subsampling', '')),
 )
 def test_pixels_are_those_of_pillow(options):
     for photograph in PHOTOGRAPHS:

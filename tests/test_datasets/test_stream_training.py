@@ -1,16 +1,15 @@
 """Trainings that read streams: resumed ones, by the tools, and by the configs."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine import Config
 
 from mmmim.engine import Runner
 from tests.paths import ROOT
+from tests.runs import At, log_of, start
 from tests.shards import write_parquet, write_tars
 from tests.shrink import shrink
-from tests.test_engine.test_training import Interrupt, Record, run
+from tests.test_engine.test_training import Record
 
 
 @pytest.fixture
@@ -33,16 +32,16 @@ def training(tmp_path):
     return make
 
 
-def log_of(runner):
-    return next(Path(runner.log_dir).glob('*.log')).read_text()
+def interrupt(runner):
+    raise KeyboardInterrupt
 
 
 def test_a_resumed_training_is_the_uninterrupted_one(training):
     whole, second = Record(), Record()
-    reference = run(training('whole'), whole)
+    reference = start(training('whole'), whole)
     with pytest.raises(KeyboardInterrupt):
-        run(training('cut'), Interrupt(after=4))
-    resumed = run(training('cut', resume=True), second)
+        start(training('cut'), At(before_train_iter=(4, interrupt)))
+    resumed = start(training('cut', resume=True), second)
     assert list(second.rows) == [3, 4]
     for iteration, row in second.rows.items():
         assert row == whole.rows[iteration]
@@ -51,7 +50,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(training):
         assert torch.equal(value, resumed.model.state_dict()[key]), key
     assert 'not exactly' not in log_of(resumed)
 
-    finished = run(training('cut', resume=True, **{'train_dataloader.num_workers': 1}))
+    finished = start(training('cut', resume=True, **{'train_dataloader.num_workers': 1}))
     assert 'The stream goes on in the same epoch, but not exactly' in log_of(finished)
 
 

@@ -1,4 +1,4 @@
-from mmmim.utils.nested import dicts, leaves, under, walk
+from mmmim.utils.nested import dicts, leaves, present, under, walk
 
 TREE = {'a': {'b': [1, {'c': None}]}, 'd': (2, 'x'), 'e': {}}
 
@@ -12,3 +12,8 @@ def test_everything_inside_has_a_dotted_path():
 
 def test_the_part_under_a_prefix():
     assert under({'a.b': 1, 'a.c.a.d': 2, 'ab': 3}, 'a.') == {'b': 1, 'c.a.d': 2}
+
+
+def test_what_is_switched_off_is_absent():
+    assert present({'a': 1, 'b': None, 'c': 0}) == {'a': 1, 'c': 0}
+    assert present(None) == {}

@@ -17,6 +17,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Target
 from mmmim.utils import InputError
 from mmmim.utils.internals import accumulated_batches
+from mmmim.utils.nested import present
 from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, check_value
 
 from ..data_preprocessors import MIMDataPreprocessor
@@ -144,7 +145,7 @@ class MaskedImageModeling(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor or {'type': 'mmmim.MIMDataPreprocessor'}, init_cfg)
         self.backbone = check_part(MODELS.build(backbone), Encoder, 'model.backbone')
-        self.branches = nn.ModuleDict({name: _branch(name, cfg) for name, cfg in branches.items() if cfg is not None})
+        self.branches = nn.ModuleDict({name: _branch(name, cfg) for name, cfg in present(branches).items()})
         if not self.branches:
             raise InputError('model.branches has no branch, so there is nothing to learn: switch one on.')
         preprocessor = self.data_preprocessor
@@ -318,7 +319,9 @@ def _drawn_anew(backbone: dict, branches: dict, parts: Sequence[str]) -> nn.Modu
     if any(name.split('.')[0] == 'backbone' for name in parts):
         source.backbone = MODELS.build(backbone)
     wanted = {name.split('.')[1] for name in parts if name.startswith('branches.')}
-    source.branches = nn.ModuleDict({name: _branch(name, cfg) for name, cfg in branches.items() if name in wanted})
+    source.branches = nn.ModuleDict(
+        {name: _branch(name, cfg) for name, cfg in present(branches).items() if name in wanted}
+    )
     return source
 
 
