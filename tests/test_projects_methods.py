@@ -20,8 +20,8 @@ from projects.bootmae.decoder import FeatureInjectionDecoder
 from projects.example_project.head import CosineHead
 from projects.example_project.masking import RowMasking
 from tests.paths import ROOT, run_tool
-from tests.shrink import write_images
-from tests.toys import random_mask
+from tests.shrink import shrink, write_images
+from tests.toys import random_mask, save_model
 
 # ------------------------------------------------------------------------------------------------- example_project
 
@@ -252,3 +252,18 @@ default_hooks = dict(logger=dict(interval=1), health=None)
     prefix = 'teacher.' if project == 'bootmae' else ''
     for key, value in extractor.backbone.state_dict().items():
         assert torch.equal(value, state['state_dict'][f'{prefix}backbone.{key}']), key
+
+
+def test_a_tool_imports_the_parts_of_a_checkpoint_where_its_user_says_so(tmp_path):
+    """In a process of its own: here they are imported already."""
+    cfg = shrink(Config.fromfile(ROOT / 'projects/bootmae/configs/digits.py'), tmp_path, tmp_path)
+    save_model(tmp_path / 'boot.pth', cfg.model.to_dict())
+    write_images(tmp_path / 'images', number=2)
+    arguments = (tmp_path / 'images', tmp_path / 'boot.pth', '--out', tmp_path / 'out.png')
+    tool = 'visualization/vis_reconstruction.py'
+    shown = run_tool(tool, '--import', 'projects.bootmae.decoder', *arguments, cwd=ROOT)
+    assert shown.returncode == 0, shown.stderr
+    assert (tmp_path / 'out.png').stat().st_size > 1000
+    refused = run_tool(tool, '--import', 'projects.bootmae.nothing', *arguments, cwd=ROOT)
+    assert refused.returncode == 2
+    assert '--import projects.bootmae.nothing: No module named' in refused.stderr
