@@ -31,8 +31,8 @@ def get_model(
     Args:
         source: A checkpoint (``*.pth``: training checkpoint of mmmim or converted file), or the name of a config
             (see :func:`list_models`) or a config file, for a random initialisation.
-        weights: Which weights of a checkpoint: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are
-            any.
+        weights: Weights of a checkpoint to take: 'ema' (the teacher), 'student', or 'auto': the teacher's where there
+            are any.
         device: Where to put it.
         trust_checkpoint: Whether to read files that hold pickled Python objects too, which can run any code.
 

@@ -30,7 +30,7 @@ def select_weights(state_dict: dict[str, Tensor], weights: str, exported: str | 
     Args:
         state_dict: Weights of a :class:`MaskedImageModeling`, by name.
         weights: 'ema', 'student', or 'auto': the teacher's where there are any.
-        exported: For files that hold one set only, without prefix: which one it is.
+        exported: Set of weights that a file without prefixes holds, 'ema' or 'student'; None for 'student'.
 
     Returns:
         ``backbone.*``, ``branches.*``.

@@ -42,7 +42,7 @@ class Job:
         trained: Where its training writes, if there is one.
         trained_by: A hash of what makes its training.
         scores: The file that the last command writes; other configs, seeds or options of scores have one of their own.
-        process: That of the command that runs.
+        process: Process of the command that runs, if one does.
     """
 
     subset: str
@@ -123,7 +123,8 @@ def prepare(files: Mapping[str, Sequence[str]]) -> None:
     """Write what a specification names, where it is missing: what its arms need (``prepare``), or :func:`pictures`.
 
     Args:
-        files: By a path from the repository's root, the words of the command that writes it, a tool first.
+        files: Words of the command that writes a file, a tool first, by the path of the file from the repository's
+            root.
 
     Raises:
         InputError: A command failed or wrote something else.

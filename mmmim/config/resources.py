@@ -38,7 +38,7 @@ def find_config(name: str) -> Path | None:
     """A config that comes with mmmim.
 
     Args:
-        name: That of :func:`mmmim.list_models` (``capi/vitl14``), or a path in :func:`resources`
+        name: Name of a config in :func:`mmmim.list_models` (``capi/vitl14``), or a path in :func:`resources`
             (``configs/capi/vitl14.py``).
 
     Returns:

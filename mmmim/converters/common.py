@@ -239,7 +239,7 @@ def checked_checkpoint(
         weights: Under mmmim's names.
         config: Config of the model.
         parts: Configs, out of ``config``, of the parts that must fit strictly, by the name of the part.
-        which: Which weights they are, 'ema' or 'student'; None where they are both, the teacher's under ``teacher.``.
+        which: Kind of the weights, 'ema' or 'student'; None where they are both, the teacher's under ``teacher.``.
         source: Name of the converted file, for error messages.
 
     Raises:

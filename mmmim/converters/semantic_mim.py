@@ -152,7 +152,7 @@ def model_config(
         converted: Weights under mmmim's names, as :func:`convert_weights` returns them.
         method: The flavour, as :func:`flavour` names it.
         source: Name of the weights, for error messages.
-        num_heads: Which shapes do not tell; None for heads of 64 channels.
+        num_heads: Attention heads of the encoder, which shapes do not tell; None for heads of 64 channels.
 
     Returns:
         ``dict(type='mmmim.MaskedImageModeling', ...)``.

@@ -68,7 +68,8 @@ class ModuleCounter:
     not contain what another part computes for it.
 
     Args:
-        parts: By name. Of a part that is never called as a module, such as a head, the method ``loss`` is watched.
+        parts: Parts of the model by name. Of a part that is never called as a module, such as a head, the method
+            ``loss`` is watched.
     """
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:

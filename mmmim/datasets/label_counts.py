@@ -109,7 +109,7 @@ def outside(label: int, space: LabelSpace, file: str | None = None, num_classes:
     Args:
         label: The label that is no class.
         space: What the labels of the data set mean.
-        file: That it was found in.
+        file: File that the label was found in.
         num_classes: K, where the data set names no classes.
     """
     number = num_classes if space.classes is None else len(space.classes)

@@ -96,7 +96,7 @@ def describe_batch_change(before: dict, now: dict, iteration: int) -> tuple[bool
 
     Args:
         before: ``world_size`` and ``global_batch_size`` of the training that was saved.
-        now: Those of the one that continues it.
+        now: ``world_size`` and ``global_batch_size`` of the training that continues it.
         iteration: Where it continues.
 
     Returns:

@@ -92,7 +92,7 @@ class DistributedDataParallel(StepsOfModel, MMDistributedDataParallel):
         module: The model, on its device.
         device_ids: The device of this rank; ignored for a model on the CPU.
         broadcast_buffers: Whether rank 0's buffers are sent in every forward pass.
-        find_unused_parameters: For models that leave parameters without gradients.
+        find_unused_parameters: Whether the model leaves parameters without gradients.
     """
 
     def __init__(

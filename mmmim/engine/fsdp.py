@@ -136,7 +136,8 @@ class FSDP2Strategy(DDPStrategy):
     Args:
         reduce_every_micro_batch: Whether gradients are reduced after every micro-batch, see
             :class:`FullyShardedDataParallel`.
-        param_dtype: See :class:`FullyShardedDataParallel`; the same as ``optim_wrapper.dtype``, or None.
+        param_dtype: Type that weights of blocks are gathered in, see :class:`FullyShardedDataParallel`; the same as
+            ``optim_wrapper.dtype``, or None.
         **kwargs: Further arguments of mmengine's strategies; given by a runner.
     """
 

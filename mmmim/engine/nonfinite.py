@@ -33,7 +33,7 @@ class StepReport:
     """What a step gave.
 
     Attributes:
-        losses: By name; not finite ones included.
+        losses: Losses by name, not finite ones included.
         gradients: Parameters whose gradients are not finite.
         with_gradient: Number of parameters that have one.
         first: Name and class of the first module, in the order in which forward passes end, whose output is not finite;
@@ -57,7 +57,7 @@ class GradientRecorder:
     Args:
         model: The model whose parameters are looked at.
         dtype: Type that autocast computes in; None for fp32.
-        loss_scale: That losses are multiplied with before the backward pass.
+        loss_scale: Factor of the losses before the backward pass.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None, loss_scale: float) -> None:
@@ -171,7 +171,7 @@ def capture(runner: Any, batch: Any, outputs: Mapping[str, Any]) -> str | None:
     Of several processes those write whose images are not finite, or else losses or gradients: each a file of its own.
 
     Args:
-        runner: After the step; weights are those before it, if the step was skipped.
+        runner: The runner after the step; weights are those before it, if the step was skipped.
         batch: The batch of this process, as its data loader gave it.
         outputs: What the step returned, by name.
 

@@ -27,10 +27,11 @@ def parameter_groups(
         model: The model, without a wrapper.
         lr: Base learning rate.
         weight_decay: Base weight decay.
-        rules: By a name of your choice, ``dict(match=regex, lr_mult=1, decay_mult=1)``, or None for a rule of a base
-            config that does not apply. The first rule found (``re.search``) in a parameter's name decides. Parameters
-            that no rule matches have the base values.
-        layer_decay: See :func:`layer_lr_mults`; None for the same learning rate in all layers.
+        rules: Rules by a name of your choice, ``dict(match=regex, lr_mult=1, decay_mult=1)``, or None for a rule of a
+            base config that does not apply. The first rule found (``re.search``) in a parameter's name decides.
+            Parameters that no rule matches have the base values.
+        layer_decay: Factor of the learning rate from one layer to the one before it, see :func:`layer_lr_mults`; None
+            for the same learning rate in all layers.
 
     Returns:
         One group per (lr, weight decay), the group with the base values first.

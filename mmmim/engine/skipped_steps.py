@@ -24,7 +24,7 @@ class SkippedSteps:
 
     Attributes:
         in_row: Lost steps in a row.
-        warm_up: Those among the last steps in a row that only looked for a loss scale.
+        warm_up: Steps among the last ones in a row that only looked for a loss scale.
         steps: Steps since the last call of :meth:`interval`.
         lost: Lost ones among them, without those that looked for a loss scale.
     """

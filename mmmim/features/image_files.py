@@ -29,7 +29,7 @@ class EncodedFiles:
     """Features of image files.
 
     Attributes:
-        features: By pooling, ``[n, D]`` on the CPU.
+        features: Features of the n files by pooling, ``[n, D]`` on the CPU.
         index: Places of the n files that could be read among those asked for.
         unreadable: Why the others could not, each with its path.
         size: Side of the images in pixels.
@@ -72,7 +72,8 @@ def encode_files(
     Args:
         model: The encoder, with its predictor where it has one.
         paths: Paths of the image files.
-        poolings: See :meth:`mmmim.features.Features.pool`; None for those of 'cls' and 'pooled' that it has.
+        poolings: Names of poolings, see :meth:`mmmim.features.Features.pool`; None for those of 'cls' and 'pooled' that
+            it has.
         size: Side in pixels, brought to a multiple of the patch size; None for that of the training.
         batch_size: Images that are encoded at a time.
         workers: Processes that read; 0 for this one.

@@ -117,8 +117,8 @@ def global_features(batches: Iterator[Features], names: tuple[str, ...] | None =
 
     Args:
         batches: Features of consecutive batches.
-        names: See :meth:`mmmim.features.Features.pool`; None for 'predicted', 'cls' and 'pooled'. What a model
-            does not have is left out.
+        names: Names of poolings, see :meth:`mmmim.features.Features.pool`; None for 'predicted', 'cls' and 'pooled'.
+            What a model does not have is left out.
 
     Returns:
         ``[n, D]`` each.

@@ -1,7 +1,7 @@
 """Replay of recorded runs: do the same weights, batch and draws give the same numbers?
 
 The module of a method builds the model of a recording and runs its training step, the one that trains, while it listens
-to the modules in it (:mod:`.training`); :data:`METHODS` says what there is to know of it.
+to the modules in it (:mod:`mmmim.parity.training`); :data:`METHODS` says what there is to know of it.
 """
 
 import numpy as np

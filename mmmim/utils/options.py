@@ -173,7 +173,7 @@ def check_options(
 
     Args:
         function: The class or function.
-        options: By name, without ``type``.
+        options: Options by name, without ``type``.
         key: Path in the config, or a name, for messages.
         given: Names of arguments that come from elsewhere; they are not options.
         complete: Whether options without which it cannot be called must be there.

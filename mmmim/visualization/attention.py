@@ -231,7 +231,7 @@ def draw_attention_distance(distances: np.ndarray, path: str | os.PathLike, titl
     Args:
         distances: ``[layers, heads]`` in pixels.
         path: The picture to write.
-        title: Above the panel.
+        title: Title above the panel.
     """
     layers, heads = distances.shape
     figure = Figure(figsize=(6.4, 4.0), layout='constrained')

@@ -25,7 +25,7 @@ def draw_bars(
         arms: Names of the arms by subset, in the order of drawing.
         scores: Names of the scores to draw; arms without a score have no bar.
         path: The picture to write.
-        title: Above all panels.
+        title: Title above all panels.
     """
     rows, columns = len(results), len(scores)
     height = 0.8 + sum(0.42 * len(found) + 0.7 for found in results.values())

@@ -95,7 +95,7 @@ def draw_pictures(runs: Mapping[str, Curves], path: str | os.PathLike, title: st
         runs: Curves by name of run, see :func:`read_scalars`.
         path: The picture of the training. The others stand beside it: ``probes.png`` and ``health.png`` beside
             ``curves.png``, ``a_probes.png`` and ``a_health.png`` beside ``a.png``.
-        title: Above all panels.
+        title: Title above all panels.
 
     Returns:
         The files written.
@@ -127,7 +127,7 @@ def draw_curves(runs: Mapping[str, Curves], path: str | os.PathLike, title: str 
     Args:
         runs: Curves by name of run, see :func:`read_scalars`.
         path: The picture to write.
-        title: Above all panels.
+        title: Title above all panels.
     """
     panels = _panels(runs)
     columns = min(len(panels), 3 if len(panels) != 4 else 2)

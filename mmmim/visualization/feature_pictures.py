@@ -85,7 +85,7 @@ def draw_resolutions(
         names: Names of the images.
         mode: 'image', 'joint' or 'both'.
         path: The picture to write.
-        model: For the title.
+        model: Name of the model, for the title.
 
     Raises:
         InputError: There are not enough patches.
@@ -124,7 +124,7 @@ def draw_channels(
             adds the joint RGB.
         number: Number of single components.
         path: The picture to write.
-        model: For the title.
+        model: Name of the model, for the title.
 
     Raises:
         InputError: There are not enough patches.

@@ -15,9 +15,9 @@ def draw_layer_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathL
     """Draw a panel per score over the blocks; those that differ in their prefix only share one.
 
     Args:
-        records: By layer ``layer``, its number, and ``scores`` by name.
+        records: A dict for each block: ``layer``, its number, and ``scores`` by name.
         path: The picture to write.
-        title: Above all panels.
+        title: Title above all panels.
     """
     panels: dict[str, list[str]] = {}
     for name in records[0]['scores']:

@@ -98,7 +98,7 @@ def draw_reconstructions(
         pictures: Pictures that :func:`reconstruct` has made.
         names: Names of the images.
         path: The picture to write.
-        model: For the title.
+        model: Name of the model, for the title.
         normalized: Whether targets are normalised per patch, which the caption explains.
         channels: Channels of the images, as the caption explains.
     """

@@ -74,7 +74,7 @@ def draw_tsne(
         labels: ``[n]``, places in ``classes``.
         classes: Names of the classes.
         path: The picture to write.
-        title: Above; lines that are too long are broken here.
+        title: Title above the picture; lines that are too long are broken here.
         caption: What is to be seen, below.
     """
     width = 7.4 if len(classes) == 1 else 9.0

@@ -58,7 +58,7 @@ def minimize(
     step along the negative gradient.
 
     Args:
-        objective: See :data:`Objective`; losses best in float64.
+        objective: Losses and gradients of points, see :data:`Objective`; losses best in float64.
         start: Points to start from, ``[P, n]``.
         max_iter: Most iterations of a problem.
         tolerance: A problem is finished when no entry of its gradient is greater.

@@ -45,7 +45,7 @@ class MicroBatch:
     Attributes:
         images: ``[b, C, H, W]``.
         mask: Mask of these images.
-        targets: By branch, of these images.
+        targets: Targets of these images, by branch.
         share: b over the images of the batch.
         last: Whether it is the last of the batch.
     """

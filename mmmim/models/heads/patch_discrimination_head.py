@@ -49,7 +49,7 @@ class SimilarityConstraint(Head):
     weakly on ``model.micro_batch_size``; with ``per_image`` it does not.
 
     Args:
-        target: Similarity to hold. :class:`~mmmim.engine.ScheduledValueHook` moves it while a model trains.
+        target: Similarity to hold. :class:`~mmmim.engine.hooks.ScheduledValueHook` moves it while a model trains.
         weight: Factor of both losses.
         per_image: Square the difference of every image, then average.
         init_cfg: mmengine's initialisation config; None for none.
