@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> None:
 
     Args:
         argv: Words of the command line; None for those of the program.
-        name: Kind of files that are converted, see :func:`build_parser`.
+        name: Key of the converter, see :func:`build_parser`; None to find out what the file is.
     """
     args = build_parser(name).parse_args(argv)
     name = name or args.name

@@ -1,4 +1,4 @@
-"""A sampler whose order of images depends on the seed alone, and that goes on where it was stopped."""
+"""A sampler that shuffles by the seed alone, and whose indices know their position in the stream."""
 
 from __future__ import annotations
 

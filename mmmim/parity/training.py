@@ -74,7 +74,7 @@ def step(model: MaskedImageModeling, images: Tensor, mask: PatchMask, places: It
     """One training step of a model, of learning rate 0: weights and teacher stay as they are.
 
     Args:
-        model: The model that is trained.
+        model: The model that runs the step.
         images: ``[B, C, H, W]``, as a data loader gives them.
         mask: Mask of the batch.
         places: Modules to listen to, see :func:`listen`.

@@ -147,7 +147,7 @@ class LogisticRegressionProbe(Probe):
     Args:
         c: Inverse strengths of the L2 penalty.
         max_iter: Most iterations of L-BFGS.
-        tolerance: Greatest entry of the gradient at the end of a fit, see
+        tolerance: A fit stops when no entry of the gradient is greater, see
             :func:`mmmim.evaluation.probes.logistic_regression.fit_logistic_regression`.
         standardize: Whether features are standardised, see :class:`Probe`.
     """

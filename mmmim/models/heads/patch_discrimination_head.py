@@ -15,7 +15,7 @@ class PatchDiscriminationHead(Head):
     """Telling the target patches of an image apart (Latent MIM, arXiv 2407.15837, equation 7).
 
     Args:
-        temperature: Divides the similarities in the softmax over patches.
+        temperature: Divides the cosine similarities in the softmax over patches.
         standardize: Whether predictions are standardised per image and channel, as in the released code; the paper has
             no such step.
         init_cfg: mmengine's initialisation config; None for none.
