@@ -65,7 +65,7 @@ def unpacked(clone, tmp_path_factory):
     with tarfile.open(build(clone, 'sdist', folder / 'sdist')) as archive:
         archive.extractall(folder / 'source')
     (source,) = (folder / 'source').iterdir()
-    assert before <= files(source) | {'.gitignore', '.git', '.readthedocs.yaml', '.pre-commit-config.yaml'}
+    assert before <= files(source) | {'.gitignore', '.git'}
     with zipfile.ZipFile(build(source, 'wheel', folder / 'wheel')) as archive:
         archive.extractall(folder / 'site-packages')
         for info in archive.infolist():  # as pip does
@@ -82,7 +82,8 @@ def test_contents_of_the_wheel(clone, unpacked):
     assert files(shipped) == {*expected, 'model-index.yml'}
     assert {path.name for path in unpacked.iterdir() if not path.name.endswith('.dist-info')} == {'mmmim'}
     code = {name for name in files(ROOT / 'mmmim') if name.endswith('.py')}
-    assert {name for name in files(unpacked / 'mmmim') if not name.startswith('.mim/')} >= code
+    # `py.typed` makes type checkers read the annotations of the package.
+    assert {name for name in files(unpacked / 'mmmim') if not name.startswith('.mim/')} == {*code, 'py.typed'}
     (record,) = unpacked.glob('*.dist-info/RECORD')
     assert 'mmmim/.mim/configs/capi/vitl14.py,sha256=' in record.read_text()
 
@@ -203,7 +204,7 @@ def test_the_oldest_versions_are_the_lower_bounds():
     for path in folder.glob('*.txt'):
         if path.name != 'oldest.txt':
             bounds |= {Requirement(line).name: Requirement(line).specifier for line in lines(path)}
-    assert set(bounds) - set(oldest) == {'mypy', 'ruff'}  # which look at the code alone
+    assert set(bounds) - set(oldest) == {'import-linter', 'mypy', 'ruff'}  # which look at the code alone
     for name, version in oldest.items():
         (lower,) = [each.version for each in bounds[name] if each.operator == '>=']
         assert Version(version) in bounds[name]

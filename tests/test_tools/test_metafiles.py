@@ -174,7 +174,8 @@ def test_measured_numbers_are_the_recorded_ones(path):
             assert row['parameters'] == f'{entry["Metadata"]["Parameters"] / 1e6:.1f} M'
 
 
-MEASURED = [path for path in (ROOT / 'README.md', *ROOT.glob('projects/*/README.md')) if '±' in path.read_text()]
+PAGES = (ROOT / 'README.md', ROOT / 'docs/en/results.md', *ROOT.glob('projects/*/README.md'))
+MEASURED = [path for path in PAGES if '±' in path.read_text()]
 
 
 @pytest.mark.parametrize('path', MEASURED, ids=lambda path: path.parent.name)
