@@ -23,7 +23,7 @@ test:
 
 docs: $(FIGURES)
 	python tools/misc/make_metafiles.py
-	pytest -q tests/test_pages.py tests/test_tools/test_metafiles.py
+	pytest -q -n 0 tests/test_pages.py tests/test_tools/test_metafiles.py
 
 $(FIGURES):
 	python $@
