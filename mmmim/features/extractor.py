@@ -47,7 +47,8 @@ class FeatureExtractor(nn.Module):
         self.predictor: PoolingNeck | None = None
         for name, branch in present(config.get('branches')).items():
             # Other necks are not needed, so those of projects need not be imported.
-            pools = issubclass(find_registered(branch['neck']['type']), PoolingNeck)
+            kind = find_registered(branch['neck']['type'])
+            pools = isinstance(kind, type) and issubclass(kind, PoolingNeck)
             weights = None if state is None else under(state, f'branches.{name}.neck.')
             if self.predictor is None and pools and (weights is None or weights):
                 self.predictor = build_stored(branch['neck'], weights, f'{source} (branches.{name}.neck.*)')

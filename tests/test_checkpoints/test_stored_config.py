@@ -20,6 +20,7 @@ from mmmim.apis.downstream import apply_trained, pretrained_facts
 from mmmim.checkpoints.pretrained import load_pretrained
 from mmmim.checkpoints.stored_config import check_stored_model, find_registered
 from mmmim.config.resources import resources
+from mmmim.models import Encoder
 from mmmim.models.stored import build_stored
 from mmmim.registry import MODELS, WEIGHT_INITIALIZERS
 from mmmim.utils import InputError
@@ -325,13 +326,16 @@ def test_tokenizers_of_a_pre_training_may_name_their_file(tmp_path):
     assert mmmim.get_model(save(model, tmp_path / 'x.pth', state)).patch_size == 4
 
 
-class OwnBackbone(nn.Module):
+class OwnBackbone(Encoder):
     patch_size, grid, embed_dim, depth = 4, (2, 2), 1, 1
 
     def __init__(self, rate=0.0):
         super().__init__()
         self.layer = nn.Linear(1, 1)
         self.rates = [x.item() for x in torch.linspace(0, rate, 3)]  # which the meta device cannot do
+
+    def forward(self, images, mask=None, layers=(), depth=None):
+        raise NotImplementedError
 
 
 def test_classes_of_a_project_that_was_imported_pass(tmp_path, monkeypatch):
@@ -366,7 +370,7 @@ def test_sizes_are_compared_before_memory_is_taken(monkeypatch):
     ('path', 'value', 'message'),
     [
         ('data_preprocessor', {'type': 'mmseg.SegDataPreProcessor'}, 'data_preprocessor is a SegDataPreProcessor'),
-        ('backbone', {'type': 'mmpretrain.LeNet5'}, 'backbone is a LeNet5, which has no embed_dim'),
+        ('backbone', {'type': 'mmpretrain.LeNet5'}, 'backbone is a LeNet5, which is no Encoder: .* It lacks embed_dim'),
         ('branches.pixels.neck', {'depth': 1}, 'model.branches.pixels is not'),
         ('type', None, 'model.type is a NoneType'),
     ],

@@ -133,9 +133,12 @@ def test_another_machine(tmp_path, monkeypatch, capsys, file_system):
     sign(tmp_path, host='node7', pid=4711)
     process = os.fork()
     if process == 0:
-        while True:
-            time.sleep(0.1)
-            os.utime(tmp_path / LOCK)
+        try:
+            while True:
+                time.sleep(0.1)
+                os.utime(tmp_path / LOCK)
+        finally:  # it must not go on with the tests
+            os._exit(1)
     try:
         refused(tmp_path, r'node7.*--force-lock')
         with locked(tmp_path, force=True):
