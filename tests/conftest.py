@@ -13,6 +13,13 @@ choose_threads(1)
 # Nothing is downloaded.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
+#: Files that take longest, and start first, so that no process is left alone with one of them.
+LONG = ('test_fuzz.py', 'test_golden.py', 'test_distributed_runs.py', 'test_nonfinite.py', 'test_labels_hook.py')
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 
 @pytest.fixture(scope='session')
 def session_folder(tmp_path_factory):
