@@ -11,6 +11,7 @@ from typing import Any
 from mmengine import Config
 
 from mmmim.config.cfg_options import merge_cfg_options
+from mmmim.config.keys import what_is_read
 from mmmim.config.read import load_config
 from mmmim.config.resources import repository
 from mmmim.utils import InputError
@@ -54,7 +55,7 @@ def option_words(options: Mapping[str, Any]) -> list[str]:
 
 def config_hash(cfg: Config) -> str:
     """A hash of what a training of a comparison reads: a config without validation, probes and health."""
-    read = {key: value for key, value in cfg.to_dict().items() if key not in _OFF}
+    read = {key: value for key, value in what_is_read(cfg.to_dict()).items() if key not in _OFF}
     hooks = read.get('default_hooks') or {}
     return digest({**read, 'default_hooks': {key: hook for key, hook in hooks.items() if key not in _HOOKS_OFF}})
 

@@ -12,7 +12,7 @@ from mmmim.utils.internals import config_dict, parse_value, parse_values
 from mmmim.utils.nested import walk
 from mmmim.utils.options import is_placeholder
 
-from .keys import READ, copies_of
+from .keys import READ, copies_of, what_is_read
 
 
 def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
@@ -54,7 +54,11 @@ def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
                 f'set {", ".join(copies[:3])}{more}.'
             )
     elif add:
-        known = [path for path, _ in walk(config_dict(cfg)) if path.rpartition('.')[2] == key.rpartition('.')[2]]
+        known = [
+            path
+            for path, _ in walk(what_is_read(config_dict(cfg)))
+            if path.rpartition('.')[2] == key.rpartition('.')[2]
+        ]
         close = known[:2] or difflib.get_close_matches(name, READ, n=1, cutoff=0.7)
         hint = f'did you mean {" or ".join(close)}?' if close else 'what your own code reads stands in the config file.'
         raise InputError(f'--cfg-options {option}: nothing reads a key {name} at the top of a config: {hint}')
@@ -120,7 +124,7 @@ def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
 
 
 def _unknown(cfg: Any, key: str) -> str:
-    scores = {known: _similarity(key, known) for known, _ in walk(config_dict(cfg))}
+    scores = {known: _similarity(key, known) for known, _ in walk(what_is_read(config_dict(cfg)))}
     close = [known for known in sorted(scores, key=lambda k: -scores[k]) if scores[known] > 0.7][:3]
     suggestion = f'Did you mean {" or ".join(close)}? ' if close else ''
     return (

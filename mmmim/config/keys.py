@@ -58,6 +58,11 @@ READ = frozenset(
 )
 
 
+def what_is_read(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the variables of its files, of which only copies are read."""
+    return {key: value for key, value in cfg.items() if key in READ}
+
+
 def copies_of(cfg: Mapping, name: str) -> list[str]:
     """Where parts of a config that are read hold what the variable ``name`` of the file holds.
 
@@ -72,7 +77,7 @@ def copies_of(cfg: Mapping, name: str) -> list[str]:
     by_chance = value is None or isinstance(value, (bool, int, float)) or len(value) == 0
     return [
         path
-        for path, other in walk({key: part for key, part in cfg.items() if key in READ})
+        for path, other in walk(what_is_read(cfg))
         if other == value and type(other) is type(value) and (not by_chance or path.rpartition('.')[2] == name)
     ]
 
