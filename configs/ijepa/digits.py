@@ -30,11 +30,6 @@ _base_.train_dataloader.dataset.dataset.pipeline[1].update(crop_ratio_range=(0.3
 
 optim_wrapper = dict(dtype=None)
 param_scheduler = dict(lr=dict(schedule=dict(warmup_ratio=0.1)))
-train_cfg = dict(max_iters=800, val_interval=400)
-default_hooks = dict(
-    logger=dict(interval=25),
-    checkpoint=dict(interval=400, max_keep_ckpts=1),
-    health=dict(interval=100),
-    probe=dict(interval=400, linear=('all', 'pooled')),
-)
-log_processor = dict(window_size=25)
+train_cfg = _base_.short.train_cfg
+default_hooks = _base_.short.default_hooks
+log_processor = _base_.short.log_processor

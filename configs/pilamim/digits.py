@@ -25,11 +25,6 @@ test_dataloader = dict(collate_fn=mask_collate)
 
 optim_wrapper = dict(dtype=None, optimizer=dict(lr=4e-3))
 param_scheduler = dict(schedule=dict(epochs=800, warmup_epochs=80))
-train_cfg = dict(max_iters=800, val_interval=400)
-default_hooks = dict(
-    logger=dict(interval=25),
-    checkpoint=dict(interval=400, max_keep_ckpts=1),
-    health=dict(interval=100),
-    probe=dict(interval=400, linear=('all', 'pooled', 'cls')),
-)
-log_processor = dict(window_size=25)
+train_cfg = _base_.short.train_cfg
+default_hooks = dict(_base_.short.default_hooks, probe=dict(interval=400, linear=('all', 'pooled', 'cls')))
+log_processor = _base_.short.log_processor

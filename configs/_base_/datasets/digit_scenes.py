@@ -86,3 +86,15 @@ probe_data = dict(
         ],
     ),
 )
+
+# What trainings of minutes on these images have in common; their configs take it (`_base_.short`).
+short = dict(
+    train_cfg=dict(max_iters=800, val_interval=400),
+    default_hooks=dict(
+        logger=dict(interval=25),
+        checkpoint=dict(interval=400, max_keep_ckpts=1),
+        health=dict(interval=100),
+        probe=dict(interval=400, linear=('all', 'pooled')),
+    ),
+    log_processor=dict(window_size=25),
+)
