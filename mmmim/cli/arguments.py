@@ -95,10 +95,15 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
-    """Give a tool ``--pretrained``, ``--encoder``, ``--weights``, for :mod:`mmmim.apis.downstream`, and trust."""
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Give a tool that builds the model of a checkpoint ``--trust-checkpoint`` and ``--import``."""
     add_trust_option(parser)
     add_import_option(parser)
+
+
+def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
+    """Give a tool ``--pretrained``, ``--encoder``, ``--weights``, for :mod:`mmmim.apis.downstream`, and trust."""
+    add_checkpoint_options(parser)
     parser.add_argument(
         '--pretrained',
         metavar='FILE',
@@ -122,8 +127,7 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
 
 def add_feature_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool checkpoint and images, for :func:`mmmim.features.image_files.encode_files`."""
-    add_trust_option(parser)
-    add_import_option(parser)
+    add_checkpoint_options(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )

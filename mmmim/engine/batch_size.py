@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from mmmim.models import TargetGenerator
+from mmmim.models.interfaces import balances
 from mmmim.utils import InputError
 
 
@@ -80,8 +80,7 @@ def check_last_batch(model: Any, loader: Any, world_size: int) -> None:
     Raises:
         InputError: The last batch would have one image.
     """
-    balances = any(isinstance(module, TargetGenerator) and module.balances for module in model.modules())
-    if not balances or world_size > 1 or loader.drop_last or not loader.batch_size:
+    if not balances(model) or world_size > 1 or loader.drop_last or not loader.batch_size:
         return
     images = len(loader.dataset)
     if images % loader.batch_size == 1 or loader.batch_size == 1:

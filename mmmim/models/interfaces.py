@@ -280,6 +280,11 @@ def _has(part: Any, kind: type, name: str) -> bool:
     return hasattr(part, name)
 
 
+def balances(model: nn.Module) -> bool:
+    """Whether a target generator of a model balances over the images of a batch, of which it needs two at least."""
+    return any(isinstance(module, TargetGenerator) and module.balances for module in model.modules())
+
+
 def check_sizes(parts: Mapping[str, Sizes]) -> None:
     """Refuse parts whose sizes contradict each other.
 

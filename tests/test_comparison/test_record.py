@@ -99,8 +99,8 @@ def test_arms_of_shipped_records_that_have_changed_are_known(project, monkeypatc
         load_tool('misc/compare').main()
     known = [f'{subset}, I-JEPA: the config has changed' for subset in ('single', 'multi')]
     expected = known if project == 'pilamim_comparison' else ['Every arm has the config of the record.']
-    # The libraries say something of their own where this is the first that imports them.
-    assert capsys.readouterr().out.splitlines()[-len(expected) :] == expected
+    # The libraries say a line of their own where this test is the first that imports them.
+    assert [x for x in capsys.readouterr().out.splitlines() if x != 'Could not import OneDL'] == expected
     assert end.value.code == (project == 'pilamim_comparison')
     assert (
         describe(load_config(str(spec)))['spec']

@@ -4,7 +4,7 @@
 import argparse
 import os
 
-from mmmim.cli.arguments import COUNT, SEED, add_cfg_options, add_import_option, add_trust_option
+from mmmim.cli.arguments import COUNT, SEED, add_cfg_options, add_checkpoint_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -12,8 +12,7 @@ from mmmim.cli.program import user_errors
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__)
-    add_trust_option(parser)
-    add_import_option(parser)
+    add_checkpoint_options(parser)
     parser.add_argument('model', nargs='?', help='checkpoint; or a config, for a random initialisation')
     parser.add_argument('--pixels', type=COUNT, metavar='PATCH_SIZE', help='score raw pixels instead of a model')
     parser.add_argument('--weights', default='auto', help='of a checkpoint: ema, student or auto (default)')

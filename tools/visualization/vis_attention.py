@@ -10,7 +10,7 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.cli.arguments import COUNT, add_import_option, add_trust_option
+from mmmim.cli.arguments import COUNT, add_checkpoint_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 from mmmim.utils.progress import progress
@@ -19,8 +19,7 @@ from mmmim.utils.progress import progress
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_trust_option(parser)
-    add_import_option(parser)
+    add_checkpoint_options(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )

@@ -8,7 +8,7 @@ model is trained on.
 import argparse
 import os
 
-from mmmim.cli.arguments import COUNT, INNER_SHARE, SEED, add_import_option, add_trust_option
+from mmmim.cli.arguments import COUNT, INNER_SHARE, SEED, add_checkpoint_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -16,8 +16,7 @@ from mmmim.cli.program import user_errors
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_trust_option(parser)
-    add_import_option(parser)
+    add_checkpoint_options(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
     parser.add_argument('checkpoint', metavar='CKPT', help='checkpoint of a model with a pixel branch, such as MAE')
     parser.add_argument(

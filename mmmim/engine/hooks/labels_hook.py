@@ -18,7 +18,7 @@ from mmmim.datasets.label_counts import LabelCounts, check_two_classes, count_la
 from mmmim.datasets.label_spaces import LabelSpace, check_agreement, check_num_classes, label_spaces, stored_space
 from mmmim.engine.ddp import bare_model
 from mmmim.evaluation.measures.losses import MeanLosses
-from mmmim.models import TargetGenerator
+from mmmim.models.interfaces import balances
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.internals import built_loops, resumes
@@ -269,11 +269,7 @@ def check_last_batch(key: str, loader: DataLoader, model: nn.Module, world_size:
         InputError: Its last batch has a single image over all processes.
     """
     batch, images = loader.batch_size, len(loader.sampler) if loader.batch_sampler is not None else 0
-    if (
-        world_size > 1
-        or not batch
-        or not any(isinstance(module, TargetGenerator) and module.balances for module in model.modules())
-    ):
+    if world_size > 1 or not batch or not balances(model):
         return
     if images == 1 or (images % batch == 1 and not loader.drop_last) or batch == 1:
         better = next((b for b in range(max(batch, 2), max(images, 2) + 1) if images % b != 1), None)
