@@ -1,10 +1,12 @@
 """Settings that must be made before libraries are imported, and where tests run."""
 
+import ast
 import os
 import sys
 from types import SimpleNamespace
 
 import pytest
+from yapf.yapflib import yapf_api
 
 from mmmim.utils.threads import choose_threads
 
@@ -12,6 +14,14 @@ from mmmim.utils.threads import choose_threads
 choose_threads(1)
 # Nothing is downloaded.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
+
+
+def _only_parse(code, **options):
+    return ast.unparse(ast.parse(code)), False
+
+
+# mmengine lays out the config five times in every run, which takes yapf longer than a short training.
+yapf_api.FormatCode = _only_parse
 
 #: Files that take longest, and start first, so that no process is left alone with one of them.
 LONG = ('test_fuzz.py', 'test_golden.py', 'test_distributed_runs.py', 'test_nonfinite.py', 'test_labels_hook.py')
