@@ -1,6 +1,8 @@
 """Settings that must be made before libraries are imported, and where tests run."""
 
 import ast
+import functools
+import gc
 import os
 import sys
 from types import SimpleNamespace
@@ -29,6 +31,13 @@ LONG = ('test_fuzz.py', 'test_golden.py', 'test_distributed_runs.py', 'test_nonf
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_collection_finish():
+    # Each data set collects garbage, which would look at everything that was ever imported.
+    gc.freeze()
+    if runner := sys.modules.get('mmengine.runner.runner'):  # asks compilers for their versions in every run
+        runner.collect_env = functools.cache(runner.collect_env)
 
 
 @pytest.fixture(scope='session')
