@@ -274,13 +274,13 @@ def is_trained(name):
     return not name.startswith('teacher.')
 
 
-def replay(arrays, settings, dtype=torch.float64):
+def replay(arrays, settings):
     """Everything a recording holds beside its inputs, computed from its inputs."""
-    w, c, out = table(arrays, 'sd.', dtype), settings, {}
+    w, c, out = table(arrays, 'sd.'), settings, {}
 
     def inputs(prefix):
         images, *indices = (torch.tensor(arrays[f'{prefix}{name}']) for name in INPUTS)
-        return images.to(dtype), *indices
+        return images.double(), *indices
 
     def loss_of(prefix):
         def loss(w):

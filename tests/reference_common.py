@@ -2,8 +2,8 @@
 
 They exist to make recordings of other sizes than those in ``tests/data``, for mmmim to replay. Every detail is written
 the slow and literal way, on tables of weights in the layout of the recordings (attention as a softmax, patches cut out
-one after the other, AdamW as its formula), in float64 by default, so that what a comparison shows is the rounding of
-the other side only.
+one after the other, AdamW as its formula), in float64, so that what a comparison shows is the rounding of the other
+side only.
 
 Everything a wrong implementation would get wrong is a function or a constant of its own: tests replace one of them and
 expect the recording to be refused.
@@ -187,9 +187,9 @@ def random_images(batch, height, width, generator):
     return (0.5 * torch.randn(batch, 3, height, width, generator=generator) + smooth).numpy()
 
 
-def table(arrays, prefix, dtype):
+def table(arrays, prefix):
     """Recorded weights."""
-    return {key.removeprefix(prefix): torch.tensor(a).to(dtype) for key, a in arrays.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): torch.tensor(a).double() for key, a in arrays.items() if key.startswith(prefix)}
 
 
 def as_recorded(value):

@@ -312,8 +312,8 @@ def schedules(s):
     }
 
 
-def single_modules(w, c, arrays, dtype):
-    tokens, narrow = (torch.tensor(arrays[f'eps.{part}_in']).to(dtype) for part in ('encoder', 'predictor'))
+def single_modules(w, c, arrays):
+    tokens, narrow = (torch.tensor(arrays[f'eps.{part}_in']).double() for part in ('encoder', 'predictor'))
     return {
         'eps.encoder_block0': block(w, 'encoder.blocks.0', tokens, c['heads'], EPS),
         'eps.encoder_norm': layer_norm(w, 'encoder.norm', tokens, EPS),
@@ -327,11 +327,11 @@ def number_at(formula, t):
     return eval(formula.split(', ')[0], {'t': t})  # of a recording that the tests made
 
 
-def replay(arrays, settings, dtype=torch.float64, draws=DRAWS):
+def replay(arrays, settings, draws=DRAWS):
     """Everything a recording holds beside its inputs, computed from its inputs."""
     c = settings['config']
-    w = table(arrays, 'sd.', dtype)
-    images, out = torch.tensor(arrays['images']).to(dtype), {}
+    w = table(arrays, 'sd.')
+    images, out = torch.tensor(arrays['images']).double(), {}
 
     def loss_of(w):
         out.update(forward(w, c, images, as_masks(c, arrays, '')))
@@ -341,7 +341,7 @@ def replay(arrays, settings, dtype=torch.float64, draws=DRAWS):
     with torch.no_grad():
         out['encoder_full'] = encode(w, 'encoder', c, images)
         out['encoder_full_avg'] = out['encoder_full'].mean(1)
-        out |= single_modules(w, c, arrays, dtype)
+        out |= single_modules(w, c, arrays)
     out |= {f'gradnorm.{name}': norm(gradient) for name, gradient in gradients.items()}
     out |= {f'grad.{name}': gradients[name] for name in FULL_GRADIENTS}
     for grid in (c['grid'], 14):
@@ -350,7 +350,7 @@ def replay(arrays, settings, dtype=torch.float64, draws=DRAWS):
 
     losses, state, options = [], {}, settings['optimiser']
     for t in range(settings.get('steps', STEPS)):
-        batch = torch.tensor(arrays[f'traj.{t}.images']).to(dtype)
+        batch = torch.tensor(arrays[f'traj.{t}.images']).double()
         masks = as_masks(c, arrays, f'traj.{t}.')
 
         def loss_at(w, batch=batch, masks=masks):

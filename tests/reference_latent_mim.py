@@ -315,15 +315,15 @@ def parameter_names(w):
     return [name for name in w if not name.endswith('pos_embeds')]
 
 
-def draws_of(arrays, prefix, dtype):
+def draws_of(arrays, prefix):
     rows, columns = (torch.tensor(arrays[f'{prefix}{name}_offset']).long() for name in ('row', 'col'))
-    return rows, columns, torch.tensor(arrays[f'{prefix}noise']).to(dtype)
+    return rows, columns, torch.tensor(arrays[f'{prefix}noise']).double()
 
 
-def replay(arrays, settings, dtype=torch.float64):
+def replay(arrays, settings):
     """Everything a recording holds beside its inputs, computed from its inputs (but ``init/``)."""
-    c, w = settings['config'], table(arrays, 'sd/', dtype)
-    images, draws = torch.tensor(arrays['images']).to(dtype), draws_of(arrays, 'draw/', dtype)
+    c, w = settings['config'], table(arrays, 'sd/')
+    images, draws = torch.tensor(arrays['images']).double(), draws_of(arrays, 'draw/')
     names = parameter_names(w)
     out = {}
 
@@ -336,9 +336,9 @@ def replay(arrays, settings, dtype=torch.float64):
     out['grad_norm'] = np.array(norms)
     out |= {f'grad/{name}': gradients[name] for name in FULL_GRADIENTS}
     with torch.no_grad():
-        out |= evaluate(w, c, torch.tensor(arrays['eval/images']).to(dtype))
+        out |= evaluate(w, c, torch.tensor(arrays['eval/images']).double())
 
-    draws = draws_of(arrays, 'traj/', dtype)
+    draws = draws_of(arrays, 'traj/')
     out['traj/loss'] = np.array(train(w, c, images, draws, arrays['traj/momentum'], arrays['traj/sim_target']))
     out['traj/final_param_norm'] = np.array([norm(w[name]) for name in names])
     for side, name in (('target', 'target_encoder.cls_token'), ('encoder', 'encoder.cls_token')):

@@ -158,7 +158,7 @@ def forward(w, c, images, order, target_order, variant):
     vectors = linear(w, 'decoder.head', decode(w, 'decoder', pixel_input, c['dheads']))[:, 1:]
     latents = linear(w, 'target_decoder.head_latent', decode(w, 'target_decoder', latent_input, c['dheads']))
     image = fold(vectors, c['img'], c['patch'])
-    mask = hidden(back, kept).to(z.dtype)
+    mask = hidden(back, kept)
     mask_image = fold(mask[..., None].expand_as(vectors), c['img'], c['patch'])
     ratio = divisor(mask, c['mask_ratio'])
     wanted = variant_targets(variant, target[:, 1:], target_back)
@@ -272,14 +272,14 @@ def momentum_at(step, steps):
 # ----------------------------------------------------------------------------------------------------- recording
 
 
-def replay(arrays, settings, dtype=torch.float64):
+def replay(arrays, settings):
     """Everything a recording holds beside its inputs, computed from its inputs (but ``init/``)."""
     c, names = settings['config'], settings['param_names']
     out = {}
 
     def of(name):
         value = torch.tensor(arrays[name])
-        return value.to(dtype) if value.is_floating_point() else value.long()
+        return value.double() if value.is_floating_point() else value.long()
 
     images = of('images')
     for variant in VARIANTS:
@@ -289,20 +289,20 @@ def replay(arrays, settings, dtype=torch.float64):
             made |= forward(w, c, images, of('draw/enc_forward'), of('draw/tgt_forward'), variant)
             return made[f'{variant}/loss_total']
 
-        _, gradients = gradients_of(table(arrays, 'sd/', dtype), is_trained, whole)
+        _, gradients = gradients_of(table(arrays, 'sd/'), is_trained, whole)
         out |= {name: value.detach() for name, value in made.items()}
         out |= {f'{variant}/grad/{name}': gradients[name] for name in FULL_GRADIENTS}
         norms = [norm(gradients[name]) if name in gradients else -1.0 for name in names]
         out[f'{variant}/grad_norm'] = np.array(norms)
-    numbers = torch.arange(c['img'] ** 2 * 3).to(dtype).reshape(1, -1, 3 * c['patch'] ** 2)
+    numbers = torch.arange(c['img'] ** 2 * 3).double().reshape(1, -1, 3 * c['patch'] ** 2)
     out['patch_pixels_order_check'] = fold(numbers, c['img'], c['patch'])
     with torch.no_grad():
-        out |= probe(table(arrays, 'sd/', dtype), c, images, of('probe/linear_weight'), of('probe/linear_bias'))
+        out |= probe(table(arrays, 'sd/'), c, images, of('probe/linear_weight'), of('probe/linear_bias'))
     for name in 'wb':
         out[f'lars/{name}'] = lars(of(f'lars/{name}0'), of(f'lars/grad_{name}'))
 
     for variant in VARIANTS:
-        w = table(arrays, 'sd/', dtype)
+        w = table(arrays, 'sd/')
         orders = of('traj/enc_forward'), of('traj/tgt_forward')
         out[f'traj/{variant}/loss'] = np.array(train(w, c, images, *orders, arrays['traj/momentum'], variant))
         out[f'traj/{variant}/final_param_norm'] = np.array([norm(w[name]) for name in names])

@@ -207,8 +207,7 @@ def normalised(arrays):
 
 def forward(w, c, arrays, kind):
     images = normalised(arrays)
-    dtype = w['backbone.cls_token'].dtype
-    patches = cut(images.to(dtype), c['patch'])
+    patches = cut(images.double(), c['patch'])
     visible, masked = divide(torch.tensor(arrays['draw/permutation']), number_masked(c))
     n, side = c['proxy'], c['img'] // c['patch']
     everything = encode(w, c, patches)
@@ -231,13 +230,13 @@ def forward(w, c, arrays, kind):
     else:
         out['hog'] = hog(images, c['patch'])
         out['pred'] = linear(w, 'neck.fc', features)
-        out['loss'] = squared_error(out['pred'], take(out['hog'], masked).to(dtype))
+        out['loss'] = squared_error(out['pred'], take(out['hog'], masked).double())
     return out
 
 
 def vanilla(w, c, arrays):
     """Mask tokens in the same sequence, and nothing but the encoder's blocks."""
-    images = normalised(arrays).to(w['backbone.cls_token'].dtype)
+    images = normalised(arrays).double()
     visible, masked = divide(torch.tensor(arrays['draw/permutation']), number_masked(c))
     everything = encode(w, c, cut(images, c['patch']))
     seen = take(everything[:, c['proxy'] :], visible)
@@ -247,7 +246,7 @@ def vanilla(w, c, arrays):
 
 
 def evaluate(w, c, arrays):
-    images = normalised(arrays).to(w['backbone.cls_token'].dtype)
+    images = normalised(arrays).double()
     tokens = encode(w, c, cut(images, c['patch']))
     states = run(w, c, tokens)
     name = f'backbone.layers.{c["depth"] - 1}'
@@ -259,10 +258,10 @@ def evaluate(w, c, arrays):
     }
 
 
-def replay(arrays, settings, dtype=torch.float64):
+def replay(arrays, settings):
     """Every recorded quantity but the initialisation."""
     c, kind = settings['config'], settings['kind']
-    w, out = table(arrays, 'sd/', dtype), {}
+    w, out = table(arrays, 'sd/'), {}
 
     def loss(w):
         out.update(forward(w, c, arrays, kind))

@@ -34,7 +34,8 @@ SIZES = {
             min_keep=0,
             optimiser=dict(lr='5e-4', ema_momentum='0.5', betas=[0.8, 0.95], eps=1e-6, weight_decay_decayed=0.05),
             schedule=dict(ipe=7, epochs=12, warmup=3, ipe_scale=1.0, start=1e-4, ref=2e-3, wd=(0.01, 0.2)),
-            draws={'small': (dict(grid=9, patch=4, min_keep=3, nenc=3, npred=1), 2, 50, True)} | reference_ijepa.CROWDED,
+            draws={'small': (dict(grid=9, patch=4, min_keep=3, nenc=3, npred=1), 2, 50, True)}
+            | reference_ijepa.CROWDED,
         ),
     },
     'latent_mim': {
