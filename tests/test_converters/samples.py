@@ -10,6 +10,7 @@ import torch
 
 from mmmim.converters.registry import CONVERTERS
 from tests.paths import ROOT
+from tests.reference_common import Draw, perturbed
 
 MAE_DIM, MAE_DECODER_DIM, MAE_PATCH, MAE_GRID = 64, 32, 4, 3
 
@@ -71,42 +72,21 @@ def trained(weights):
 def mae(decoder=True):
     """Random weights in the layout of the authors."""
     rng = torch.Generator().manual_seed(0)
+    draw = Draw(rng, lambda *shape: draw.normal(*shape))
 
-    def linear(name, outputs, *inputs):
-        return {f'{name}.weight': torch.randn(outputs, *inputs, generator=rng)} | norm(name, outputs, 'bias')
+    def encoder(prefix, dim, depth):
+        tokens = {f'{prefix}pos_embed': draw.normal(1, 1 + MAE_GRID**2, dim)}
+        return tokens | draw.blocks(f'{prefix}blocks', depth, dim) | draw.normed(f'{prefix}norm', dim)
 
-    def norm(name, dim, *kinds):
-        return {f'{name}.{kind}': torch.randn(dim, generator=rng) for kind in kinds or ('weight', 'bias')}
-
-    def block(name, dim):
-        return {
-            **norm(f'{name}.norm1', dim),
-            **linear(f'{name}.attn.qkv', 3 * dim, dim),
-            **linear(f'{name}.attn.proj', dim, dim),
-            **norm(f'{name}.norm2', dim),
-            **linear(f'{name}.mlp.fc1', 2 * dim, dim),
-            **linear(f'{name}.mlp.fc2', dim, 2 * dim),
-        }
-
-    weights = {
-        'cls_token': torch.randn(1, 1, MAE_DIM, generator=rng),
-        'pos_embed': torch.randn(1, 1 + MAE_GRID**2, MAE_DIM, generator=rng),
-        **linear('patch_embed.proj', MAE_DIM, 3, MAE_PATCH, MAE_PATCH),
-        **norm('norm', MAE_DIM),
-        **block('blocks.0', MAE_DIM),
-        **block('blocks.1', MAE_DIM),
-    }
-    if decoder:
-        weights |= {
-            'mask_token': torch.randn(1, 1, MAE_DECODER_DIM, generator=rng),
-            'decoder_pos_embed': torch.randn(1, 1 + MAE_GRID**2, MAE_DECODER_DIM, generator=rng),
-            **linear('decoder_embed', MAE_DECODER_DIM, MAE_DIM),
-            **norm('decoder_norm', MAE_DECODER_DIM),
-            **linear('decoder_pred', 3 * MAE_PATCH**2, MAE_DECODER_DIM),
-            **block('decoder_blocks.0', MAE_DECODER_DIM),
-        }
-        weights['decoder_pos_embed'][:, 0] = 0
-    return weights
+    weights = encoder('', MAE_DIM, 2) | draw.full('patch_embed.proj', MAE_DIM, 3 * MAE_PATCH**2)
+    weights['patch_embed.proj.weight'] = weights['patch_embed.proj.weight'].unflatten(1, (3, MAE_PATCH, MAE_PATCH))
+    weights['cls_token'] = draw.normal(1, 1, MAE_DIM)
+    weights |= encoder('decoder_', MAE_DECODER_DIM, 1) | {'mask_token': draw.normal(1, 1, MAE_DECODER_DIM)}
+    weights |= draw.full('decoder_embed', MAE_DECODER_DIM, MAE_DIM)
+    weights |= draw.full('decoder_pred', 3 * MAE_PATCH**2, MAE_DECODER_DIM)
+    weights = {key: value.float() for key, value in perturbed(weights, 1.0, rng).items()}
+    weights['decoder_pos_embed'][:, 0] = 0
+    return {key: value for key, value in weights.items() if decoder or not key.startswith(('decoder', 'mask_token'))}
 
 
 _INSIDE = {'norm1': 'ln1', 'norm2': 'ln2', 'mlp.fc1': 'ffn.layers.0.0', 'mlp.fc2': 'ffn.layers.1'}

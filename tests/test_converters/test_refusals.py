@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from mmmim.converters.pilamim import mmmim_names
 from mmmim.converters.registry import CONVERTERS
 from mmmim.utils import InputError
-from tests import reference_pilamim
 from tests.test_converters.samples import SAMPLES, WHOLE, mae, mae_of_mmpretrain
 
 
@@ -26,14 +24,11 @@ def without(name, *beginnings):
 
 @pytest.mark.parametrize(('name', 'keys'), [
     ('capi', ['backbone.encoder.blocks.0.ls1.gamma', 'head.last_layer.weight']),
-    ('ijepa', ['encoder.blocks.0.ls1.gamma', 'predictor.cls_token', 'predictor.norm.weight', 'encoder.norm',
-               'target_encoder.head.weight', 'encoder.predictor_norm.weight', 'encoder.blocks.weight']),
-    ('latent_mim', ['encoder.blocks.0.ls1.gamma', 'decoder.mask', 'fc.weight', 'target_encoder.queue', 'module']),
+    ('ijepa', ['predictor.norm.weight', 'target_encoder.head.weight', 'encoder.predictor_norm.weight']),
+    ('latent_mim', ['decoder.mask', 'fc.weight', 'module']),
     ('mae', ['blocks.0.ls1.gamma', 'decoder_head.weight']),
     ('mae of mmpretrain', ['blocks.0.norm1.weight']),
-    ('pilamim', ['encoder.transformer.0.attn.qkv.bias', 'encoder.transformer.0.ls1.gamma', 'encoder.mask_token',
-                 'decoder.head_latent.weight', 'target_decoder.head.weight', 'decoder_embed.gamma',
-                 'decoder.cls_token', 'module.cls_token', 'batch_norm.running_mean']),
+    ('pilamim', ['encoder.transformer.0.attn.qkv.bias', 'decoder.head_latent.weight', 'decoder_embed.gamma']),
     ('semantic_mim', ['backbone.layers.0.attn.qkv.weight', 'backbone.norm.weight', 'fc.weight', 'head.cls_head']),
 ])  # fmt: skip
 def test_unknown_keys(name, keys):
@@ -46,29 +41,19 @@ def test_unknown_keys(name, keys):
 MISSING = [
     ('capi', 'backbone.decoder.blocks.0.residual2.fn.fc1.weight', r'1 missing \(blocks\.0\.mlp\.fc1\.weight\)'),
     ('capi', 'backbone.mask_token', r'lack .*mask_token: not a CAPI encoder with predictor'),
-    ('ijepa', 'target_encoder.norm.weight', r'\(teacher\.backbone\.\*\) .* missing \(norm\.weight'),
     ('ijepa', 'predictor.mask_token', r'neck\.\*\) .* missing \(mask_token\)'),
     ('ijepa', 'encoder.pos_embed', r'has no backbone\.positions\.weight'),
-    ('ijepa', 'encoder.patch_embed.proj.weight', r'has no backbone\.patch_embed\.weight'),
     ('ijepa', 'predictor.predictor_embed.weight', r'has no branches\.latent\.neck\.embed\.weight'),
     ('latent_mim', 'target_encoder.head.norm1', r'\(teacher\.backbone\.\*\) .* missing \(projector\.norms\.1\.weight'),
-    ('latent_mim', 'decoder.mask_token', r'neck\.\*\) .* missing \(mask_token\)'),
-    ('latent_mim', 'encoder.cls_token', r'has no backbone\.extra_tokens'),
-    ('latent_mim', ('encoder.', 'decoder.'), r'has no backbone\.patch_embed\.weight'),
     ('latent_mim', ('decoder.embed.', 'decoder.head.'), r'has no .*neck\.embed\.weight, .*neck\.proj\.weight'),
     ('mae', 'decoder_blocks.0.attn.qkv.bias', r'missing \(blocks\.0\.attn\.q_proj\.bias'),
-    ('mae', 'cls_token', r'has no backbone\.extra_tokens'),
-    ('mae', 'decoder_embed.weight', r'has no branches\.pixels\.neck\.embed\.weight'),
-    *(('pilamim', key, mmmim_names(key)[0].split('.')[-1])
-      for key in (*reference_pilamim.FULL_GRADIENTS, 'target_encoder.layer_norm.bias')),
+    ('pilamim', 'target_decoder.pos_embedding', 'positions'),
     *(('pilamim', side, 'missing|has no')
-      for side in ('target_encoder.', 'decoder.', 'target_decoder.', 'decoder_embed.', 'decoder_latent_')),
+      for side in ('target_encoder.', 'decoder.', 'decoder_latent_')),
     ('semantic_mim', 'backbone.layers.0.gamma_1', r'1 missing \(blocks\.0\.scale1\.weight\)'),
     ('semantic_mim', 'backbone.extra_layers.0', r'\(branches\.semantic\.neck\.\*\) .* missing \(blocks\.0'),
     ('semantic_mim, maskfeat', 'backbone.cls_token', r'has no backbone\.extra_tokens'),
     ('semantic_mim, maskfeat', 'backbone.pos_embed', r'has no backbone\.positions\.weight, backbone\.positions\.extra'),
-    ('semantic_mim, maskfeat', 'backbone.mask_token', r'has no branches\.semantic\.neck\.mask_token'),
-    ('semantic_mim, maskfeat', 'neck.fc.weight', r'has no branches\.semantic\.neck\.proj\.weight'),
 ]  # fmt: skip
 
 
@@ -85,20 +70,13 @@ SHAPES = [
     ('latent_mim', 'encoder.blocks.0.attn.qkv.bias', (1,), r'q_proj\.bias: \[1\].*k_proj\.bias: \[0\]'),
     ('latent_mim', 'encoder.embed.proj.weight', (48, 193),
      r'encoder\.embed\.proj\.weight has the shape \[48, 193\], not \[D, 3'),
-    ('latent_mim', 'encoder.embed.proj.weight', (48, 3, 8, 8), r'embed\.proj\.weight has the shape \[48, 3, 8, 8\]'),
-    ('latent_mim', 'encoder.pos_embed.pos_embeds', (1, 17, 48), r'has the shape \[1, 17, 48\], not \[1 \+ N, D\]'),
-    ('latent_mim', 'decoder.mask_token', (32,), r'decoder\.mask_token has the shape \[32\], not \[1, 1, D\]'),
     ('mae', 'cls_token.weight', (1,), r'unexpected \(extra_tokens\.weight\)'),
     ('mae', 'pos_embed', (10, 64), r'file\.pth: pos_embed has the shape \[10, 64\], not \[1, 1 \+ N, D\]'),
     ('mae', 'pos_embed', (1, 9, 64), '8 patches, which are no square'),
     ('mae of mmpretrain', 'backbone.patch_embed.projection.weight', (48, 3, 4, 4), 'the width 48 does not tell'),
     ('pilamim', 'decoder.head.weight', (9, 32), 'decoder.head does not predict the pixels of one patch'),
-    ('pilamim', 'decoder.head.weight', (8, 32), r'decoder\.head\.weight has the shape \[8, 32\], not \[3'),
     ('pilamim', 'encoder.pos_embedding', (16, 48), r'pos_embedding has the shape \[16, 48\], not \[N, 1, D\]'),
-    ('pilamim', 'decoder.mask_token', (32,), r'decoder\.mask_token has the shape \[32\], not \[1, 1, D\]'),
-    ('pilamim', 'encoder.patchify.weight', (48, 192), r'the patch embedding has the shape \[48, 192\]'),
     ('semantic_mim', 'backbone.cls_token', (3, 32), r'cls_token has the shape \[3, 32\], not \[1, tokens, D\]'),
-    ('semantic_mim', 'backbone.cls_token', (1, 3, 64), 'extra_tokens'),
     ('semantic_mim', 'backbone.mask_token', (2, 1, 32), r'mask_token has the shape \[2, 1, 32\]'),
     ('semantic_mim', 'backbone.pos_embed', (1, 18, 32), '15 patches, which are no square'),
     ('semantic_mim', 'backbone.layers.2.attn.q.weight', (32, 32), 'has both'),
@@ -123,19 +101,13 @@ def test_heads(name):
 
 
 @pytest.mark.parametrize(
-    ('name', 'key'),
-    [
-        ('latent_mim', 'encoder.pos_embed.pos_embeds'),
-        ('latent_mim', 'decoder.pos_embed.pos_embeds'),
-        ('mae', 'decoder_pos_embed'),
-    ],
+    ('name', 'key'), [('latent_mim', 'decoder.pos_embed.pos_embeds'), ('mae', 'decoder_pos_embed')]
 )
 def test_a_position_of_cls(name, key):
     table = SAMPLES[name].weights()[key].clone()
     table.view(-1)[3] = 0.1
-    refused(
-        f'first row of {key}, .*CLS, is not zero|{key}: the first row', name, SAMPLES[name].weights() | {key: table}
-    )
+    message = f'first row of {key}, .*CLS, is not zero|{key}: the first row'
+    refused(message, name, SAMPLES[name].weights() | {key: table})
 
 
 @pytest.mark.parametrize('name', WHOLE)

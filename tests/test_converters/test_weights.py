@@ -33,32 +33,22 @@ def first(value):
 WHERE = [
     ('ijepa', f'{LATENT}.blocks.1.attn.v_proj.bias', 'predictor.predictor_blocks.1.attn.qkv.bias', lambda v: v[48:]),
     ('ijepa', f'{LATENT}.mask_token', 'predictor.mask_token', first),
-    ('ijepa', f'{LATENT}.proj.bias', 'predictor.predictor_proj.bias', None),
     ('latent_mim', f'{LATENT}.blocks.0.cross_attn.k_proj.bias', 'decoder.blocks.0.cross_attn.kv_proj.bias',
      lambda v: v[:32]),
     ('latent_mim', f'{LATENT}.blocks.0.norm2_query.weight', 'decoder.blocks.0.norm2q.weight', None),
     ('latent_mim', f'{LATENT}.blocks.1.norm2_context.bias', 'decoder.blocks.1.norm2kv.bias', None),
-    ('latent_mim', f'{LATENT}.proj.weight', 'decoder.head.weight', None),
     ('mae', 'backbone.blocks.1.attn.k_proj.weight', 'blocks.1.attn.qkv.weight', lambda v: v[64:128]),
-    ('mae', 'backbone.patch_embed.weight', 'patch_embed.proj.weight', None),
-    ('mae', 'backbone.positions.weight', 'pos_embed', lambda v: v[0, 1:]),
     ('mae', f'{PIXELS}.positions.weight', 'decoder_pos_embed', lambda v: v[0, 1:]),
     ('mae', f'{PIXELS}.mask_token', 'mask_token', first),
     ('mae', f'{PIXELS}.blocks.0.attn.v_proj.bias', 'decoder_blocks.0.attn.qkv.bias', lambda v: v[64:]),
-    ('mae', f'{PIXELS}.blocks.0.mlp.fc2.bias', 'decoder_blocks.0.mlp.fc2.bias', None),
-    ('mae', f'{PIXELS}.norm.weight', 'decoder_norm.weight', None),
-    ('mae', f'{PIXELS}.proj.bias', 'decoder_pred.bias', None),
     ('pilamim', f'{LATENT}.blocks.1.attn.k_proj.weight', 'target_decoder.transformer.1.attn.qkv.weight',
      lambda v: v[40:80]),
     ('pilamim', f'{PIXELS}.positions.extra', 'decoder.pos_embedding', first),
     ('pilamim', f'{PIXELS}.positions.weight', 'decoder.pos_embedding', lambda v: v[1:, 0]),
-    ('pilamim', f'{PIXELS}.embed.bias', 'decoder_embed.bias', None),
     ('pilamim', f'{LATENT}.embed.weight', 'decoder_latent_embed.weight', None),
-    ('pilamim', f'{LATENT}.proj.bias', 'target_decoder.head_latent.bias', None),
     ('pilamim', f'{PIXELS}.proj.weight', 'decoder.head.weight',  # colour last instead of first
      lambda v: v.reshape(3, 64, 32).transpose(0, 1).reshape(192, 32)),
     ('pilamim', f'{PIXELS}.proj.bias', 'decoder.head.bias', lambda v: v.reshape(3, 64).T.reshape(192)),
-    ('semantic_mim', f'{SEMANTIC}.norm.weight', 'backbone.ln1.weight', None),
     ('semantic_mim', f'{SEMANTIC}.mask_token', 'backbone.mask_token', first),
     ('semantic_mim', f'{SEMANTIC}.blocks.0.scale2.weight', 'backbone.extra_layers.0.gamma_2', None),
     ('semantic_mim, maskfeat', f'{SEMANTIC}.blocks.1.attn.k_proj.bias', 'backbone.extra_layers.1.attn.kv.bias',
@@ -84,7 +74,7 @@ SIZES = [
     ('latent_mim, encoder', {'num_heads': 3}, dict(
         latent=dict(embed_dim=512, depth=3, num_heads=16, context_dim=48))),
     ('mae', {'num_heads': 8, 'decoder_num_heads': 4}, dict(
-        backbone=dict(num_heads=8, mlp_ratio=2), pixels=dict(num_heads=4, out_dim=48))),
+        backbone=dict(num_heads=8, mlp_ratio=4), pixels=dict(num_heads=4, out_dim=48))),
     ('mae of mmpretrain', {}, dict(backbone=dict(num_heads=1), pixels=dict(num_heads=16))),
     ('pilamim', {}, dict(pixels=dict(out_dim=192, grid=(4, 4)), latent=dict(out_dim=48))),
     ('semantic_mim', {}, dict(backbone=dict(qkv_bias='qv', layer_scale=0.1, drop_path_rate=(0.0, 0.1)))),
@@ -117,7 +107,7 @@ def test_targets_of_the_configs():
 
 
 #: Width, heads of the released code and hidden width of the MLPs.
-WIDTHS = [(192, 3, 768), (384, 6, 1536), (768, 12, 3072), (1024, 16, 4096), (1280, 16, 5120), (1408, 16, 6144)]
+WIDTHS = [(192, 3, 768), (1280, 16, 5120), (1408, 16, 6144)]
 
 
 @pytest.mark.parametrize(('dim', 'heads', 'hidden'), WIDTHS)
