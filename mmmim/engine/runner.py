@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ from mmmim.engine.schedules import refuse_short
 from mmmim.registry import RUNNERS, STRATEGIES
 from mmmim.utils import InputError, signals
 from mmmim.utils.folder_lock import locked
-from mmmim.utils.internals import trackers
+from mmmim.utils.internals import end_workers, trackers
 from mmmim.utils.names import forgive_logger
 from mmmim.utils.workers import outlived_by_parent
 
@@ -275,8 +275,17 @@ class Runner(CheckpointRunner):
             if is_main_process() and (removed := self.checkpoints.clean_up()):
                 self.logger.info(f'Removed what a killed process was writing: {", ".join(removed)}.')
             super().dump_config()
-            with one_size(lambda: self._labels_hook.batch):
+            with self._loading():
                 return super().train()
+
+    @contextlib.contextmanager
+    def _loading(self) -> Iterator[None]:
+        """Refuse images that do not stack in one sentence, and end the workers that loaded them."""
+        try:
+            with one_size(lambda: self._labels_hook.batch):
+                yield
+        finally:
+            end_workers(self)
 
     def _lock_folders(self, stack: contextlib.ExitStack) -> None:
         """Keep other trainings out of the folders that are written to, until the stack is left."""
@@ -294,12 +303,12 @@ class Runner(CheckpointRunner):
 
     def val(self) -> dict:
         """Validate; images that do not stack are refused in one sentence."""
-        with one_size(lambda: self._labels_hook.batch):
+        with self._loading():
             return super().val()
 
     def test(self) -> dict:
         """Test; images that do not stack are refused in one sentence."""
-        with one_size(lambda: self._labels_hook.batch):
+        with self._loading():
             return super().test()
 
     def _strategy_cfg(self) -> dict[str, Any]:

@@ -134,6 +134,18 @@ def set_position(loop: Any, epoch: int, iteration: int) -> None:
     loop._epoch, loop._iter = epoch, iteration
 
 
+def end_workers(runner: Any) -> None:
+    """End the processes of a runner's data loaders, which torch and mmengine keep for the next round.
+
+    A runner lies in cycles of references: the garbage collector would close the queues of the processes before they are
+    told to end, and torch then waits for each of them for 5 seconds.
+    """
+    for loop in built_loops(runner).values():
+        for holder in (getattr(loop, 'dataloader', None), getattr(loop, 'dataloader_iterator', None)):
+            if hasattr(holder, '_iterator'):
+                holder._iterator = None
+
+
 def is_resumed(hub: Any, key: str) -> bool:
     """Whether an entry of a message hub is saved in checkpoints: only the hub's own ``state_dict`` knows."""
     return hub._resumed_keys.get(key, False)

@@ -1,5 +1,7 @@
 """Trainings that read streams: resumed ones, by the tools, and by the configs."""
 
+import multiprocessing
+
 import pytest
 import torch
 from mmengine import Config
@@ -49,6 +51,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(training):
     for key, value in reference.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
     assert 'not exactly' not in log_of(resumed)
+    assert not multiprocessing.active_children()
 
     finished = start(training('cut', resume=True, **{'train_dataloader.num_workers': 1}))
     assert 'The stream goes on in the same epoch, but not exactly' in log_of(finished)
