@@ -142,7 +142,7 @@ def end_workers(runner: Any) -> None:
     """
     for loop in built_loops(runner).values():
         for holder in (getattr(loop, 'dataloader', None), getattr(loop, 'dataloader_iterator', None)):
-            if hasattr(holder, '_iterator'):
+            if hasattr(getattr(holder, '_iterator', None), '_workers'):
                 holder._iterator = None
 
 
