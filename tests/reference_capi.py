@@ -9,24 +9,7 @@ import math
 import numpy as np
 import torch
 
-from tests.reference_common import (
-    adamw,
-    as_recorded,
-    attention_weights,
-    average,
-    cut,
-    embed,
-    gelu,
-    gradients_of,
-    heads_of,
-    linear,
-    norm,
-    random_images,
-    table,
-    uniform,
-    unit,
-    write,
-)
+from tests import reference_common as common
 
 MAX_FREQ, MIN_FREQ = 7.0, 7e-4
 NORM_EPS = 1e-5
@@ -105,11 +88,11 @@ def rms_norm(x):
 def attention(w, name, heads, x, where, context, context_where):
     def turned(part, tokens, coordinates):
         angle = coordinates @ w[f'{name}.rope.freqs']
-        return rotate(heads_of(linear(w, f'{name}.{part}', tokens), heads), angle[:, None])
+        return rotate(common.heads_of(common.linear(w, f'{name}.{part}', tokens), heads), angle[:, None])
 
-    weights = attention_weights(turned('q_proj', x, where), turned('k_proj', context, context_where))
-    out = weights @ heads_of(linear(w, f'{name}.v_proj', context), heads)
-    return linear(w, f'{name}.proj', out.transpose(1, 2).flatten(2))
+    weights = common.attention_weights(turned('q_proj', x, where), turned('k_proj', context, context_where))
+    out = weights @ common.heads_of(common.linear(w, f'{name}.v_proj', context), heads)
+    return common.linear(w, f'{name}.proj', out.transpose(1, 2).flatten(2))
 
 
 def block(w, name, heads, x, where, context=None, context_where=None):
@@ -118,7 +101,7 @@ def block(w, name, heads, x, where, context=None, context_where=None):
     source = (normed, where) if context is None else (context, context_where)
     x = x + attention(w, f'{name}.residual1.fn', heads, normed, where, *source)
     normed = rms_norm(x) * w[f'{name}.residual2.norm.weight']
-    return x + linear(w, f'{name}.residual2.fn.fc2', gelu(linear(w, f'{name}.residual2.fn.fc1', normed)))
+    return x + common.mlp(w, f'{name}.residual2.fn', normed)
 
 
 def coordinates(c, images):
@@ -136,7 +119,7 @@ def encode(w, side, c, images, visible=None):
         images: ``[B, 3, H, W]``.
         visible: Flat indices of the patches to see, as many for every image; None for all.
     """
-    tokens = embed(cut(images, c['patch']), w[f'{side}.patch_embed.weight'], w[f'{side}.patch_embed.bias'])
+    tokens = common.embed(w, f'{side}.patch_embed', common.cut(images, c['patch']))
     where = coordinates(c, images)
     if visible is not None:
         tokens = tokens.flatten(0, 1)[visible].reshape(len(images), -1, tokens.shape[-1])
@@ -185,7 +168,7 @@ def score(w, predictions):
     """Logits of the student's head, a linear layer with weight norm on features of length 1."""
     direction = w['student_head.last_layer.weight_v']
     weight = w['student_head.last_layer.weight_g'] * direction / (direction.norm(dim=1, keepdim=True) + 1e-8)
-    return unit(predictions) @ weight.T
+    return common.unit(predictions) @ weight.T
 
 
 # --------------------------------------------------------------------------------------------------------- step
@@ -215,7 +198,7 @@ def forward(w, c, images, visible, predicted):
     registers, temperatures = c['registers'], c['temperatures']
     with torch.no_grad():
         teacher_patches = encode(w, 'teacher', c, images)[0][:, registers:]
-    clustering_logits = linear(w, 'clustering.layer', unit(teacher_patches, 1e-7))
+    clustering_logits = common.linear(w, 'clustering.layer', common.unit(teacher_patches, 1e-7))
     assignments = assign(clustering_logits, temperatures['teacher'])
     targets = assignments.flatten(0, 1)[predicted]
     context, where = encode(w, 'student', c, images, visible)
@@ -266,8 +249,8 @@ def update(w, gradients, state, step, options, rates):
 
     for mine, own, choose in ((True, clustering, of_clustering), (False, student, of_student)):
         chosen = {name: g for name, g in gradients.items() if name.startswith('clustering.') == mine}
-        adamw(w, chosen, state, step, choose, own['betas'], own['eps'])
-    average(w, momentum, 'student.', 'teacher.')
+        common.adamw(w, chosen, state, step, choose, own['betas'], own['eps'])
+    common.average(w, momentum, 'student.', 'teacher.')
 
 
 def is_trained(name):
@@ -276,7 +259,7 @@ def is_trained(name):
 
 def replay(arrays, settings):
     """Everything a recording holds beside its inputs, computed from its inputs."""
-    w, c, out = table(arrays, 'sd.'), settings, {}
+    w, c, out = common.table(arrays, 'sd.'), settings, {}
 
     def inputs(prefix):
         images, *indices = (torch.tensor(arrays[f'{prefix}{name}']) for name in INPUTS)
@@ -290,18 +273,18 @@ def replay(arrays, settings):
 
         return loss
 
-    _, gradients = gradients_of(w, is_trained, loss_of(''))
-    out |= {f'gradnorm.{name}': np.float32(norm(gradient)) for name, gradient in gradients.items()}
+    _, gradients = common.gradients_of(w, is_trained, loss_of(''))
+    out |= {f'gradnorm.{name}': np.float32(common.norm(gradient)) for name, gradient in gradients.items()}
     with torch.no_grad():
         out |= evaluate(w, c, inputs('')[0])
     step, state = 0, {}
     while f'traj.{step}.images' in arrays:
-        _, gradients = gradients_of(w, is_trained, loss_of(f'traj.{step}.'))
+        _, gradients = common.gradients_of(w, is_trained, loss_of(f'traj.{step}.'))
         rates = [float(arrays[f'traj.{step}.{name}']) for name in STEP_INPUTS[3:]]
         update(w, gradients, state, step + 1, c['optimiser'], rates)
         step += 1
-    out |= {f'traj.final_norm.{name}': np.float32(norm(value)) for name, value in w.items()}
-    return {name: as_recorded(value) for name, value in out.items()}
+    out |= {f'traj.final_norm.{name}': np.float32(common.norm(value)) for name, value in w.items()}
+    return {name: common.as_recorded(value) for name, value in out.items()}
 
 
 # ---------------------------------------------------------------------------------------------------- recording
@@ -318,7 +301,7 @@ def new_weights(c, generator):
         return mean + std * torch.randn(shape, generator=generator, dtype=torch.float64)
 
     def matrix(rows, *rest):
-        return uniform(generator, rows, *rest) * math.sqrt(6 / (rows + math.prod(rest)))
+        return common.uniform(generator, rows, *rest) * math.sqrt(6 / (rows + math.prod(rest)))
 
     def blocks(name, depth, dim, context_dim):
         w = {}
@@ -336,7 +319,7 @@ def new_weights(c, generator):
         w = {f'{side}.registers': normal(1, c['registers'], dim, std=0.02)}
         w |= {f'{side}.mask_token': normal(1, width, std=0.02)}
         w |= {f'{side}.patch_embed.weight': matrix(dim, 3, patch, patch)}
-        w |= {f'{side}.patch_embed.bias': uniform(generator, dim) / math.sqrt(3 * patch**2)}
+        w |= {f'{side}.patch_embed.bias': common.uniform(generator, dim) / math.sqrt(3 * patch**2)}
         return w | blocks(f'{side}.encoder', c['enc'], dim, dim) | blocks(f'{side}.decoder', c['dec'], width, dim)
 
     w = network('student')
@@ -357,7 +340,7 @@ def random_mask(total, ratio, subsampling, generator):
 
 def random_inputs(c, height, width, generator, shuffle):
     """Images and indices of one step; ``shuffle`` mixes the predictions of different images."""
-    images = random_images(c['batch'], height, width, generator)
+    images = common.random_images(c['batch'], height, width, generator)
     total, visible, predicted = (height // c['patch']) * (width // c['patch']), [], []
     for i in range(c['batch']):
         mine = random_mask(total, c['mask_ratio'], c['prediction_subsampling'], generator)
@@ -391,4 +374,4 @@ def record(path, *, seed=1, optimiser=None, temperatures=None, schedule=None, sh
         inputs = random_inputs(settings, height, width, generator, shuffle)
         inputs |= dict(zip(STEP_INPUTS[3:], map(np.float32, rates), strict=True))
         arrays |= {f'traj.{step}.{name}': value for name, value in inputs.items()}
-    return write(path, arrays | replay(arrays, settings), settings)
+    return common.write(path, arrays | replay(arrays, settings), settings)

@@ -81,9 +81,9 @@ def cut(images, patch):
     return torch.stack([images[:, :, i : i + patch, j : j + patch] for i, j in corners], 1)
 
 
-def embed(squares, kernel, bias):
+def embed(w, name, squares):
     """A convolution of kernel and stride ``patch``, on what :func:`cut` gives."""
-    return squares.flatten(2) @ kernel.flatten(1).T + bias
+    return squares.flatten(2) @ w[f'{name}.weight'].flatten(1).T + w[f'{name}.bias']
 
 
 # --------------------------------------------------------------------------------------------------------- steps

@@ -8,27 +8,10 @@ import math
 import numpy as np
 import torch
 
-from tests.reference_common import (
-    Draw,
-    adamw,
-    average,
-    block,
-    cut,
-    embed,
-    gradients_of,
-    layer_norm,
-    linear,
-    norm,
-    perturbed,
-    standardise,
-    table,
-    take,
-    write,
-)
+from tests import reference_common as common
 
 EPS, TARGET_EPS = 1e-6, 1e-5
-PATIENCE, STEPS = 20, 3
-EMA = 0.996, 1.0
+PATIENCE = 20
 FULL_GRADIENTS = (
     'encoder.patch_embed.proj.weight',
     'encoder.blocks.0.attn.qkv.bias',
@@ -48,25 +31,10 @@ TOY |= dict(enc_mask_scale=[0.85, 1.0], pred_mask_scale=[0.15, 0.2], aspect_rati
 TOY |= dict(nenc=1, npred=4, min_keep=4, allow_overlap=False)
 # The momentum is one with which a teacher that moves at the wrong time shows.
 SMALL = dict(grid=5, patch=4, dim=16, heads=2, depth=1, pred_dim=12, pred_depth=1, batch=2, traj_batch=2, min_keep=1)
-SMALL |= dict(nenc=2, npred=2, enc_mask_scale=[0.5, 0.9], pred_mask_scale=[0.15, 0.3], steps=2, draws={}, noise_std=0.2)
+SMALL |= dict(nenc=2, npred=2, enc_mask_scale=[0.5, 0.9], pred_mask_scale=[0.15, 0.3], steps=2, noise_std=0.2)
 SMALL |= dict(optimiser=dict(ema_momentum='0.6+0.1*t'))
 OPTIMISER = dict(betas=[0.9, 0.999], eps=1e-8, clip=None, lr='2e-3*(t+1)', weight_decay_decayed=1.0)
 OPTIMISER |= dict(ema_momentum='0.99+0.001*t, after the step')
-SCHEDULE = dict(ipe=10, epochs=5, warmup=2, ipe_scale=1.25, start=2e-4, ref=1e-3, final=1e-6, wd=(0.04, 0.4))
-RELEASED = {**TOY, 'min_keep': 10}
-# Masks without a model: by name, settings, images, what is added to the seed, whether sizes of blocks are recorded.
-WIDE = dict(pred_mask_scale=[0.05, 0.3], aspect_ratio=[0.3, 3], enc_mask_scale=[0.3, 0.9], min_keep=5, nenc=2, npred=2)
-DRAWS = {
-    'g14': (dict(grid=14, patch=16), 6, 500, True),
-    'g16': (dict(grid=16, patch=14), 6, 500, True),
-    'relax': (dict(grid=14, min_keep=33), 16, 600, False),
-    'overlap': (dict(grid=14, allow_overlap=True), 16, 600, False),
-    'wide': (dict(grid=14, **WIDE), 6, 700, True),
-}
-# Contexts that have to give up target blocks; those of the given recording never do.
-CROWDED = {'crowded': (dict(grid=10, min_keep=11, npred=12), 6, 800, False)}
-
-
 # ----------------------------------------------------------------------------------------------------- masks
 
 
@@ -157,35 +125,34 @@ def position_table(grid, dim):
 
 def encode(w, part, c, images, contexts=None):
     """Normed tokens of whole images, or of the contexts, one after the other."""
-    patches = cut(images, c['patch'])
-    x = embed(patches, *(w[f'{part}.patch_embed.proj.{kind}'] for kind in ('weight', 'bias'))) + w[f'{part}.pos_embed']
+    x = common.embed(w, f'{part}.patch_embed.proj', common.cut(images, c['patch'])) + w[f'{part}.pos_embed']
     if contexts is not None:
-        x = torch.cat([take(x, index) for index in contexts])
+        x = torch.cat([common.take(x, index) for index in contexts])
     for i in range(c['depth']):
-        x = block(w, f'{part}.blocks.{i}', x, c['heads'], EPS)
-    return layer_norm(w, f'{part}.norm', x, EPS)
+        x = common.block(w, f'{part}.blocks.{i}', x, c['heads'], EPS)
+    return common.layer_norm(w, f'{part}.norm', x, EPS)
 
 
 def targets_of(c, full, targets):
     """Rows of the targets: block by block, for every context, image by image."""
-    normed = standardise(full, TARGET_EPS)
-    return torch.cat([take(normed, index) for index in targets for _ in range(c['nenc'])])
+    normed = common.standardise(full, TARGET_EPS)
+    return torch.cat([common.take(normed, index) for index in targets for _ in range(c['nenc'])])
 
 
 def predictor_input(w, c, z, contexts, targets):
     table, rows = w['predictor.predictor_pos_embed'], []
     for asked in targets:
         for seen, tokens in zip(contexts, z.chunk(c['nenc']), strict=True):
-            known = linear(w, 'predictor.predictor_embed', tokens) + take(table, seen)
-            rows.append(torch.cat([known, w['predictor.mask_token'] + take(table, asked)], 1))
+            known = common.linear(w, 'predictor.predictor_embed', tokens) + common.take(table, seen)
+            rows.append(torch.cat([known, w['predictor.mask_token'] + common.take(table, asked)], 1))
     return torch.cat(rows)
 
 
 def predict(w, c, x, predicted):
     for i in range(c['pred_depth']):
-        x = block(w, f'predictor.predictor_blocks.{i}', x, c['heads'], EPS)
-    x = layer_norm(w, 'predictor.predictor_norm', x, EPS)
-    return linear(w, 'predictor.predictor_proj', x[:, -predicted:])
+        x = common.block(w, f'predictor.predictor_blocks.{i}', x, c['heads'], EPS)
+    x = common.layer_norm(w, 'predictor.predictor_norm', x, EPS)
+    return common.linear(w, 'predictor.predictor_proj', x[:, -predicted:])
 
 
 def compare(prediction, target):
@@ -230,40 +197,8 @@ def update(w, gradients, state, t, options):
         decay = options['weight_decay_decayed'] if is_decayed(name, value) else 0.0
         return number_at(options['lr'], t), decay
 
-    adamw(w, gradients, state, t + 1, choose, options['betas'], options['eps'])
-    average(w, number_at(options['ema_momentum'], t))
-
-
-# ------------------------------------------------------------------------------------------------------ schedules
-
-
-def warmed_up(s):
-    return int(s['warmup'] * s['ipe'])
-
-
-def total(s):
-    return int(s['ipe_scale'] * s['epochs'] * s['ipe'])
-
-
-def first_step():
-    """The step of the first iteration: schedules are advanced before they are used."""
-    return 1
-
-
-def rate(s, n):
-    if n < warmed_up(s):
-        return s['start'] + n / warmed_up(s) * (s['ref'] - s['start'])
-    progress = (n - warmed_up(s)) / (total(s) - warmed_up(s))
-    return s['final'] + (s['ref'] - s['final']) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def decay(s, n):
-    low, high = s['wd']
-    return min(high, high + (low - high) * 0.5 * (1 + math.cos(math.pi * n / total(s))))
-
-
-def momentum_at(s, i):
-    return EMA[0] + i * (EMA[1] - EMA[0]) / (s['ipe'] * s['epochs'] * s['ipe_scale'])
+    common.adamw(w, gradients, state, t + 1, choose, options['betas'], options['eps'])
+    common.average(w, number_at(options['ema_momentum'], t))
 
 
 # ----------------------------------------------------------------------------------------------------- recording
@@ -285,92 +220,59 @@ def seeds(seed, steps):
     return [('', 0, seed + 107), *((f'traj.{t}.', t + 1, seed + 207 + 10 * t) for t in range(steps))]
 
 
-def all_masks(c, settings, draws):
+def all_masks(c, settings):
     """Every recorded mask."""
     out = {}
-    for prefix, call, seed in seeds(settings['seed'], settings.get('steps', STEPS)):
+    for prefix, call, seed in seeds(settings['seed'], settings.get('steps', 3)):
         batch = c['traj_batch'] if prefix else c['batch']
         for kind, masks in zip(('enc', 'pred'), draw_masks(c, batch, call, seed), strict=True):
-            out |= {f'{prefix}masks_{kind}.{i}': mask for i, mask in enumerate(masks)}
-    for name, (options, batch, offset, with_sizes) in draws.items():
-        d = {**RELEASED, **options}
-        if with_sizes:
-            out[f'draw.{name}.sizes'] = torch.tensor([sizes(d, call) for call in range(64)]).flatten(1)
-        for call in range(3):
-            seen, asked = draw_masks(d, batch, call, settings['seed'] + offset + call)
-            out[f'draw.{name}.{call}.enc'] = seen[0] if d['nenc'] == 1 else torch.stack(seen)
-            out[f'draw.{name}.{call}.pred'] = torch.stack(asked)
-    return {name: mask.numpy() for name, mask in out.items()}
-
-
-def schedules(s):
-    steps = range(int(s['ipe'] * s['epochs']))
-    return {
-        'sched.lr': [rate(s, i + first_step()) for i in steps],
-        'sched.wd': [decay(s, i + first_step()) for i in steps],
-        'sched.ema': [momentum_at(s, i) for i in steps],
-    }
-
-
-def single_modules(w, c, arrays):
-    tokens, narrow = (torch.tensor(arrays[f'eps.{part}_in']).double() for part in ('encoder', 'predictor'))
-    return {
-        'eps.encoder_block0': block(w, 'encoder.blocks.0', tokens, c['heads'], EPS),
-        'eps.encoder_norm': layer_norm(w, 'encoder.norm', tokens, EPS),
-        'eps.predictor_block0': block(w, 'predictor.predictor_blocks.0', narrow, c['heads'], EPS),
-        'eps.predictor_norm': layer_norm(w, 'predictor.predictor_norm', narrow, EPS),
-        'eps.target_norm': standardise(tokens, TARGET_EPS),
-    }
+            out |= {f'{prefix}masks_{kind}.{i}': mask.numpy() for i, mask in enumerate(masks)}
+    return out
 
 
 def number_at(formula, t):
     return eval(formula.split(', ')[0], {'t': t})  # of a recording that the tests made
 
 
-def replay(arrays, settings, draws=DRAWS):
+def replay(arrays, settings):
     """Everything a recording holds beside its inputs, computed from its inputs."""
     c = settings['config']
-    w = table(arrays, 'sd.')
+    w = common.table(arrays, 'sd.')
     images, out = torch.tensor(arrays['images']).double(), {}
 
     def loss_of(w):
         out.update(forward(w, c, images, as_masks(c, arrays, '')))
         return out['loss']
 
-    _, gradients = gradients_of(w, is_trained, loss_of)
+    _, gradients = common.gradients_of(w, is_trained, loss_of)
     with torch.no_grad():
         out['encoder_full'] = encode(w, 'encoder', c, images)
         out['encoder_full_avg'] = out['encoder_full'].mean(1)
-        out |= single_modules(w, c, arrays)
-    out |= {f'gradnorm.{name}': norm(gradient) for name, gradient in gradients.items()}
+    out |= {f'gradnorm.{name}': common.norm(gradient) for name, gradient in gradients.items()}
     out |= {f'grad.{name}': gradients[name] for name in FULL_GRADIENTS}
-    for grid in (c['grid'], 14):
-        out[f'pos_table.grid{grid}.dim{c["dim"]}'] = position_table(grid, c['dim'])
-    out |= schedules(settings.get('schedule', SCHEDULE))
-
     losses, state, options = [], {}, settings['optimiser']
-    for t in range(settings.get('steps', STEPS)):
+    for t in range(settings.get('steps', 3)):
         batch = torch.tensor(arrays[f'traj.{t}.images']).double()
         masks = as_masks(c, arrays, f'traj.{t}.')
 
         def loss_at(w, batch=batch, masks=masks):
             return forward(w, c, batch, masks)['loss']
 
-        loss, gradients = gradients_of(w, is_trained, loss_at)
+        loss, gradients = common.gradients_of(w, is_trained, loss_at)
         losses.append(loss)
         update(w, gradients, state, t, options)
         for part in ('encoder', 'predictor', 'target_encoder'):
-            out[f'traj.{t}.total_norm.{part}'] = norm(*parts(w, part).values())
+            out[f'traj.{t}.total_norm.{part}'] = common.norm(*parts(w, part).values())
     out['traj.losses'] = torch.stack(losses)
-    out |= {f'traj.final_norm.{name}': norm(value) for name, value in w.items()}
+    out |= {f'traj.final_norm.{name}': common.norm(value) for name, value in w.items()}
     out |= {f'traj.final.{name}': w[name] for name in FULL_WEIGHTS}
     out = {name: value.detach().numpy() if torch.is_tensor(value) else value for name, value in out.items()}
-    return {name: np.float32(value) for name, value in out.items()} | all_masks(c, settings, draws)
+    return {name: np.float32(value) for name, value in out.items()} | all_masks(c, settings)
 
 
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
-    draw = Draw(generator, lambda rows, columns: draw.normal(rows, columns))
+    draw = common.Draw(generator, lambda rows, columns: draw.normal(rows, columns))
     dim, pred_dim, patch = c['dim'], c['pred_dim'], c['patch']
     w = {'encoder.pos_embed': position_table(c['grid'], dim)[None]}
     w |= draw.full('encoder.patch_embed.proj', dim, 3 * patch * patch)
@@ -384,75 +286,25 @@ def new_weights(c, generator):
     return w | {f'target_{name}': value.clone() for name, value in parts(w, 'encoder').items()}
 
 
-def docs(c, settings, draws):
-    """What the sidecar says of arrays that the replay needs to know more of."""
-    out = {}
-    for prefix, call, seed in seeds(settings['seed'], settings['steps']):
-        out[f'{prefix}masks_enc.0'] = f'context indices (B,Kc); collator call {call}, torch.manual_seed({seed})'
-    for name, (options, batch, offset, with_sizes) in draws.items():
-        d = {**RELEASED, **options}
-        scales = ', '.join(
-            f'{label} ({d[key][0]},{d[key][1]})'
-            for label, key in (
-                ('target scale', 'pred_mask_scale'),
-                ('aspect', 'aspect_ratio'),
-                ('context scale', 'enc_mask_scale'),
-            )
-        )
-        said = {key: d[key] for key in ('min_keep', 'allow_overlap')}
-        if with_sizes:
-            out[f'draw.{name}.sizes'] = f'{scales}, img {d["grid"] * d["patch"]} patch {d["patch"]}'
-        for call in range(3):
-            seed = settings['seed'] + offset + call
-            where = f'min_keep {d["min_keep"]}' if with_sizes else f'grid {d["grid"]}, {said}'
-            out[f'draw.{name}.{call}.enc'] = (
-                f'context indices, {where}, collator call {call}, batch {batch}, torch.manual_seed({seed}) just before'
-            )
-            out[f'draw.{name}.{call}.pred'] = 'target indices (npred,B,Kt), same call'
-    s = settings['schedule']
-    out['sched.lr'] = (
-        f'ipe {s["ipe"]}, epochs {s["epochs"]}, warmup {s["warmup"]} epochs, ipe_scale {s["ipe_scale"]} '
-        f'(T={total(s)}), start {s["start"]} ref {s["ref"]} final {s["final"]}'
-    )
-    out['sched.wd'] = f'same setting, {s["wd"][0]}->{s["wd"][1]}'
-    return {name: {'doc': text} for name, text in out.items()}
-
-
-def record(path, *, seed=1, steps=STEPS, optimiser=None, schedule=None, draws=DRAWS, noise_std=0.05, **changes):
+def record(path, *, seed=1, steps=3, optimiser=None, noise_std=0.05, **changes):
     """Make a recording in the layout of the given one; ``path`` is that of the .npz.
 
-    ``optimiser``, ``schedule`` and ``changes`` are to :data:`OPTIMISER`, :data:`SCHEDULE` and :data:`TOY` (``img``
-    follows from grid and patch); ``draws`` are masks without a model, as :data:`DRAWS`.
+    ``optimiser`` and ``changes`` are to :data:`OPTIMISER` and :data:`TOY` (``img`` follows from grid and patch).
     """
     c = {**TOY, **changes}
     c['img'] = c['grid'] * c['patch']
     generator = torch.Generator().manual_seed(seed)
     arrays = {'images': torch.randn(c['batch'], 3, c['img'], c['img'], generator=generator)}
-    w = perturbed(new_weights(c, generator), noise_std, generator, fixed='pos_embed')
+    w = common.perturbed(new_weights(c, generator), noise_std, generator, fixed='pos_embed')
     arrays |= {f'sd.{name}': value for name, value in w.items()}
     for t in range(steps):
         arrays[f'traj.{t}.images'] = torch.randn(c['traj_batch'], 3, c['img'], c['img'], generator=generator)
-    # So small that the epsilons of norms are seen.
-    arrays['eps.encoder_in'] = 1e-3 * torch.randn(2, 5, c['dim'], generator=generator)
-    arrays['eps.predictor_in'] = 1e-3 * torch.randn(2, 5, c['pred_dim'], generator=generator)
     arrays = {name: value.float().numpy() for name, value in arrays.items()}
-    trained = {name: v for name, v in arrays.items() if name.startswith(('sd.encoder', 'sd.predictor'))}
-    settings = {
-        'source': 'tests/reference_ijepa.py',
-        'seed': seed,
-        'steps': steps,
-        'config': c,
-        'optimiser': {**OPTIMISER, **(optimiser or {})},
-        'schedule': {**SCHEDULE, **(schedule or {})},
-        'weight_decay_groups': {
-            name.removeprefix('sd.'): {
-                'weight_decay': 'decayed' if is_decayed(name, value) else 'none',
-                'requires_grad': not name.endswith('pos_embed'),
-            }
-            for name, value in trained.items()
-        },
+    settings = {'seed': seed, 'steps': steps, 'config': c, 'optimiser': {**OPTIMISER, **(optimiser or {})}}
+    # What the sidecar says of arrays that the replay needs to know more of.
+    settings['arrays'] = {
+        f'{prefix}masks_enc.0': {'doc': f'context indices (B,Kc); collator call {call}, torch.manual_seed({drawn})'}
+        for prefix, call, drawn in seeds(seed, steps)
     }
-    settings['arrays'] = docs(c, settings, draws)
-    arrays |= all_masks(c, settings, draws)
-    arrays |= replay(arrays, settings, draws=draws)
-    return write(path, arrays, settings)
+    arrays |= all_masks(c, settings)
+    return common.write(path, arrays | replay(arrays, settings), settings)

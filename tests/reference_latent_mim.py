@@ -3,38 +3,13 @@
 Patches are cut out one cell at a time, and all pairs of patches are compared.
 """
 
-import math
-
 import numpy as np
 import torch
 
-from tests.reference_common import (
-    Draw,
-    adamw,
-    as_recorded,
-    attend,
-    average,
-    block,
-    gelu,
-    gradients_of,
-    layer_norm,
-    linear,
-    mlp,
-    norm,
-    perturbed,
-    random_images,
-    self_attention,
-    table,
-    take,
-    unit,
-    write,
-    xavier,
-)
+from tests import reference_common as common
 
 BLOCK_EPS, PROJECTOR_EPS = 1e-6, 1e-5
 WEIGHT_DECAY, BETAS, ADAM_EPS = 0.05, (0.9, 0.95), 1e-8
-EPOCHS, WARMUP = 800, 40
-SCHEDULE_EPOCHS = (0.0, 0.5, 10.0, 39.5, 40.0, 100.0, 400.0, 799.0, 799.999)
 FULL_GRADIENTS = (
     'encoder.cls_token',
     'decoder.mask_token',
@@ -100,28 +75,28 @@ def divide(noise, num_vis):
 
 
 def cross_attention(w, name, x, source, heads):
-    k, v = linear(w, f'{name}.kv_proj', source).chunk(2, -1)
-    return linear(w, f'{name}.proj', attend(linear(w, f'{name}.q_proj', x), k, v, heads))
+    k, v = common.linear(w, f'{name}.kv_proj', source).chunk(2, -1)
+    return common.linear(w, f'{name}.proj', common.attend(common.linear(w, f'{name}.q_proj', x), k, v, heads))
 
 
 def project(w, name, x):
     for i in range(3):
-        x = layer_norm(w, f'{name}.norm{i}', linear(w, f'{name}.linear{i}', x), PROJECTOR_EPS)
+        x = common.layer_norm(w, f'{name}.norm{i}', common.linear(w, f'{name}.linear{i}', x), PROJECTOR_EPS)
         if i < 2:
-            x = gelu(x)
+            x = common.gelu(x)
     return x
 
 
 def encode(w, side, c, patches, index):
     """States of an encoder that sees the patches at ``index``: before the final norm, after it, and projected."""
-    x = linear(w, f'{side}.embed.proj', take(patches, index))
+    x = common.linear(w, f'{side}.embed.proj', common.take(patches, index))
     positions = w[f'{side}.pos_embed.pos_embeds']
-    x = x + take(positions[None, 1:], index)
+    x = x + common.take(positions[None, 1:], index)
     cls = w[f'{side}.cls_token'] + positions[0]
     x = torch.cat([cls.expand(len(x), -1, -1), x], 1)
     for i in range(c['depth']):
-        x = block(w, f'{side}.blocks.{i}', x, c['heads'], BLOCK_EPS)
-    normed = layer_norm(w, f'{side}.norm', x, BLOCK_EPS)
+        x = common.block(w, f'{side}.blocks.{i}', x, c['heads'], BLOCK_EPS)
+    normed = common.layer_norm(w, f'{side}.norm', x, BLOCK_EPS)
     return x, normed, project(w, f'{side}.head', normed)
 
 
@@ -130,29 +105,28 @@ def nearness(asked, seen):
     return (asked @ seen.transpose(1, 2) * asked.shape[-1] ** -0.5).softmax(-1)
 
 
-def decode(w, c, z_vis, visible, target, cues=True):
+def decode(w, c, z_vis, visible, target):
     """Queries and source of the first block, its output, and predictions."""
     positions = w['decoder.pos_embed.pos_embeds']
-    asked, seen = take(positions[None, 1:], target), take(positions[None, 1:], visible)
-    e = linear(w, 'decoder.embed', z_vis)
-    queries = w['decoder.mask_token'] + asked
-    if cues:
-        queries = queries + nearness(asked, seen) @ e[:, 1:]
+    asked, seen = common.take(positions[None, 1:], target), common.take(positions[None, 1:], visible)
+    e = common.linear(w, 'decoder.embed', z_vis)
+    queries = w['decoder.mask_token'] + asked + nearness(asked, seen) @ e[:, 1:]
     queries = torch.cat([(w['decoder.cls_token'] + positions[0]).expand(len(e), -1, -1), queries], 1)
     source = e + torch.cat([positions[0].expand(len(e), 1, -1), seen], 1)
     x, states = queries, []
     for i in range(c['ddepth']):
         x = decoder_block(w, f'decoder.blocks.{i}', x, source, c['dheads'])
         states.append(x)
-    return queries, source, states[0], linear(w, 'decoder.head', layer_norm(w, 'decoder.norm', x, BLOCK_EPS))[:, 1:]
+    x = common.layer_norm(w, 'decoder.norm', x, BLOCK_EPS)
+    return queries, source, states[0], common.linear(w, 'decoder.head', x)[:, 1:]
 
 
 def decoder_block(w, name, x, source, heads):
-    x = x + self_attention(w, f'{name}.self_attn', layer_norm(w, f'{name}.norm1', x, BLOCK_EPS), heads)
-    own = layer_norm(w, f'{name}.norm2q', x, BLOCK_EPS)
-    other = layer_norm(w, f'{name}.norm2kv', source, BLOCK_EPS)
+    x = x + common.self_attention(w, f'{name}.self_attn', common.layer_norm(w, f'{name}.norm1', x, BLOCK_EPS), heads)
+    own = common.layer_norm(w, f'{name}.norm2q', x, BLOCK_EPS)
+    other = common.layer_norm(w, f'{name}.norm2kv', source, BLOCK_EPS)
     x = x + cross_attention(w, f'{name}.cross_attn', own, other, heads)
-    return x + mlp(w, f'{name}.mlp', layer_norm(w, f'{name}.norm3', x, BLOCK_EPS))
+    return x + common.mlp(w, f'{name}.mlp', common.layer_norm(w, f'{name}.norm3', x, BLOCK_EPS))
 
 
 # -------------------------------------------------------------------------------------------------------- losses
@@ -165,11 +139,10 @@ def standardise_predictions(p):
     return centred / (std + 1e-4)
 
 
-def discriminate(pred, target, tau, standardise=True):
-    if standardise:
-        pred = standardise_predictions(pred)
+def discriminate(pred, target, tau):
+    pred = standardise_predictions(pred)
     terms = []
-    for p, z in zip(unit(pred), unit(target), strict=True):
+    for p, z in zip(common.unit(pred), common.unit(target), strict=True):
         logits = p @ z.T / tau
         terms.append((logits.logsumexp(-1) - logits.diagonal()).mean())
     return 2 * tau * torch.stack(terms).mean()
@@ -177,17 +150,11 @@ def discriminate(pred, target, tau, standardise=True):
 
 def similarity(x):
     """Mean over images and pairs, with itself too."""
-    return torch.stack([(unit(tokens) @ unit(tokens).T).mean() for tokens in x]).mean()
+    return torch.stack([(common.unit(tokens) @ common.unit(tokens).T).mean() for tokens in x]).mean()
 
 
 def constrain(x, coefficient, gamma):
     return coefficient * (similarity(x) - gamma) ** 2
-
-
-def norm_l2(pred, target):
-    centred = target - target.mean(-1, keepdim=True)
-    variance = centred.square().sum(-1, keepdim=True) / (target.shape[-1] - 1)
-    return (pred - centred / (variance + 1e-6).sqrt()).square().mean()
 
 
 def total_loss(c, pred, target, z_vis, gamma):
@@ -200,12 +167,11 @@ def total_loss(c, pred, target, z_vis, gamma):
 # ---------------------------------------------------------------------------------------------------------- step
 
 
-def targets_of(w, c, patches, visible, target, full=False):
+def targets_of(w, c, patches, target):
     """The target encoder's normed states, and its projected patches at the targets."""
-    index = torch.cat([visible, target], 1) if full else target
     with torch.no_grad():
-        _, normed, projected = encode(w, 'target_encoder', c, patches, index)
-    return normed, projected[:, -target.shape[1] :]
+        _, normed, projected = encode(w, 'target_encoder', c, patches, target)
+    return normed, projected[:, 1:]
 
 
 def forward(w, c, images, draws, gamma):
@@ -214,7 +180,7 @@ def forward(w, c, images, draws, gamma):
     patches = cut(images, c['patch'], c['gap'], rows, columns)
     visible, target = divide(noise, c['num_vis'])
     pre, post, z_vis = encode(w, 'encoder', c, patches, visible)
-    trg_normed, z_trg = targets_of(w, c, patches, visible, target)
+    trg_normed, z_trg = targets_of(w, c, patches, target)
     queries, source, block0, pred = decode(w, c, z_vis, visible, target)
     out = {
         'patches_all': patches,
@@ -234,19 +200,10 @@ def forward(w, c, images, draws, gamma):
         'avg_sim_vis': similarity(z_vis[:, 1:]),
         'avg_sim_trg': similarity(z_trg),
         'loss_total': total_loss(c, pred, z_trg, z_vis, gamma),
-        'loss_variant/no_pred_standardise': discriminate(pred, z_trg, c['tau'], standardise=False),
-        'loss_variant/norm_l2': norm_l2(pred, z_trg),
     }
     if c['sim_coeff'] > 0:
         out['loss_sim_pred'] = constrain(pred, c['sim_coeff'], gamma)
         out['loss_sim_vis'] = constrain(z_vis[:, 1:], c['sim_coeff'], gamma)
-    with torch.no_grad():
-        _, whole = targets_of(w, c, patches, visible, target, full=True)
-        out['variant/full_target/z_trg'] = whole
-        out['variant/full_target/loss_total'] = total_loss(c, pred, whole, z_vis, gamma)
-        plain = decode(w, c, z_vis, visible, target, cues=False)[-1]
-        out['variant/no_cues/pred'] = plain
-        out['variant/no_cues/loss_total'] = total_loss(c, plain, z_trg, z_vis, gamma)
     return out
 
 
@@ -260,7 +217,7 @@ def evaluate(w, c, images):
         'eval/pre_norm': pre,
         'eval/post_norm': post,
         'eval/projected': projected,
-        'eval/knn_feature': unit(pre[:, 1:].mean(1)),
+        'eval/knn_feature': common.unit(pre[:, 1:].mean(1)),
     }
 
 
@@ -280,32 +237,16 @@ def train(w, c, images, draws, momenta, gammas):
         return c['lr'], c.get('wd', WEIGHT_DECAY) if is_decayed(name, value) else 0.0
 
     for t, (momentum, gamma) in enumerate(zip(momenta, gammas, strict=True)):
-        average(w, float(momentum))
+        common.average(w, float(momentum))
         now = tuple(draw[t] for draw in draws)
 
         def loss_at(w, now=now, gamma=float(gamma)):
             return forward(w, c, images, now, gamma)['loss_total']
 
-        loss, gradients = gradients_of(w, is_trained, loss_at)
+        loss, gradients = common.gradients_of(w, is_trained, loss_at)
         losses.append(float(loss))
-        adamw(w, gradients, state, t + 1, choose, BETAS, ADAM_EPS)
+        common.adamw(w, gradients, state, t + 1, choose, BETAS, ADAM_EPS)
     return losses
-
-
-def rate(epoch):
-    base = 1.5e-4 * 4096 / 256
-    floor = 0.25 * base
-    if epoch < WARMUP:
-        return floor + (base - floor) * epoch / WARMUP
-    return floor + (base - floor) * 0.5 * (1 + math.cos(math.pi * (epoch - WARMUP) / (EPOCHS - WARMUP)))
-
-
-def momentum_at(progress):
-    return 1 - 0.5 * (1 + math.cos(math.pi * progress)) * (1 - 0.99)
-
-
-def gamma_at(progress):
-    return 0.5 * (1 + math.cos(math.pi * progress)) * (0.75 - 0.25) + 0.25
 
 
 # ----------------------------------------------------------------------------------------------------- recording
@@ -322,7 +263,7 @@ def draws_of(arrays, prefix):
 
 def replay(arrays, settings):
     """Everything a recording holds beside its inputs, computed from its inputs (but ``init/``)."""
-    c, w = settings['config'], table(arrays, 'sd/')
+    c, w = settings['config'], common.table(arrays, 'sd/')
     images, draws = torch.tensor(arrays['images']).double(), draws_of(arrays, 'draw/')
     names = parameter_names(w)
     out = {}
@@ -331,8 +272,8 @@ def replay(arrays, settings):
         out.update(forward(w, c, images, draws, c['sim_trg']))
         return out['loss_total']
 
-    _, gradients = gradients_of(w, is_trained, whole)
-    norms = [norm(gradients[name]) if name in gradients else -1.0 for name in names]
+    _, gradients = common.gradients_of(w, is_trained, whole)
+    norms = [common.norm(gradients[name]) if name in gradients else -1.0 for name in names]
     out['grad_norm'] = np.array(norms)
     out |= {f'grad/{name}': gradients[name] for name in FULL_GRADIENTS}
     with torch.no_grad():
@@ -340,20 +281,16 @@ def replay(arrays, settings):
 
     draws = draws_of(arrays, 'traj/')
     out['traj/loss'] = np.array(train(w, c, images, draws, arrays['traj/momentum'], arrays['traj/sim_target']))
-    out['traj/final_param_norm'] = np.array([norm(w[name]) for name in names])
+    out['traj/final_param_norm'] = np.array([common.norm(w[name]) for name in names])
     for side, name in (('target', 'target_encoder.cls_token'), ('encoder', 'encoder.cls_token')):
         out[f'traj/final_{side}_cls_token'] = w[name]
 
-    epochs = [float(epoch) for epoch in arrays['sched/epoch']]
-    out['sched/lr'] = np.array([rate(epoch) for epoch in epochs])
-    out['sched/momentum'] = np.array([momentum_at(epoch / EPOCHS) for epoch in epochs])
-    out['sched/sim_target'] = np.array([gamma_at(epoch / EPOCHS) for epoch in epochs])
-    return {name: as_recorded(value) for name, value in out.items()}
+    return {name: common.as_recorded(value) for name, value in out.items()}
 
 
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
-    draw = Draw(generator, xavier(generator))
+    draw = common.Draw(generator, common.xavier(generator))
     normed, full = draw.normed, draw.full
     dim, ddim, hidden = c['dim'], c['ddim'], c['mlp_dim']
     w = {'encoder.cls_token': draw.normal(1, 1, dim)}
@@ -392,41 +329,23 @@ def random_draws(c, generator, *steps):
     return dict(zip(('row_offset', 'col_offset', 'noise'), (*offsets, noise.numpy()), strict=True))
 
 
-def record(path, *, seed=1, momenta=None, sim_targets=None, noise_std=0.05, **changes):
+def record(path, *, seed=1, momenta=(0.9,) * 3, sim_targets=(0.7, 0.6, 0.4), noise_std=0.05, **changes):
     """Make a recording in the layout of the given one; ``path`` is that of the .npz.
 
     ``momenta`` and ``sim_targets`` are of every step; ``changes`` are to :data:`TOY`, and ``wd``, the weight decay.
     """
     c = {**TOY, **changes}
     side = c['grid'] * (c['patch'] + c['gap'])
-    progress = [t / c['steps'] for t in range(c['steps'])]
     generator = torch.Generator().manual_seed(seed)
     w = new_weights(c, generator)
-    same = all(torch.equal(v, w[n.removeprefix('target_')]) for n, v in w.items() if n.startswith('target_encoder.'))
-    arrays = {
-        'init/target_equals_encoder': np.int32(same),
-        'init/mask_token_absmax': np.float32(w['decoder.mask_token'].abs().max()),
-        'images': random_images(c['batch'], side, side, generator),
-    }
-    moved = perturbed(w, noise_std, generator, fixed='pos_embeds')
+    arrays = {'images': common.random_images(c['batch'], side, side, generator)}
+    moved = common.perturbed(w, noise_std, generator, fixed='pos_embeds')
     arrays |= {f'sd/{name}': value.numpy().astype(np.float32) for name, value in moved.items()}
     arrays |= {f'draw/{name}': draw for name, draw in random_draws(c, generator).items()}
-    arrays['eval/images'] = random_images(c['batch'], c['grid'] * c['patch'], c['grid'] * c['patch'], generator)
+    arrays['eval/images'] = common.random_images(c['batch'], c['grid'] * c['patch'], c['grid'] * c['patch'], generator)
     arrays |= {f'traj/{name}': draw for name, draw in random_draws(c, generator, c['steps']).items()}
-    arrays['traj/momentum'] = np.array(momenta or [momentum_at(p) for p in progress])
-    arrays['traj/sim_target'] = np.array(sim_targets or [gamma_at(p) for p in progress])
-    arrays['sched/epoch'] = np.array(SCHEDULE_EPOCHS)
-
-    trained = {name: value for name, value in w.items() if is_trained(name)}
-    settings = {
-        'source': 'tests/reference_latent_mim.py',
-        'seed': seed,
-        'config': c,
-        'grad_norm_names': parameter_names(w),
-        'param_names': parameter_names(w),
-        'weight_decay_groups': {
-            'no_decay': sorted(name for name, value in trained.items() if not is_decayed(name, value)),
-            'decay': sorted(name for name, value in trained.items() if is_decayed(name, value)),
-        },
-    }
-    return write(path, arrays | replay(arrays, settings), settings)
+    arrays['traj/momentum'] = np.array(momenta)
+    arrays['traj/sim_target'] = np.array(sim_targets)
+    names = parameter_names(w)
+    settings = {'seed': seed, 'config': c, 'grad_norm_names': names, 'param_names': names}
+    return common.write(path, arrays | replay(arrays, settings), settings)

@@ -8,30 +8,10 @@ import math
 import numpy as np
 import torch
 
-from tests.reference_common import (
-    Draw,
-    adamw,
-    as_recorded,
-    average,
-    block,
-    cut,
-    embed,
-    gradients_of,
-    layer_norm,
-    linear,
-    norm,
-    perturbed,
-    random_images,
-    table,
-    take,
-    uniform,
-    write,
-)
+from tests import reference_common as common
 
-EPS, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 1e-6, 0.1
+EPS = 1e-5
 WEIGHT_DECAY, BETAS, ADAM_EPS = 0.05, (0.9, 0.95), 1e-8
-LARS = dict(lr=3.0, momentum=0.9, eta=1e-3)
-SCHEDULE_EPOCHS = (0, 1, 20, 38, 39, 40, 400, 799)
 VARIANTS = ('aligned', 'released')
 FULL_GRADIENTS = (
     'encoder.cls_token',
@@ -43,10 +23,10 @@ FULL_GRADIENTS = (
     'encoder.layer_norm.weight',
 )
 TOY = dict(img=32, patch=8, dim=48, heads=4, depth=2, pdim=32, ldim=40, ddepth=2, dheads=4, mask_ratio=0.75)
-TOY |= dict(batch=3, classes=6, steps=3, lr=0.001)
+TOY |= dict(batch=3, steps=3, lr=0.001)
 # wd: far more than anybody trains with, so that a wrong parameter group shows in the final norms
 SMALL = dict(img=12, patch=4, dim=16, heads=2, depth=1, pdim=12, ldim=18, ddepth=1, dheads=3, mask_ratio=0.7)
-SMALL |= dict(batch=2, classes=4, steps=2, wd=2.0, momenta=[0.5, 0.7])
+SMALL |= dict(batch=2, steps=2, wd=2.0, momenta=[0.5, 0.7])
 
 
 # ------------------------------------------------------------------------------------------------ patches and masks
@@ -91,29 +71,29 @@ def hidden(back, kept):
 def transformer(w, name, x, heads):
     depth = len({key.split('.')[2] for key in w if key.startswith(f'{name}.transformer.')})
     for i in range(depth):
-        x = block(w, f'{name}.transformer.{i}', x, heads, EPS)
+        x = common.block(w, f'{name}.transformer.{i}', x, heads, EPS)
     return x
 
 
 def located(w, side, images, patch):
     """All patches with their positions."""
-    tokens = embed(cut(images, patch), w[f'{side}.patchify.weight'], w[f'{side}.patchify.bias'])
+    tokens = common.embed(w, f'{side}.patchify', common.cut(images, patch))
     return tokens + w[f'{side}.pos_embedding'][:, 0]
 
 
 def encode(w, side, c, images, order, kept):
     """Tokens before and after the final norm: CLS, then the first ``kept`` patches of ``order``."""
-    x = take(located(w, side, images, c['patch']), order[:, :kept])
+    x = common.take(located(w, side, images, c['patch']), order[:, :kept])
     x = torch.cat([w[f'{side}.cls_token'].expand(len(x), -1, -1), x], 1)
     x = transformer(w, side, x, c['heads'])
-    return x, layer_norm(w, f'{side}.layer_norm', x, EPS)
+    return x, common.layer_norm(w, f'{side}.layer_norm', x, EPS)
 
 
 def decoder_input(w, name, embedding, z, back):
-    e = linear(w, embedding, z)
+    e = common.linear(w, embedding, z)
     missing = back.shape[1] + 1 - e.shape[1]
     tokens = torch.cat([e[:, 1:], w[f'{name}.mask_token'].expand(len(e), missing, -1)], 1)
-    return torch.cat([e[:, :1], take(tokens, back)], 1) + w[f'{name}.pos_embedding'][:, 0]
+    return torch.cat([e[:, :1], common.take(tokens, back)], 1) + w[f'{name}.pos_embedding'][:, 0]
 
 
 def decode(w, name, x, heads):
@@ -138,7 +118,7 @@ def cls_loss(pred, target):
 
 def variant_targets(variant, shuffled, back):
     """Targets of the patches in raster order: as the paper has them, or never put back in order."""
-    return take(shuffled, back) if variant == 'aligned' else shuffled
+    return common.take(shuffled, back) if variant == 'aligned' else shuffled
 
 
 def targets_of(w, c, images, order):
@@ -155,8 +135,8 @@ def forward(w, c, images, order, target_order, variant):
     target = targets_of(w, c, images, target_order)
     pixel_input = decoder_input(w, 'decoder', 'decoder_embed', z, back)
     latent_input = decoder_input(w, 'target_decoder', 'decoder_latent_embed', z, back)
-    vectors = linear(w, 'decoder.head', decode(w, 'decoder', pixel_input, c['dheads']))[:, 1:]
-    latents = linear(w, 'target_decoder.head_latent', decode(w, 'target_decoder', latent_input, c['dheads']))
+    vectors = common.linear(w, 'decoder.head', decode(w, 'decoder', pixel_input, c['dheads']))[:, 1:]
+    latents = common.linear(w, 'target_decoder.head_latent', decode(w, 'target_decoder', latent_input, c['dheads']))
     image = fold(vectors, c['img'], c['patch'])
     mask = hidden(back, kept)
     mask_image = fold(mask[..., None].expand_as(vectors), c['img'], c['patch'])
@@ -210,63 +190,11 @@ def train(w, c, images, orders, target_orders, momenta, variant):
         def total(w, t=t):
             return forward(w, c, images, orders[t], target_orders[t], variant)[f'{variant}/loss_total']
 
-        loss, gradients = gradients_of(w, is_trained, total)
+        loss, gradients = common.gradients_of(w, is_trained, total)
         losses.append(float(loss))
-        adamw(w, gradients, state, t + 1, choose, BETAS, ADAM_EPS)
-        average(w, float(momentum))
+        common.adamw(w, gradients, state, t + 1, choose, BETAS, ADAM_EPS)
+        common.average(w, float(momentum))
     return losses
-
-
-def trust_ratio(value, gradient):
-    """Without weight decay."""
-    norms = value.norm(), gradient.norm()
-    return LARS['eta'] * norms[0] / norms[1] if norms[0] * norms[1] > 0 else 1.0
-
-
-def first_buffer(gradient):
-    return gradient.clone()
-
-
-def lars(value, gradients):
-    """The values after every step."""
-    values, buffer = [], None
-    for gradient in gradients:
-        buffer = first_buffer(gradient) if buffer is None else buffer
-        buffer = LARS['momentum'] * buffer + gradient
-        value = value - LARS['lr'] * trust_ratio(value, gradient) * buffer
-        values.append(value)
-    return torch.stack(values)
-
-
-def probe(w, c, images, weight, bias):
-    """The linear probe: batch norm of CLS, and a linear layer."""
-    every = torch.arange((c['img'] // c['patch']) ** 2).expand(len(images), -1)
-    features = encode(w, 'encoder', c, images, every, every.shape[1])[1]
-    cls = features[:, 0]
-    mean, variance = cls.mean(0), (cls - cls.mean(0)).square().mean(0)
-    unbiased = variance * len(cls) / (len(cls) - 1)
-    running_mean = BATCH_NORM_MOMENTUM * mean
-    running_var = (1 - BATCH_NORM_MOMENTUM) + BATCH_NORM_MOMENTUM * unbiased
-
-    def logits(mean, variance):
-        return (cls - mean) / (variance + BATCH_NORM_EPS).sqrt() @ weight.T + bias
-
-    return {
-        'probe/init_weight_std': weight.std(),
-        'probe/logits_train': logits(mean, variance),
-        'probe/bn_running_mean': running_mean,
-        'probe/bn_running_var': running_var,
-        'probe/logits_eval': logits(running_mean, running_var),
-        'probe/features': features,
-    }
-
-
-def factor(epoch, epochs, warmup):
-    return min((epoch + 1) / (warmup + 1e-8), 0.5 * (math.cos(math.pi * epoch / epochs) + 1))
-
-
-def momentum_at(step, steps):
-    return 0.996 + step * (1 - 0.996) / steps
 
 
 # ----------------------------------------------------------------------------------------------------- recording
@@ -289,37 +217,27 @@ def replay(arrays, settings):
             made |= forward(w, c, images, of('draw/enc_forward'), of('draw/tgt_forward'), variant)
             return made[f'{variant}/loss_total']
 
-        _, gradients = gradients_of(table(arrays, 'sd/'), is_trained, whole)
+        _, gradients = common.gradients_of(common.table(arrays, 'sd/'), is_trained, whole)
         out |= {name: value.detach() for name, value in made.items()}
         out |= {f'{variant}/grad/{name}': gradients[name] for name in FULL_GRADIENTS}
-        norms = [norm(gradients[name]) if name in gradients else -1.0 for name in names]
+        norms = [common.norm(gradients[name]) if name in gradients else -1.0 for name in names]
         out[f'{variant}/grad_norm'] = np.array(norms)
-    numbers = torch.arange(c['img'] ** 2 * 3).double().reshape(1, -1, 3 * c['patch'] ** 2)
-    out['patch_pixels_order_check'] = fold(numbers, c['img'], c['patch'])
-    with torch.no_grad():
-        out |= probe(table(arrays, 'sd/'), c, images, of('probe/linear_weight'), of('probe/linear_bias'))
-    for name in 'wb':
-        out[f'lars/{name}'] = lars(of(f'lars/{name}0'), of(f'lars/grad_{name}'))
-
     for variant in VARIANTS:
-        w = table(arrays, 'sd/')
+        w = common.table(arrays, 'sd/')
         orders = of('traj/enc_forward'), of('traj/tgt_forward')
         out[f'traj/{variant}/loss'] = np.array(train(w, c, images, *orders, arrays['traj/momentum'], variant))
-        out[f'traj/{variant}/final_param_norm'] = np.array([norm(w[name]) for name in names])
+        out[f'traj/{variant}/final_param_norm'] = np.array([common.norm(w[name]) for name in names])
         out[f'traj/{variant}/final_target_cls'] = w['target_encoder.cls_token'].detach()
 
-    rates = [1.5e-4 * 2048 / 256 * factor(int(epoch), 800, 40) for epoch in arrays['sched/epoch']]
-    out['sched/lr'] = np.array(rates)
-    out['sched/probe_lr'] = np.array([3 * factor(epoch, 100, 10) for epoch in range(100)])
-    return {name: as_recorded(value) for name, value in out.items()}
+    return {name: common.as_recorded(value) for name, value in out.items()}
 
 
 def new_weights(c, generator):
     """Weights of a model that is not trained yet, in the order of a recording."""
-    draw = Draw(
+    draw = common.Draw(
         generator,
-        lambda rows, columns: uniform(generator, rows, columns) / math.sqrt(columns),
-        lambda rows, columns: uniform(generator, rows) / math.sqrt(columns),
+        lambda rows, columns: common.uniform(generator, rows, columns) / math.sqrt(columns),
+        lambda rows, columns: common.uniform(generator, rows) / math.sqrt(columns),
     )
     full, normal = draw.full, draw.normal
 
@@ -352,7 +270,7 @@ def random_orders(c, generator, *steps):
     return dict(zip(('enc_forward', 'tgt_forward'), orders, strict=True))
 
 
-def record(path, *, seed=1, momenta=None, noise_std=0.05, **changes):
+def record(path, *, seed=1, momenta=(0.9,) * 3, noise_std=0.05, **changes):
     """Make a recording in the layout of the given one; ``path`` is that of the .npz.
 
     ``momenta`` are of every step; ``changes`` are to :data:`TOY`, and ``wd``, the weight decay, ``pdepth`` and
@@ -361,25 +279,11 @@ def record(path, *, seed=1, momenta=None, noise_std=0.05, **changes):
     c = {**TOY, **changes}
     generator = torch.Generator().manual_seed(seed)
     w = new_weights(c, generator)
-    same = all(torch.equal(v, w[n.removeprefix('target_')]) for n, v in w.items() if n.startswith('target_encoder.'))
-    arrays = {
-        'init/target_equals_encoder': np.int32(same),
-        'images': random_images(c['batch'], c['img'], c['img'], generator),
-    }
-    moved = perturbed(w, noise_std, generator)
+    arrays = {'images': common.random_images(c['batch'], c['img'], c['img'], generator)}
+    moved = common.perturbed(w, noise_std, generator)
     arrays |= {f'sd/{name}': value.numpy().astype(np.float32) for name, value in moved.items()}
     arrays |= {f'draw/{name}': order for name, order in random_orders(c, generator).items()}
-    normal = {
-        'probe/linear_weight': 0.01 * torch.randn(c['classes'], c['dim'], generator=generator),
-        'probe/linear_bias': (2 * torch.rand(c['classes'], generator=generator) - 1) / math.sqrt(c['dim']),
-        'lars/w0': torch.randn(5, 7, generator=generator),
-        'lars/b0': torch.zeros(5),
-        'lars/grad_w': torch.randn(4, 5, 7, generator=generator),
-        'lars/grad_b': torch.randn(4, 5, generator=generator),
-    }
-    arrays |= {name: value.numpy() for name, value in normal.items()}
     arrays |= {f'traj/{name}': order for name, order in random_orders(c, generator, c['steps']).items()}
-    arrays['traj/momentum'] = np.array(momenta or [momentum_at(t, c['steps']) for t in range(c['steps'])])
-    arrays['sched/epoch'] = np.array(SCHEDULE_EPOCHS, dtype=np.int32)
-    settings = {'source': 'tests/reference_pilamim.py', 'seed': seed, 'config': c, 'param_names': list(w)}
-    return write(path, arrays | replay(arrays, settings), settings)
+    arrays['traj/momentum'] = np.array(momenta)
+    settings = {'seed': seed, 'config': c, 'param_names': list(w)}
+    return common.write(path, arrays | replay(arrays, settings), settings)

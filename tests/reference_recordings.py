@@ -26,8 +26,7 @@ class Run:
         file: The given recording, without its ending.
         small: Of a small recording: other settings than those of the given one, so that a replay takes no time.
         fixed: Options of ``record`` that all recordings share.
-        parts: Options of one that has every part, which others go without.
-        not_kept: What the given file lacks for its size.
+        only_given: What the given recording has and small ones have not, since its size does not matter.
     """
 
     name: str
@@ -35,8 +34,7 @@ class Run:
     file: str
     small: dict
     fixed: dict = field(default_factory=dict)
-    not_kept: frozenset = frozenset()
-    parts: dict = field(default_factory=dict)
+    only_given: tuple = ()
 
     @property
     def method(self):
@@ -48,9 +46,6 @@ class Run:
     def record(self, folder, **changes):
         """The small recording, or one of changed settings."""
         return self.as_given(folder, **{**self.small, **changes})
-
-    def whole(self, folder):
-        return self.record(folder, **self.parts)
 
     def as_given(self, folder, **settings):
         return Fixture.load(self.reference.record(folder / 'recording.npz', **self.fixed, **settings))
@@ -69,7 +64,7 @@ class Run:
 
     def remade(self, fixture):
         """The recording with everything that is no input made anew, by the reference as it is now."""
-        made = self.reference.replay(fixture.arrays, fixture.settings, **self.parts)
+        made = self.reference.replay(fixture.arrays, fixture.settings)
         return Fixture(fixture.arrays | made, fixture.settings)
 
     def mistaken(self, monkeypatch, name, wrong):
@@ -96,30 +91,34 @@ def changed(settings, path, value=None):
 
 
 _SEMANTIC = dict(dim=16, heads=2, depth=2, proxy=2)
+_INIT = ('init/', 'sched/')
+_BESIDE = ('init/', 'baseline/', 'eval/attn_last')
+_BEIT, _MASKFEAT = dict(img=12, patch=4, vocab=6, **_SEMANTIC), dict(img=32, patch=8, **_SEMANTIC)
 RUNS = {
     'capi': Run('capi', reference_capi, 'capi_tiny', reference_capi.SMALL),
     'ijepa': Run(
-        'ijepa',
-        reference_ijepa,
-        'ijepa_tiny',
-        reference_ijepa.SMALL,
-        parts={'draws': reference_ijepa.DRAWS | reference_ijepa.CROWDED},
+        'ijepa', reference_ijepa, 'ijepa_tiny', reference_ijepa.SMALL, {}, ('eps.', 'pos_table', 'sched.', 'draw.')
     ),
-    'latent_mim': Run('latent_mim', reference_latent_mim, 'latentmim_tiny', reference_latent_mim.SMALL),
-    'pilamim': Run('pilamim', reference_pilamim, 'pilamim_tiny', reference_pilamim.SMALL),
+    'latent_mim': Run(
+        'latent_mim',
+        reference_latent_mim,
+        'latentmim_tiny',
+        reference_latent_mim.SMALL,
+        {},
+        (*_INIT, 'variant/', 'loss_variant/'),
+    ),
+    'pilamim': Run(
+        'pilamim',
+        reference_pilamim,
+        'pilamim_tiny',
+        reference_pilamim.SMALL,
+        {},
+        (*_INIT, 'probe/', 'lars/', 'patch_pixels'),
+    ),
     'semantic_mim_beit': Run(
-        'semantic_mim',
-        reference_semantic_mim,
-        'semanticmim_beit_tiny',
-        dict(img=12, patch=4, vocab=6, **_SEMANTIC),
-        {'kind': 'beit'},
+        'semantic_mim', reference_semantic_mim, 'semanticmim_beit_tiny', _BEIT, {'kind': 'beit'}, _BESIDE
     ),
     'semantic_mim_maskfeat': Run(
-        'semantic_mim',
-        reference_semantic_mim,
-        'semanticmim_maskfeat_tiny',
-        dict(img=32, patch=8, **_SEMANTIC),
-        {'kind': 'maskfeat'},
-        frozenset({'eval/attn_last'}),
+        'semantic_mim', reference_semantic_mim, 'semanticmim_maskfeat_tiny', _MASKFEAT, {'kind': 'maskfeat'}, _BESIDE
     ),
 }

@@ -9,22 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tests.reference_common import (
-    Draw,
-    attention_weights,
-    cut,
-    gelu,
-    gradients_of,
-    heads_of,
-    layer_norm,
-    linear,
-    norm,
-    perturbed,
-    table,
-    take,
-    write,
-)
-from tests.reference_common import embed as convolve
+from tests import reference_common as common
 
 EPS = 1e-6
 BINS, CELL, WINDOW = 9, 8, 16
@@ -68,17 +53,17 @@ def projections(w, name, q, kv):
 
 
 def attention(q, k, heads):
-    return attention_weights(heads_of(q, heads), heads_of(k, heads))
+    return common.attention_weights(common.heads_of(q, heads), common.heads_of(k, heads))
 
 
 def attend(w, name, q, kv, heads):
     q, k, v = projections(w, name, q, kv)
-    out = attention(q, k, heads) @ heads_of(v, heads)
-    return linear(w, f'{name}.proj', out.transpose(1, 2).flatten(2))
+    out = attention(q, k, heads) @ common.heads_of(v, heads)
+    return common.linear(w, f'{name}.proj', out.transpose(1, 2).flatten(2))
 
 
 def mlp(w, name, x):
-    return linear(w, f'{name}.layers.1', gelu(linear(w, f'{name}.layers.0.0', x)))
+    return common.linear(w, f'{name}.layers.1', common.gelu(common.linear(w, f'{name}.layers.0.0', x)))
 
 
 def scaled(w, name, x):
@@ -87,18 +72,13 @@ def scaled(w, name, x):
 
 def norm_source(w, name, kv):
     """Keys and values share the norm of queries."""
-    return layer_norm(w, f'{name}.ln1', kv, EPS)
+    return common.layer_norm(w, f'{name}.ln1', kv, EPS)
 
 
 def block(w, name, q, kv, heads):
-    out = attend(w, f'{name}.attn', layer_norm(w, f'{name}.ln1', q, EPS), norm_source(w, name, kv), heads)
+    out = attend(w, f'{name}.attn', common.layer_norm(w, f'{name}.ln1', q, EPS), norm_source(w, name, kv), heads)
     q = q + scaled(w, f'{name}.gamma_1', out)
-    return q + scaled(w, f'{name}.gamma_2', mlp(w, f'{name}.ffn', layer_norm(w, f'{name}.ln2', q, EPS)))
-
-
-def embed(w, patches):
-    name = 'backbone.patch_embed.projection'
-    return convolve(patches, w[f'{name}.weight'], w[f'{name}.bias'])
+    return q + scaled(w, f'{name}.gamma_2', mlp(w, f'{name}.ffn', common.layer_norm(w, f'{name}.ln2', q, EPS)))
 
 
 def proxies(w, batch):
@@ -123,7 +103,7 @@ def source_of(before, after, masks, number):
 
 def encode(w, c, patches):
     """All tokens of whole images before the blocks."""
-    tokens = embed(w, patches) + cell_positions(w)
+    tokens = common.embed(w, 'backbone.patch_embed.projection', patches) + cell_positions(w)
     return torch.cat([proxies(w, len(patches)), tokens], dim=1)
 
 
@@ -207,11 +187,11 @@ def normalised(arrays):
 
 def forward(w, c, arrays, kind):
     images = normalised(arrays)
-    patches = cut(images.double(), c['patch'])
+    patches = common.cut(images.double(), c['patch'])
     visible, masked = divide(torch.tensor(arrays['draw/permutation']), number_masked(c))
     n, side = c['proxy'], c['img'] // c['patch']
     everything = encode(w, c, patches)
-    tokens = torch.cat([everything[:, :n], take(everything[:, n:], visible)], dim=1)
+    tokens = torch.cat([everything[:, :n], common.take(everything[:, n:], visible)], dim=1)
     masks = queries(w, masked)
     grid = torch.zeros(len(images), side * side, dtype=torch.int32)
     for b, row in enumerate(masked):
@@ -222,57 +202,41 @@ def forward(w, c, arrays, kind):
         source = source_of(before, tokens, masks, n)
         masks = block(w, f'backbone.extra_layers.{i}', masks, source, c['heads'])
         out |= {f'self_out/{i}': tokens, f'cross_kv/{i}': source, f'cross_out/{i}': masks}
-    features = out['feat_mask'] = layer_norm(w, 'backbone.ln1', masks, EPS)
+    features = out['feat_mask'] = common.layer_norm(w, 'backbone.ln1', masks, EPS)
     if kind == 'beit':
-        out['logits'] = linear(w, 'head.cls_head', features)
+        out['logits'] = common.linear(w, 'head.cls_head', features)
         tokens = torch.tensor(arrays['target_logits']).argmax(1).flatten(1)
-        out['loss'] = cross_entropy(out['logits'], take(tokens, masked))
+        out['loss'] = cross_entropy(out['logits'], common.take(tokens, masked))
     else:
         out['hog'] = hog(images, c['patch'])
-        out['pred'] = linear(w, 'neck.fc', features)
-        out['loss'] = squared_error(out['pred'], take(out['hog'], masked).double())
+        out['pred'] = common.linear(w, 'neck.fc', features)
+        out['loss'] = squared_error(out['pred'], common.take(out['hog'], masked).double())
     return out
-
-
-def vanilla(w, c, arrays):
-    """Mask tokens in the same sequence, and nothing but the encoder's blocks."""
-    images = normalised(arrays).double()
-    visible, masked = divide(torch.tensor(arrays['draw/permutation']), number_masked(c))
-    everything = encode(w, c, cut(images, c['patch']))
-    seen = take(everything[:, c['proxy'] :], visible)
-    tokens = torch.cat([everything[:, : c['proxy']], seen, queries(w, masked)], dim=1)
-    last = run(w, c, tokens)[-1]
-    return layer_norm(w, 'backbone.ln1', last[:, c['proxy'] + seen.shape[1] :], EPS)
 
 
 def evaluate(w, c, arrays):
     images = normalised(arrays).double()
-    tokens = encode(w, c, cut(images, c['patch']))
+    tokens = encode(w, c, common.cut(images, c['patch']))
     states = run(w, c, tokens)
-    name = f'backbone.layers.{c["depth"] - 1}'
-    normed = layer_norm(w, f'{name}.ln1', [tokens, *states][-2], EPS)
-    q, k, _ = projections(w, f'{name}.attn', normed, normed)
     return {f'eval/layer{i}': state for i, state in enumerate(states)} | {
-        'eval/final_normed': layer_norm(w, 'backbone.ln1', states[-1], EPS),
-        'eval/attn_last': attention(q, k, c['heads']),
+        'eval/final_normed': common.layer_norm(w, 'backbone.ln1', states[-1], EPS),
     }
 
 
 def replay(arrays, settings):
     """Every recorded quantity but the initialisation."""
     c, kind = settings['config'], settings['kind']
-    w, out = table(arrays, 'sd/'), {}
+    w, out = common.table(arrays, 'sd/'), {}
 
     def loss(w):
         out.update(forward(w, c, arrays, kind))
         return out['loss']
 
-    _, found = gradients_of(w, lambda name: True, loss)
+    _, found = common.gradients_of(w, lambda name: True, loss)
     recorded = [found.get(f'backbone.{name}') for name in settings['param_names']]
-    out['grad_norm'] = np.array([-1.0 if gradient is None else norm(gradient) for gradient in recorded])
+    out['grad_norm'] = np.array([-1.0 if gradient is None else common.norm(gradient) for gradient in recorded])
     out |= {f'grad/{name}': found[f'backbone.{name}'] for name in FULL_GRADIENTS}
     with torch.no_grad():
-        out['baseline/feat_mask'] = vanilla(w, c, arrays)
         out |= evaluate(w, c, arrays)
     return {name: value if isinstance(value, np.ndarray) else value.detach().numpy() for name, value in out.items()}
 
@@ -280,16 +244,11 @@ def replay(arrays, settings):
 # ------------------------------------------------------------------------------------------------------- recordings
 
 
-def rescale(kind, index):
-    """What the last weights of both branches of a block, from 0, are divided by."""
-    return math.sqrt(2 * (index + 1)) if kind == 'beit' else 1.0
-
-
 def new_weights(c, kind, generator):
     """As initialised."""
     dim, patch = c['dim'], c['patch']
 
-    draw = Draw(generator, lambda rows, columns: draw.normal(rows, columns))
+    draw = common.Draw(generator, lambda rows, columns: draw.normal(rows, columns))
     random = draw.normal
     w = {
         'backbone.cls_token': random(1, c['proxy'], dim),
@@ -314,16 +273,10 @@ def new_weights(c, kind, generator):
             w |= draw.normed(f'{name}.ln1', dim) | draw.normed(f'{name}.ln2', dim)
             w |= draw.full(f'{name}.attn.proj', dim, dim)
             w |= draw.full(f'{name}.ffn.layers.0.0', 4 * dim, dim) | draw.full(f'{name}.ffn.layers.1', dim, 4 * dim)
-            for last in ('attn.proj', 'ffn.layers.1'):
-                w[f'{name}.{last}.weight'] = w[f'{name}.{last}.weight'] / rescale(kind, i)
     w |= draw.normed('backbone.ln1', dim)
     if kind == 'beit':
         return w | draw.full('head.cls_head', c['vocab'], dim)
     return w | draw.full('neck.fc', 3 * BINS * (patch // CELL) ** 2, dim)
-
-
-def deviations(c, w, root, weight):
-    return np.array([float(w[f'backbone.{root}.{i}.{weight}.weight'].std()) for i in range(c['depth'])])
 
 
 def record(path, kind, *, seed=1, noise_std=0.1, **changes):
@@ -331,13 +284,8 @@ def record(path, kind, *, seed=1, noise_std=0.1, **changes):
     c = {**TOY[kind], **changes}
     generator = torch.Generator().manual_seed(seed)
     w = new_weights(c, kind, generator)
-    if kind == 'beit':
-        roots = ('layers', 'extra_layers')
-        arrays = {f'init/{root}_proj_std': deviations(c, w, root, 'attn.proj') for root in roots}
-    else:
-        arrays = {'init/fc1_std': deviations(c, w, 'layers', 'ffn.layers.0.0')}
-    moved = perturbed(w, noise_std, generator)
-    arrays |= {f'sd/{name}': value.numpy().astype(np.float32) for name, value in moved.items()}
+    moved = common.perturbed(w, noise_std, generator)
+    arrays = {f'sd/{name}': value.numpy().astype(np.float32) for name, value in moved.items()}
     shape = (c['batch'], 3, c['img'], c['img'])
     if kind == 'beit':
         arrays['images'] = torch.randn(shape, generator=generator).numpy()
@@ -350,9 +298,9 @@ def record(path, kind, *, seed=1, noise_std=0.1, **changes):
         logits = torch.randn(c['batch'], c['vocab'], side, side, generator=generator)
         arrays['target_logits'] = logits.numpy()
     names = [n.removeprefix('backbone.') for n in w if n.startswith('backbone.')]
-    settings = {'source': 'tests/reference_semantic_mim.py', 'kind': kind, 'seed': seed, 'config': c}
+    settings = {'kind': kind, 'seed': seed, 'config': c}
     settings['param_names'] = names
     for name, value in replay(arrays, settings).items():
         whole = name in ('grad_norm', 'mask')
         arrays[name] = value if whole else np.asarray(value).astype(np.float32)
-    return write(path, arrays, settings)
+    return common.write(path, arrays, settings)

@@ -10,6 +10,7 @@ from tests import reference_capi, reference_ijepa
 from tests.reference_recordings import RUNS
 
 TINY = {'img': 32, 'enc': 1, 'dec': 1, 'predictor_dim': 16, 'registers': 4}
+FIVE = [0.0, 0.5, 1.0, 0.3, 0.9]
 FIVE_STEPS = [(0.0, 0.001, 1.0), (0.001, 0.004, 0.5), (0.01, 0.0, 0.9), (0.002, 0.002, 0.3), (0.0005, 0.001, 0.0)]
 BOTH = {'betas': [0.8, 0.9], 'eps': 1e-3}
 STUDENT = {'weight_decay': 1.9, 'norm_weight_wd_factor': 0.5, 'bias_wd_factor': 1.0, 'patch_embed_lr_factor': 1.5}
@@ -33,19 +34,19 @@ SIZES = {
             aspect_ratio=[1.5, 3.0],
             min_keep=0,
             optimiser=dict(lr='5e-4', ema_momentum='0.5', betas=[0.8, 0.95], eps=1e-6, weight_decay_decayed=0.05),
-            schedule=dict(ipe=7, epochs=12, warmup=3, ipe_scale=1.0, start=1e-4, ref=2e-3, wd=(0.01, 0.2)),
-            draws={'small': (dict(grid=9, patch=4, min_keep=3, nenc=3, npred=1), 2, 50, True)}
-            | reference_ijepa.CROWDED,
         ),
+        # Contexts that have to give up target blocks; those of the given recording never do.
+        'crowded': dict(grid=10, min_keep=11, npred=12, nenc=1, batch=12, traj_batch=6, patch=2, seed=3)
+        | {key: reference_ijepa.TOY[key] for key in ('enc_mask_scale', 'pred_mask_scale')},
     },
     'latent_mim': {
         'grid2': dict(grid=2, num_vis=1, patch=8, batch=3, seed=2),
         'wide_decoder': dict(grid=5, gap=9, num_vis=10, dim=8, heads=1, ddim=48, dheads=4, mlp_dim=16, tau=0.07),
         'deep': dict(dim=24, depth=3, ddepth=2, mlp_dim=32, sim_coeff=2.0, sim_trg=0.1, sim_targets=[-0.2, 0.9]),
-        'no_constraint': dict(sim_coeff=0.0, steps=5, momenta=[0.0, 0.5, 1.0, 0.3, 0.9], sim_targets=None, lr=3e-4),
+        'no_constraint': dict(sim_coeff=0.0, steps=5, momenta=FIVE, sim_targets=FIVE, lr=3e-4),
     },
     'pilamim': {
-        'whole_number_of_patches': dict(img=16, mask_ratio=0.75, steps=5, momenta=None, lr=3e-4, seed=2),
+        'whole_number_of_patches': dict(img=16, mask_ratio=0.75, steps=5, momenta=FIVE, lr=3e-4, seed=2),
         'one_masked_patch': dict(img=14, patch=2, mask_ratio=0.02, dim=20, heads=1, pdim=8, ldim=12, dheads=1),
         'decoders_of_two_depths': dict(pdepth=1, ldepth=3, depth=2, pdim=48, ldim=32, dheads=4, batch=3),
     },
