@@ -1,9 +1,7 @@
 """What users of mmengine and mmpretrain type first works, or is refused in one sentence that names what to set."""
 
-import numpy as np
 import pytest
 import torch
-from mmengine import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -19,8 +17,7 @@ from mmmim.engine.batch_size import check_last_batch
 from mmmim.engine.config_check import check_config
 from mmmim.engine.hooks import TargetEMAHook
 from mmmim.engine.optim_constructor import parameter_groups
-from mmmim.models.layers.drop_path import drop_path_rates
-from mmmim.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
+from mmmim.registry import DATASETS, HOOKS, MODELS
 from mmmim.utils import InputError
 from tests.paths import ROOT
 from tests.runs import start
@@ -67,19 +64,8 @@ class OwnWords(Hook):
         pass
 
 
-@TRANSFORMS.register_module()
-class OtherTransforms:
-    def __init__(self, transforms, crop_ratio_range=None):
-        pass
-
-
 def data(**dataset):
     return {'train_dataloader': {'batch_size': 2, 'dataset': dataset, 'sampler': {'type': 'InfiniteSampler'}}}
-
-
-def pipeline(**transform):
-    transform = {'type': 'mmmim.OtherTransforms', **transform}
-    return data(type='mmseg.CityscapesDataset', data_root='x', pipeline=[transform])
 
 
 def optimizer(kind, clip_grad=None, **options):
@@ -90,8 +76,6 @@ INF, METRIC = float('inf'), {'type': 'mmmim.ToyMetric'}
 LEGITIMATE = [
     data(type='mmmim.TakesOut', extra=2, data_root='x'),
     data(type='mmmim.HandsOn', size=2, data_root='x'),
-    pipeline(transforms=[{'type': 'Foo'}], crop_ratio_range=None),
-    pipeline(transforms='weak'),
     {'model': {'type': 'mmmim.Swallows', 'backbone': 'r50', 'num_classes': 'auto', 'foo': INF, 'head': {'a': 1}}},
     {'model': {'type': 'mmpretrain.TimmClassifier', 'model_name': 'resnet50', 'num_classes': 10}},
     {'custom_hooks': [{'type': 'OwnWords', 'interval': -1, 'momentum': 'slow', 'schedule': 'step'}]},
@@ -100,7 +84,6 @@ LEGITIMATE = [
     {'val_evaluator': {'type': 'Evaluator', 'metrics': [METRIC]}},
     {'val_evaluator': {'metrics': METRIC}},
     optimizer('SGD', {'max_norm': INF}, lr=1.0),
-    optimizer('ZeroRedundancyOptimizer', optimizer_type='AdamW', lr=0.1),
     optimizer('timm.optim.Adan', lr=0.1, betas=(0.98, 0.92, 0.99)),
     optimizer('torch.optim.Adafactor', lr=0.1, eps=(None, 1e-3)),
     {'far': INF},
@@ -113,7 +96,6 @@ WRONG = [
     ({'log_processor': {'type': 'LogProcessor', 'by_epoch': 'no'}}, 'log_processor.by_epoch must be True or False'),
     ({'optim_wrapper': {'optimizer': {'type': 'AdamW', 'lr': 1.0}, 'constructor': 'abc'}}, 'abc is not in the'),
     ({'far': float('nan')}, 'far must be a finite number'),
-    (optimizer('AdamW', lr=1.0, betas=(0.9,)), 'optim_wrapper.optimizer'),
 ]
 
 
@@ -126,11 +108,6 @@ def test_only_what_is_wrong_is_refused(tmp_path, changes, message):
         check_config(cfg)
     else:
         refused(message, check_config, cfg)
-
-
-def test_a_rate_of_numpy_is_a_rate():
-    for rate in (np.float32(0.25), np.float64(0.25), 0.25, (0.25, 0.25)):
-        assert drop_path_rates(rate, 3) == [0.25] * 3
 
 
 # Loops that count epochs ----------------------------------------------------------------------------------------------
@@ -147,19 +124,10 @@ def epochs(tmp_path, sampler, loop):
 EPOCHS = {'type': 'mmengine.EpochBasedTrainLoop', 'max_epochs': 3}
 
 
-@pytest.mark.parametrize(
-    ('loop', 'sampler'),
-    [
-        (EPOCHS, 'mmmim.PositionSampler'),
-        ({'type': 'EpochBasedTrainLoop', 'max_epochs': 3}, 'mmmim.PositionSampler'),
-        ({'by_epoch': True, 'max_epochs': 3}, 'mmmim.PositionSampler'),
-        ({'max_epochs': 3}, 'mmmim.PositionSampler'),
-        (EPOCHS, 'mmengine.InfiniteSampler'),
-    ],
-)
+@pytest.mark.parametrize('sampler', ['mmmim.PositionSampler', 'mmengine.InfiniteSampler'])
+@pytest.mark.parametrize('loop', [EPOCHS, {'by_epoch': True, 'max_epochs': 3}, {'max_epochs': 3}])
 def test_epochs_that_never_end_are_refused_with_their_number_of_iterations(tmp_path, loop, sampler):
-    """64 images in batches of 8: three epochs are 24 iterations."""
-    message = r'never ends; .* train_cfg.max_iters=24, which is 3 epoch\(s\) of 64 images'
+    message = r'never ends; .* train_cfg.max_iters=24, which is 3 epoch\(s\) of 64 images'  # in batches of 8
     refused(message, start, epochs(tmp_path, sampler, loop))
 
 
@@ -192,13 +160,8 @@ def test_options_of_mmengines_wrapper(tmp_path):
     OptimWrapper(adamw(), accumulative_counts=1, clip_grad=None, loss_scale='dynamic')
     scales = [OptimWrapper(adamw(), 'float16', **options).scaler for options in ({}, {'loss_scale': 'dynamic'})]
     assert [scaler.get_scale() for scaler in scales] == [2.0**16] * 2
-    for options, message in (
-        ({'accumulative_counts': 4}, r'set global_batch_size to the whole batch and model.micro_batch_size'),
-        ({'clip_grad': {'max_norm': 0.5, 'norm_type': 2}}, r'set clip_norm=0.5 instead of optim_wrapper.clip_grad'),
-        ({'growth_intervall': 3}, r'growth_intervall \(did you mean growth_interval\?\)'),
-        ({'clip_norm': 0}, r'OptimWrapper.clip_norm must be a finite number above 0 or None'),
-    ):
-        refused(message, OptimWrapper, adamw(), **options)
+    refused('set clip_norm=0.5 instead of', OptimWrapper, adamw(), clip_grad={'max_norm': 0.5, 'norm_type': 2})
+    refused(r'growth_intervall \(did you mean growth_interval\?\)', OptimWrapper, adamw(), growth_intervall=3)
     cfg = toy_config(tmp_path)
     cfg.optim_wrapper.paramwise_cfg = {'norm_decay_mult': 0.0}
     refused('optim_wrapper cannot be made: base_wd should not be None', start, cfg)
@@ -215,7 +178,7 @@ def test_a_number_is_a_momentum():
     check_config(cfg)
     hook = TargetEMAHook(cfg.default_hooks.target_ema.momentum)
     assert [hook.schedule(step, 10) for step in (0, 5, 9)] == [0.75] * 3
-    for wrong in (-0.1, 1.1, float('nan'), 'fast', True):
+    for wrong in (-0.1, float('nan'), True):
         refused(r'TargetEMAHook.momentum must be', TargetEMAHook, wrong)
 
 
@@ -240,7 +203,7 @@ def classifier(backbone, kind, **options):
 
 @pytest.mark.parametrize(
     ('backbone', 'head', 'width'),
-    [(VIT, 'VisionTransformerClsHead', 16), (VIT, 'MultiLabelLinearClsHead', 16), (SWIN, 'LinearClsHead', 64)],
+    [(VIT, 'VisionTransformerClsHead', 16), (SWIN, 'LinearClsHead', 64)],
 )
 def test_layer_decay_of_mmpretrains_classifiers_is_that_of_its_own_constructor(backbone, head, width):
     model = classifier(backbone, head, num_classes=4, in_channels=width)
@@ -266,7 +229,6 @@ def test_layer_decay_of_a_classifier_without_layers_names_the_backbone():
 
 
 def test_a_folder_of_images_in_the_place_of_digit_scenes(tmp_path):
-    """The way that the refusal names works."""
     key = 'train_dataloader.dataset.dataset'
     with pytest.raises(InputError) as caught:
         check_config(digits(f'{key}.type=mmmim.ImageFolder', f'{key}.data_root={tmp_path}'))
@@ -290,7 +252,6 @@ def test_what_is_removed_must_be_there():
     ('text', 'message'),
     [
         ('mask_collate = dict(masking=dict(mask_ratio=0.5))', r'sets mask_.*: set train_dataloader.collate_fn'),
-        ('mask_collate = dict(patch_size=8)\ntrain_dataloader = dict(num_workers=0)', 'sets mask_collate'),
         ('mask_collate = dict(patch_size=8)\ntrain_dataloader = dict(collate_fn=mask_collate)', None),
         ('own = dict(a=1)', None),
     ],
@@ -305,15 +266,7 @@ def test_a_config_that_changes_a_variable_of_its_base(tmp_path, text, message):
         refused(message, load_config, str(path))
 
 
-def test_a_variable_that_nothing_copied_can_be_changed(tmp_path):
-    (tmp_path / 'a.py').write_text('own = dict(a=1)\nnumber = 3\nmodel = dict(depth=3)\n')
-    cfg = Config.fromfile(tmp_path / 'a.py')
-    merge_cfg_options(cfg, ['own.a=2', 'number=4'])
-    assert (cfg.own.a, cfg.number) == (2, 4)
-
-
 def test_a_validation_that_would_leave_one_image_to_be_balanced():
-    """Foreseen before the training, not met at its first validation."""
     capi, images = MODELS.build(capi_config()), range(15)
     for batch in (7, 1, 14):
         loader = torch.utils.data.DataLoader(images, batch)

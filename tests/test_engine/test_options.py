@@ -50,7 +50,8 @@ strategy.type=mmmim.FSDP2Strategy +strategy.param_dtype = int8  # strategy.param
 +train_cfg.max_itres = 3  # ... .did you mean max_iters
 +randomness.sed +compile.fulgraph +train_dataloader.sampler.shufle +optim_wrapper.clip_nrom = 1  # ... \(did you mean
 +default_hooks.logger.intervall +model.backbone.depht +val_cfg.fp61 = 1  # ... \(did you mean
-+probe_data.train.spilt +model.branches.pixels.haed +train_dataloader.dataset.dataset.pipeline.1.scal = 1  # ... \(did you mean
++probe_data.train.spilt +train_dataloader.dataset.dataset.pipeline.1.scal = 1  # ... \(did you mean
++model.branches.pixels.haed = 1  # pixels.haed \(did you mean head\?\)
 +param_scheduler.schedule.warmup +optim_wrapper.paramwise_cfg.rulse +optim_wrapper.optimizer.beta = 1  # \(did you mean
 train_dataloader.sampler train_dataloader.dataset default_hooks.logger = 5  # ... must be a dict with a type
 train_dataloader.dataset.dataset.pipeline.0 train_dataloader.collate_fn = 5  # ... must be a dict with a type
