@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine import Config
+from mmpretrain.structures import DataSample
 from PIL import Image
 
+from mmmim.datasets.label_spaces import LabelSpace
 from mmmim.engine import Runner
 from mmmim.engine.hooks import LabelsHook
-from mmmim.engine.hooks.labels_hook import check_last_batch, one_size
+from mmmim.engine.hooks.labels_hook import CheckedCollate, check_last_batch, label_heads, one_size
 from mmmim.engine.runner import _ShortMessages
 from mmmim.models.target_generators import OnlineClustering, PixelTarget
 from mmmim.utils import InputError
@@ -44,9 +46,10 @@ def halves(left, right, side=SIDE):
     return np.where(np.arange(side) < side // 2, left, right)[None].repeat(side, 0)
 
 
-def loader(dataset, batch, infinite, collate='mmengine.pseudo_collate'):
+def loader(dataset, batch, infinite=False):
     sampler = dict(type='mmmim.PositionSampler' if infinite else 'mmengine.DefaultSampler', shuffle=infinite)
-    return dict(batch_size=batch, num_workers=0, sampler=sampler, collate_fn=dict(type=collate), dataset=dataset)
+    collate = dict(type='mmengine.pseudo_collate')
+    return dict(batch_size=batch, num_workers=0, sampler=sampler, collate_fn=collate, dataset=dataset)
 
 
 def seg_loader(folder, classes=CLASSES, infinite=False, **options):
@@ -56,10 +59,9 @@ def seg_loader(folder, classes=CLASSES, infinite=False, **options):
     return loader(dict(type='mmseg.BaseSegDataset', data_root=str(folder), **options), 2, infinite)
 
 
-def cls_loader(root, kind, infinite=False, collate='mmengine.default_collate'):
+def cls_loader(root):
     pipeline = [dict(type='mmmim.LoadImage'), dict(type='mmpretrain.PackInputs')]
-    dataset = dict(type=kind, data_root=str(root), with_label=True, pipeline=pipeline)
-    return loader(dataset, 4, infinite, collate)
+    return loader(dict(type='mmmim.ImageFolder', data_root=str(root), with_label=True, pipeline=pipeline), 4)
 
 
 def base(work_dir, **parts):
@@ -67,19 +69,6 @@ def base(work_dir, **parts):
     hooks = dict(logger=dict(type='mmengine.LoggerHook', interval=1), checkpoint=checkpoint)
     options = dict(default_scope='mmmim', work_dir=str(work_dir), experiment_name=str(work_dir), default_hooks=hooks)
     return Config(dict(randomness=dict(seed=0), **options, **parts))
-
-
-def trained(work_dir, model, train, val, evaluator, iters):
-    return base(
-        work_dir,
-        model=model,
-        train_dataloader=train,
-        val_dataloader=val,
-        train_cfg=dict(type='mmengine.IterBasedTrainLoop', max_iters=iters, val_interval=iters),
-        val_cfg=dict(type='mmengine.ValLoop'),
-        val_evaluator=dict(type=evaluator),
-        optim_wrapper=dict(type='mmengine.OptimWrapper', optimizer=dict(type='SGD', lr=1e-3)),
-    )
 
 
 def backbone(**options):
@@ -97,8 +86,16 @@ def seg_config(folder, work_dir, other=None, num_classes=2, **options):
         decode_head=dict(type='mmseg.FCNHead', concat_input=False, loss_decode=loss, **sizes),
         test_cfg=dict(mode='whole'),
     )
-    loaders = (seg_loader(folder, infinite=True, **options), seg_loader(other or folder, **options))
-    return trained(work_dir, model, *loaders, 'mmseg.IoUMetric', 2)
+    return base(
+        work_dir,
+        model=model,
+        train_dataloader=seg_loader(folder, infinite=True, **options),
+        val_dataloader=seg_loader(other or folder, **options),
+        train_cfg=dict(type='mmengine.IterBasedTrainLoop', max_iters=2, val_interval=2),
+        val_cfg=dict(type='mmengine.ValLoop'),
+        val_evaluator=dict(type='mmseg.IoUMetric'),
+        optim_wrapper=dict(type='mmengine.OptimWrapper', optimizer=dict(type='SGD', lr=1e-3)),
+    )
 
 
 def fit_config(folder, work_dir, other=None, **options):
@@ -118,22 +115,6 @@ def fit_config(folder, work_dir, other=None, **options):
     )
     del cfg.fit_dataloader.sampler
     return cfg
-
-
-def cls_config(train, val, work_dir, num_classes=3):
-    head = dict(type='mmpretrain.LinearClsHead', num_classes=num_classes, in_channels=32, topk=1)
-    model = dict(
-        type='mmpretrain.ImageClassifier',
-        data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', mean=[0] * 3, std=[255] * 3),
-        backbone=dict(type='mmpretrain.ResNet', depth=18, base_channels=4, stem_channels=4),
-        neck=dict(type='mmpretrain.GlobalAveragePooling'),
-        head=dict(loss=dict(type='mmpretrain.CrossEntropyLoss'), **head),
-    )
-    loaders = (
-        cls_loader(train, 'mmpretrain.CustomDataset', infinite=True),
-        cls_loader(val, 'mmpretrain.CustomDataset'),
-    )
-    return trained(work_dir, model, *loaders, 'mmpretrain.Accuracy', 3)
 
 
 def run(cfg):
@@ -260,28 +241,15 @@ def test_a_checkpoint_is_tested_on_the_classes_that_it_was_trained_on(tmp_path):
     run(cfg)
 
 
-@pytest.mark.parametrize(
-    ('val', 'num_classes', 'message'),
-    [
-        ('abd', 3, r'train_dataloader\.dataset \(\S+\) and val_.*different'),
-        ('abc', 2, r'model\.head\.num_classes is 2 and .* has 3 classes'),
-    ],
-)
-def test_fine_tuning_compares_class_folders(val, num_classes, message, tmp_path):
-    write_folders(tmp_path / 'train', 'abc')
-    write_folders(tmp_path / 'val', val)
-    refused(cls_config(tmp_path / 'train', tmp_path / 'val', tmp_path / 'run', num_classes), message)
-
-
-@pytest.mark.parametrize('named', [True, False])
-def test_classes_of_images_outside_the_names_are_refused(named, tmp_path):
-    write_folders(tmp_path / 'data', 'abc')
-    (tmp_path / 'list.txt').write_text('a/0.png 0\nb/0.png 2\nc/0.png 3\n')
-    cfg = cls_config(tmp_path / 'data', tmp_path / 'data', tmp_path / 'run')
-    for part in (cfg.train_dataloader, cfg.val_dataloader):
-        part.dataset.ann_file = str(tmp_path / 'list.txt')
-        part.dataset.metainfo = dict(classes=['a', 'b', 'c']) if named else {}
-    refused(cfg, r'label 3 in \S*c/0\.png is none of the 3 classes: classes are numbered')
+def test_heads_are_found_by_their_keys_and_labels_outside_of_them_refused():
+    head, model = torch.nn.Module(), torch.nn.Module()
+    model.head, head.num_classes, model.auxiliary_head = head, 3, torch.nn.ModuleList([head])
+    assert list(label_heads(model)) == ['model.auxiliary_head[0]', 'model.head']
+    collate = CheckedCollate(list, LabelSpace('train', None), 3, workers=0)
+    samples = [{'data_samples': DataSample(metainfo={'img_path': 'c.png'}).set_gt_label(label)} for label in (2, 3)]
+    assert collate(samples[:1]) == samples[:1]
+    with pytest.raises(InputError, match=r'label 3 in c\.png is none of the 3 classes: classes are numbered'):
+        collate(samples)
 
 
 def test_fitted_classification_compares_class_folders(tmp_path):
@@ -289,9 +257,7 @@ def test_fitted_classification_compares_class_folders(tmp_path):
     write_folders(tmp_path / 'test', 'ac')
     cfg = fit_config(tmp_path, tmp_path / 'run')
     cfg.model.features = 'pooled'
-    cfg.fit_dataloader, cfg.test_dataloader = (
-        cls_loader(tmp_path / name, 'mmmim.ImageFolder', collate='mmengine.pseudo_collate') for name in ('fit', 'test')
-    )
+    cfg.fit_dataloader, cfg.test_dataloader = (cls_loader(tmp_path / name) for name in ('fit', 'test'))
     del cfg.fit_dataloader.sampler
     cfg.test_evaluator = [dict(type='mmpretrain.Accuracy')]
     refused(cfg, r"fit_dataloader\.dataset .* have different classes .*'b' only in the first")

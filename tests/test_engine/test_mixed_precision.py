@@ -8,7 +8,6 @@ from torch import nn
 
 from mmmim.engine import OptimWrapper
 from mmmim.models import PrototypeHead
-from mmmim.models.functional import sinkhorn_knopp_
 from mmmim.models.layers import norm
 from mmmim.registry import MODELS
 from tests.runs import assert_same, start
@@ -64,16 +63,6 @@ def test_losses_sinkhorn_and_norms_are_fp32_and_near_those_of_fp32(dtype, tolera
     assert all(v.dtype == torch.float32 for s in wrapper.optimizer.state.values() for v in s.values())
 
 
-def test_sinkhorn_in_fp32_stands_logits_of_float16():
-    """The exponent is shifted by 50: sums over the largest batches stay far below the largest fp32 number."""
-    torch.manual_seed(0)
-    logits = (torch.randn(2, 64, 256) * 10).half().float() / 0.06  # spread over hundreds
-    assignments = sinkhorn_knopp_(logits.clone())
-    assert torch.isfinite(assignments).all()
-    torch.testing.assert_close(assignments.sum(dim=2), torch.ones(2, 64), rtol=1e-3, atol=1e-3)
-    assert 16384 * 16384 * torch.tensor(50.0).exp() < torch.finfo(torch.float32).max
-
-
 def test_the_head_normalises_float16_features_with_a_larger_eps():
     """1e-12 is zero in float16, and a feature of zeros would become NaN."""
     head = PrototypeHead(8, 16).half()
@@ -91,11 +80,7 @@ def test_the_head_normalises_float16_features_with_a_larger_eps():
 def test_float16_takes_the_steps_of_fp32_with_any_scale():
     """Gradients are unscaled before the norm is taken and before clipping."""
     results = []
-    for options in (
-        {'dtype': None},
-        {'dtype': 'float16', 'loss_scale': 1.0},
-        {'dtype': 'float16', 'loss_scale': 2.0**12},
-    ):
+    for options in ({'dtype': None}, *({'dtype': 'float16', 'loss_scale': scale} for scale in (1.0, 2.0**12))):
         parameter = nn.Parameter(torch.tensor([1.0, 2.0]))
         wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=0.1, fused=True), clip_norm=1.0, **options)
         for part in (1.0, 3.0):  # two micro-batches
@@ -121,16 +106,6 @@ def test_the_scale_halves_with_a_skipped_step_and_doubles_after_an_interval():
         assert torch.equal(parameter, before) == bool(skipped[-1])
     assert skipped == [0, 1, 0, 0, 1, 0]
     assert scales == [1024, 1024, 512, 512, 1024, 512]
-
-
-def test_overflow_of_the_scale_alone_skips_and_recovers():
-    model = build()
-    wrapper = optim_wrapper(model, dtype='float16', loss_scale=2.0**40)
-    skipped = [model.train_step(batch(8), wrapper)['skipped'].item() for _ in range(40)]
-    steps = skipped.index(0)
-    assert 1 <= steps < 40
-    assert not any(skipped[steps:])
-    assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
 def test_resuming_float16_is_exact(tmp_path):

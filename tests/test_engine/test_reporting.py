@@ -23,9 +23,7 @@ from tests.test_engine.toy_training import toy_config
 
 @VISBACKENDS.register_module(force=True)
 class FailingTracker(BaseVisBackend):
-    """Fails in every call, as one whose server cannot be reached."""
-
-    error: Exception = ConnectionError('no route to host')
+    error = ConnectionError('no route to host')
 
     @property
     def experiment(self):
@@ -57,7 +55,7 @@ def warnings_shown(capsys):
     return [line for line in (shown.out + shown.err).splitlines() if 'WARNING' in line]
 
 
-@pytest.mark.parametrize('error', [ConnectionError('no route'), OSError(errno.ENOSPC, 'No space left'), KeyError('x')])
+@pytest.mark.parametrize('error', [ConnectionError('no route'), OSError(errno.ENOSPC, 'No space left')])
 def test_a_failing_tracker(tmp_path, monkeypatch, capsys, error):
     monkeypatch.setattr(FailingTracker, 'error', error)
     runner = runner_of(tmp_path, backend='FailingTracker')
@@ -69,18 +67,9 @@ def test_a_failing_tracker(tmp_path, monkeypatch, capsys, error):
     assert (tmp_path / 'iter_20.pth').exists()
 
 
-@pytest.mark.parametrize('name', ['Wandb', 'Tensorboard', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim'])
+@pytest.mark.parametrize('name', ['Wandb', 'Tensorboard', 'Aim'])
 def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch, name):
-    for module in (
-        'wandb',
-        'torch.utils.tensorboard',
-        'tensorboardX',
-        'mlflow',
-        'clearml',
-        'neptune',
-        'dvclive',
-        'aim',
-    ):
+    for module in ('wandb', 'torch.utils.tensorboard', 'tensorboardX', 'aim'):
         monkeypatch.setitem(sys.modules, module, None)
     words = rf'{name}VisBackend needs a package.*pip install .*{name.lower()}.*, or remove the backend'
     with pytest.raises(InputError, match=words):
@@ -122,7 +111,6 @@ def test_what_still_ends_a_training(tmp_path):
 
 
 def test_pictures_and_logs_that_cannot_be_made(tmp_path, capsys, monkeypatch):
-    """A folder in the place of each file that is written beside the checkpoints."""
     for name in ('curves.png', 'probes.json', 'health.png'):
         (tmp_path / name).mkdir()
     runner = runner_of(tmp_path, CurvesHook(interval=5))
@@ -149,7 +137,6 @@ def test_a_log_on_a_full_disk(tmp_path, capfd):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 1 MB."""
     disk = tmp_path / 'disk'
     disk.mkdir()
     mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(disk)]
