@@ -7,11 +7,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
-from PIL import Image
 
 from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.config.read import load_config
-from mmmim.datasets import ImageFolder
 from mmmim.engine import OptimWrapper
 from mmmim.engine.batch_size import check_last_batch
 from mmmim.engine.config_check import check_config
@@ -211,21 +209,7 @@ def test_layer_decay_of_a_classifier_without_layers_names_the_backbone():
     refused(message, parameter_groups, model, 2.0, 0.1, {}, layer_decay=0.7)
 
 
-# Another data set, and options of a command line ----------------------------------------------------------------------
-
-
-def test_a_folder_of_images_in_the_place_of_digit_scenes(tmp_path):
-    key = 'train_dataloader.dataset.dataset'
-    with pytest.raises(InputError) as caught:
-        check_config(digits(f'{key}.type=mmmim.ImageFolder', f'{key}.data_root={tmp_path}'))
-    removed = [word.rstrip(',') for word in str(caught.value).split() if word.startswith('~')]
-    assert removed == [f'~{key}.subset', f'~{key}.split']
-    cfg = digits(f'{key}.type=mmmim.ImageFolder', f'{key}.data_root={tmp_path}', *removed)
-    check_config(cfg)
-    Image.new('RGB', (40, 40)).save(tmp_path / 'a.png')
-    dataset = DATASETS.build(cfg.train_dataloader.dataset).dataset
-    assert isinstance(dataset, ImageFolder)
-    assert len(dataset) == 1
+# Options of a command line --------------------------------------------------------------------------------------------
 
 
 def test_what_is_removed_must_be_there():

@@ -65,9 +65,6 @@ def ends(cfg, message, *hooks):
     return str(error.value)
 
 
-# Counting -------------------------------------------------------------------------------------------------------------
-
-
 def test_the_row_is_counted_across_intervals_and_broken_by_a_good_step():
     steps = SkippedSteps()
     for value in (1, 1, 0, 1, 1, 1):
@@ -143,8 +140,6 @@ def test_a_wrapper_that_skips_in_silence(tmp_path):
     cfg.train_cfg.max_iters = 100
     ends(cfg, 'the last 30 steps, up to iteration 35, were lost')
 
-
-# The end of a training ------------------------------------------------------------------------------------------------
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ('latent_mim', 'pilamim', 'ijepa', 'beit')]
 
@@ -252,9 +247,6 @@ def test_other_wrappers_loops_and_hooks(tmp_path, epochs):
     assert 'iter_6.pth' in names(tmp_path) or epochs
 
 
-# float16 --------------------------------------------------------------------------------------------------------------
-
-
 def test_looking_for_a_loss_scale_ends_no_training_and_is_none(images, tmp_path):
     half = {'optim_wrapper__dtype': 'float16', 'optim_wrapper__loss_scale': 2.0**30}
     runner = start(config(images, tmp_path / 'a', iterations=25, limit=5, interval=4, **half))
@@ -280,9 +272,6 @@ def test_what_fp32_cures_is_said(images, tmp_path):
     assert 'float16, loss scale' in found.text()
 
 
-# Captured files -------------------------------------------------------------------------------------------------------
-
-
 def test_batches_come_back_as_they_were(tmp_path):
     segmented = SegDataSample(metainfo={'img_path': 'a.png', 'ori_shape': (4, 5)})
     segmented.gt_sem_seg = PixelData(data=torch.ones(1, 4, 5, dtype=torch.int64))
@@ -292,12 +281,11 @@ def test_batches_come_back_as_they_were(tmp_path):
     back = unpack(load(tmp_path / 'packed.pth'))
     assert_same(back['inputs'], batch['inputs'])
     assert_same(vars(back['mask']), vars(batch['mask']))
-    one, other = back['data_samples']
-    assert type(one) is SegDataSample
-    assert torch.equal(one.gt_sem_seg.data, segmented.gt_sem_seg.data)
-    assert one.ori_shape == (4, 5)
-    assert (type(other), other.img_path, other.gt_label.tolist()) == (DataSample, 'b.png', [3])
     assert back['x'] == (1, None)
+    one, other = back['data_samples']
+    assert torch.equal(one.gt_sem_seg.data, segmented.gt_sem_seg.data)
+    assert (type(one), one.ori_shape) == (SegDataSample, (4, 5))
+    assert (type(other), other.img_path, other.gt_label.tolist()) == (DataSample, 'b.png', [3])
     with pytest.raises(InputError, match="'Popen', which is no known kind"):
         unpack({'__kind__': 'Popen', 'metainfo': {}, 'data': {}})
 
@@ -375,8 +363,6 @@ def test_a_step_that_is_looked_at_changes_nothing(captured):
     assert not any(module._forward_hooks for module in model.modules())
     assert_same(before, dict(model.state_dict()))
 
-
-# Resuming is exact for reports, too -----------------------------------------------------------------------------------
 
 REPORTS = ('health', 'health_history', 'log_history', 'skipped_steps')
 

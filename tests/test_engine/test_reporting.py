@@ -55,7 +55,7 @@ def warnings_shown(capsys):
     return [line for line in (shown.out + shown.err).splitlines() if 'WARNING' in line]
 
 
-@pytest.mark.parametrize('error', [ConnectionError('no route'), OSError(errno.ENOSPC, 'No space left')])
+@pytest.mark.parametrize('error', [KeyError('x'), OSError(errno.ENOSPC, 'No space left')])
 def test_a_failing_tracker(tmp_path, monkeypatch, capsys, error):
     monkeypatch.setattr(FailingTracker, 'error', error)
     runner = runner_of(tmp_path, backend='FailingTracker')
