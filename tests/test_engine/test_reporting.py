@@ -67,9 +67,18 @@ def test_a_failing_tracker(tmp_path, monkeypatch, capsys, error):
     assert (tmp_path / 'iter_20.pth').exists()
 
 
-@pytest.mark.parametrize('name', ['Wandb', 'Tensorboard', 'Aim'])
+@pytest.mark.parametrize('name', ['Wandb', 'Tensorboard', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim'])
 def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch, name):
-    for module in ('wandb', 'torch.utils.tensorboard', 'tensorboardX', 'aim'):
+    for module in (
+        'wandb',
+        'torch.utils.tensorboard',
+        'tensorboardX',
+        'mlflow',
+        'clearml',
+        'neptune',
+        'dvclive',
+        'aim',
+    ):
         monkeypatch.setitem(sys.modules, module, None)
     words = rf'{name}VisBackend needs a package.*pip install .*{name.lower()}.*, or remove the backend'
     with pytest.raises(InputError, match=words):
