@@ -10,10 +10,9 @@ from mmengine import Config
 from mmpretrain.structures import DataSample
 from PIL import Image
 
-from mmmim.datasets.label_spaces import LabelSpace
 from mmmim.engine import Runner
 from mmmim.engine.hooks import LabelsHook
-from mmmim.engine.hooks.labels_hook import CheckedCollate, check_last_batch, label_heads, one_size
+from mmmim.engine.hooks.labels_hook import check_last_batch, label_heads, one_size
 from mmmim.engine.runner import _ShortMessages
 from mmmim.models.target_generators import OnlineClustering, PixelTarget
 from mmmim.utils import InputError
@@ -245,11 +244,14 @@ def test_heads_are_found_by_their_keys_and_labels_outside_of_them_refused():
     head, model = torch.nn.Module(), torch.nn.Module()
     model.head, head.num_classes, model.auxiliary_head = head, 3, torch.nn.ModuleList([head])
     assert list(label_heads(model)) == ['model.auxiliary_head[0]', 'model.head']
-    collate = CheckedCollate(list, LabelSpace('train', None), 3, workers=0)
     samples = [{'data_samples': DataSample(metainfo={'img_path': 'c.png'}).set_gt_label(label)} for label in (2, 3)]
-    assert collate(samples[:1]) == samples[:1]
+    data = torch.utils.data.DataLoader(samples, 1, collate_fn=list)
+    runner = SimpleNamespace(model=model, world_size=1, _train_loop=SimpleNamespace(dataloader=data))
+    LabelsHook().before_run(runner)
+    batches = iter(data)
+    assert next(batches) == samples[:1]
     with pytest.raises(InputError, match=r'label 3 in c\.png is none of the 3 classes: classes are numbered'):
-        collate(samples)
+        next(batches)
 
 
 def test_fitted_classification_compares_class_folders(tmp_path):
