@@ -1,16 +1,19 @@
-"""Docstrings read on their own: whole sentences, arguments that are there, references that lead somewhere.
-
-Read as text and syntax trees: nothing of the package is imported.
-"""
+"""Docstrings read on their own: whole sentences, arguments that are there, references that lead somewhere."""
 
 import ast
+import contextlib
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from mmengine.registry import Registry
 
+import mmmim.registry
 from tests.paths import ROOT
 
 # An editor shows the line of one argument alone: one that begins like this needs another line to be understood.
@@ -141,89 +144,45 @@ def references(text: str) -> list[str]:
     return [match['role'] or match['code'] for match in REFERENCE.finditer(text)]
 
 
-def source(parts: Sequence[str]) -> Path | None:
-    """The file of a module or package of mmmim."""
-    path = ROOT.joinpath(*parts)
-    return next((file for file in (path.with_suffix('.py'), path / '__init__.py') if file.is_file()), None)
+def module_of(path: Path) -> ModuleType:
+    """The module of a file."""
+    return import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__'))
 
 
-def assigned(target: ast.expr) -> Iterator[str]:
-    """Yield the names and the attributes that an assignment sets."""
-    for node in ast.walk(target):
-        if isinstance(node, ast.Name | ast.Attribute):
-            yield node.id if isinstance(node, ast.Name) else node.attr
+def has(node: object, name: str) -> bool:
+    """Whether a module or class defines a name, or methods of a class of mmmim assign it."""
+    if hasattr(node, name):
+        return True
+    classes = [base for base in getattr(node, '__mro__', ()) if base.__module__.startswith('mmmim')]
+    return any(re.search(rf'(self\.|^    ){name}(: |\b.* = )', inspect.getsource(base), re.M) for base in classes)
 
 
-def members(body: Sequence[ast.stmt]) -> dict[str, ast.stmt]:
-    """What a module, a class or its methods define, import or assign, by name."""
-    found: dict[str, ast.stmt] = {}
-    for node in body:
-        if isinstance(node, ast.ClassDef | Function):
-            found[node.name] = node
-        elif isinstance(node, ast.Assign):
-            found.update({name: node for target in node.targets for name in assigned(target)})
-        elif isinstance(node, ast.AnnAssign):
-            found.update(dict.fromkeys(assigned(node.target), node))
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found.update({(name.asname or name.name).split('.')[0]: node for name in node.names})
-        elif isinstance(node, ast.If | ast.Try | ast.With):
-            found |= members(node.body)
-    return found
+def leads_on(node: object, parts: Sequence[str]) -> bool:
+    """Whether a path of names leads from an object to something."""
+    for part in parts:
+        if not has(node, part):
+            return False
+        node = getattr(node, part, None)
+    return True
 
 
 @cache
-def registered() -> frozenset[str]:
-    """What configs call ``mmmim.NAME``: classes and functions of a registry, and the lazy names of the package."""
-    decorated = {
-        node.name
-        for path in SOURCES
-        for node in tree(path).body
-        if isinstance(node, ast.ClassDef | Function)
-        and any('register' in ast.unparse(decorator) for decorator in node.decorator_list)
-    }
-    lazy = members(tree(ROOT / 'mmmim/__init__.py').body)['_LAZY']
-    assert isinstance(lazy, ast.Assign)
-    return frozenset(decorated | set(ast.literal_eval(lazy.value)))
-
-
-def leads_on(path: Path, node: ast.stmt, parts: Sequence[str]) -> bool:
-    """Whether a path of names leads from a statement of a file to something."""
-    if isinstance(node, ast.ImportFrom):
-        package = path.relative_to(ROOT).parent.parts if node.level else ()
-        base = [*package[: len(package) + 1 - node.level], *(node.module or '').split('.')]
-        name = next(name.name for name in node.names if (name.asname or name.name) == parts[0])
-        if base[0] != 'mmmim':  # what another library's class has is not known
-            return not parts[1:]
-        return leads_somewhere([part for part in base if part] + [name, *parts[1:]])
-    if not parts[1:] or not isinstance(node, ast.ClassDef):
-        return not parts[1:] or not isinstance(node, Function)
-    within = members([statement for child in node.body if isinstance(child, Function) for statement in child.body])
-    within |= members(node.body)
-    bases = [ast.unparse(base).split('[')[0].split('.') for base in node.bases]
-    around = members(tree(path).body)
-    return (parts[1] in within and leads_on(path, within[parts[1]], parts[1:])) or any(
-        base[0] in around and leads_on(path, around[base[0]], [*base, *parts[1:]]) for base in bases
-    )
+def registered() -> dict[str, object]:
+    """What configs call ``mmmim.NAME``."""
+    for path in SOURCES:
+        if 'register_module' in path.read_text():
+            module_of(path)
+    registries = [each for each in vars(mmmim.registry).values() if isinstance(each, Registry)]
+    return {name: kind for registry in registries for name, kind in registry.module_dict.items()}
 
 
 def leads_somewhere(parts: Sequence[str]) -> bool:
     """Whether a dotted path from ``mmmim`` on names a module, or something that one defines."""
     for length in range(len(parts), 0, -1):
-        path = source(parts[:length])
-        if path is not None:
-            rest = parts[length:]
-            around = members(tree(path).body)
-            if not rest or (rest[0] in around and leads_on(path, around[rest[0]], rest)):
+        with contextlib.suppress(ImportError):
+            if leads_on(import_module('.'.join(parts[:length])), parts[length:]):
                 return True
-            if length > 1 or rest[0] not in registered():
-                return False
-            return len(rest) == 1 or any(
-                leads_on(path, node, rest)
-                for path in SOURCES
-                for node in tree(path).body
-                if isinstance(node, ast.ClassDef) and node.name == rest[0]
-            )
-    return False
+    return parts[1] in registered() and leads_on(registered()[parts[1]], parts[2:])
 
 
 def known_here(path: Path, name: str, reference: str) -> bool:
@@ -231,11 +190,9 @@ def known_here(path: Path, name: str, reference: str) -> bool:
     parts = reference.split('.')
     if parts[0] == 'mmmim':
         return leads_somewhere(parts)
-    around = members(tree(path).body)
-    if parts[0] in around:
-        return leads_on(path, around[parts[0]], parts)
-    outer = name.split('.')[0]
-    return parts[0] in registered() or (outer in around and leads_on(path, around[outer], [outer, *parts]))
+    module = module_of(path)
+    around = [module, getattr(module, name.split('.')[0], None)]
+    return any(leads_on(node, parts) for node in around) or leads_somewhere(['mmmim', *parts])
 
 
 def test_references_of_docstrings_lead_somewhere():

@@ -88,16 +88,8 @@ def test_contents_of_the_wheel(clone, unpacked):
     assert 'mmmim/.mim/configs/capi/vitl14.py,sha256=' in record.read_text()
 
 
-def run(unpacked, cwd, *command):
-    """Run Python where the package is installed without its repository."""
-    environment = {**os.environ, 'PYTHONPATH': str(unpacked), 'OMP_NUM_THREADS': '1'}
-    return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 SCRIPT = """
-import contextlib, json, pathlib, runpy, sys
+import contextlib, io, json, pathlib, runpy, sys
 import mmmim, mmmim.registry
 from mmengine.registry import DefaultScope
 from mmmim.registry import register_all_modules
@@ -114,59 +106,69 @@ register_all_modules()
 assert DefaultScope.get_current_instance().scope_name == 'mmmim'
 
 import torch
+from mmmim.cli.main import main
 from mmmim.comparison.jobs import ROOT, make_jobs
 
-for tool in sorted(pathlib.Path(mmmim.__file__).parent.glob('.mim/tools/**/*.py')):
-    sys.argv = [str(tool), '--help']
-    with contextlib.redirect_stdout(sys.stderr):
+tools = pathlib.Path(mmmim.__file__).parent / '.mim/tools'
+
+def run(tool, *words):
+    sys.argv = [str(tools / f'{tool}.py'), *words]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            runpy.run_path(str(tool), run_name='__main__')
+            if tool is None:
+                main()
+            else:
+                runpy.run_path(sys.argv[0], run_name='__main__')
+            code = 0
         except SystemExit as end:
-            assert end.code == 0, tool
+            code = end.code or 0
+    return [code, said.getvalue()]
+
+for tool in sorted(tools.rglob('*.py')):
+    assert run(tool.relative_to(tools).with_suffix(''), '--help')[0] == 0, tool
 model = mmmim.get_model('mae/digits')
 spec = {'subsets': {'single': {'a': {'config': 'configs/capi/digits.py'}}}}
 commands = make_jobs(spec, [0], pathlib.Path('/nowhere'), 'val')[0].commands
 shape = list(model(torch.zeros(1, 3, 32, 32)).pooled.shape)
-print(json.dumps([mmmim.__file__, mmmim.list_models(), shape, str(ROOT), commands]))
+said = [
+    run('misc/scale_recipe', 'capi/digits', '--iters', '400'),
+    run('train', 'configs/capi/digit.py'),
+    run(None, 'list', 'capi/digits'),
+    run(None, 'train', 'configs/capi/digit.py'),
+    run('misc/make_metafiles', '--check'),
+]
+print(json.dumps([mmmim.__file__, mmmim.list_models(), shape, str(ROOT), commands, said]))
 """
 
 
 def test_registries_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path):
+    shipped = unpacked / 'mmmim/.mim'
     # Folders of these names may lie beside any package.
     (unpacked / 'configs/capi').mkdir(parents=True, exist_ok=True)
     (unpacked / 'configs/capi/foreign.py').touch()
-    done = run(unpacked, tmp_path, '-c', SCRIPT)
+    environment = {**os.environ, 'PYTHONPATH': str(unpacked), 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, '-c', SCRIPT]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    file, names, shape, root, commands = json.loads(done.stdout.splitlines()[-1])
+    file, names, shape, root, commands, said = json.loads(done.stdout.splitlines()[-1])
     assert file.startswith(str(unpacked))
     assert names == mmmim.list_models()
     assert shape == [1, 96]
     assert root == str(tmp_path)  # comparisons run where the user is
     assert [Path(command[1]).is_relative_to(unpacked) for command in commands] == [True, True]
     assert all(Path(command[1]).is_file() for command in commands)
-
-
-def test_tools_of_the_wheel(unpacked, tmp_path):
-    tools = unpacked / 'mmmim/.mim/tools'
-    for tool in tools.rglob('*.sh'):
-        assert os.access(tool, os.X_OK)
-    done = run(unpacked, tmp_path, tools / 'misc/scale_recipe.py', 'capi/digits', '--iters', 400)
-    assert done.returncode == 0, done.stderr
-    assert f'_base_ = {str(unpacked / "mmmim/.mim/configs/capi/digits.py")!r}' in done.stdout
-    done = run(unpacked, tmp_path, tools / 'train.py', 'configs/capi/digit.py')
-    assert (done.returncode, done.stderr.split(' (')[0]) == (
-        2,
-        'error: The config configs/capi/digit.py does not exist',
-    )
+    recipe, missing, listed, missing_too, metafiles = said
+    assert recipe[0] == 0
+    assert f'_base_ = {str(shipped / "configs/capi/digits.py")!r}' in recipe[1]
+    for code, text in (missing, missing_too):
+        assert (code, 'error: The config configs/capi/digit.py does not exist' in text) == (2, True)
+    assert (listed[0], listed[1].split()) == (0, ['capi/digits', 'capi/digits_gpu'])
+    assert (metafiles[0], 'installed without its repository' in metafiles[1]) == (2, True)
+    assert files(tmp_path) == set()
+    assert all(os.access(tool, os.X_OK) for tool in (shipped / 'tools').rglob('*.sh'))
     (script,) = unpacked.glob('*.dist-info/entry_points.txt')
     assert 'mmmim = mmmim.cli.main:main' in script.read_text().splitlines()
-    done = run(unpacked, tmp_path, '-m', 'mmmim.cli.main', 'list', 'capi/digits')
-    assert done.stdout.split() == ['capi/digits', 'capi/digits_gpu'], done.stderr
-    done = run(unpacked, tmp_path, '-m', 'mmmim.cli.main', 'train', 'configs/capi/digit.py')
-    assert 'error: The config configs/capi/digit.py does not exist' in done.stderr
-    done = run(unpacked, tmp_path, tools / 'misc/make_metafiles.py', '--check')
-    assert (done.returncode, 'installed without its repository' in done.stderr) == (2, True)
-    assert files(tmp_path) == set()
 
 
 def test_editable_installs_read_the_repository(clone, tmp_path):

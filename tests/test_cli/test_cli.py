@@ -244,34 +244,28 @@ def test_options_that_took_another_word(tool, name, args, took, first):
     assert f'write {first} before the options' in message
 
 
-@pytest.mark.parametrize(
-    ('args', 'message'),
-    [
+def test_other_wrong_arguments_are_not_blamed_on_options(tool):
+    for args, message in (
         ('', 'arguments are required: config'),
         ('a.py --amp float8', "invalid choice: 'float8'"),
         ('a.py --pretrained', '--pretrained: expected one argument'),
         ('a.py --res', 'unrecognized arguments: --res'),
-    ],
-)
-def test_other_wrong_arguments_are_not_blamed_on_options(tool, args, message):
-    said = tool('train', *args.split(), code=2).splitlines()[-1]
-    assert message in said
-    assert 'before the options' not in said
+    ):
+        said = tool('train', *args.split(), code=2).splitlines()[-1]
+        assert message in said
+        assert 'before the options' not in said
 
 
-@pytest.mark.parametrize(
-    ('words', 'found'),
-    [
+def test_an_option_whose_value_may_be_left_out_stands_before_the_config():
+    for words, found in (
         ('--amp a.py', ('a.py', 'bfloat16', None)),
         ('--resume a.py --amp', ('a.py', 'bfloat16', 'auto')),
         ('--resume --amp a.py', ('a.py', 'bfloat16', 'auto')),
         ('--amp float16 a.py --resume', ('a.py', 'float16', 'auto')),
         ('--resume x.pth a.py', ('a.py', None, 'x.pth')),
-    ],
-)
-def test_an_option_whose_value_may_be_left_out_stands_before_the_config(words, found):
-    args = train.build_parser().parse_args(words.split())
-    assert (args.config, args.amp, args.resume) == found
+    ):
+        args = train.build_parser().parse_args(words.split())
+        assert (args.config, args.amp, args.resume) == found
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])

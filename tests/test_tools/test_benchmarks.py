@@ -98,12 +98,9 @@ def test_every_probe_is_measured(tool):
 @pytest.mark.parametrize(
     ('name', 'option', 'value'),
     [
-        (TRAIN, '--steps', '0'),
-        (TRAIN, '--batch', '0'),
         (TRAIN, '--warmup', '-1'),
         (DATA, '--repeats', '0'),
         (PROBES, '--train', '29'),
-        (PROBES, '--queries', '0'),
         (PROBES, '--classes', '257'),
     ],
 )

@@ -56,19 +56,6 @@ def test_two_processes_train(toy_file):
 
 @on_cpu
 @pytest.mark.slow
-def test_two_processes_test_and_say_errors_once(toy_file):
-    cwd = toy_file.parent
-    script('dist_train.sh', toy_file.name, 2, cwd=cwd)
-    output = script('dist_test.sh', toy_file.name, 'work_dirs/my toy/iter_20.pth', 2, cwd=cwd)
-    assert output.count('\nerror ') == 1
-    wrong = ('--cfg-options', 'global_batch_size=1')
-    output = script('dist_train.sh', toy_file.name, 2, *wrong, cwd=cwd, code=2)
-    assert output.count('error: global_batch_size=1 is less than an image for each of 2 processes') == 1
-    assert 'Traceback' not in output
-
-
-@on_cpu
-@pytest.mark.slow
 def test_two_processes_train_a_sharded_model(tmp_path):
     """All hooks that call the model, and what they write is true of the checkpoint."""
     full = Config.fromfile(ROOT / 'configs/capi/digits.py')
@@ -151,13 +138,16 @@ def test_usage(name, tmp_path):
         subprocess.run(['shellcheck', TOOLS / name], check=True)
 
 
-@pytest.mark.parametrize('name', ['slurm_train.sh', 'slurm_test.sh'])
-def test_slurm_command(name, tmp_path):
+def test_commands_of_slurm_and_of_several_machines(tmp_path):
     options = {'GPUS': '2', 'SRUN_ARGS': '--mem 4G', **fake(tmp_path / 'bin', 'srun', 'python')}
-    output = script(name, 'part', 'job', 'a b.py', 'there', '--cfg-options', 'x=1', cwd=tmp_path, **options)
-    lines = output.splitlines()
-    for line in ('--ntasks=2', '--gres=gpu:2', '--mem', '4G', 'a b.py', 'there', 'slurm', 'x=1'):
-        assert line in lines
+    for name in ('slurm_train.sh', 'slurm_test.sh'):
+        output = script(name, 'part', 'job', 'a b.py', 'there', '--cfg-options', 'x=1', cwd=tmp_path, **options)
+        expected = {'--ntasks=2', '--gres=gpu:2', '--mem', '4G', 'a b.py', 'there', 'slurm', 'x=1'}
+        assert expected <= set(output.splitlines())
+    options = {**fake(tmp_path / 'bin', 'python'), 'NNODES': '2', 'NODE_RANK': '1', 'MASTER_ADDR': 'host'}
+    output = script('dist_train.sh', 'a.py', 8, '--amp', cwd=tmp_path, **options)
+    expected = {'--nnodes', '2', '--node-rank', '1', 'host', '29500', '--nproc-per-node', '8', '--amp'}
+    assert expected <= set(output.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -218,18 +208,15 @@ def test_slurm_asks_for_a_signal_and_goes_on_in_a_new_job(tmp_path):
     assert calls[1].endswith('--cfg-options x=1 --resume')
     assert calls[2] == calls[1]
     assert 'goes on in a new job' in output
+    _, calls = slurm_train(tmp_path, 138, code=138, SAVE_SECONDS='60', REQUEUE='0')
+    assert len(calls) == 4
+    assert '--signal=USR1@60' in calls[3]
 
 
 @pytest.mark.parametrize('status', [0, 1, 143])
 def test_slurm_does_not_go_on_after_anything_else(tmp_path, status):
     """Such as ``scancel``, which sends SIGTERM."""
     assert len(slurm_train(tmp_path, status, code=status)[1]) == 1
-
-
-def test_slurm_settings(tmp_path):
-    _, calls = slurm_train(tmp_path, 138, code=138, SAVE_SECONDS='60', REQUEUE='0')
-    assert len(calls) == 1
-    assert '--signal=USR1@60' in calls[0]
 
 
 def test_slurm_gives_up_where_nothing_is_saved_in_time(tmp_path):
@@ -265,10 +252,3 @@ def test_test_scripts_with_and_without_a_checkpoint(checkpoint, tmp_path):
     start = lines.index('a b.py')
     assert lines[start : start + 7] == [*['a b.py', *checkpoint, *pretrained, '--launcher', 'slurm'][:7]]
     assert 'usage:' in script('dist_test.sh', 'a.py', *checkpoint, cwd=tmp_path, code=2)
-
-
-def test_several_machines(tmp_path):
-    options = {**fake(tmp_path / 'bin', 'python'), 'NNODES': '2', 'NODE_RANK': '1', 'MASTER_ADDR': 'host'}
-    lines = script('dist_train.sh', 'a.py', 8, '--amp', cwd=tmp_path, **options).splitlines()
-    for line in ('--nnodes', '2', '--node-rank', '1', 'host', '29500', '--nproc-per-node', '8', '--amp'):
-        assert line in lines

@@ -4,17 +4,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import time
 
 import pytest
 
 from mmmim.datasets import WebDatasetStream
 from tests.images import alarm
-from tests.paths import ROOT
+from tests.processes import kill, start
 from tests.shards import PIPELINE, png
-
-TOOL = ROOT / 'tools/dataset_converters/make_shards.py'
 
 
 @pytest.fixture
@@ -87,22 +84,23 @@ def test_a_disk_that_is_full(tmp_path, images, monkeypatch, make):
 
 def test_a_killed_run_leaves_no_folder_that_looks_whole(tmp_path, images, monkeypatch, make):
     """Killed for real while the second shard is being written."""
-    code = (
-        'import runpy, sys, time, webdataset; write = webdataset.TarWriter.write\n'
-        'def slow(self, sample):\n'
-        '    write(self, sample)\n'
-        '    if sample["__key__"] == "000000005": print("now", flush=True); time.sleep(60)\n'
-        f'webdataset.TarWriter.write = slow; sys.argv[0] = {str(TOOL)!r}\n'
-        'runpy.run_path(sys.argv[0], run_name="__main__")'
-    )
-    process = subprocess.Popen(
-        [sys.executable, '-c', code, images, tmp_path / 'shards', '--images-per-shard', '4'], stdout=subprocess.PIPE
-    )
+    import webdataset
+
+    write, there = webdataset.TarWriter.write, tmp_path.parent / f'{tmp_path.name}.now'
+
+    def slow(self, sample):
+        write(self, sample)
+        if sample['__key__'] == '000000005':
+            there.touch()
+            time.sleep(60)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(webdataset.TarWriter, 'write', slow)
+        process = start(lambda: make(images, tmp_path / 'shards', '--images-per-shard', 4), f'{there}.txt')
     with alarm(60):
-        assert b'now\n' in iter(process.stdout.readline, b'')
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+        while not there.exists():
+            time.sleep(0.01)
+    assert kill(process) == -signal.SIGKILL
     assert sorted(os.listdir(tmp_path)) == ['images', 'shards.part']
     message = make(images, tmp_path / 'shards', code=2)
     assert 'shards.part is there, of a run that goes on or was interrupted: remove it first' in message

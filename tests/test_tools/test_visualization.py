@@ -78,7 +78,7 @@ def preprocessed(model, images):
     return model.preprocess(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize('mode', ['image', 'joint', 'both'])
+@pytest.mark.parametrize('mode', ['image', 'both'])
 def test_pca(folder, tool, mode):
     sizes = ('--sizes', 33, 32) if mode == 'both' else ('--sizes', 16)
     args = ('images', 'a.pth', *sizes, '--channels', 2, '--mode', mode, '--out', 'out', '--device', 'cpu')

@@ -6,7 +6,6 @@ from mmmim.utils import InputError
 from mmmim.visualization.attention import (
     Query,
     draw_attention,
-    draw_attention_distance,
     extra_queries,
     mark_patches,
     patch_queries,
@@ -88,8 +87,3 @@ def test_what_the_columns_are(tmp_path, monkeypatch, layers, heads, columns):
     second = {1: maps[0, 0, 1] if len(layers) == 1 else maps[1, 0, 0], 2: maps[0, -1, 0]}[heads]
     place = (1, 1) if len(layers) == 1 else (0, 0)
     assert np.array_equal(drawn['rows'][0][2], mark_patches(to_heat(second, 8), [place], 4))
-
-
-def test_distances_are_drawn(tmp_path):
-    draw_attention_distance(np.array([[1.0, 2.0], [3.0, 5.0]]), tmp_path / 'a.png', 'title')
-    assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG'

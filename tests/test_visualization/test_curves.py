@@ -26,15 +26,6 @@ PROBES = [
 HEALTH = [(20, {'student_rankme_pooled': 5.0, 'teacher_rankme_pooled': 6.0, 'capi_target_entropy': 0.5})]
 
 
-def test_probes_and_health_keep_their_names_and_step_0(tmp_path):
-    log(tmp_path / '1', 10, 40, 2.0, PROBES, HEALTH)
-    curves = read_scalars(tmp_path)
-    assert curves['probe/student_knn_pooled'][0].tolist() == [0, 20, 40]
-    assert curves['probe/teacher_knn_pooled'][1].tolist() == [0.3, 0.5]
-    assert curves['health/capi_target_entropy'][0].tolist() == [20]
-    assert not any(key.startswith('val/') for key in curves)
-
-
 def test_a_resumed_run_replaces_what_comes_after_its_start(tmp_path):
     log(tmp_path / '1', 10, 40, 2.0, PROBES)
     log(tmp_path / '2', 30, 50, 1.0, [(20, {'student_knn_pooled': 0.25}), (50, {'student_knn_pooled': 0.6})])

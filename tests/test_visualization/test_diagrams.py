@@ -1,16 +1,13 @@
 import itertools
 import runpy
 import sys
-from xml.etree import ElementTree
 
-import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from tests.paths import ROOT
 
 sys.path.insert(0, str(ROOT / 'docs/figures'))
-from diagrams import Diagram, landscape, patch_regions
+from diagrams import Diagram
 
 FIGURES = sorted(path.name for path in (ROOT / 'docs/figures').glob('*.py') if path.stem != 'diagrams')
 
@@ -61,30 +58,3 @@ def test_problems_are_found():
         'outside is wider than its box',
         'one lies on two',
     ]
-
-
-def test_the_background_is_opaque_and_letters_are_shapes(tmp_path):
-    page = Diagram(200, 100)
-    page.picture(10, 10, 80, np.zeros((8, 8, 3)), np.array([[0, 1], [2, 0]]), '#ff0000')
-    page.text(150, 20, 'text')
-    for name in ('a.png', 'a.svg'):
-        page.save(tmp_path / name)
-    pixels = (imread(tmp_path / 'a.png') * 255).round().astype(int)
-    assert pixels.shape == (100, 200, 4)
-    assert (pixels[..., 3] == 255).all()
-    places = {(50, 150): [255, 255, 255], (30, 30): [0, 0, 0], (30, 70): [242, 242, 242], (70, 30): [255, 0, 0]}
-    assert {place: pixels[place][:3].tolist() for place in places} == places
-    root = ElementTree.parse(tmp_path / 'a.svg').getroot()
-    assert root.get('width') == '144pt'  # 200 pixels
-    assert not [*root.iter('{http://www.w3.org/2000/svg}text')]  # no font is needed
-
-
-def test_regions_of_patches():
-    pixels, regions = landscape(60)
-    assert pixels.shape == (60, 60, 3)
-    assert 0 <= pixels.min() <= pixels.max() <= 1
-    found = patch_regions(regions, 6)
-    assert found.shape == (6, 6)
-    assert found[0, 0] == 0
-    assert set(found.ravel()) == {0, 1, 2, 3, 4}
-    assert patch_regions(np.array([[1, 1, 0], [1, 2, 0], [0, 0, 0]]), 1).tolist() == [[0]]
