@@ -110,15 +110,7 @@ def coordinates(c, images):
 
 
 def encode(w, side, c, images, visible=None):
-    """The normed tokens, registers first, and their coordinates.
-
-    Args:
-        w: Weights.
-        side: 'student' or 'teacher'.
-        c: Settings.
-        images: ``[B, 3, H, W]``.
-        visible: Flat indices of the patches to see, as many for every image; None for all.
-    """
+    """The normed tokens, registers first, and their coordinates; ``visible`` are flat indices of patches."""
     tokens = common.embed(w, f'{side}.patch_embed', common.cut(images, c['patch']))
     where = coordinates(c, images)
     if visible is not None:
@@ -132,36 +124,16 @@ def encode(w, side, c, images, visible=None):
     return rms_norm(tokens), where
 
 
-def context_of(context, where, count):
-    """What predictions see: all tokens, the ``count`` registers included."""
-    return context, where
-
-
-def predict(w, c, images, context, context_where, indices, depth=None):
+def predict(w, c, images, context, context_where, indices):
     """The prediction at every flat index, each with a copy of its image's context and nothing beside it."""
     where = coordinates(c, images)
     image = indices // where.shape[1]
     where = where.flatten(0, 1)[indices][:, None]
-    context, context_where = context_of(context, context_where, c['registers'])
     tokens = w['student.mask_token'].expand(len(indices), 1, -1)
-    for i in range(c['dec'] if depth is None else depth):
+    for i in range(c['dec']):
         name = f'student.decoder.blocks.{i}'
         tokens = block(w, name, c['heads'], tokens, where, context[image], context_where[image])
     return rms_norm(tokens)[:, 0]
-
-
-def evaluate(w, c, images):
-    """Global feature (the first predictor block at every position, averaged), registers, feature map."""
-    tokens, where = encode(w, 'student', c, images)
-    count = c['registers']
-    total = len(images) * (tokens.shape[1] - count)
-    pooled = predict(w, c, images, tokens, where, torch.arange(total), depth=1)
-    grid = [side // c['patch'] for side in images.shape[2:]]
-    return {
-        'eval_global': pooled.reshape(len(images), -1, pooled.shape[-1]).mean(1),
-        'eval_registers': tokens[:, :count],
-        'eval_featmap': tokens[:, count:].unflatten(1, grid),
-    }
 
 
 def score(w, predictions):
@@ -230,11 +202,6 @@ def factors(name, student):
     return lr, decay
 
 
-def clustering_decay(name, options):
-    """Bias and weight are decayed."""
-    return options['weight_decay']
-
-
 def update(w, gradients, state, step, options, rates):
     """The two optimisers, then the teacher; ``rates`` as in :data:`SCHEDULE`."""
     lr, clustering_lr, momentum = rates
@@ -245,7 +212,7 @@ def update(w, gradients, state, step, options, rates):
         return lr * rate, student['weight_decay'] * decay
 
     def of_clustering(name, value):
-        return clustering_lr, clustering_decay(name, clustering)
+        return clustering_lr, clustering['weight_decay']
 
     for mine, own, choose in ((True, clustering, of_clustering), (False, student, of_student)):
         chosen = {name: g for name, g in gradients.items() if name.startswith('clustering.') == mine}
@@ -275,8 +242,6 @@ def replay(arrays, settings):
 
     _, gradients = common.gradients_of(w, is_trained, loss_of(''))
     out |= {f'gradnorm.{name}': np.float32(common.norm(gradient)) for name, gradient in gradients.items()}
-    with torch.no_grad():
-        out |= evaluate(w, c, inputs('')[0])
     step, state = 0, {}
     while f'traj.{step}.images' in arrays:
         _, gradients = common.gradients_of(w, is_trained, loss_of(f'traj.{step}.'))
@@ -338,26 +303,21 @@ def random_mask(total, ratio, subsampling, generator):
     return places[masked:].sort().values, places[:masked][order]
 
 
-def random_inputs(c, height, width, generator, shuffle):
-    """Images and indices of one step; ``shuffle`` mixes the predictions of different images."""
+def random_inputs(c, height, width, generator):
+    """Images and indices of one step."""
     images = common.random_images(c['batch'], height, width, generator)
     total, visible, predicted = (height // c['patch']) * (width // c['patch']), [], []
     for i in range(c['batch']):
         mine = random_mask(total, c['mask_ratio'], c['prediction_subsampling'], generator)
         visible.append(mine[0] + i * total)
         predicted.append(mine[1] + i * total)
-    predicted = torch.cat(predicted)
-    if shuffle:
-        predicted = predicted[torch.randperm(len(predicted), generator=generator)]
-    return dict(zip(INPUTS, (images, torch.cat(visible).numpy(), predicted.numpy()), strict=True))
+    return dict(zip(INPUTS, (images, torch.cat(visible).numpy(), torch.cat(predicted).numpy()), strict=True))
 
 
-def record(path, *, seed=1, optimiser=None, temperatures=None, schedule=None, shuffle=False, **changes):
-    """Make a recording in the layout of the given one; ``path`` is that of the .npz.
+def record(path, *, seed=1, optimiser=None, temperatures=None, schedule=SCHEDULE, **changes):
+    """Make a recording in the layout of the given one, but for changes to the constants above, at ``path`` (.npz).
 
-    ``optimiser`` ({'student': {...}, 'clustering': {...}}), ``temperatures`` and ``changes`` are to :data:`OPTIMISER`,
-    :data:`TEMPERATURES` and :data:`TOY`; ``schedule`` has a row of :data:`SCHEDULE` for every step; ``shuffle`` mixes
-    the predictions of different images; ``img`` is the side of the images, or (height, width).
+    ``img`` is the side of the images, or (height, width).
     """
     c = {**TOY, **changes}
     height, width = (c['img'], c['img']) if isinstance(c['img'], int) else c['img']
@@ -369,9 +329,9 @@ def record(path, *, seed=1, optimiser=None, temperatures=None, schedule=None, sh
     generator = torch.Generator().manual_seed(seed)
     weights = new_weights(settings, generator)
     arrays = {f'sd.{name}': value.numpy().astype(np.float32) for name, value in weights.items()}
-    arrays |= random_inputs(settings, height, width, generator, shuffle)
-    for step, rates in enumerate(schedule or SCHEDULE):
-        inputs = random_inputs(settings, height, width, generator, shuffle)
+    arrays |= random_inputs(settings, height, width, generator)
+    for step, rates in enumerate(schedule):
+        inputs = random_inputs(settings, height, width, generator)
         inputs |= dict(zip(STEP_INPUTS[3:], map(np.float32, rates), strict=True))
         arrays |= {f'traj.{step}.{name}': value for name, value in inputs.items()}
     return common.write(path, arrays | replay(arrays, settings), settings)

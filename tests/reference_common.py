@@ -4,9 +4,6 @@ They exist to make recordings of other sizes than those in ``tests/data``, for m
 the slow and literal way, on tables of weights in the layout of the recordings (attention as a softmax, patches cut out
 one after the other, AdamW as its formula), in float64, so that what a comparison shows is the rounding of the other
 side only.
-
-Everything a wrong implementation would get wrong is a function or a constant of its own: tests replace one of them and
-expect the recording to be refused.
 """
 
 import json

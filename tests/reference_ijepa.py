@@ -43,16 +43,7 @@ def block_size(u_scale, u_aspect, scale, aspect, grid):
     patches = int(grid * grid * (scale[0] + u_scale * (scale[1] - scale[0])))
     ratio = aspect[0] + u_aspect * (aspect[1] - aspect[0])
     rows, columns = round(math.sqrt(patches * ratio)), round(math.sqrt(patches / ratio))
-    return min(rows, largest(grid)), min(columns, largest(grid))
-
-
-def largest(grid):
-    return grid - 1
-
-
-def positions_of(size, grid):
-    """How many rows, or columns, a block may start in."""
-    return grid - size
+    return min(rows, grid - 1), min(columns, grid - 1)
 
 
 def sizes(c, call):
@@ -67,13 +58,9 @@ def sizes(c, call):
 
 def box(size, grid):
     """Patches of a block at a random place."""
-    top = int(torch.randint(0, positions_of(size[0], grid), (1,)))
-    left = int(torch.randint(0, positions_of(size[1], grid), (1,)))
+    top = int(torch.randint(0, grid - size[0], (1,)))
+    left = int(torch.randint(0, grid - size[1], (1,)))
     return {r * grid + c for r in range(top, top + size[0]) for c in range(left, left + size[1])}
-
-
-def enough(patches, least):
-    return len(patches) > least
 
 
 def context(size, targets, c):
@@ -85,13 +72,9 @@ def context(size, targets, c):
             if not c['allow_overlap']:
                 for target in targets[: max(len(targets) - ignored, 0)]:
                     patches = patches - target
-            if enough(patches, c['min_keep']):
+            if len(patches) > c['min_keep']:
                 return sorted(patches)
         ignored += 1
-
-
-def cut_to(contexts, least):
-    return [patches[:least] for patches in contexts]
 
 
 def draw_masks(c, batch, call, seed):
@@ -106,7 +89,7 @@ def draw_masks(c, batch, call, seed):
             all_targets.append([sorted(target) for target in targets])
             all_contexts.append([context(context_size, targets, c) for _ in range(c['nenc'])])
     least = min(len(patches) for contexts in all_contexts for patches in contexts)
-    seen = [torch.tensor(cut_to([contexts[k] for contexts in all_contexts], least)) for k in range(c['nenc'])]
+    seen = [torch.tensor([contexts[k][:least] for contexts in all_contexts]) for k in range(c['nenc'])]
     asked = [torch.tensor([targets[t] for targets in all_targets]) for t in range(c['npred'])]
     return seen, asked
 

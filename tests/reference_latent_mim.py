@@ -30,11 +30,6 @@ SMALL |= dict(batch=2, steps=2, wd=2.0, momenta=[0.5, 0.7], sim_targets=[0.7, 0.
 # ------------------------------------------------------------------------------------------- patches and positions
 
 
-def corner(cell, offset, patch, gap):
-    """First row (or column) of the patch in a cell."""
-    return cell * (patch + gap) + offset
-
-
 def cut(images, patch, gap, rows, columns):
     """The patch of every cell, raster order, each flattened as (row, column, colour): ``[B, L, patch * patch * 3]``."""
     batch, height, width = rows.shape
@@ -42,16 +37,11 @@ def cut(images, patch, gap, rows, columns):
     for b in range(batch):
         for i in range(height):
             for j in range(width):
-                top = corner(i, int(rows[b, i, j]), patch, gap)
-                left = corner(j, int(columns[b, i, j]), patch, gap)
+                top = i * (patch + gap) + int(rows[b, i, j])
+                left = j * (patch + gap) + int(columns[b, i, j])
                 square = images[b, :, top : top + patch, left : left + patch]
                 result.append(torch.stack([square[:, y, x] for y in range(patch) for x in range(patch)]).flatten())
     return torch.stack(result).reshape(batch, height * width, -1)
-
-
-def coordinate(index, grid):
-    """From 0 to ``grid``, both included."""
-    return index / (grid - 1) * grid
 
 
 def position_table(grid, dim):
@@ -60,7 +50,7 @@ def position_table(grid, dim):
     rows = [torch.zeros(dim, dtype=torch.float64)]
     for i in range(grid):
         for j in range(grid):
-            u, v = coordinate(i, grid) * frequencies, coordinate(j, grid) * frequencies
+            u, v = (place / (grid - 1) * grid * frequencies for place in (i, j))
             rows.append(torch.cat([v.sin(), v.cos(), u.sin(), u.cos()]))
     return torch.stack(rows)
 
@@ -100,17 +90,13 @@ def encode(w, side, c, patches, index):
     return x, normed, project(w, f'{side}.head', normed)
 
 
-def nearness(asked, seen):
-    """How much every query takes of every visible patch: ``[B, Lt, V]``."""
-    return (asked @ seen.transpose(1, 2) * asked.shape[-1] ** -0.5).softmax(-1)
-
-
 def decode(w, c, z_vis, visible, target):
     """Queries and source of the first block, its output, and predictions."""
     positions = w['decoder.pos_embed.pos_embeds']
     asked, seen = common.take(positions[None, 1:], target), common.take(positions[None, 1:], visible)
     e = common.linear(w, 'decoder.embed', z_vis)
-    queries = w['decoder.mask_token'] + asked + nearness(asked, seen) @ e[:, 1:]
+    nearness = (asked @ seen.transpose(1, 2) * asked.shape[-1] ** -0.5).softmax(-1)
+    queries = w['decoder.mask_token'] + asked + nearness @ e[:, 1:]
     queries = torch.cat([(w['decoder.cls_token'] + positions[0]).expand(len(e), -1, -1), queries], 1)
     source = e + torch.cat([positions[0].expand(len(e), 1, -1), seen], 1)
     x, states = queries, []
@@ -207,20 +193,6 @@ def forward(w, c, images, draws, gamma):
     return out
 
 
-def evaluate(w, c, images):
-    """Whole images, patches side by side."""
-    none = torch.zeros(len(images), c['grid'], c['grid'], dtype=torch.long)
-    patches = cut(images, c['patch'], 0, none, none)
-    every = torch.arange(c['grid'] ** 2).expand(len(images), -1)
-    pre, post, projected = encode(w, 'encoder', c, patches, every)
-    return {
-        'eval/pre_norm': pre,
-        'eval/post_norm': post,
-        'eval/projected': projected,
-        'eval/knn_feature': common.unit(pre[:, 1:].mean(1)),
-    }
-
-
 def is_trained(name):
     return not name.startswith('target_encoder.') and not name.endswith('pos_embeds')
 
@@ -276,8 +248,6 @@ def replay(arrays, settings):
     norms = [common.norm(gradients[name]) if name in gradients else -1.0 for name in names]
     out['grad_norm'] = np.array(norms)
     out |= {f'grad/{name}': gradients[name] for name in FULL_GRADIENTS}
-    with torch.no_grad():
-        out |= evaluate(w, c, torch.tensor(arrays['eval/images']).double())
 
     draws = draws_of(arrays, 'traj/')
     out['traj/loss'] = np.array(train(w, c, images, draws, arrays['traj/momentum'], arrays['traj/sim_target']))
@@ -342,7 +312,6 @@ def record(path, *, seed=1, momenta=(0.9,) * 3, sim_targets=(0.7, 0.6, 0.4), noi
     moved = common.perturbed(w, noise_std, generator, fixed='pos_embeds')
     arrays |= {f'sd/{name}': value.numpy().astype(np.float32) for name, value in moved.items()}
     arrays |= {f'draw/{name}': draw for name, draw in random_draws(c, generator).items()}
-    arrays['eval/images'] = common.random_images(c['batch'], c['grid'] * c['patch'], c['grid'] * c['patch'], generator)
     arrays |= {f'traj/{name}': draw for name, draw in random_draws(c, generator, c['steps']).items()}
     arrays['traj/momentum'] = np.array(momenta)
     arrays['traj/sim_target'] = np.array(sim_targets)

@@ -12,7 +12,6 @@ from tests import reference_common as common
 
 EPS = 1e-5
 WEIGHT_DECAY, BETAS, ADAM_EPS = 0.05, (0.9, 0.95), 1e-8
-VARIANTS = ('aligned', 'released')
 FULL_GRADIENTS = (
     'encoder.cls_token',
     'encoder.pos_embedding',
@@ -48,21 +47,12 @@ def fold(vectors, side, patch):
     return vectors.flatten(1)[:, order].reshape(len(vectors), 3, side, side)
 
 
-def number_kept(total, ratio):
-    return int(total * (1 - ratio))
-
-
 def inverse(order):
     back = torch.zeros_like(order)
     for b in range(len(order)):
         for place, patch in enumerate(order[b].tolist()):
             back[b, patch] = place
     return back
-
-
-def hidden(back, kept):
-    """1 where a patch is masked."""
-    return (back >= kept).double()
 
 
 # ------------------------------------------------------------------------------------------------------- network
@@ -96,29 +86,12 @@ def decoder_input(w, name, embedding, z, back):
     return torch.cat([e[:, :1], common.take(tokens, back)], 1) + w[f'{name}.pos_embedding'][:, 0]
 
 
-def decode(w, name, x, heads):
-    return transformer(w, name, x, heads)
-
-
 # --------------------------------------------------------------------------------------------------------- losses
 
 
-def divisor(mask, ratio):
-    """The nominal ratio, not the share of the patches that are masked."""
-    return ratio
-
-
 def masked_loss(pred, target, mask, ratio):
+    """Over the nominal ratio, not the share of the patches that are masked."""
     return ((pred - target).square() * mask).mean() / ratio
-
-
-def cls_loss(pred, target):
-    return (pred - target).square().mean()
-
-
-def variant_targets(variant, shuffled, back):
-    """Targets of the patches in raster order: as the paper has them, or never put back in order."""
-    return common.take(shuffled, back) if variant == 'aligned' else shuffled
 
 
 def targets_of(w, c, images, order):
@@ -127,25 +100,27 @@ def targets_of(w, c, images, order):
         return encode(w, 'target_encoder', c, images, order, order.shape[1])[1]
 
 
-def forward(w, c, images, order, target_order, variant):
+def forward(w, c, images, order, target_order):
     """Every quantity of one forward pass, by its name in a recording."""
-    kept = number_kept(order.shape[1], c['mask_ratio'])
+    kept = int(order.shape[1] * (1 - c['mask_ratio']))
     back, target_back = inverse(order), inverse(target_order)
     pre, z = encode(w, 'encoder', c, images, order, kept)
     target = targets_of(w, c, images, target_order)
     pixel_input = decoder_input(w, 'decoder', 'decoder_embed', z, back)
     latent_input = decoder_input(w, 'target_decoder', 'decoder_latent_embed', z, back)
-    vectors = common.linear(w, 'decoder.head', decode(w, 'decoder', pixel_input, c['dheads']))[:, 1:]
-    latents = common.linear(w, 'target_decoder.head_latent', decode(w, 'target_decoder', latent_input, c['dheads']))
+    vectors = common.linear(w, 'decoder.head', transformer(w, 'decoder', pixel_input, c['dheads']))[:, 1:]
+    latents = common.linear(
+        w, 'target_decoder.head_latent', transformer(w, 'target_decoder', latent_input, c['dheads'])
+    )
     image = fold(vectors, c['img'], c['patch'])
-    mask = hidden(back, kept)
+    mask = (back >= kept).double()
     mask_image = fold(mask[..., None].expand_as(vectors), c['img'], c['patch'])
-    ratio = divisor(mask, c['mask_ratio'])
-    wanted = variant_targets(variant, target[:, 1:], target_back)
+    ratio = c['mask_ratio']
+    wanted = common.take(target[:, 1:], target_back)
     losses = {
         'loss_pixel': masked_loss(image, images, mask_image, ratio),
         'loss_latent': masked_loss(latents[:, 1:], wanted, mask[..., None], ratio),
-        'loss_cls': cls_loss(latents[:, 0], target[:, 0]),
+        'loss_cls': (latents[:, 0] - target[:, 0]).square().mean(),
     }
     losses['loss_total'] = losses['loss_pixel'] + losses['loss_latent'] + losses['loss_cls']
     return {
@@ -162,8 +137,8 @@ def forward(w, c, images, order, target_order, variant):
         'mask_latent': mask,
         'pred_cls': latents[:, 0],
         'target_cls': target[:, 0],
-        f'{variant}/target_latent': wanted,
-        **{f'{variant}/{name}': loss for name, loss in losses.items()},
+        'aligned/target_latent': wanted,
+        **{f'aligned/{name}': loss for name, loss in losses.items()},
     }
 
 
@@ -174,21 +149,17 @@ def is_trained(name):
     return not name.startswith('target_encoder.')
 
 
-def is_decayed(name):
-    return True
-
-
-def train(w, c, images, orders, target_orders, momenta, variant):
+def train(w, c, images, orders, target_orders, momenta):
     """Several steps; the weights are changed. Losses."""
     losses, state = [], {}
 
     def choose(name, value):
-        return c['lr'], c.get('wd', WEIGHT_DECAY) if is_decayed(name) else 0.0
+        return c['lr'], c.get('wd', WEIGHT_DECAY)
 
     for t, momentum in enumerate(momenta):
 
         def total(w, t=t):
-            return forward(w, c, images, orders[t], target_orders[t], variant)[f'{variant}/loss_total']
+            return forward(w, c, images, orders[t], target_orders[t])['aligned/loss_total']
 
         loss, gradients = common.gradients_of(w, is_trained, total)
         losses.append(float(loss))
@@ -210,25 +181,19 @@ def replay(arrays, settings):
         return value.double() if value.is_floating_point() else value.long()
 
     images = of('images')
-    for variant in VARIANTS:
-        made = {}
 
-        def whole(w, variant=variant, made=made):
-            made |= forward(w, c, images, of('draw/enc_forward'), of('draw/tgt_forward'), variant)
-            return made[f'{variant}/loss_total']
+    def whole(w):
+        out.update(forward(w, c, images, of('draw/enc_forward'), of('draw/tgt_forward')))
+        return out['aligned/loss_total']
 
-        _, gradients = common.gradients_of(common.table(arrays, 'sd/'), is_trained, whole)
-        out |= {name: value.detach() for name, value in made.items()}
-        out |= {f'{variant}/grad/{name}': gradients[name] for name in FULL_GRADIENTS}
-        norms = [common.norm(gradients[name]) if name in gradients else -1.0 for name in names]
-        out[f'{variant}/grad_norm'] = np.array(norms)
-    for variant in VARIANTS:
-        w = common.table(arrays, 'sd/')
-        orders = of('traj/enc_forward'), of('traj/tgt_forward')
-        out[f'traj/{variant}/loss'] = np.array(train(w, c, images, *orders, arrays['traj/momentum'], variant))
-        out[f'traj/{variant}/final_param_norm'] = np.array([common.norm(w[name]) for name in names])
-        out[f'traj/{variant}/final_target_cls'] = w['target_encoder.cls_token'].detach()
-
+    _, gradients = common.gradients_of(common.table(arrays, 'sd/'), is_trained, whole)
+    out |= {f'aligned/grad/{name}': gradients[name] for name in FULL_GRADIENTS}
+    norms = [common.norm(gradients[name]) if name in gradients else -1.0 for name in names]
+    out['aligned/grad_norm'] = np.array(norms)
+    w, orders = common.table(arrays, 'sd/'), (of('traj/enc_forward'), of('traj/tgt_forward'))
+    out['traj/aligned/loss'] = np.array(train(w, c, images, *orders, arrays['traj/momentum']))
+    out['traj/aligned/final_param_norm'] = np.array([common.norm(w[name]) for name in names])
+    out['traj/aligned/final_target_cls'] = w['target_encoder.cls_token']
     return {name: common.as_recorded(value) for name, value in out.items()}
 
 

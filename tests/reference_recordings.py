@@ -7,7 +7,6 @@ from typing import Any
 from mmmim.parity import METHODS, Fixture
 from tests import (
     reference_capi,
-    reference_common,
     reference_ijepa,
     reference_latent_mim,
     reference_pilamim,
@@ -55,25 +54,12 @@ class Run:
         recorded = self.method.split(fixture, fixture.arrays)
         return {name: value for name, value in recorded.items() if not self.method.is_input(name)}
 
-    def failures(self, fixture, computed=None):
+    def failures(self, fixture):
         """Names of the quantities in which mmmim's replay differs; every recorded quantity has been compared."""
-        rows = self.method.rows(fixture, self.method.replay(fixture) if computed is None else computed)
+        rows = self.method.rows(fixture, self.method.replay(fixture))
         assert {row.name for row in rows} == set(self.quantities(fixture))
         assert all((row.error is None) == (self.method.tolerance(row.name) is None) for row in rows)
         return {row.name for row in rows if row.failed}
-
-    def remade(self, fixture):
-        """The recording with everything that is no input made anew, by the reference as it is now."""
-        made = self.reference.replay(fixture.arrays, fixture.settings)
-        return Fixture(fixture.arrays | made, fixture.settings)
-
-    def mistaken(self, monkeypatch, name, wrong):
-        """Replace a function or a constant of the reference, by a function of the right one."""
-        modules = [module for module in (self.reference, reference_common) if hasattr(module, name)]
-        assert modules, name
-        changed = wrong(getattr(modules[0], name))
-        for module in modules:
-            monkeypatch.setattr(module, name, changed)
 
 
 def changed(settings, path, value=None):
@@ -92,10 +78,10 @@ def changed(settings, path, value=None):
 
 _SEMANTIC = dict(dim=16, heads=2, depth=2, proxy=2)
 _INIT = ('init/', 'sched/')
-_BESIDE = ('init/', 'baseline/', 'eval/attn_last')
+_BESIDE = ('init/', 'baseline/', 'eval/')
 _BEIT, _MASKFEAT = dict(img=12, patch=4, vocab=6, **_SEMANTIC), dict(img=32, patch=8, **_SEMANTIC)
 RUNS = {
-    'capi': Run('capi', reference_capi, 'capi_tiny', reference_capi.SMALL),
+    'capi': Run('capi', reference_capi, 'capi_tiny', reference_capi.SMALL, {}, ('eval_',)),
     'ijepa': Run(
         'ijepa', reference_ijepa, 'ijepa_tiny', reference_ijepa.SMALL, {}, ('eps.', 'pos_table', 'sched.', 'draw.')
     ),
@@ -105,7 +91,7 @@ RUNS = {
         'latentmim_tiny',
         reference_latent_mim.SMALL,
         {},
-        (*_INIT, 'variant/', 'loss_variant/'),
+        (*_INIT, 'eval/', 'variant/', 'loss_variant/'),
     ),
     'pilamim': Run(
         'pilamim',
@@ -113,7 +99,7 @@ RUNS = {
         'pilamim_tiny',
         reference_pilamim.SMALL,
         {},
-        (*_INIT, 'probe/', 'lars/', 'patch_pixels'),
+        (*_INIT, 'probe/', 'lars/', 'patch_pixels', 'released/', 'traj/released/'),
     ),
     'semantic_mim_beit': Run(
         'semantic_mim', reference_semantic_mim, 'semanticmim_beit_tiny', _BEIT, {'kind': 'beit'}, _BESIDE

@@ -70,14 +70,9 @@ def scaled(w, name, x):
     return x * w[name] if name in w else x
 
 
-def norm_source(w, name, kv):
-    """Keys and values share the norm of queries."""
-    return common.layer_norm(w, f'{name}.ln1', kv, EPS)
-
-
 def block(w, name, q, kv, heads):
-    out = attend(w, f'{name}.attn', common.layer_norm(w, f'{name}.ln1', q, EPS), norm_source(w, name, kv), heads)
-    q = q + scaled(w, f'{name}.gamma_1', out)
+    q_normed, kv_normed = (common.layer_norm(w, f'{name}.ln1', x, EPS) for x in (q, kv))  # a norm for both
+    q = q + scaled(w, f'{name}.gamma_1', attend(w, f'{name}.attn', q_normed, kv_normed, heads))
     return q + scaled(w, f'{name}.gamma_2', mlp(w, f'{name}.ffn', common.layer_norm(w, f'{name}.ln2', q, EPS)))
 
 
@@ -96,24 +91,10 @@ def queries(w, masked):
     return torch.stack([w['backbone.mask_token'][0, 0] + table[row] for row in masked])
 
 
-def source_of(before, after, masks, number):
-    """What mask tokens attend to, given image and proxy tokens before and after the block of the encoder."""
-    return torch.cat([after[:, :number], masks], dim=1)
-
-
 def encode(w, c, patches):
     """All tokens of whole images before the blocks."""
     tokens = common.embed(w, 'backbone.patch_embed.projection', patches) + cell_positions(w)
     return torch.cat([proxies(w, len(patches)), tokens], dim=1)
-
-
-def run(w, c, tokens):
-    """The encoder's blocks: states after each."""
-    states = []
-    for i in range(c['depth']):
-        tokens = block(w, f'backbone.layers.{i}', tokens, tokens, c['heads'])
-        states.append(tokens)
-    return states
 
 
 # --------------------------------------------------------------------------------------------------------- targets
@@ -198,8 +179,8 @@ def forward(w, c, arrays, kind):
         grid[b, row] = 1
     out = {'mask': grid.view(-1, side, side), 'tokens_in': tokens, 'mask_in': masks}
     for i in range(c['depth']):
-        before, tokens = tokens, block(w, f'backbone.layers.{i}', tokens, tokens, c['heads'])
-        source = source_of(before, tokens, masks, n)
+        tokens = block(w, f'backbone.layers.{i}', tokens, tokens, c['heads'])
+        source = torch.cat([tokens[:, :n], masks], dim=1)
         masks = block(w, f'backbone.extra_layers.{i}', masks, source, c['heads'])
         out |= {f'self_out/{i}': tokens, f'cross_kv/{i}': source, f'cross_out/{i}': masks}
     features = out['feat_mask'] = common.layer_norm(w, 'backbone.ln1', masks, EPS)
@@ -212,15 +193,6 @@ def forward(w, c, arrays, kind):
         out['pred'] = common.linear(w, 'neck.fc', features)
         out['loss'] = squared_error(out['pred'], common.take(out['hog'], masked).double())
     return out
-
-
-def evaluate(w, c, arrays):
-    images = normalised(arrays).double()
-    tokens = encode(w, c, common.cut(images, c['patch']))
-    states = run(w, c, tokens)
-    return {f'eval/layer{i}': state for i, state in enumerate(states)} | {
-        'eval/final_normed': common.layer_norm(w, 'backbone.ln1', states[-1], EPS),
-    }
 
 
 def replay(arrays, settings):
@@ -236,8 +208,6 @@ def replay(arrays, settings):
     recorded = [found.get(f'backbone.{name}') for name in settings['param_names']]
     out['grad_norm'] = np.array([-1.0 if gradient is None else common.norm(gradient) for gradient in recorded])
     out |= {f'grad/{name}': found[f'backbone.{name}'] for name in FULL_GRADIENTS}
-    with torch.no_grad():
-        out |= evaluate(w, c, arrays)
     return {name: value if isinstance(value, np.ndarray) else value.detach().numpy() for name, value in out.items()}
 
 

@@ -78,36 +78,24 @@ def normalized(*args: int, **options: int) -> Tensor:
 _SIZES = {'img_size': GRID[0] * PATCH, 'patch_size': PATCH, 'embed_dim': DIM, 'depth': 3, 'num_heads': 2}
 _FOREIGN = {'img_size': 32, 'patch_size': 8}
 _ARCH = {'embed_dims': DIM, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 32}
+_TIMM = dict(type='mmmim.TimmEncoder', name='vit_tiny_patch16_224', embed_dim=DIM, depth=3, num_heads=2)
+
+
+def _vit(**options: object) -> dict:
+    return {'type': 'mmmim.ViT', **_SIZES, **options}
+
+
 ENCODERS = {
-    'sincos, CLS': {'type': 'mmmim.ViT', **_SIZES},
-    'rotary, registers': {'type': 'mmmim.ViT', **_SIZES, **CAPI_STYLE, 'num_cls_tokens': 0, 'num_registers': 4},
-    'rotary, proxies': {
-        'type': 'mmmim.ViT',
-        **_SIZES,
-        'positions': 'rope',
-        'num_cls_tokens': 4,
-        'final_affine': False,
-    },
-    'learned, nothing but patches': {'type': 'mmmim.ViT', **_SIZES, 'positions': 'learnable', 'num_cls_tokens': 0},
-    'learned, proxies': {
-        'type': 'mmmim.ViT',
-        **_SIZES,
-        'positions': 'learnable',
-        'extra_positions': True,
-        'num_cls_tokens': 3,
-        'num_registers': 1,
-        'final_norm': False,
-    },
-    'mask tokens': {'type': 'mmmim.ViT', **_SIZES, 'fused': True, 'layer_scale': 0.1, 'qkv_bias': 'qv'},
-    'projector': {'type': 'mmmim.ViT', **_SIZES, 'positions': 'sincos_stretched', 'projector_dims': [24, 20]},
-    'timm': {
-        'type': 'mmmim.TimmEncoder',
-        'name': 'vit_tiny_patch16_224',
-        'embed_dim': DIM,
-        'depth': 3,
-        'num_heads': 2,
-        **_FOREIGN,
-    },
+    'sincos, CLS': _vit(),
+    'rotary, registers': _vit(**CAPI_STYLE, num_cls_tokens=0, num_registers=4),
+    'rotary, proxies': _vit(positions='rope', num_cls_tokens=4, final_affine=False),
+    'learned, nothing but patches': _vit(positions='learnable', num_cls_tokens=0),
+    'learned, proxies': _vit(
+        positions='learnable', extra_positions=True, num_cls_tokens=3, num_registers=1, final_norm=False
+    ),
+    'mask tokens': _vit(fused=True, layer_scale=0.1, qkv_bias='qv'),
+    'projector': _vit(positions='sincos_stretched', projector_dims=[24, 20]),
+    'timm': {**_TIMM, **_FOREIGN},
     'mmpretrain': {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': _ARCH, **_FOREIGN},
 }
 #: Encoders of other libraries see whole images.
@@ -138,51 +126,26 @@ def _encode(name: str) -> Callable[[nn.Module], Outputs]:
 
 _NECK = {'context_dim': DIM, 'embed_dim': 8, 'depth': 2, 'num_heads': 2}
 _LEARNED = {'positions': 'learnable', 'grid': GRID}
+_PROXIES = dict(type='mmmim.ProxyReconstruction', context_dim=DIM, depth=3, num_heads=2)
+
+
+def _neck(kind: str, **options: object) -> dict:
+    return {'type': f'mmmim.{kind}', **_NECK, **options}
+
+
+_OF_CLS = dict(num_extra_positions=1, predict_cls=True, final_norm=False, qkv_bias=False)
 #: Configs, and the encoder before them.
 NECKS = {
-    'cross-attention, rotary': ({'type': 'mmmim.CrossAttentionPredictor', **_NECK}, 'rotary, registers'),
-    'cross-attention, learned': ({'type': 'mmmim.CrossAttentionPredictor', **_NECK, **_LEARNED}, 'sincos, CLS'),
-    'self-attention, added': (
-        {'type': 'mmmim.SelfAttentionPredictor', **_NECK, 'grid': GRID, 'out_dim': 5},
-        'sincos, CLS',
-    ),
-    'self-attention, rotary': (
-        {'type': 'mmmim.SelfAttentionPredictor', **_NECK, 'positions': 'rope'},
-        'rotary, registers',
-    ),
-    'self-attention, CLS': (
-        {
-            'type': 'mmmim.SelfAttentionPredictor',
-            **_NECK,
-            **_LEARNED,
-            'num_extra_positions': 1,
-            'predict_cls': True,
-            'final_norm': False,
-            'qkv_bias': False,
-        },
-        'sincos, CLS',
-    ),
-    'decoder': ({'type': 'mmmim.CrossAttentionDecoder', **_NECK, 'grid': GRID, 'out_dim': 5}, 'projector'),
-    'decoder, no cues': (
-        {'type': 'mmmim.CrossAttentionDecoder', **_NECK, 'grid': GRID, 'visual_cues': False},
-        'projector',
-    ),
+    'cross-attention, rotary': (_neck('CrossAttentionPredictor'), 'rotary, registers'),
+    'cross-attention, learned': (_neck('CrossAttentionPredictor', **_LEARNED), 'sincos, CLS'),
+    'self-attention, added': (_neck('SelfAttentionPredictor', grid=GRID, out_dim=5), 'sincos, CLS'),
+    'self-attention, rotary': (_neck('SelfAttentionPredictor', positions='rope'), 'rotary, registers'),
+    'self-attention, CLS': (_neck('SelfAttentionPredictor', **_LEARNED, **_OF_CLS), 'sincos, CLS'),
+    'decoder': (_neck('CrossAttentionDecoder', grid=GRID, out_dim=5), 'projector'),
+    'decoder, no cues': (_neck('CrossAttentionDecoder', grid=GRID, visual_cues=False), 'projector'),
     'picked': ({'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': 5}, 'mask tokens'),
-    'proxies, added': (
-        {'type': 'mmmim.ProxyReconstruction', 'context_dim': DIM, 'depth': 3, 'num_heads': 2, 'layer_scale': 0.1},
-        'learned, proxies',
-    ),
-    'proxies, rotary': (
-        {
-            'type': 'mmmim.ProxyReconstruction',
-            'context_dim': DIM,
-            'depth': 3,
-            'num_heads': 2,
-            'positions': 'rope',
-            'out_dim': 5,
-        },
-        'rotary, proxies',
-    ),
+    'proxies, added': ({**_PROXIES, 'layer_scale': 0.1}, 'learned, proxies'),
+    'proxies, rotary': ({**_PROXIES, 'positions': 'rope', 'out_dim': 5}, 'rotary, proxies'),
 }
 #: Necks whose predictions of an image see each other.
 NECKS_OF_ONE_BLOCK = ('self-attention, CLS',)
@@ -215,7 +178,7 @@ def _maps(module: nn.Module) -> Outputs:
 
 # --------------------------------------------------------------------------------------------------------------- heads
 
-_REGRESSION, _OF_CLS = {'type': 'mmmim.RegressionHead'}, {'type': 'mmmim.RegressionHead', 'of': 'cls'}
+_REGRESSION = {'type': 'mmmim.RegressionHead'}
 HEADS = {
     'mse': _REGRESSION,
     'l1': {'type': 'mmmim.RegressionHead', 'loss': 'l1', 'nominal_ratio': 0.5},
@@ -225,7 +188,7 @@ HEADS = {
     'tokens': {'type': 'mmmim.CrossEntropyHead'},
     'discrimination': {'type': 'mmmim.PatchDiscriminationHead'},
     'similarity': {'type': 'mmmim.SimilarityConstraint'},
-    'several': {'type': 'mmmim.CombinedHead', 'heads': {'patches': _REGRESSION, 'cls': _OF_CLS}},
+    'several': {'type': 'mmmim.CombinedHead', 'heads': {'patches': _REGRESSION, 'cls': {**_REGRESSION, 'of': 'cls'}}},
 }
 
 
@@ -242,16 +205,11 @@ def head_input(name: str) -> tuple[Prediction, Target, Context]:
 
 # --------------------------------------------------------------------------------------------------- target generators
 
+_VQKD = {'num_tokens': 30, 'arch': {**_ARCH, 'num_layers': 1}, 'grid': GRID, 'untrained': True}
 TOKENIZERS = {
     'k-means': {'type': 'mmmim.KMeansTokenizer', 'num_tokens': 20, 'patch_size': PATCH, 'untrained': True},
     'DALL-E': {'type': 'mmmim.DalleTokenizer', 'num_tokens': 24, 'hidden_dim': 8, 'untrained': True},
-    'VQ-KD': {
-        'type': 'mmmim.VQKDTokenizer',
-        'num_tokens': 30,
-        'arch': {**_ARCH, 'num_layers': 1},
-        'grid': GRID,
-        'untrained': True,
-    },
+    'VQ-KD': {'type': 'mmmim.VQKDTokenizer', **_VQKD},
 }
 _LATENT = {'type': 'mmmim.LatentTarget', 'in_dim': DIM}
 TARGETS = {
@@ -290,12 +248,8 @@ def _target(module: nn.Module) -> Outputs:
 
 # -------------------------------------------------------------------------------------------------------- what is left
 
-PRETRAINED = {
-    'type': 'mmmim.PretrainedBackbone',
-    'checkpoint': 'random',
-    'encoder': ENCODERS['projector'],
-    'out_indices': (0, 1),
-}
+PRETRAINED = dict(checkpoint='random', encoder=ENCODERS['projector'], out_indices=(0, 1))
+PRETRAINED['type'] = 'mmmim.PretrainedBackbone'
 _STATISTICS = {'mean': [120.0, 110.0, 100.0], 'std': [60.0, 59.0, 58.0]}
 _LIST_PREPROCESSOR = {'type': 'mmmim.ImageListPreprocessor', **_STATISTICS}
 
@@ -338,61 +292,44 @@ SHIPPED = {
 def _variant(backbone: str, generator: dict, neck: dict, head: dict, **options: object) -> dict:
     """A CAPI of the toys with other parts."""
     branch = {'target_generator': generator, 'neck': neck, 'head': head}
-    return capi_config(backbone=ENCODERS[backbone], branches={'b': branch}, **options)
+    return capi_config(
+        **{'backbone': ENCODERS[backbone], 'branches': {'b': branch}, 'teacher': ['backbone'], **options}
+    )
 
 
 _PROTOTYPES = {'type': 'mmmim.PrototypeHead', 'in_dim': DIM, 'num_prototypes': PROTOTYPES, 'mlp_dims': (12, 6)}
-_WIDE = {**_NECK, 'embed_dim': DIM}
+_CLUSTERS, _OWN = TARGETS['clusters'], TARGETS['latents of an encoder of its own']
 #: Combinations of parts that no config for DigitScenes has.
 VARIANTS = {
     'iBOT: assignments of the teacher': _variant(
         'rotary, registers',
         {**TARGETS['assignments'], 'head': 'branches.b.head'},
-        {'type': 'mmmim.CrossAttentionPredictor', **_WIDE},
+        _neck('CrossAttentionPredictor', embed_dim=DIM),
         _PROTOTYPES,
         teacher=['backbone', 'branches.b.head'],
     ),
     'clusters of an encoder that sees mask tokens': _variant(
-        'mask tokens',
-        TARGETS['clusters'],
-        {'type': 'mmmim.PickPredicted', 'context_dim': DIM},
-        _PROTOTYPES,
-        teacher=['backbone'],
+        'mask tokens', _CLUSTERS, {'type': 'mmmim.PickPredicted', 'context_dim': DIM}, _PROTOTYPES
     ),
-    'clusters behind proxies': _variant(
-        'rotary, proxies',
-        TARGETS['clusters'],
-        {**NECKS['proxies, rotary'][0], 'out_dim': None},
-        _PROTOTYPES,
-        teacher=['backbone'],
-    ),
+    'clusters behind proxies': _variant('rotary, proxies', _CLUSTERS, {**_PROXIES, 'positions': 'rope'}, _PROTOTYPES),
     'pixels behind proxies': _variant(
-        'learned, proxies',
-        TARGETS['pixels'],
-        {**NECKS['proxies, added'][0], 'out_dim': CHANNELS * PATCH**2},
-        _REGRESSION,
-        teacher=None,
+        'learned, proxies', TARGETS['pixels'], {**_PROXIES, 'out_dim': CHANNELS * PATCH**2}, _REGRESSION, teacher=None
     ),
     'latents of the student': _variant(
         'projector',
         TARGETS['latents of the student'],
-        {'type': 'mmmim.CrossAttentionDecoder', **_NECK, 'grid': GRID},
+        _neck('CrossAttentionDecoder', grid=GRID),
         {'type': 'mmmim.PatchDiscriminationHead'},
         teacher=None,
     ),
     'latents of an encoder of its own': _variant(
-        'sincos, CLS',
-        TARGETS['latents of an encoder of its own'],
-        {'type': 'mmmim.SelfAttentionPredictor', **_NECK, 'grid': GRID, 'out_dim': DIM},
-        _REGRESSION,
-        teacher=['backbone'],
+        'sincos, CLS', _OWN, _neck('SelfAttentionPredictor', grid=GRID, out_dim=DIM), _REGRESSION
     ),
     'latents out of order, CLS': _variant(
         'sincos, CLS',
         {**_LATENT, 'aligned': False},
         {**NECKS['self-attention, CLS'][0], 'out_dim': DIM},
         HEADS['several'],
-        teacher=['backbone'],
         teacher_init='own',
     ),
 }

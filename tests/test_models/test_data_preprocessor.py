@@ -1,46 +1,41 @@
 """What images must be before they are normalised, in the extractor and in training."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mmmim.apis import FeatureExtractor
 from mmmim.models.data_preprocessors import MIMDataPreprocessor, swap_red_and_blue
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from tests.registered import ENCODERS
 
 PIXELS = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-VIT = {'type': 'mmmim.ViT', 'img_size': 16, 'patch_size': 4, 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
 
 
 def extractor(channels=3, mean=None, std=None):
     preprocessor = {'type': 'mmmim.MIMDataPreprocessor'}
     if channels != 3 or mean is not None:
         preprocessor |= {'mean': mean or [120.0] * channels, 'std': std or [60.0] * channels}
-    return FeatureExtractor({'backbone': {**VIT, 'in_channels': channels}, 'data_preprocessor': preprocessor})
+    return FeatureExtractor(
+        {'backbone': {**ENCODERS['sincos, CLS'], 'in_channels': channels}, 'data_preprocessor': preprocessor}
+    )
 
 
 @pytest.mark.parametrize(
     ('images', 'words'),
     [
         (PIXELS / 255, r'from 0 to 1, as torchvision scales them: give 255 \* images'),
-        (PIXELS.half() / 255, 'as torchvision'),
         (PIXELS.float() - 128, 'go from -128 to 127'),
         (PIXELS.int() * 16, r'go from \d+ to 4080'),
-        (PIXELS.short() - 1, 'go from -1'),
         (PIXELS / torch.tensor(0.0), 'NaN or infinite'),
         (PIXELS > 7, 'not torch.bool'),
         (PIXELS.permute(0, 2, 3, 1), r'\[2, 16, 16, 3\], channels last: give images.permute\(0, 3, 1, 2\)'),
         (PIXELS[:, :1], r'with 1 channel\(s\): repeat the grey values, images.expand\(-1, 3, -1, -1\)'),
         (torch.cat([PIXELS, PIXELS[:, :1]], 1), r'with 4 channel\(s\): leave the transparency out, images\[:, :3\]'),
-        (torch.zeros(2, 7, 16, 16), r'with 7 channel\(s\): the encoder was trained on others'),
         (PIXELS[0], 'images.unsqueeze'),
         (PIXELS[:0], r'not \[0, 3, 16, 16\]'),
         (PIXELS.numpy(), r'not a ndarray of shape \[2, 3, 16, 16\].*torch.from_numpy\(array\)'),
-        (Image.new('RGB', (16, 16)), 'not a Image.*np.stack'),
         ([PIXELS[0], PIXELS[1]], 'not a list'),
-        (None, 'not a NoneType'),
     ],
 )
 def test_what_is_no_batch_of_images_is_refused_in_a_sentence(images, words):
@@ -54,10 +49,8 @@ def test_what_is_no_batch_of_images_is_refused_in_a_sentence(images, words):
     [
         PIXELS,
         torch.zeros(1, 3, 16, 16),  # black is black in any range
-        torch.zeros(1, 3, 16, 16, dtype=torch.uint8),
         torch.eye(16, dtype=torch.uint8).expand(1, 3, 16, 16),  # dark, but uint8
         PIXELS.float() / 100,  # dark floats
-        PIXELS.long(),
     ],
 )
 def test_images_are_normalised_as_before(images):
@@ -66,22 +59,14 @@ def test_images_are_normalised_as_before(images):
     assert torch.equal(model.preprocess(images), (images.float() - mean) / std)
 
 
-def test_arrays_and_pictures_made_as_the_message_says_are_taken():
-    pictures = [Image.fromarray(image) for image in PIXELS.permute(0, 2, 3, 1).numpy()]
-    batch = torch.from_numpy(np.stack([np.asarray(image.convert('RGB')) for image in pictures])).permute(0, 3, 1, 2)
-    assert torch.equal(extractor().preprocess(batch), extractor().preprocess(PIXELS))
-
-
-@pytest.mark.parametrize('channels', [1, 5])
-def test_the_number_of_channels_is_the_encoders(channels):
+def test_the_number_of_channels_is_the_encoders():
+    channels = 5
     model = extractor(channels)
     images = torch.randint(0, 256, (2, channels, 16, 16), dtype=torch.uint8)
     assert model(model.preprocess(images)).pooled.shape == (2, 16)
     with pytest.raises(InputError, match=rf'\[B, {channels}, H, W\]'):
         model.preprocess(PIXELS)
-
-
-def test_models_of_raw_values_take_them():
+    # Models of raw values take them.
     model = extractor(1, [1000.0], [500.0])
     images = torch.rand(2, 1, 16, 16) * 4000 - 100
     assert torch.isfinite(model.preprocess(images)).all()
@@ -96,9 +81,7 @@ def test_models_of_raw_values_take_them():
     [
         ((PIXELS - 116.0) / 57, 'look normalised already'),
         (PIXELS / 255, 'look normalised already'),
-        (PIXELS.float() * 257, 'are of another depth'),
         (PIXELS.int() * 16, 'are of another depth'),
-        (PIXELS.int() * 16 - 4000, 'are of another depth'),
     ],
 )
 def test_a_first_batch_of_another_scale_is_refused_in_training(images, words):
@@ -110,8 +93,8 @@ def test_a_first_batch_of_another_scale_is_refused_in_training(images, words):
     ('images', 'mean', 'std'),
     [
         *(
-            (images, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
-            for images in (PIXELS, PIXELS // 200, PIXELS.float(), torch.zeros(2, 3, 4, 4), PIXELS * torch.nan)
+            (images, None, None)
+            for images in (PIXELS // 200, PIXELS.float(), torch.zeros(2, 3, 4, 4), PIXELS * torch.nan)
         ),
         # Values that mean and std were made for.
         (PIXELS.float() * 16, [2000.0] * 3, [1180.0] * 3),
@@ -120,7 +103,7 @@ def test_a_first_batch_of_another_scale_is_refused_in_training(images, words):
     ],
 )
 def test_other_first_batches_are_taken(images, mean, std):
-    preprocessor = MIMDataPreprocessor(mean, std)
+    preprocessor = MIMDataPreprocessor(*([mean, std] if mean else []))
     preprocessor({'inputs': images}, training=True)
     preprocessor({'inputs': PIXELS / 255}, training=True)  # no other batch is looked at
 
@@ -141,13 +124,7 @@ def test_red_and_blue_are_swapped_where_there_are_three_channels():
     assert torch.allclose(given, five + 1 - torch.arange(1, 6).view(5, 1, 1))
 
 
-def test_encoders_of_other_libraries_say_their_channels():
-    pytest.importorskip('timm')
-    with pytest.raises(InputError, match=r'5 channel\(s\) and has the mean and std of 3'):
-        MODELS.build({'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'in_chans': 5})
-
-
-@pytest.mark.parametrize('channels', [1, 3, 5])
+@pytest.mark.parametrize('channels', [3, 5])
 def test_lists_of_images_of_any_number_of_channels(channels):
     mean, std = [float(i + 1) for i in range(channels)], [2.0] * channels
     config = {'mean': mean, 'std': std, 'bgr_to_rgb': True}

@@ -16,8 +16,7 @@ def naive_sinkhorn(scores, iterations=3, eps=1e-8):
     return q
 
 
-@pytest.mark.parametrize('shape', [(5, 8, 6), (1, 33, 20), (3, 2, 100)])
-@pytest.mark.parametrize('iterations', [1, 3, 7])
+@pytest.mark.parametrize(('shape', 'iterations'), [((5, 8, 6), 3), ((1, 33, 20), 1), ((3, 2, 100), 7)])
 def test_sinkhorn_knopp_is_its_definition(shape, iterations):
     torch.manual_seed(0)
     scores = torch.randn(shape) / 0.06
@@ -27,17 +26,8 @@ def test_sinkhorn_knopp_is_its_definition(shape, iterations):
     torch.testing.assert_close(assignments.double(), expected, rtol=2e-5, atol=1e-7)
 
 
-def test_sinkhorn_knopp_balances():
-    torch.manual_seed(0)
-    scores = torch.randn(2, 64, 8) / 0.06
-    balanced = scores + torch.tensor([30.0] + [0.0] * 7)
-    sinkhorn_knopp_(balanced, 100)
-    torch.testing.assert_close(balanced.sum(dim=2), torch.ones(2, 64), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(balanced.sum(dim=1), torch.full((2, 8), 8.0), rtol=0.05, atol=0.05)
-
-
 @pytest.mark.parametrize('positional', [True, False])
-@pytest.mark.parametrize('chunk_positions', [None, 1, 3, 20])
+@pytest.mark.parametrize('chunk_positions', [None, 3])
 def test_clustering_is_that_of_autograd(chunk_positions, positional):
     torch.manual_seed(0)
     tokens = torch.randn(5, 7, 12)

@@ -63,7 +63,6 @@ def test_regression(name, expected):
         ({'loss': 'hubert'}, "one of mse, l1, huber, got 'hubert'"),
         ({'of': 'registers'}, "of must be 'patches' or 'cls', got 'registers'"),
         ({'nominal_ratio': 0.0}, 'a share of the patches, for patches only'),
-        ({'nominal_ratio': 1.5}, 'a share of the patches, for patches only'),
         ({'nominal_ratio': 0.75, 'of': 'cls'}, 'a share of the patches, for patches only'),
     ],
 )
@@ -110,13 +109,12 @@ def test_cross_entropy():
     torch.manual_seed(0)
     logits, tokens = torch.randn(3, 5, 7).bfloat16(), torch.randint(7, (3, 5))
     loss = CrossEntropyHead().loss(Prediction(logits), Target(tokens), None)['loss']
-    expected = -sum(logits[g, m].float().log_softmax(-1)[tokens[g, m]] for g in range(3) for m in range(5)) / 15
+    expected = -logits.float().log_softmax(-1).gather(2, tokens.unsqueeze(2)).mean()
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected)
 
 
-@pytest.mark.parametrize('standardize', [True, False])
-@pytest.mark.parametrize('temperature', [0.2, 0.05])
+@pytest.mark.parametrize(('temperature', 'standardize'), [(0.2, True), (0.05, False)])
 def test_patch_discrimination(standardize, temperature):
     torch.manual_seed(0)
     prediction, target = 3 + torch.randn(3, 6, 5), torch.randn(3, 6, 5)
@@ -134,17 +132,6 @@ def test_patch_discrimination(standardize, temperature):
     with torch.autocast('cpu', dtype=torch.bfloat16):
         head = PatchDiscriminationHead(temperature, standardize).loss(Prediction(prediction), Target(target), None)
     assert head['loss'].item() == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize('patches', [2, 176])
-def test_chance_and_certainty(patches):
-    torch.manual_seed(0)
-    chance = 0.4 * math.log(patches)
-    targets = torch.randn(2, patches, 300)
-    same = torch.randn(2, 1, 300).expand(-1, patches, -1)
-    for prediction, target in ((same, targets), (targets, same)):
-        assert patch_discrimination(prediction, target).item() == pytest.approx(chance, rel=1e-5)
-    assert patch_discrimination(targets, targets).item() < 0.5 * chance
 
 
 @pytest.mark.parametrize('per_image', [True, False])

@@ -79,8 +79,5 @@ def test_tokens_and_positions():
         assert token.requires_grad
         assert token.std().item() == pytest.approx(0.02, rel=0.3)
     assert not found['decoder'].mask_token.any()
-
-
-def test_unknown_schemes_are_refused():
     with pytest.raises(InputError, match=r'init must be one of .*trunc_normal, trunc_normal_rescaled, got'):
         ViT(init='trunc')

@@ -1,15 +1,14 @@
 """What is no part of its kind, lacks something or contradicts its neighbours is refused when a model is built."""
 
 import pytest
-import torch
 from torch import nn
 
-from mmmim.models import Encoder, Head, Neck, PoolingNeck, TargetGenerator
+from mmmim.models import Encoder, Head, Neck, PoolingNeck
 from mmmim.models.interfaces import check_part, check_sizes
 from mmmim.registry import MODELS
 from mmmim.structures import Prediction
 from mmmim.utils import InputError
-from tests.toys import DIM, capi_config
+from tests.toys import capi_config
 
 
 @MODELS.register_module()
@@ -34,41 +33,22 @@ class SizelessEncoder(Encoder):
         raise NotImplementedError
 
 
-def with_part(part, kind):
-    config = capi_config()
-    if part == 'backbone':
-        config['backbone'] = {'type': kind}
-    else:
-        config['branches']['capi'][part] = {'type': kind}
-    return config
-
-
 @pytest.mark.parametrize(
     ('part', 'kind', 'words'),
     [
-        (
-            'neck',
-            'mmmim.UnrelatedNeck',
-            r'branches\.capi\.neck is a UnrelatedNeck, .* derive it from mmmim\.models\.Neck',
-        ),
-        ('neck', 'mmmim.SilentNeck', r'branches\.capi\.neck is a SilentNeck\. It lacks forward\.'),
-        ('neck', 'mmmim.CrossEntropyHead', r'neck is a CrossEntropyHead, which is no Neck: .* It lacks forward\.'),
-        ('head', 'mmmim.SilentHead', r'branches\.capi\.head is a SilentHead\. It lacks loss\.'),
-        (
-            'target_generator',
-            'mmmim.PickPredicted',
-            r'target_generator is a PickPredicted, which is no TargetGenerator',
-        ),
-        (
-            'backbone',
-            'mmmim.SizelessEncoder',
-            r'backbone is a SizelessEncoder\. It lacks embed_dim, depth, patch_size, grid',
-        ),
+        ('neck', 'UnrelatedNeck', r'branches\.capi\.neck is a UnrelatedNeck, .* derive it from mmmim\.models\.Neck'),
+        ('neck', 'SilentNeck', r'branches\.capi\.neck is a SilentNeck\. It lacks forward\.'),
+        ('neck', 'CrossEntropyHead', r'neck is a CrossEntropyHead, which is no Neck: .* It lacks forward\.'),
+        ('head', 'SilentHead', r'branches\.capi\.head is a SilentHead\. It lacks loss\.'),
+        ('target_generator', 'PickPredicted', r'is a PickPredicted, which is no TargetGenerator'),
+        ('backbone', 'SizelessEncoder', r'SizelessEncoder\. It lacks embed_dim, depth, patch_size, grid'),
     ],
 )
 def test_parts_of_another_kind_and_incomplete_ones(part, kind, words):
+    config = capi_config()
+    (config if part == 'backbone' else config['branches']['capi'])[part] = {'type': f'mmmim.{kind}'}
     with pytest.raises(InputError, match=words):
-        MODELS.build(with_part(part, kind))
+        MODELS.build(config)
 
 
 def test_a_neck_that_pools_needs_its_method():
@@ -90,13 +70,6 @@ def test_sizes():
         check_sizes({'t': target, 'n': neck, 'e': {'width': ('embed_dim', 9)}})
 
 
-def test_defaults_say_nothing():
-    generator, encoder = TargetGenerator(), Encoder()
-    assert generator.num_tokens is None
-    assert not any((generator.differentiable, generator.distribution, generator.balances))
-    assert generator.describe_batch(4) == ''
-    assert list(encoder.unread(1, True)) == []
-    state = torch.randn(1, 2, DIM)
-    assert encoder.normed(state) is state
+def test_an_encoder_that_tells_nothing_of_its_layers():
     with pytest.raises(InputError, match='Encoder does not tell the layers of its parameters'):
-        encoder.get_layer_depth('x')
+        Encoder().get_layer_depth('x')

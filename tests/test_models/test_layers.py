@@ -11,14 +11,12 @@ from mmmim.models.layers import (
     AxialRoPE,
     Block,
     LayerScale,
-    PatchEmbed,
     PositionTable,
     Projector,
     RMSNorm,
     border_coordinates,
     drop_path_rates,
     frequency_table,
-    grid_coordinates,
     patch_grid,
     patchify,
     residual,
@@ -28,14 +26,12 @@ from mmmim.models.layers import (
     unpatchify,
 )
 from mmmim.models.layers.norm import _RMSNorm
-from mmmim.structures import PatchMask
 from mmmim.utils import InputError
 
 # ---------------------------------------------------------------------------------------------------------- positions
 
 
-@pytest.mark.parametrize('grid', [(3, 3), (2, 5), (7, 1)])
-@pytest.mark.parametrize('stretched', [False, True])
+@pytest.mark.parametrize(('grid', 'stretched'), [((2, 5), False), ((7, 1), True), ((3, 3), True)])
 def test_sincos_positions_patch_by_patch(grid, stretched):
     for row in range(grid[0]):
         for column in range(grid[1]):
@@ -70,14 +66,6 @@ def test_interpolation_is_as_precise_as_fp32_in_a_bf16_model():
     table, exact = PositionTable((4, 6), 8).bfloat16(), PositionTable((4, 6), 8)
     exact.weight = table.weight.float()
     assert torch.equal(table.codes((5, 7)), exact.codes((5, 7)).bfloat16())
-
-
-def test_grid_coordinates_span_the_unit_square_at_any_resolution():
-    for grid in [(2, 3), (16, 16), (40, 5)]:
-        coordinates = grid_coordinates(grid).view(*grid, 2)
-        assert coordinates[0, 0].tolist() == [0, 0]
-        assert coordinates[-1, -1].tolist() == [1, 1]
-        assert coordinates[0, -1].tolist() == [0, 1]
 
 
 def test_registers_walk_around_the_border():
@@ -117,13 +105,6 @@ def test_rotation_pairs_channels_of_the_two_halves():
         first, second = x[1, 2, 4, i], x[1, 2, 4, i + 4]
         torch.testing.assert_close(out[1, 2, 4, i], first * row_angle.cos() - second * row_angle.sin())
         torch.testing.assert_close(out[1, 2, 4, i + 4], second * column_angle.cos() + first * column_angle.sin())
-
-
-def test_angles_stay_fp32_under_autocast():
-    rope, coordinates = AxialRoPE(16), torch.rand(1, 7, 2)
-    plain = rope.rotation(coordinates)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        assert all(torch.equal(one, other) for one, other in zip(rope.rotation(coordinates), plain, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------- blocks and patches
@@ -169,44 +150,22 @@ def test_stochastic_depth_draws_a_subset_for_each_branch_and_is_off_in_eval():
     torch.testing.assert_close(block(x), residual(block._transform, attended))
 
 
-def test_patch_embedding_is_a_convolution_of_the_visible_patches():
-    embed, images = PatchEmbed(4, 6), torch.randn(2, 3, 8, 12)
-    expected = F.conv2d(images, embed.weight, embed.bias, stride=4).flatten(2).transpose(1, 2)
-    torch.testing.assert_close(embed(images), expected)
-    mask = PatchMask(
-        visible=torch.tensor([[0, 5], [2, 3], [1, 4], [0, 1]]),
-        predict=torch.zeros(4, 1, 1, dtype=torch.long),
-        image_index=torch.tensor([0, 0, 1, 1]),
-        grid=(2, 3),
-    )
-    out = embed(images, mask)
-    torch.testing.assert_close(out[1], expected[0, [2, 3]])
-    torch.testing.assert_close(out[2], expected[1, [1, 4]])
-
-
 def test_patch_size_that_does_not_divide():
     with pytest.raises(InputError, match=r'14 does not divide an image of 224 x 230 .* 224 x 224 or 224 x 238'):
         patch_grid((224, 230), 14)
 
 
 def test_rms_norm():
-    x = torch.randn(3, 5)
-    expected = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    torch.testing.assert_close(RMSNorm(5, affine=False)(x), expected)
-    norm = RMSNorm(5)
-    norm.weight.data.fill_(2.0)
-    torch.testing.assert_close(norm(x), 2 * expected)
-    assert norm(x.bfloat16()).dtype == torch.bfloat16
-
-
-def test_the_norm_of_a_cpu_is_torchs_in_values_and_gradients():
     torch.manual_seed(0)
     x, weight = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 3, 5), (5,)))
     for w in (weight, None):
-        torch.testing.assert_close(_RMSNorm.apply(x, w, 1e-5), F.rms_norm(x, (5,), w, 1e-5))
+        expected = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * (1 if w is None else w)
+        torch.testing.assert_close(_RMSNorm.apply(x, w, 1e-5), expected)
         assert torch.autograd.gradcheck(lambda x, w: _RMSNorm.apply(x, w, 1e-5), (x, w))
     norm, tokens = RMSNorm(5), torch.randn(2, 5).bfloat16()
+    norm.weight.data.fill_(2.0)
     torch.testing.assert_close(norm(tokens), F.rms_norm(tokens.float(), (5,), norm.weight, 1e-5).bfloat16())
+    torch.testing.assert_close(2 * RMSNorm(5, affine=False)(tokens.float()), norm(tokens.float()))
 
 
 def test_the_gradient_of_the_rotation():
@@ -225,24 +184,9 @@ def test_layer_scale():
     torch.testing.assert_close(LayerScale(16, 0.1)(x), 0.1 * x)
     scaled.load_state_dict(plain.state_dict(), strict=False)
     torch.testing.assert_close(scaled(x), plain(x))
-    with torch.no_grad():
-        scaled.scale1.weight.zero_()
-        scaled.scale2.weight.zero_()
-    assert torch.equal(scaled(x), x)
 
 
-def test_biases_of_queries_and_values():
-    """The bias of keys, which softmax does not see, is left out."""
-    torch.manual_seed(0)
-    full, less = Attention(16, 2, qkv_bias=True), Attention(16, 2, qkv_bias='qv')
-    state = full.state_dict()
-    state.pop('k_proj.bias')
-    less.load_state_dict(state)
-    x = torch.randn(2, 5, 16)
-    torch.testing.assert_close(less(x), full(x))
-
-
-@pytest.mark.parametrize('kind', ['own', 'cross', 'rotated'])
+@pytest.mark.parametrize('kind', ['cross', 'rotated'])
 def test_attention_weights(kind):
     torch.manual_seed(0)
     layer, x = Attention(16, 2, 8 if kind == 'cross' else None), torch.randn(2, 5, 16)
@@ -256,9 +200,9 @@ def test_attention_weights(kind):
     torch.testing.assert_close(found, layer(x, rotation, context=context))
 
 
-@pytest.mark.parametrize('hidden', [(), (7,), (6, 9, 10)])
-def test_projector(hidden):
+def test_projector():
     torch.manual_seed(0)
+    hidden = (6, 9, 10)
     projector, x = Projector(8, hidden), 1e-2 * torch.randn(2, 3, 8)
     with torch.no_grad():
         for parameter in projector.parameters():
@@ -276,7 +220,6 @@ def test_projector(hidden):
     torch.testing.assert_close(projector(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('channels', [1, 3])
-def test_unpatchify_is_the_inverse_of_patchify(channels):
-    images = torch.randn(2, channels, 8, 12)
-    assert torch.equal(unpatchify(patchify(images, 4), (2, 3), channels), images)
+def test_unpatchify_is_the_inverse_of_patchify():
+    images = torch.randn(2, 5, 8, 12)
+    assert torch.equal(unpatchify(patchify(images, 4), (2, 3), 5), images)

@@ -7,7 +7,6 @@ from mmmim.apis import FeatureExtractor
 from mmmim.converters.mae import MMPRETRAIN, convert_checkpoint
 from mmmim.engine import OptimWrapper
 from mmmim.engine.optim_constructor import parameter_groups
-from mmmim.models.layers import sincos_positions
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
 
@@ -15,11 +14,8 @@ RULES = {'no_decay': {'match': r'\.bias$|norm\d?\.weight$', 'decay_mult': 0.0}}
 
 # img, patch, D, depth, heads, mlp ratio, Dp, decoder depth, decoder heads, mask ratio, normalised pixels
 SIZES = {
-    'patch 8': (32, 8, 32, 2, 4, 4, 16, 2, 2, 0.75, True),
-    'patch 4': (32, 4, 48, 3, 3, 2, 32, 1, 4, 0.75, False),
     'odd grid': (20, 4, 32, 2, 2, 3, 24, 2, 3, 0.6, True),
-    'most seen': (24, 8, 48, 2, 6, 4, 16, 3, 4, 0.25, False),
-    'one seen': (12, 6, 16, 3, 1, 4, 32, 2, 8, 0.75, True),
+    'one seen': (12, 6, 16, 3, 1, 4, 32, 2, 8, 0.75, False),
 }
 IMAGES = 3
 
@@ -30,34 +26,17 @@ def theirs_and_ours(name, cls_position=True, dtype=torch.float32):
     img, patch, dim, depth, heads, ratio, decoder_dim, decoder_depth, decoder_heads, mask_ratio, normalize = SIZES[name]
     grid = img // patch
     arch = {'embed_dims': dim, 'num_layers': depth, 'num_heads': heads, 'feedforward_channels': ratio * dim}
+    neck = dict(num_patches=grid**2, patch_size=patch, embed_dim=dim, decoder_embed_dim=decoder_dim, mlp_ratio=ratio)
+    neck |= dict(decoder_depth=decoder_depth, decoder_num_heads=decoder_heads)
+    loss = {'type': 'mmpretrain.PixelReconstructionLoss', 'criterion': 'L2'}
     theirs = MODELS.build(
-        {
-            'type': 'mmpretrain.MAE',
-            '_scope_': 'mmpretrain',
-            'backbone': {
-                'type': 'mmpretrain.MAEViT',
-                'arch': arch,
-                'img_size': img,
-                'patch_size': patch,
-                'mask_ratio': mask_ratio,
-            },
-            'neck': {
-                'type': 'mmpretrain.MAEPretrainDecoder',
-                'num_patches': grid**2,
-                'patch_size': patch,
-                'embed_dim': dim,
-                'decoder_embed_dim': decoder_dim,
-                'decoder_depth': decoder_depth,
-                'decoder_num_heads': decoder_heads,
-                'mlp_ratio': ratio,
-            },
-            'head': {
-                'type': 'mmpretrain.MAEPretrainHead',
-                'norm_pix': normalize,
-                'patch_size': patch,
-                'loss': {'type': 'mmpretrain.PixelReconstructionLoss', 'criterion': 'L2'},
-            },
-        }
+        dict(
+            type='mmpretrain.MAE',
+            _scope_='mmpretrain',
+            backbone=dict(type='mmpretrain.MAEViT', arch=arch, img_size=img, patch_size=patch, mask_ratio=mask_ratio),
+            neck=dict(type='mmpretrain.MAEPretrainDecoder', **neck),
+            head=dict(type='mmpretrain.MAEPretrainHead', norm_pix=normalize, patch_size=patch, loss=loss),
+        )
     )
     with torch.no_grad():
         for parameter in theirs.parameters():
@@ -96,12 +75,9 @@ def assert_same(ours, theirs, what, tolerance=1e-5):
 
 def their_gradients(theirs):
     """Under our names; tables of positions have none."""
-    gradients = {key: torch.zeros_like(p) if p.grad is None else p.grad for key, p in theirs.named_parameters()}
-    assert {key for key, p in theirs.named_parameters() if p.grad is None} == {
-        'backbone.pos_embed',
-        'neck.decoder_pos_embed',
-    }
-    return MMPRETRAIN.convert(gradients)
+    return MMPRETRAIN.convert(
+        {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in theirs.named_parameters()}
+    )
 
 
 @pytest.mark.parametrize('name', SIZES)
@@ -134,14 +110,13 @@ def test_tokens_predictions_losses_and_gradients(name):
             assert_same(parameter.grad, expected[key], f'gradient of {key}')
 
 
-@pytest.mark.parametrize('micro_batch_size', [None, 2])
-@pytest.mark.parametrize('name', ['patch 8', 'patch 4'])
-def test_three_optimiser_steps(name, micro_batch_size, monkeypatch):
+def test_three_optimiser_steps(monkeypatch):
     # All of it in fp64: AdamW divides by the size of gradients, and makes steps out of rounding errors.
     to_fp32 = torch.Tensor.float
     monkeypatch.setattr(torch.Tensor, 'float', lambda x: x if x.dtype == torch.float64 else to_fp32(x))
+    name = 'odd grid'
     theirs, ours = theirs_and_ours(name, cls_position=False, dtype=torch.float64)
-    ours.micro_batch_size = micro_batch_size
+    ours.micro_batch_size = 2
     options = {'lr': 1e-3, 'weight_decay': 0.05}
     decayed, others = [], []
     for key, parameter in theirs.named_parameters():
@@ -171,22 +146,11 @@ def test_three_optimiser_steps(name, micro_batch_size, monkeypatch):
             assert_same(value - start[key], expected[key] - start[key], f'change of {key} in three steps', 1e-7)
 
 
-def test_mmpretrain_has_the_table_of_positions_transposed():
-    """Why converted models keep the table of the file."""
-    from mmpretrain.models.utils import build_2d_sincos_position_embedding
-
-    theirs = build_2d_sincos_position_embedding(6, 32, cls_token=True)[0]
-    assert not theirs[0].any()
-    ours = sincos_positions((6, 6), 32).unflatten(0, (6, 6))
-    torch.testing.assert_close(ours.transpose(0, 1).flatten(0, 1), theirs[1:], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize('size', [(32, 32), (48, 24)])
-def test_features_of_whole_images(size):
-    theirs, _ = theirs_and_ours('patch 8')
-    converted = convert_checkpoint({'state_dict': theirs.state_dict()}, 'mmpretrain', 4, 2)
+def test_features_of_whole_images():
+    theirs, _ = theirs_and_ours('odd grid')
+    converted = convert_checkpoint({'state_dict': theirs.state_dict()}, 'mmpretrain', 2, 3)
     extractor = FeatureExtractor(converted['mmmim']['model'], converted['state_dict'])
-    images = torch.randn(2, 3, *size)
+    images = torch.randn(2, 3, 24, 12)
     with torch.no_grad():
         (tokens,) = theirs.eval().backbone(images, mask=None)
     features = extractor(images)

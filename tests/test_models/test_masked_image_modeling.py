@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper as Theirs
 
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from tests.registered import TARGETS, method_batch, method_config
+from tests.registered import ENCODERS, TARGETS, method_batch, method_config
 from tests.toys import DIM, PATCH, batch, capi_config, optim_wrapper
 
 PILAMIM, LATENT_MIM = 'pilamim/digits', 'latent_mim/digits'
@@ -84,18 +84,6 @@ def test_a_teacher_starts_as_the_student_or_on_its_own(start):
 
 
 # --------------------------------------------------------------------------------------------------------------- step
-
-
-def test_the_two_losses_of_capi_reach_disjoint_parameters():
-    model, data = build(), batch(8)
-    targets = model.targets(data['inputs'], data['mask'])
-    model.own_losses(targets)['loss_capi_clustering'].backward()
-    reached = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert reached == {f'branches.capi.target_generator.{name}' for name in ('weight', 'bias')}
-    model.zero_grad()
-    model.loss(data['inputs'], data['mask'], targets)['loss_capi'].backward()
-    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert {name for name, p in model.named_parameters() if p.grad is not None} == trainable - reached
 
 
 @pytest.mark.parametrize('micro_batch_size', [None, 3])
@@ -193,16 +181,6 @@ def test_non_finite_gradients_skip_optimiser_clustering_and_teacher_together(whe
     assert not torch.equal(model.backbone.extra_tokens, before['backbone.extra_tokens'])
 
 
-def test_nan_images_never_reach_weights_or_teacher():
-    model, bad = build(), batch(8)
-    wrapper = optim_wrapper(model)
-    bad['inputs'][3] = float('nan')
-    before = state_of(model)
-    model.train_step(bad, wrapper)
-    model.teacher.update(model, 0.5, wrapper.skipped)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 
@@ -243,31 +221,13 @@ FIVE_CHANNELS = {'type': 'mmmim.MIMDataPreprocessor', 'mean': [1.0] * 5, 'std': 
         ('ijepa/digits', {'neck.out_dim': 8}, r'target_generator\.out_dim is 48 and .*neck\.out_dim is 8'),
         (
             'ijepa/digits',
-            {
-                'target_generator.encoder': {
-                    'type': 'mmmim.ViT',
-                    'img_size': 32,
-                    'patch_size': 8,
-                    'embed_dim': 48,
-                    'num_heads': 2,
-                }
-            },
+            {'target_generator.encoder': {**ENCODERS['sincos, CLS'], 'img_size': 32, 'patch_size': 8, 'embed_dim': 48}},
             r'target_generator\.patch_size is 8 and model\.backbone\.patch_size is 4',
         ),
-        (
-            PILAMIM,
-            {'neck.num_extra_positions': 2},
-            r'num_extra_positions is 2 and model\.backbone\.num_extra_tokens is 1',
-        ),
+        (PILAMIM, {'neck.num_extra_positions': 2}, r'is 2 and model\.backbone\.num_extra_tokens is 1'),
         ('semantic_mim/maskfeat_digits', {'neck.depth': 1}, r'neck\.depth is 1 and model\.backbone\.depth is 2'),
-        ('semantic_mim/maskfeat_digits', {'neck.depth': 3}, r'neck\.depth is 3 and model\.backbone\.depth is 2'),
         ('beit/digits', {'target_generator.mean': (0.0,) * 3}, r'mean is \[0.*\] and model\.data_preprocessor\.mean'),
-        ('beit/digits', {'target_generator.std': (1.0,) * 3}, r'std is .* and model\.data_preprocessor\.std'),
-        (
-            'beit/digits',
-            {'target_generator.tokenizer.num_tokens': 30},
-            r'target_generator\.out_dim is 30 and .*neck\.out_dim is 32',
-        ),
+        ('beit/digits', {'target_generator.tokenizer.num_tokens': 30}, r'is 30 and .*neck\.out_dim is 32'),
         (
             'mae/digits',
             {'backbone.in_channels': 5, 'target_generator.in_channels': 5, 'neck.out_dim': 80},

@@ -12,9 +12,6 @@ from mmmim.models.layers import AxialRoPE
 from tests.registered import ENCODERS, WHOLE_IMAGES
 from tests.toys import capi_config
 
-#: One of every kind of positions, tokens and norms, and those of other libraries.
-KINDS = ('sincos, CLS', 'rotary, registers', 'learned, proxies', 'mask tokens', 'projector')
-
 
 def images(number=2, size=(16, 16), seed=0):
     return torch.randint(0, 256, (number, 3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
@@ -30,11 +27,23 @@ def drawn(kind, **options):
     return PretrainedBackbone('random', encoder=ENCODERS[kind], **options).eval()
 
 
+def tensors(value):
+    return [value] if torch.is_tensor(value) else value or ()
+
+
 # ------------------------------------------------------------------------------------------------------- half precision
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('kind', [*KINDS, 'capi', *WHOLE_IMAGES])
+@pytest.mark.parametrize(
+    ('kind', 'dtype'),
+    [
+        ('sincos, CLS', torch.float16),
+        ('learned, proxies', torch.bfloat16),
+        ('capi', torch.float16),
+        ('timm', torch.bfloat16),
+        ('mmpretrain', torch.float16),
+    ],
+)
 def test_features_have_the_precision_of_the_encoder(kind, dtype):
     model = extractor({'backbone': ENCODERS[kind]} if kind in ENCODERS else None)
     raw = images(size=(32, 32) if kind in WHOLE_IMAGES else (20, 24))
@@ -45,11 +54,7 @@ def test_features_have_the_precision_of_the_encoder(kind, dtype):
     for name in ('pooled', 'cls', 'predicted', 'patches', 'extra'):
         one, other = getattr(found, name), getattr(full, name)
         assert (one is None) == (other is None)
-        for half, exact in zip(
-            [one] if torch.is_tensor(one) else one or (),
-            [other] if torch.is_tensor(other) else other or (),
-            strict=True,
-        ):
+        for half, exact in zip(tensors(one), tensors(other), strict=True):
             assert half.dtype == dtype
             error = (half.float() - exact).norm() / exact.norm().clamp_min(1e-6)
             assert error < (0.05 if dtype == torch.bfloat16 else 0.01), name
@@ -58,9 +63,8 @@ def test_features_have_the_precision_of_the_encoder(kind, dtype):
     assert model(model.preprocess(raw).float()).pooled.dtype == dtype
 
 
-@pytest.mark.parametrize('kind', ['rotary, registers', 'timm'])
-def test_maps_have_the_precision_of_the_encoder(kind):
-    model, x = drawn(kind, stride=2), torch.randn(2, 3, 33, 30)
+def test_maps_have_the_precision_of_the_encoder():
+    model, x = drawn('rotary, registers', stride=2), torch.randn(2, 3, 33, 30)
     (full,), (half,) = model(x), model.bfloat16()(x)
     assert half.dtype == torch.bfloat16
     assert (half.float() - full).norm() / full.norm() < 0.05
@@ -91,11 +95,8 @@ class Tuple(nn.Module):
 
     def forward(self, x):
         found = self.model(x)
-        return [
-            value
-            for value in (found.patches[-1], found.extra[-1], found.pooled, found.cls, found.predicted)
-            if value is not None
-        ]
+        values = (found.patches[-1], found.extra[-1], found.pooled, found.cls, found.predicted)
+        return [value for value in values if value is not None]
 
 
 @pytest.mark.parametrize(
@@ -109,26 +110,27 @@ class Tuple(nn.Module):
 )
 def test_sizes_can_stay_open_in_an_export(kind):
     """Of batches and images: no position of the exported size is kept, training size or not, smaller or larger."""
-    model = Tuple(extractor({'backbone': ENCODERS[kind]} if kind in ENCODERS else None))
+    config = {'backbone': ENCODERS[kind]} if kind in ENCODERS else capi_config()
+    config['backbone'] = {**config['backbone'], 'depth': 1}
+    model = Tuple(extractor(config))
     number, height, width = (Dim(name, min=1, max=32) for name in ('batch', 'height', 'width'))
     exported = export(
         model, (torch.randn(2, 3, 20, 24),), dynamic_shapes={'x': {0: number, 2: 4 * height, 3: 4 * width}}
     ).module()
     assert len(model(torch.zeros(1, 3, 16, 16))) == 3 + (model.model.backbone.num_cls_tokens > 0) + (kind == 'capi')
-    for size in ((16, 16), (20, 24), (32, 12), (8, 40)):
+    for size in ((16, 16), (8, 40)):
         x = torch.randn(3, 3, *size)
         for one, other in zip(exported(x), model(x), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('kind', ['sincos, CLS', 'rotary, registers'])
-@pytest.mark.parametrize('size', [(16, 16), (18, 21)])
+@pytest.mark.parametrize(('kind', 'size'), [('sincos, CLS', (16, 16)), ('rotary, registers', (18, 21))])
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore:.*torch.jit.trace:FutureWarning')
 def test_a_trace_gives_the_maps_or_an_error(kind, size):
     model = drawn(kind, stride=2)
     traced = torch.jit.trace(model, torch.randn(2, 3, *size), check_trace=False)
     right = 0
-    for other in (size, (16, 16), (17, 15), (17, 19), (19, 23), (32, 32), (3, 40)):
+    for other in (size, (17, 15), (17, 19), (32, 32)):
         x = torch.randn(3, 3, *other)
         try:
             found = traced(x)
@@ -139,7 +141,7 @@ def test_a_trace_gives_the_maps_or_an_error(kind, size):
     assert right >= 2
 
 
-@pytest.mark.parametrize('patch', [1, 3, 4, 7, 14, 16])
-def test_rounding_in_whole_numbers(patch):
-    for side in range(12 * patch):
-        assert rounded_share(side, patch) == round(side / patch)
+def test_rounding_in_whole_numbers():
+    for patch in (1, 3, 4, 7, 14, 16):
+        for side in range(12 * patch):
+            assert rounded_share(side, patch) == round(side / patch)

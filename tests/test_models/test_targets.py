@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmmim.models import EMACopy, HOGTarget, LatentTarget, PixelTarget, PrototypeHead, TeacherAssignments
-from mmmim.models.functional import hog
 from mmmim.models.layers import pick_patches
-from mmmim.models.target_generators.pixels import patch_statistics
 from mmmim.structures import Context
 from mmmim.utils import InputError
 from tests.registered import ENCODERS, TARGETS, build, normalized, scrambled
@@ -50,8 +48,7 @@ def picked(tokens, mask):
 # ------------------------------------------------------------------------------------------------------------- pixels
 
 
-@pytest.mark.parametrize('normalize', [False, True])
-@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize(('normalize', 'channels'), [(False, 3), (True, 1)])
 def test_pixel_targets_pixel_by_pixel(normalize, channels):
     target, images = PixelTarget(2, normalize, channels), torch.rand(2, channels, 6, 4)
     mask = random_mask(2, visible=2, predict=2, blocks=2, per_image=2, grid=(3, 2))
@@ -70,15 +67,7 @@ def test_pixel_targets_pixel_by_pixel(normalize, channels):
                 variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
                 values = [(value - mean) / math.sqrt(variance + 1e-6) for value in values]
             torch.testing.assert_close(patches[g, m], torch.tensor(values), rtol=1e-4, atol=1e-5)
-
-
-def test_flat_patches_have_finite_targets_and_statistics_undo_the_normalisation():
-    target, mask, images = PixelTarget(PATCH), random_mask(1, predict=10), torch.randn(1, 3, *SIDES)
-    assert not target(torch.full((1, 3, *SIDES), 0.3), mask, None, None).patches.any()
-    patches, chosen = target.patches(images), mask.predict[0, 0]
-    mean, std = patch_statistics(patches)
-    normalised = target(images, mask, None, None).patches[0]
-    torch.testing.assert_close(normalised * std[0, chosen] + mean[0, chosen], patches[0, chosen])
+    assert target(torch.full_like(images, 0.3), mask, None, None).patches.any() == (not normalize)
 
 
 @pytest.mark.parametrize('name', ['pixels', 'gradients', 'tokens'])
@@ -97,12 +86,8 @@ def test_histograms_are_mmpretrains():
     from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 
     torch.manual_seed(0)
-    noise = torch.randn(1, 3, 224, 224)
-    levels = (torch.randint(256, (1, 3, 224, 224)) - 120.0) / 57.0  # where rounding decides about bins
-    for images in (noise, levels):
-        assert torch.equal(HOGTarget().patches(images), HOGGenerator()(images))
-    large = torch.randn(1, 3, 448, 448)
-    assert torch.equal(HOGTarget(patch_size=32).patches(large), HOGGenerator()(large))
+    images = (torch.randint(256, (1, 3, 224, 224)) - 120.0) / 57.0  # where rounding decides about bins
+    assert torch.equal(HOGTarget().patches(images), HOGGenerator()(images))
 
 
 def test_histograms_of_other_grids():
@@ -116,37 +101,22 @@ def test_histograms_of_other_grids():
     torch.testing.assert_close(cells[2, 5], whole.view(3, 4, 3, 9, 2, 2)[1, 2, ..., 0, 1])
 
 
-@pytest.mark.parametrize(('turned', 'expected'), [(False, 4), (True, 0)])
-def test_direction_of_a_ramp(turned, expected):
-    """A slope across is in the middle bin, one down in the first; which way it goes does not matter."""
-    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
-    ramp = ramp.transpose(-1, -2) if turned else ramp
-    for image in (ramp, -ramp):
-        cells = hog(image)[0, 0]
-        inner = cells[..., 0, 1] if turned else cells[..., 1, 0]
-        assert inner.argmax() == expected
-        assert inner.norm().item() == pytest.approx(1)
-    assert not hog(torch.full((1, 3, 16, 16), 0.37)).any()
-
-
 # ------------------------------------------------------------------------------------------------------------ latents
 
 
-@pytest.mark.parametrize('normalize', [None, 'layer', 'standard'])
+@pytest.mark.parametrize('normalize', ['layer', 'standard'])
 def test_latents_of_the_teacher(normalize):
     torch.manual_seed(0)
     tokens, mask = torch.randn(3, 16, 5), random_mask(3, blocks=2, per_image=2)
     target = LatentTarget(5, normalize=normalize)(None, mask, Teacher(tokens), None).patches
     expected = picked(tokens, mask)
-    if normalize:
-        centred = expected - expected.mean(dim=-1, keepdim=True)
-        squares = centred.pow(2).sum(dim=-1, keepdim=True)
-        expected = centred / (squares / 5 + 1e-5 if normalize == 'layer' else squares / 4 + 1e-6).sqrt()
+    centred = expected - expected.mean(dim=-1, keepdim=True)
+    squares = centred.pow(2).sum(dim=-1, keepdim=True)
+    expected = centred / (squares / 5 + 1e-5 if normalize == 'layer' else squares / 4 + 1e-6).sqrt()
     torch.testing.assert_close(target, expected)
 
 
-@pytest.mark.parametrize('normalize', [None, 'layer'])
-@pytest.mark.parametrize('gap', [False, True])
+@pytest.mark.parametrize(('gap', 'normalize'), [(False, None), (True, 'layer')])
 def test_of_several_tokens_the_first_is_the_target(gap, normalize):
     """Proxies and registers after CLS change nothing of what CLS is; it is normalised like the patches."""
     backbone, teacher = student_and_teacher({**OWN, 'num_cls_tokens': 2, 'num_registers': 3})
@@ -163,7 +133,7 @@ def test_of_several_tokens_the_first_is_the_target(gap, normalize):
     assert not target.patches.requires_grad
 
 
-@pytest.mark.parametrize(('own', 'student'), [((1, 0), (0, 1)), ((0, 1), (1, 0)), ((2, 1), (1, 0)), ((0, 0), (1, 0))])
+@pytest.mark.parametrize(('own', 'student'), [((2, 1), (0, 1)), ((0, 1), (1, 0))])
 def test_an_encoder_of_its_own_tells_of_its_own_tokens(own, student):
     """(CLS, registers) of the encoder that makes the targets, and of the student; a register is no CLS."""
     generator = LatentTarget(DIM, encoder={**OWN, 'num_cls_tokens': own[0], 'num_registers': own[1]})
@@ -174,8 +144,7 @@ def test_an_encoder_of_its_own_tells_of_its_own_tokens(own, student):
         torch.testing.assert_close(target.cls, generator.encoder(normalized()).extra[:, 0])
 
 
-@pytest.mark.parametrize('depth', [0, 1, 2, None])
-@pytest.mark.parametrize('source', ['teacher', 'student'])
+@pytest.mark.parametrize(('depth', 'source'), [(0, 'teacher'), (2, 'student'), (None, 'teacher')])
 def test_targets_of_the_first_blocks(depth, source):
     backbone, teacher = student_and_teacher(ENCODERS['projector'])
     mask = random_mask(4)
@@ -186,8 +155,7 @@ def test_targets_of_the_first_blocks(depth, source):
     torch.testing.assert_close(generator(normalized(), mask, teacher.view(normalized()), backbone).patches, expected)
 
 
-@pytest.mark.parametrize('gap', [0, 2])
-@pytest.mark.parametrize('sees', ['predicted', 'all'])
+@pytest.mark.parametrize(('sees', 'gap'), [('predicted', 2), ('all', 0)])
 def test_what_targets_know(sees, gap):
     """Told by gradients: the predicted patches, and the visible ones only if all are seen; nothing in between."""
     backbone = build(ENCODERS['projector'])
@@ -241,8 +209,7 @@ def test_targets_that_are_not_aligned_are_those_of_other_places():
     assert len({tuple(row) for row in drawn.tolist()}) > 40
 
 
-@pytest.mark.parametrize('positional', [True, False])
-@pytest.mark.parametrize('chunk_positions', [None, 5])
+@pytest.mark.parametrize(('positional', 'chunk_positions'), [(True, 5), (False, None)])
 def test_teacher_assignments(positional, chunk_positions):
     torch.manual_seed(0)
     tokens, mask = torch.randn(6, 16, 5), random_mask(6, per_image=2)
@@ -259,41 +226,25 @@ def test_teacher_assignments(positional, chunk_positions):
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 
+def assignments(head, images):
+    tokens = torch.randn(images, 16, 5)
+    return TeacherAssignments(head, 9)(None, random_mask(images), Teacher(tokens), None)
+
+
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
         (lambda: LatentTarget(DIM, stop_gradient=False), 'a teacher gets no gradients'),
-        (lambda: LatentTarget(DIM, encoder='ema'), 'LatentTarget.encoder must be one of'),
-        (lambda: LatentTarget(DIM, sees='visible'), 'LatentTarget.sees must be one of'),
         (lambda: LatentTarget(DIM, normalize='batch'), 'LatentTarget.normalize must be one of'),
         (lambda: LatentTarget(8, encoder=OWN), r'in_dim is 8 and its encoder\.embed_dim is 16'),
-        (
-            lambda: LatentTarget(DIM, sees='predicted', aligned=False),
-            "aligned=False draws from all patches: set sees='all'",
-        ),
+        (lambda: LatentTarget(DIM, sees='predicted', aligned=False), "aligned=False draws .*: set sees='all'"),
         (lambda: LatentTarget(DIM)(None, random_mask(2), None, None), 'LatentTarget needs a teacher'),
-        (
-            lambda: TeacherAssignments('branches.ibot.head', 9)(
-                None, random_mask(2), Teacher(torch.randn(2, 16, 5)), None
-            ),
-            r"no part 'branches\.ibot\.head'",
-        ),
-        (
-            lambda: TeacherAssignments('head', 9)(None, random_mask(1), Teacher(torch.randn(1, 16, 5)), None),
-            'at least 2 images',
-        ),
+        (lambda: assignments('branches.ibot.head', 2), r"no part 'branches\.ibot\.head'"),
+        (lambda: assignments('head', 1), 'at least 2 images'),
         (lambda: HOGTarget(patch_size=14), r'HOGTarget\.cell=8 does not divide patches of 14'),
-        (
-            lambda: HOGTarget(patch_size=8).patches(torch.zeros(1, 3, 32, 24)),
-            r'HOGTarget\.window=16 does not divide images of 32 x 24',
-        ),
-        *(
-            (
-                lambda name=name: build(TARGETS[name])(normalized(), jittered(random_mask(4), 0), None, None),
-                'gap=0',
-            )
-            for name in ('gradients', 'tokens')
-        ),
+        (lambda: HOGTarget(patch_size=8).patches(torch.zeros(1, 3, 32, 24)), r'window=16 does not divide .* 32 x 24'),
+        (lambda: build(TARGETS['gradients'])(normalized(), jittered(random_mask(4), 0), None, None), 'gap=0'),
+        (lambda: build(TARGETS['tokens'])(normalized(), jittered(random_mask(4), 0), None, None), 'gap=0'),
     ],
 )
 def test_targets_that_cannot_be(make, message):

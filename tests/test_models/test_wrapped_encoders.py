@@ -25,8 +25,6 @@ WRAPPED = pytest.mark.parametrize('config', [TIMM, MMP], ids=['timm', 'mmpretrai
     [
         ('vit_tiny_patch16_224', {}, 1, 1, 16),
         ('vit_small_patch14_reg4_dinov2.lvd142m', {'img_size': 70}, 1, 5, 14),
-        ('vit_tiny_patch16_224', {'class_token': False, 'global_pool': 'avg', 'fc_norm': False}, 0, 0, 16),
-        ('vit_pe_spatial_gigantic_patch14_448', {'img_size': 70}, 0, 0, 14),
         ('eva02_tiny_patch14_224', {'img_size': 70}, 1, 1, 14),
         ('vit_base_patch16_siglip_224', {}, 0, 0, 16),
     ],
@@ -47,13 +45,6 @@ def test_timm_models_give_their_own_outputs(name, options, cls, extra, patch):
         assert torch.equal(encoder.norm(context.hidden[0]), expected)
 
 
-def test_timm_statistics():
-    dinov2, plain = TimmEncoder('vit_small_patch14_reg4_dinov2.lvd142m', **TINY | {'img_size': 28}), MODELS.build(TIMM)
-    assert (dinov2.mean, dinov2.std) == ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
-    assert (plain.mean, plain.std) == ([127.5] * 3, [127.5] * 3)
-    assert MODELS.build({**TIMM, 'mean': [1, 2, 3]}).mean == [1, 2, 3]
-
-
 def test_pooling_by_attention_is_frozen_and_loaded(tmp_path):
     torch.manual_seed(0)
     config = {**TIMM, 'name': 'vit_base_patch16_siglip_224'}
@@ -68,7 +59,7 @@ def test_pooling_by_attention_is_frozen_and_loaded(tmp_path):
     assert idle == {name for name, _ in model.named_parameters() if 'attn_pool' in name}
 
 
-@pytest.mark.parametrize('name', ['VisionTransformer', 'MAEViT', 'BEiTViT', 'ViTEVA02'])
+@pytest.mark.parametrize('name', ['MAEViT', 'BEiTViT'])
 def test_mmpretrain_models_give_their_own_outputs(name):
     torch.manual_seed(0)
     options = {'arch': ARCH, 'img_size': 64, 'patch_size': 16}
@@ -104,11 +95,7 @@ def test_they_stand_in_the_place_of_a_vit(config):
     images = torch.rand(2, 3, 64, 48) * 255
     extractor = FeatureExtractor({'backbone': config})
     assert extractor.preprocessor.mean.flatten().tolist() == pytest.approx(encoder.mean)
-    features = extractor(extractor.preprocess(images), layers=(0, 2))
-    assert [f.shape for f in features.patches] == [(2, 12, 32)] * 2
-    assert features.cls.shape == (2, 32)
-    assert extractor.image_size == 64
-
+    assert extractor(extractor.preprocess(images)).cls.shape == (2, 32)
     model = PretrainedBackbone('random', encoder=config, out_indices=(1 / 3, 2 / 3), drop_path_rate=0.2)
     maps = model(torch.randn(2, 3, 64, 50))
     assert [m.shape for m in maps] == [(2, 32, 4, 3)] * 2
@@ -122,20 +109,11 @@ def test_they_stand_in_the_place_of_a_vit(config):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_copy_is_a_model_of_its_own():
-    encoder = MODELS.build(MMP)
-    twin = copy.deepcopy(encoder)
-    with torch.no_grad():
-        twin.norm.weight.zero_()
-    assert encoder.norm.weight.abs().sum() > 0
-
-
 @pytest.mark.parametrize(
     ('encoder', 'name', 'message'),
     [
         (TimmEncoder, 'vit_tinny_patch16_224', 'Did you mean vit_tiny_patch16_224'),
         (TimmEncoder, 'hf-hub:timm/vit', 'has no model hf-hub:timm/vit'),
-        (TimmEncoder, 'vit_tiny_patch16_224.none', 'none'),
         (TimmEncoder, 'resnet18', 'resnet18 of timm has no blocks of square patch tokens'),
         (MMPretrainEncoder, 'ResNet', 'cannot make a Vision Transformer of ResNet'),
         (MMPretrainEncoder, 'mae_vit-base', r'Did you mean .*mae_vit-base-p16'),
@@ -143,12 +121,9 @@ def test_a_copy_is_a_model_of_its_own():
         *(
             (MMPretrainEncoder, name, 'mmpretrain has no backbone and no model')
             for name in (
-                'nothing',
                 'os.system',
-                'apis.get_model',
                 'mmpretrain.apis.get_model',
                 'RAM',
-                'models.VisionTransformer',
             )
         ),
     ],
@@ -161,6 +136,8 @@ def test_models_that_there_are_not_or_without_patches_are_refused(encoder, name,
 def test_what_timm_lacks(monkeypatch):
     with pytest.raises(InputError, match='colour'):
         TimmEncoder('vit_tiny_patch16_224', colour=1)
+    with pytest.raises(InputError, match=r'5 channel\(s\) and has the mean and std of 3'):
+        TimmEncoder('vit_tiny_patch16_224', in_chans=5)
     monkeypatch.setattr(timm_encoder, 'find_spec', lambda name: None)
     with pytest.raises(InputError, match=r'pip install "mmmim\[timm\]"'):
         TimmEncoder('vit_tiny_patch16_224')
@@ -173,7 +150,7 @@ def messages(monkeypatch):
     return lines
 
 
-@pytest.mark.parametrize('suffix', ['safetensors', 'bin', 'pth'])
+@pytest.mark.parametrize('suffix', ['safetensors', 'pth'])
 def test_files_of_timm(suffix, tmp_path, messages):
     torch.manual_seed(0)
     state = timm.create_model(TIMM['name'], **TINY).state_dict()
@@ -181,7 +158,7 @@ def test_files_of_timm(suffix, tmp_path, messages):
     if suffix == 'safetensors':
         save_file(state, path)
     else:
-        torch.save({'model': state} if suffix == 'pth' else state, path)
+        torch.save({'model': state}, path)
     model = PretrainedBackbone(str(path), encoder=TIMM)
     for key, value in model.backbone.encoder.state_dict().items():
         assert torch.equal(value, state[key])
@@ -191,11 +168,10 @@ def test_files_of_timm(suffix, tmp_path, messages):
         PretrainedBackbone(str(path), encoder=TIMM, weights='ema')
 
 
-@pytest.mark.parametrize('whole', [True, False])
-def test_files_of_mmpretrain(whole, tmp_path, messages):
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_files_of_mmpretrain(prefix, tmp_path, messages):
     torch.manual_seed(0)
     theirs = MMPRETRAIN.build({'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 64})
-    prefix = 'backbone.' if whole else ''
     state = {prefix + key: value for key, value in theirs.state_dict().items()}
     torch.save({'state_dict': {**state, 'head.layers.head.weight': torch.ones(2)}, 'meta': {}}, tmp_path / 'a.pth')
     model = PretrainedBackbone(str(tmp_path / 'a.pth'), encoder=MMP)
@@ -228,21 +204,21 @@ def test_files_that_do_not_fit_are_refused(config, tmp_path):
         PretrainedBackbone(str(tmp_path / 'y.safetensors'), encoder=config)
 
 
-@pytest.mark.parametrize('registers', [False, True])
-def test_files_of_the_authors_of_dinov2(tmp_path, registers):
+def test_files_of_the_authors_of_dinov2(tmp_path):
     """Loaded as timm's own conversion does, without the mask token; anything else that does not fit is named."""
-    name = f'vit_small_patch14_{"reg4_" if registers else ""}dinov2.lvd142m'
+    name = 'vit_small_patch14_reg4_dinov2.lvd142m'
     options = {**TINY, 'img_size': 70}
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=0, **options)
     official = {key: torch.randn_like(value) for key, value in model.state_dict().items()}
-    if registers:
-        official['register_tokens'] = official.pop('reg_token')
-        official['pos_embed'] = torch.randn(1, 26, 32)
+    official['register_tokens'] = official.pop('reg_token')
+    official['pos_embed'] = torch.randn(1, 26, 32)
     official['mask_token'] = torch.zeros(1, 32)
     torch.save(official, tmp_path / 'dinov2.pth')
     expected = timm.models.vision_transformer.checkpoint_filter_fn(dict(official), model)
-    loaded = TimmEncoder(name, weights=tmp_path / 'dinov2.pth', **options).encoder.state_dict()
+    encoder = TimmEncoder(name, weights=tmp_path / 'dinov2.pth', **options)
+    assert (encoder.mean, encoder.std) == ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+    loaded = encoder.encoder.state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[key], expected[key]) for key in loaded)
     torch.save({**official, 'more': torch.zeros(1)}, tmp_path / 'more.pth')

@@ -182,6 +182,8 @@ WRONG = {
         ('sd.teacher.registers', None, 'teacher.backbone.extra_tokens'),
         ('visible_indices', lambda a: a[1:], 'visible_indices'),
         ('predict_indices', lambda a: a + 999, 'beyond'),
+        ('predict_indices', lambda a: a[::-1].copy(), 'must be ordered by image'),
+        ('images', lambda a: a[..., :-1], 'patch size 8 does not divide'),
         ('/enc', 5, "'enc': 2"),
         ('/optimiser/student/rope_lr_factor', 1.0, 'rope_lr_factor must be 0'),
         ('/optimiser/clustering/eps', 1e-6, 'betas and eps must agree'),
