@@ -254,5 +254,6 @@ def test_the_specification_of_the_repository(compare, capsys):
     assert 'there are CAPI, MAE' in capsys.readouterr().err
     spec = load_config(str(path))
     assert len(make_jobs(spec, spec.seeds, Path('/nowhere'), 'test')) == 2 * (1 + 3 * 5)
-    for arm in (arm for arms in spec.subsets.values() for arm in arms.values() if 'config' in arm):
-        merge_cfg_options(load_config(str(ROOT / arm.config)), option_words(arm.get('options', {})))
+    arms = [arm for arms in spec.subsets.values() for arm in arms.values() if 'config' in arm]
+    for config, *words in {(arm.config, *option_words(arm.get('options', {}))) for arm in arms}:
+        merge_cfg_options(load_config(str(ROOT / config)), words)
