@@ -9,7 +9,6 @@ from mmengine.hooks import Hook
 from torch.utils.data import default_collate
 
 from mmmim.datasets.masking import UniformMasking
-from mmmim.engine import FSDP2Strategy
 from mmmim.engine.replay import replay
 from mmmim.registry import FUNCTIONS, HOOKS
 from mmmim.structures import PatchMask
@@ -17,6 +16,7 @@ from mmmim.utils import InputError
 from tests.processes import run_group
 from tests.runs import load, log_of, names, pretraining, start
 from tests.shrink import write_images
+from tests.toys import generator
 
 ITERATIONS, SAVED, BATCH = 4, 2, 11
 PARTS = [6, 5]
@@ -25,10 +25,8 @@ PARTS = [6, 5]
 @FUNCTIONS.register_module(force=True)
 def collate_masks_of_samples(samples):
     """A mask from the seed of every sample, so that masks do not depend on how a batch is divided."""
-    masks = []
-    for sample in samples:
-        rng = torch.Generator().manual_seed(sample['mask_seed'])
-        masks.append(UniformMasking(0.65, 0.5)(1, (8, 8), rng))
+    seeds = [sample['mask_seed'] for sample in samples]
+    masks = [UniformMasking(0.65, 0.5)(1, (8, 8), generator(seed)) for seed in seeds]
     return {
         'inputs': default_collate([sample['inputs'] for sample in samples]),
         'mask': PatchMask(
@@ -105,8 +103,6 @@ def worker(folder):
         with pytest.raises(InputError) as error:
             start(cfg)
         ends.append(str(error.value))
-    other = {'global_batch_size': 4, 'train_cfg.max_iters': 3}
-    train(folder, 'fsdp_other_batch', 'pytorch', 'one', **FSDP, **other)
     for options in WRONG:
         with pytest.raises(InputError) as error:
             train(folder, f'error{len(errors)}', 'pytorch', **options)
@@ -126,18 +122,12 @@ def runs(tmp_path_factory):
 
 def same(checkpoint, expected):
     """Weights of student and teacher, and the state of the optimiser, are those of another checkpoint."""
-    assert list(checkpoint['state_dict']) == list(expected['state_dict'])
+    assert {type(value) for value in checkpoint['state_dict'].values()} == {torch.Tensor}
     assert checkpoint['state_dict']._metadata == expected['state_dict']._metadata
     assert checkpoint['optimizer']['param_groups'] == expected['optimizer']['param_groups']
-    assert list(checkpoint['optimizer']['state']) == list(expected['optimizer']['state'])
-    pairs = [(key, checkpoint['state_dict'][key], value) for key, value in expected['state_dict'].items()]
-    for index, values in expected['optimizer']['state'].items():
-        own = checkpoint['optimizer']['state'][index]
-        assert list(own) == list(values)
-        pairs += [(f'{index}.{name}', own[name], value) for name, value in values.items()]
-    for key, value, other in pairs:
-        assert type(value) is torch.Tensor
-        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f'{k}: {m}')
+    for part in (lambda c: c['state_dict'], lambda c: c['optimizer']['state']):
+        assert list(part(checkpoint)) == list(part(expected))
+        torch.testing.assert_close(dict(part(checkpoint)), dict(part(expected)), rtol=1e-4, atol=1e-5)
 
 
 def read(folder, name, iteration=ITERATIONS):
@@ -181,15 +171,6 @@ def test_what_is_saved_is_one_file_of_the_first_process(runs):
     assert ranks[0][0]['fsdp'] != ranks[1][0]['fsdp']
 
 
-def test_another_batch_is_a_warning(runs):
-    folder, _, _ = runs
-    log = next((folder / 'fsdp_other_batch').glob('*/*.log')).read_text()
-    line = next(line for line in log.splitlines() if 'WARNING' in line and 'A step has' in line)
-    assert 'A step has 4 images on 2 process(es) from here on; it had 11 on 1.' in line
-    assert 'goes on at image 8 instead of 22' in line
-    assert 'global_batch_size=11' in line
-
-
 def test_errors(runs, tmp_path):
     folder, _, ranks = runs
     kind, option, micro_batches, dtype = ranks[0][1]
@@ -200,7 +181,6 @@ def test_errors(runs, tmp_path):
     assert "strategy.param_dtype='bfloat16' needs optim_wrapper.dtype='bfloat16'" in dtype
     with pytest.raises(InputError, match=r'start them with tools/dist_train\.sh'):
         train(folder, 'alone', **FSDP)
-    assert FSDP2Strategy.__mro__[1].__module__.startswith('mmengine')
 
 
 @pytest.mark.parametrize('name', ['ddp', 'fsdp'])

@@ -30,40 +30,32 @@ class Record(Hook):
         self.rows[runner.iter] = (self.rates, momentum, outputs['loss'].item(), images)
 
 
-def make(images, folder, **options):
+def train(images, folder, **options):
+    """The runner of a training, and what was recorded."""
     cfg = pretraining('capi/digits', images, folder, train_cfg__max_iters=8, randomness__seed=5)
     cfg.default_hooks.checkpoint.update(interval=4, max_keep_ckpts=2)
     cfg.model.backbone.drop_path_rate = 0.3
     cfg.merge_from_dict(options)
-    return cfg
+    record = Record()
+    return start(cfg, record), record.rows
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     """A folder with images and an uninterrupted run, its rows and its runner."""
-    folder, record = tmp_path_factory.mktemp('whole'), Record()
+    folder = tmp_path_factory.mktemp('whole')
     write_images(folder / 'images', number=20)
-    runner = start(make(folder / 'images', folder / 'run'), record)
-    assert len({row[0] for row in record.rows.values()}) > 4
-    assert len({row[3] for row in record.rows.values()}) == 8
-    return folder, record.rows, runner
+    runner, rows = train(folder / 'images', folder / 'run')
+    assert len({row[0] for row in rows.values()}) > 4
+    assert len({row[3] for row in rows.values()}) == 8
+    return folder, rows, runner
 
 
 @pytest.fixture
-def config(whole, tmp_path):
-    return lambda **options: make(whole[0] / 'images', tmp_path / 'run', **options)
-
-
-@pytest.fixture
-def resumed(whole, config):
-    """Goes on from the fourth iteration: the runner, and what was recorded."""
-
-    def run(**options):
-        record = Record()
-        options = {'resume': True, 'load_from': str(whole[0] / 'run/iter_4.pth'), **options}
-        return start(config(**options), record), record.rows
-
-    return run
+def resumed(whole, tmp_path):
+    """Goes on from the fourth iteration."""
+    options = {'resume': True, 'load_from': str(whole[0] / 'run/iter_4.pth')}
+    return lambda **changes: train(whole[0] / 'images', tmp_path / 'run', **options, **changes)
 
 
 @pytest.mark.parametrize(('workers', 'seed'), [(0, 7), (2, 5), (0, None)])
@@ -76,16 +68,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, resumed, tmp_path, worker
     assert_same_training(load(folder / 'run/iter_8.pth'), load(tmp_path / 'run/iter_8.pth'))
 
 
-def test_a_resumed_run_follows_a_changed_config(config, resumed):
-    options = {
-        'train_cfg.max_iters': 10,
-        'optim_wrapper.optimizer.lr': 1e-4,
-        'optim_wrapper.optimizer.weight_decay': 0.2,
-    }
-    cfg = config()
-    runner, rows = resumed(**options)
-    lr = build_schedule(cfg.param_scheduler.schedule)
-    momentum = build_schedule(cfg.default_hooks.target_ema.momentum)
+def test_a_resumed_run_follows_a_changed_config(resumed):
+    changes = {'lr': 1e-4, 'weight_decay': 0.2}
+    options = {f'optim_wrapper.optimizer.{key}': value for key, value in changes.items()}
+    runner, rows = resumed(**{'train_cfg.max_iters': 10}, **options)
+    lr = build_schedule(runner.cfg.param_scheduler.schedule)
+    momentum = build_schedule(runner.cfg.default_hooks.target_ema.momentum)
     assert list(rows) == list(range(4, 10))
     for iteration, (rates, value, *_) in rows.items():
         assert rates[0] == pytest.approx(1e-4 * lr(iteration, 10))
@@ -93,11 +81,9 @@ def test_a_resumed_run_follows_a_changed_config(config, resumed):
     assert runner.optim_wrapper.optimizer.param_groups[0]['weight_decay'] == 0.2
 
 
-def test_different_seeds_differ(whole, config):
-    record = Record()
-    start(config(**{'randomness.seed': 1, 'train_cfg.max_iters': 1}), record)
-    for value in (2, 3):
-        assert record.rows[0][value] != whole[1][0][value]
+def test_different_seeds_differ(whole, tmp_path):
+    _, rows = train(whole[0] / 'images', tmp_path, **{'randomness.seed': 1, 'train_cfg.max_iters': 1})
+    assert all(rows[0][value] != whole[1][0][value] for value in (2, 3))
 
 
 def test_a_training_checkpoint_gives_features(whole):
@@ -109,15 +95,14 @@ def test_a_training_checkpoint_gives_features(whole):
         torch.testing.assert_close(features.patches[0], model.backbone(images).visible)
 
 
-def test_unreadable_images_are_skipped_up_to_a_share(whole, config, tmp_path):
+def test_unreadable_images_are_skipped_up_to_a_share(whole, tmp_path):
     shutil.copytree(whole[0] / 'images', tmp_path / 'images')
     (tmp_path / 'images/broken.png').write_bytes(b'no image')
-    key = 'train_dataloader.dataset.dataset'
-    options = {f'{key}.data_root': str(tmp_path / 'images'), 'train_cfg.max_iters': 6}
-    runner = start(config(**options, **{f'{key}.max_unreadable_share': 0.2}))
+    options, share = {'train_cfg.max_iters': 6}, 'train_dataloader.dataset.dataset.max_unreadable_share'
+    runner, _ = train(tmp_path / 'images', tmp_path / 'run', **options, **{share: 0.2})
     assert [str(path).rsplit('/')[-1] for path in runner.train_dataloader.dataset.unreadable] == ['broken.png']
     with pytest.raises(InputError, match=r'broken\.png'):
-        start(config(**options, work_dir=str(tmp_path / 'other'), **{f'{key}.max_unreadable_share': 0.0}))
+        train(tmp_path / 'images', tmp_path / 'other', **options, **{share: 0.0})
 
 
 @pytest.mark.parametrize(
@@ -129,6 +114,6 @@ def test_unreadable_images_are_skipped_up_to_a_share(whole, config, tmp_path):
         ({'optim_wrapper.optimizer.fused': False}, 'fused=True'),
     ],
 )
-def test_bad_settings_end_in_one_clear_message(config, options, message):
+def test_bad_settings_end_in_one_clear_message(whole, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
-        start(config(**options))
+        train(whole[0] / 'images', tmp_path, **options)
