@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,11 +14,13 @@ from mmmim.engine import Runner
 from mmmim.utils import InputError, folder_lock
 from mmmim.utils.folder_lock import LOCK, FolderLock, locked
 from tests.processes import kill
+from tests.runs import start
 from tests.test_engine.toy_training import toy_config
 
 
+@contextmanager
 def child(function):
-    """A process that runs a function and then waits; returns its id once the function has returned."""
+    """The id of a process that has run a function and then waits; it is killed at the end."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -30,7 +33,10 @@ def child(function):
     os.close(writing)
     assert os.read(reading, 1) == b'1'
     os.close(reading)
-    return process
+    try:
+        yield process
+    finally:
+        kill(process)
 
 
 def acquire(folder):
@@ -59,16 +65,13 @@ def test_free_again_at_every_end(tmp_path):
 
 
 def test_refused_while_another_process_lives_and_free_when_it_is_killed(tmp_path):
-    holder = child(lambda: FolderLock(tmp_path).acquire())
-    try:
+    with child(lambda: FolderLock(tmp_path).acquire()) as holder:
         refused(tmp_path, rf'{tmp_path}.*process {holder} on {socket.gethostname()}, since 20.*--work-dir')
         with locked(tmp_path, force=True):
             assert json.loads((tmp_path / LOCK).read_text())['pid'] == os.getpid()
             refused(tmp_path, f'process {os.getpid()}')
-    finally:
-        kill(holder)
-    holder = child(lambda: FolderLock(tmp_path).acquire())
-    kill(holder)
+    with child(lambda: FolderLock(tmp_path).acquire()):
+        pass
     assert (tmp_path / LOCK).exists()  # nobody has tidied up
     acquire(tmp_path)
     assert os.listdir(tmp_path) == []
@@ -77,14 +80,12 @@ def test_refused_while_another_process_lives_and_free_when_it_is_killed(tmp_path
 def test_workers_do_not_hold_it_when_their_process_is_killed(tmp_path):
     def with_worker():
         FolderLock(tmp_path).acquire()
-        if os.fork() == 0:
-            (tmp_path / 'worker').write_text(str(os.getpid()))
+        if (worker := os.fork()) == 0:
             time.sleep(60)
+        (tmp_path / 'worker').write_text(str(worker))
 
-    holder = child(with_worker)
-    while not (tmp_path / 'worker').exists() or not (tmp_path / 'worker').read_text():
-        time.sleep(0.01)
-    kill(holder)
+    with child(with_worker):
+        pass
     try:
         acquire(tmp_path)
     finally:
@@ -103,48 +104,36 @@ def file_system(request, monkeypatch):
 
 
 def test_a_dead_process_of_this_machine(tmp_path, file_system):
-    process = child(lambda: None)
-    kill(process)
+    with child(lambda: None) as process:
+        pass
     sign(tmp_path, pid=process)
     acquire(tmp_path)
 
 
 def test_a_process_without_file_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_lock, 'fcntl', None)
-    process = child(lambda: None)
-    try:
+    with child(lambda: None) as process:
         sign(tmp_path, pid=process)
         refused(tmp_path, f'process {process}')
         old = time.time() - 1000  # another process has got its number since
         os.utime(tmp_path / LOCK, (old, old))
         acquire(tmp_path)
-    finally:
-        kill(process)
 
 
 def test_another_machine(tmp_path, monkeypatch, capsys, file_system):
-    monkeypatch.setattr(folder_lock, 'DEAD_AFTER', 2.0)
+    """It is waited for, until it is taken for dead or gives a sign of life."""
     sign(tmp_path, host='node7', pid=4711)
-    start = time.monotonic()
-    acquire(tmp_path)  # no sign of life
-    assert time.monotonic() - start > 1
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_lock, 'DEAD_AFTER', 0.5)
+        acquire(tmp_path)
     assert 'process 4711 on node7, since 2026-01-01' in capsys.readouterr().out
 
     sign(tmp_path, host='node7', pid=4711)
-    process = os.fork()
-    if process == 0:
-        try:
-            while True:
-                time.sleep(0.1)
-                os.utime(tmp_path / LOCK)
-        finally:  # it must not go on with the tests
-            os._exit(1)
-    try:
-        refused(tmp_path, r'node7.*--force-lock')
-        with locked(tmp_path, force=True):
-            pass
-    finally:
-        kill(process)
+    then = time.time() + 1
+    monkeypatch.setattr(time, 'sleep', lambda seconds: os.utime(tmp_path / LOCK, (then, then)))
+    refused(tmp_path, r'node7.*--force-lock')
+    with locked(tmp_path, force=True):
+        pass
 
 
 def test_gives_signs_of_life(tmp_path, monkeypatch):
@@ -176,15 +165,12 @@ def test_two_trainings_in_one_folder(tmp_path):
     cfg.custom_hooks = []
     for folder in (tmp_path / 'a', tmp_path / 'disk/a'):
         folder.mkdir(parents=True, exist_ok=True)
-        holder = child(lambda folder=folder: FolderLock(folder).acquire())
         cfg.default_hooks.checkpoint.out_dir = str(tmp_path / 'disk')  # where two work folders may meet
-        try:
+        with child(lambda folder=folder: FolderLock(folder).acquire()) as holder:
             with pytest.raises(InputError, match=rf'{folder} is in use by another training, process {holder}'):
-                Runner.from_cfg(cfg).train()
+                start(cfg)
             assert not list(folder.glob('*.p*'))
-        finally:
-            kill(holder)
-    Runner.from_cfg(cfg).train()
+    start(cfg)
     assert not list(tmp_path.rglob(LOCK))
 
 

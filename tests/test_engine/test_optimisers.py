@@ -17,13 +17,14 @@ def recipe(name: str) -> tuple[float, float]:
     """(lr, weight decay) of every parameter of CAPI ViT-L/14, from the paper's table 6 and the reference's groups."""
     if name.startswith('branches.capi.target_generator.'):
         return 5e-4, 0.01
-    if name == 'backbone.patch_embed.weight':
-        return 2e-4, 0.1
-    if name == 'backbone.patch_embed.bias':
-        return 2e-4, 0.0
-    if name.endswith(('.norm1.weight', '.norm2.weight')):
-        return 1e-3, 0.01
-    return 1e-3, 0.1
+    if name.startswith('backbone.patch_embed.'):
+        return 2e-4, 0.1 if name.endswith('weight') else 0.0
+    return 1e-3, 0.01 if name.endswith(('.norm1.weight', '.norm2.weight')) else 0.1
+
+
+def values(groups):
+    """(lr, weight decay) of every parameter."""
+    return {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
 
 
 def test_every_parameter_of_the_recipe_by_name():
@@ -32,29 +33,21 @@ def test_every_parameter_of_the_recipe_by_name():
         model = MODELS.build(config.model)
     optimizer = config.optim_wrapper.optimizer
     groups = parameter_groups(model, optimizer.lr, optimizer.weight_decay, config.optim_wrapper.paramwise_cfg.rules)
-    found = {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
+    found = values(groups)
     names = {name: p for name, p in model.named_parameters() if not name.startswith('teacher.')}
     assert len(found) == len(names) == 24 * 8 + 3 + 12 * 8 + 1 + 2 + 2
     for name, parameter in names.items():
         assert found[id(parameter)] == pytest.approx(recipe(name)), name
-    assert groups[0]['lr'] == optimizer.lr
-    assert groups[0]['weight_decay'] == optimizer.weight_decay
+    assert (groups[0]['lr'], groups[0]['weight_decay']) == (optimizer.lr, optimizer.weight_decay)
     assert tuple(optimizer.betas) == (0.9, 0.95)
 
 
 def test_rules():
     model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
-    rules = {
-        'biases': {'match': r'bias$', 'decay_mult': 0.0},
-        'off': None,
-        'half': {'match': r'^a', 'lr_mult': 0.5},
-    }
-    groups = parameter_groups(model, 1.0, 0.1, rules)
-    assert [(g['lr'], g['weight_decay'], len(g['params'])) for g in groups] == [
-        (1.0, 0.1, 1),
-        (0.5, 0.1, 1),
-        (1.0, 0.0, 2),
-    ]
+    biases, half = {'match': r'bias$', 'decay_mult': 0.0}, {'match': r'^a', 'lr_mult': 0.5}
+    groups = parameter_groups(model, 1.0, 0.1, {'biases': biases, 'off': None, 'half': half})
+    found = [(group['lr'], group['weight_decay'], len(group['params'])) for group in groups]
+    assert found == [(1.0, 0.1, 1), (0.5, 0.1, 1), (1.0, 0.0, 2)]
     with pytest.raises(InputError, match=r"rules\.typo: match='c' matches no trainable parameter"):
         parameter_groups(model, 1.0, 0.1, {'typo': {'match': 'c'}})
     with pytest.raises(InputError, match='keys are match'):
@@ -84,7 +77,7 @@ def test_layer_decay(encoder, blocks, norms):
     model.backbone = model['backbone']
     rules = {'biases': {'match': r'bias$', 'decay_mult': 0.0}, 'head': {'match': '^head', 'lr_mult': 10.0}}
     groups = parameter_groups(model, 2.0, 0.1, rules, layer_decay=0.5)
-    found = {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
+    found = values(groups)
     scales = set()
     for name, parameter in model.named_parameters():
         own = name.removeprefix('backbone.backbone.')
@@ -98,14 +91,12 @@ def test_layer_decay(encoder, blocks, norms):
     assert (groups[0]['lr'], groups[0]['weight_decay']) == (2.0, 0.1)
 
 
-def test_layer_decay_of_an_encoder_alone_and_of_what_has_no_layers():
+def test_layer_decay_of_what_has_no_layers():
     encoder = MODELS.build(VIT)
-    assert [group['lr'] for group in parameter_groups(encoder, 1.0, 0.1, {}, None)] == [1.0]
     with pytest.raises(InputError, match='Linear has no get_layer_depth'):
         parameter_groups(nn.Linear(2, 2), 1.0, 0.1, {}, 0.9)
-    for wrong in (0, 1.1):
-        with pytest.raises(InputError, match='layer_decay must be a finite number above 0 and up to 1'):
-            parameter_groups(encoder, 1.0, 0.1, {}, wrong)
+    with pytest.raises(InputError, match='layer_decay must be a finite number above 0 and up to 1'):
+        parameter_groups(encoder, 1.0, 0.1, {}, 1.1)
     optimizer = {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.1, 'fused': True}
     wrapper = {'type': 'mmmim.OptimWrapper', 'optimizer': optimizer}
     built = RuleOptimWrapperConstructor(wrapper, {'layer_decay': 0.9})(encoder)

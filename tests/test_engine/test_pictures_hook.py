@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from PIL import Image
 
 from mmmim.datasets.masking import strategies
 from mmmim.engine.hooks import SegmentationPicturesHook
-from mmmim.utils import InputError
 from mmmim.visualization import feature_pictures, segmentations
 from mmmim.visualization.segmentations import Segmentation, draw_segmentations, paint_labels
 from tests.runs import names, pretraining, start
@@ -48,7 +48,7 @@ def test_pictures_at_the_end(name, own, images, tmp_path):
 
 
 def test_two_masks_per_image_of_four_patches(images, tmp_path, monkeypatch):
-    """They have three principal components, not eight."""
+    """They have three principal components, not eight; pictures of no images are not drawn."""
     plain = strategies.UniformMasking.__call__
 
     def twice(self, num_images, grid, rng):
@@ -57,21 +57,15 @@ def test_two_masks_per_image_of_four_patches(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(strategies.UniformMasking, '__call__', twice)
     options = {'train_dataloader.dataset.dataset.pipeline.1.scale': 8}
-    assert {'features.png', 'reconstruction.png'} <= train('mae/digits', images, tmp_path, **options)
-
-
-def test_no_pictures_when_switched_off(images, tmp_path):
+    assert {'features.png', 'reconstruction.png'} <= train('mae/digits', images, tmp_path / 'a', **options)
     hooks = pretraining('mae/digits', images, tmp_path, pictures=True).custom_hooks
-    hooks = [dict(hook, images=0) if hook['type'].endswith('PicturesHook') else hook for hook in hooks]
-    assert train('mae/digits', images, tmp_path, custom_hooks=hooks) == {'curves.png', 'health.png'}
+    hooks = [dict(hook, images=0) for hook in hooks if hook['type'].endswith('PicturesHook')]
+    assert not train('mae/digits', images, tmp_path / 'b', custom_hooks=hooks) & {'features.png', 'reconstruction.png'}
 
 
-@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), InputError('too few'), RuntimeError('NaN')])
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), RuntimeError('NaN')])
 def test_a_failing_picture_does_not_end_training(error, images, tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(feature_pictures, 'draw_channels', full)
+    monkeypatch.setattr(feature_pictures, 'draw_channels', Mock(side_effect=error))
     assert 'features.png' not in train('mae/digits', images, tmp_path)
     assert (tmp_path / 'iter_1.pth').exists()
 
@@ -113,10 +107,8 @@ def test_ignored_pixels_are_chequered():
     labels[:, 20:] = 255
     picture = paint_labels(labels, PALETTE)
     assert (picture[:, :20] == PALETTE[1]).all()
-    ignored = picture[:, 20:].reshape(-1, 3)
-    colours, counts = np.unique(ignored, axis=0, return_counts=True)
-    assert len(colours) == 2
-    assert counts[0] == counts[1]
+    colours, counts = np.unique(picture[:, 20:].reshape(-1, 3), axis=0, return_counts=True)
+    assert counts.tolist() == [400, 400]
     assert not any((colours == colour).all(1).any() for colour in PALETTE)
     assert (paint_labels(np.array([[-1, 3]]), PALETTE) == paint_labels(np.array([[255, 255]]), PALETTE)).all()
 
