@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from mmengine.hooks import Hook
 
 from mmmim.cli.program import user_errors
 from mmmim.engine import Runner
-from mmmim.engine.preemption import PreemptionHook
 from mmmim.utils import InputError, signals
 from tests.runs import At, assert_same_training, load, log_of, names, send, start
 from tests.test_engine.toy_training import toy_config
@@ -39,13 +39,10 @@ def train(tmp_path, restore):
         runner = Runner.from_cfg(toy_config(tmp_path / name, **changes))
         for hook in hooks:
             runner.register_hook(hook)
-        if stopped is None:
+        with pytest.raises(signals.Stopped) if stopped else nullcontext() as end:
             runner.train()
-        else:
-            with pytest.raises(signals.Stopped) as end:
-                runner.train()
-            assert end.value.code == 128 + stopped
-            restore()
+        assert not stopped or end.value.code == 128 + stopped
+        restore()
         return runner
 
     return run
@@ -100,17 +97,11 @@ def test_a_checkpoint_of_this_step_is_not_written_again(tmp_path, train):
     assert writes == [10, 10]
 
 
-def test_outdated_checkpoints_go_as_ever(tmp_path, train):
-    changes = {'default_hooks__checkpoint__interval': 3, 'default_hooks__checkpoint__max_keep_ckpts': 1}
-    train('a', At(before_train_iter=(4, SIGTERM)), stopped=signal.SIGTERM, **changes)
-    assert names(tmp_path / 'a') == ['iter_5.pth']
-    train('a', resume='auto', train_cfg__max_iters=6, **changes)
-    assert names(tmp_path / 'a') == ['iter_6.pth']
-
-
-@pytest.mark.parametrize('hook', ['mmengine.CheckpointHook', None])
+@pytest.mark.parametrize('hook', ['mmmim.CheckpointHook', 'mmengine.CheckpointHook', None])
 def test_other_checkpoint_hooks(tmp_path, train, hook):
-    changes = {'default_hooks__checkpoint__type': hook} if hook else {'default_hooks__checkpoint': None}
+    """Outdated checkpoints go as ever."""
+    settings = {'type': hook, 'by_epoch': False, 'interval': 2, 'max_keep_ckpts': 1}
+    changes = {'default_hooks__checkpoint': {'_delete_': True, **settings} if hook else None}
     runner = train('a', At(before_train_iter=(2, SIGTERM)), stopped=signal.SIGTERM, **changes)
     assert names(tmp_path / 'a') == (['iter_3.pth'] if hook else [])
     assert hook or 'after iteration 3: nothing was saved' in log_of(runner)
@@ -153,11 +144,9 @@ def test_where_no_step_runs_it_ends_at_once(tmp_path, capsys, point, signum, mes
 
 def test_handlers_are_there_for_a_training_and_not_after_it(train):
     seen, before = [], signal.getsignal(signal.SIGTERM)
-    look = At(before_train_iter=(3, lambda runner: seen.append(signal.getsignal(signal.SIGTERM))))
-    runner = train('a', look, train_cfg__max_iters=5)
+    train('a', At(before_train_iter=(3, lambda runner: seen.append(signal.getsignal(signal.SIGTERM)))))
     assert seen != [before]
     assert signal.getsignal(signal.SIGTERM) == before
-    assert sum(isinstance(hook, PreemptionHook) for hook in runner.hooks) == 1
 
 
 def test_a_killed_worker_is_one_sentence(tmp_path, capsys):
@@ -171,8 +160,6 @@ def test_a_killed_worker_is_one_sentence(tmp_path, capsys):
     message = capsys.readouterr().err
     assert message.startswith('error: A worker of a data loader (process ')
     assert message.count('\n') == 1
-    for word in ('memory', 'train_dataloader.num_workers=0', '--resume'):
-        assert word in message
 
 
 def test_launchers_that_are_not_there(tmp_path, monkeypatch):

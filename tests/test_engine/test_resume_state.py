@@ -48,8 +48,6 @@ def with_nan(value):
 
 POISON = {
     'one value for a matrix': (lambda c: moment(c, value=torch.zeros(1)), 'exp_avg of body.weight has the shape [1]'),
-    'another matrix': (lambda c: moment(c, value=torch.zeros(2, 2)), 'has the shape [2, 2], the parameter has [3, 3]'),
-    'transposed': (lambda c: moment(c, 4, value=torch.zeros(3, 1)), 'exp_avg of out.weight has the shape [3, 1]'),
     'second moment': (lambda c: moment(c, 5, 'exp_avg_sq', value=torch.zeros(0)), 'exp_avg_sq of out.bias has'),
     'repeated': (lambda c: moment(c, value=torch.zeros(1, 1).expand(3, 3)), 'has values for a part of it only'),
     'NaN': (lambda c: moment(c, change=with_nan), 'exp_avg of body.weight holds NaN'),
@@ -58,40 +56,29 @@ POISON = {
     'integers': (lambda c: moment(c, change=torch.Tensor.long), 'exp_avg of body.weight holds torch.int64'),
     'complex': (lambda c: moment(c, change=lambda v: v + 0j), 'exp_avg of body.weight holds torch.complex64'),
     'a number': (lambda c: moment(c, value=3.0), 'exp_avg of body.weight is a float'),
-    'a list': (lambda c: moment(c, value=[0.0]), 'exp_avg of body.weight is a list'),
     'sparse': (lambda c: moment(c, change=torch.Tensor.to_sparse), 'exp_avg of body.weight is no dense tensor'),
     'step is NaN': (lambda c: moment(c, 0, 'step', value=torch.tensor(torch.nan)), 'step of body.weight holds NaN'),
     'step is negative': (lambda c: moment(c, 0, 'step', value=torch.tensor(-1.0)), 'step of body.weight is [-1.0]'),
-    'steps': (lambda c: moment(c, 0, 'step', value=torch.ones(5)), 'step of body.weight is [1.0, 1.0, 1.0]'),
-    'step is infinite': (lambda c: moment(c, 0, 'step', value=float('inf')), 'step of body.weight is inf'),
     'no second moment': (lambda c: c['optimizer']['state'][1].pop('exp_avg_sq'), 'body.bias has no exp_avg_sq'),
     'no state of one': (lambda c: c['optimizer']['state'].pop(3), 'the optimiser has no state of norm.bias'),
     'state is a text': (lambda c: c['optimizer']['state'].update({1: 'x'}), 'the state of body.bias is a str'),
-    'states are a list': (lambda c: c['optimizer'].update(state=[]), 'optimizer has no state'),
     'optimizer is a list': (lambda c: c.update(optimizer=[]), 'optimizer has no state'),
-    'optimizer is None': (lambda c: c.update(optimizer=None), 'optimizer has no state'),
     'no groups': (lambda c: c['optimizer'].update(param_groups=None), 'param_groups is no list'),
     'a group fewer': (lambda c: c['optimizer'].update(param_groups=[]), 'optimiser or schedulers differ'),
     'numbers twice': (group(params=[0] * 6), 'is not of the parameters'),
     'states of others': (lambda c: c['optimizer']['state'].update({99: {}}), 'is not of the parameters'),
     'rate is NaN': (group(lr=float('nan')), 'param_groups is no list'),
-    'rate is negative': (group(lr=-1.0), 'param_groups is no list'),
-    'rate is a negative tensor': (
-        group(lr=torch.tensor(-1.0)), 'param_groups is no list'),
+    'rate is negative': (group(lr=torch.tensor(-1.0)), 'param_groups is no list'),
     'no rate': (lambda c: c['optimizer']['param_groups'][0].pop('lr'), 'param_groups is no list'),
     'base is a number': (lambda c: c['optimizer'].update(base_param_settings=5), 'base_param_settings has no rate'),
-    'rate is a text': (group(lr='x'), 'param_groups is no list'),
     'meta is a list': (lambda c: c.update(meta=[]), 'meta is a list'),
     'iter is a text': (meta(iter='3'), "meta.iter is '3'"),
     'iter is no count': (meta(iter=2**70), 'meta.iter is 11805'),
     'hub with numbers as keys': (lambda c: c['message_hub']['runtime_info'].update({5: 6}), 'message_hub has keys'),
-    'iter is negative': (meta(iter=-3), 'meta.iter is -3'),
-    'iter is missing': (lambda c: c['meta'].pop('iter'), 'meta.iter is None'),
     'epoch is a tensor': (meta(epoch=torch.zeros(1)), 'meta.epoch is tensor'),
     'seed is a text': (meta(seed='a'), "meta.seed is 'a'"),
     'batch is a text': (meta(global_batch_size='a'), "meta.global_batch_size is 'a'"),
     'hub is a list': (lambda c: c.update(message_hub=[]), 'message_hub has no log_scalars'),
-    'hub without scalars': (lambda c: c['message_hub'].pop('log_scalars'), 'message_hub has no log_scalars'),
     'hub of lists': (lambda c: c['message_hub'].update(runtime_info=[]), 'message_hub has no log_scalars'),
     'mmmim is a text': (lambda c: c.update(mmmim='x'), 'mmmim is a str'),
     'config is a text': (lambda c: c['mmmim'].update(config='x'), 'mmmim.config is a str'),
@@ -99,13 +86,11 @@ POISON = {
     'scheduler is replaced': (lambda c: c['param_schedulers'][0].update(step=1), 'param_schedulers has step=1'),
     'step of a scheduler': (lambda c: c['param_schedulers'][0].update(last_step='x'), "last_step='x'"),
     'rates of a scheduler': (lambda c: c['param_schedulers'][0].update(base_values=[float('nan')]), 'base_values'),
-    'weights are a list': (lambda c: c.update(state_dict=[1]), 'state_dict is a list'),
     'weights are None': (lambda c: c.update(state_dict=None), 'state_dict is None'),
     'names are numbers': (lambda c: c.update(state_dict={1: torch.zeros(1)}), 'holds no weights'),
     'NaN weight': (lambda c: c['state_dict'].update({'out.bias': torch.tensor([torch.nan])}), 'out.bias holds NaN'),
     'NaN buffer': (lambda c: c['state_dict'].update({'norm.running_var': torch.full((3,), torch.nan)}), 'running_var'),
     'complex weight': (lambda c: c['state_dict'].update({'out.bias': torch.ones(1) + 0j}), 'complex numbers'),
-    'integer weight': (lambda c: c['state_dict'].update({'out.bias': torch.ones(1).int()}), 'integer numbers'),
 }  # fmt: skip
 
 
@@ -121,19 +106,17 @@ def test_poisoned_states_are_refused(trained, tmp_path, name):
     assert not list((tmp_path / 'out').glob('iter_*.pth'))
 
 
-OPTIMIZERS = [
-    (torch.optim.AdamW, {'fused': True, 'amsgrad': True}),
-    (torch.optim.Adam, {}),
-    (torch.optim.SGD, {'momentum': 0.9, 'fused': True}),
-    (torch.optim.SGD, {}),
-    (torch.optim.RMSprop, {'momentum': 0.5, 'centered': True}),
-    (torch.optim.Adagrad, {}),
-    (torch.optim.Adafactor, {}),
-    (LARS, {}),
-]
-
-
-@pytest.mark.parametrize(('kind', 'options'), OPTIMIZERS, ids=lambda value: getattr(value, '__name__', ''))
+@pytest.mark.parametrize(
+    ('kind', 'options'),
+    [
+        (torch.optim.AdamW, {'fused': True, 'amsgrad': True}),
+        (torch.optim.SGD, {'momentum': 0.9, 'fused': True}),
+        (torch.optim.SGD, {}),
+        (torch.optim.RMSprop, {'momentum': 0.5, 'centered': True}),
+        (torch.optim.Adafactor, {}),
+        (LARS, {}),
+    ],
+)
 def test_states_of_every_optimizer_are_compared(kind, options):
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     model[1].bias.requires_grad_(False)  # a parameter without a gradient has no state, and that is right
@@ -141,8 +124,8 @@ def test_states_of_every_optimizer_are_compared(kind, options):
     model(torch.ones(2, 3)).sum().backward()
     optimizer.step()
     state = optimizer.state_dict()
-    without = parameters_without_state(state)
     fresh = kind(model.parameters(), lr=0.1, **options)
+    without = parameters_without_state(state)
     check_optimizer(state, fresh, model, without, 'x.pth')
     check_optimizer(copy.deepcopy(state), fresh, model, None, 'x.pth')
     for key, value in state['state'].get(0, {}).items():

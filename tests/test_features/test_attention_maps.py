@@ -10,7 +10,6 @@ from tests.toys import CAPI_STYLE
 
 STYLES = {
     'rotary positions and registers': {**CAPI_STYLE, 'num_cls_tokens': 0, 'num_registers': 4},
-    'CLS': {},
     'several CLS and registers': {'num_cls_tokens': 3, 'num_registers': 2, 'positions': 'learnable'},
     'no extra tokens': {'num_cls_tokens': 0},
     'mask tokens': {'fused': True},
@@ -53,26 +52,22 @@ def test_the_encoder_stays_as_it_is(images):
     backbone = encoder(drop_path_rate=0.5)
     before = backbone.eval()(images).visible
     backbone.train()
-    layers = []
-    context = visit_attention(backbone, images, lambda layer, _: layers.append(layer))
+    layers, alive, most = [], [], []
+
+    def visit(layer, attention):
+        layers.append(layer)
+        alive.append(weakref.ref(attention))
+        most.append(sum(one() is not None for one in alive))
+
+    context = visit_attention(backbone, images, visit)
     assert layers == [0, 1, 2]
+    assert most == [1, 1, 1]  # one map at a time
     assert torch.equal(context.visible, before)
     assert not context.visible.requires_grad
     assert backbone.training
     backbone.eval()(images)
     assert layers == [0, 1, 2]
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.modules())
-
-
-def test_one_map_at_a_time(images):
-    alive, most = [], []
-
-    def visit(layer, attention):
-        alive.append(weakref.ref(attention))
-        most.append(sum(one() is not None for one in alive))
-
-    visit_attention(encoder(), images, visit)
-    assert most == [1, 1, 1]
 
 
 def test_layers_in_the_order_asked_for(images):

@@ -58,16 +58,13 @@ def test_poolings_and_sizes(model, paths, capsys):
     assert 'does not divide 30: 32 pixels instead' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
+def test_refusals(model, paths):
+    for options, message in (
         ({'poolings': ['pooled', 'cls']}, 'has no feature cls: choose from pooled, predicted, pooled_raw'),
         ({'poolings': ['mean']}, "There is no feature 'mean'"),
         ({'batch_size': 0}, '--batch-size 0: give 1'),
         ({'workers': -1}, '--workers -1: give 0'),
         ({'size': 0}, 'cannot have'),
-    ],
-)
-def test_refusals(model, paths, options, message):
-    with pytest.raises(InputError, match=message):
-        encode_files(model, paths, **options)
+    ):
+        with pytest.raises(InputError, match=message):
+            encode_files(model, paths, **options)

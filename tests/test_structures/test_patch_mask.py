@@ -31,7 +31,6 @@ def test_other_views_of_a_mask(mask):
     assert torch.equal(mask.of_predicted.visible, mask.predict.reshape(6, 6))
     assert mask.of_predicted is mask.of_predicted  # so that a teacher knows it again
     assert torch.equal(mask.of_all.visible, torch.arange(12).expand(6, 12))
-    assert mask.to(torch.float64).visible.dtype == torch.float64
 
 
 def test_patches_are_those_of_the_image_of_a_mask(mask):

@@ -38,12 +38,6 @@ def test_a_missing_library_is_one_sentence(library, registry, config, command, m
     assert '\n' not in str(error_info.value)
 
 
-def test_make_shards_without_its_library(monkeypatch, tmp_path, tool):
-    monkeypatch.setitem(sys.modules, 'webdataset', None)
-    error = tool('dataset_converters/make_shards', tmp_path, tmp_path / 'out', code=2)
-    assert 'pip install "mmmim[webdataset]"' in error
-
-
 def test_images_are_read_without_simplejpeg(monkeypatch):
     """It is an extra that makes JPEG files faster, and nothing needs it."""
     out = io.BytesIO()

@@ -81,9 +81,7 @@ def run(code, *args, **env):
 def test_openmp_takes_it():
     """As torch's OpenMP says when it is loaded, in what a tool runs in."""
     code = 'from mmmim.cli.program import user_errors\nwith user_errors():\n    import torch'
-    said = run(code, OMP_DISPLAY_ENV='VERBOSE')
-    assert re.search(r"OMP_WAIT_POLICY\s*=\s*'PASSIVE'", said), said
-    assert re.search(r"GOMP_SPINCOUNT\s*=\s*'0'", said), said
+    assert re.search(r"OMP_WAIT_POLICY\s*=\s*'PASSIVE'", run(code, OMP_DISPLAY_ENV='VERBOSE'))
 
 
 def test_every_tool_chooses_first():
