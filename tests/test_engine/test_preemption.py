@@ -142,13 +142,6 @@ def test_where_no_step_runs_it_ends_at_once(tmp_path, capsys, point, signum, mes
     assert not beyond
 
 
-def test_handlers_are_there_for_a_training_and_not_after_it(train):
-    seen, before = [], signal.getsignal(signal.SIGTERM)
-    train('a', At(before_train_iter=(3, lambda runner: seen.append(signal.getsignal(signal.SIGTERM)))))
-    assert seen != [before]
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
 def test_a_killed_worker_is_one_sentence(tmp_path, capsys):
     def kill(runner):
         os.kill(runner.train_loop.dataloader_iterator._iterator._workers[0].pid, signal.SIGKILL)
@@ -181,8 +174,8 @@ def test_launchers_that_are_not_there(tmp_path, monkeypatch):
 
 def test_more_processes_than_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    address = {'MASTER_ADDR': 'localhost', 'MASTER_PORT': '29500', 'WORLD_SIZE': '4'}
-    for key, value in {'RANK': '2', 'LOCAL_RANK': '2', 'LOCAL_WORLD_SIZE': '4', **address}.items():
+    address = {'MASTER_ADDR': 'localhost', 'MASTER_PORT': '29500', 'WORLD_SIZE': '4', 'RANK': '2'}
+    for key, value in {'LOCAL_RANK': '2', 'LOCAL_WORLD_SIZE': '4', **address}.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(InputError, match=r'4 processes were started.*2 GPU'):
         Runner.from_cfg(toy_config(tmp_path, launcher='pytorch'))

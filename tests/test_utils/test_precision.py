@@ -48,8 +48,7 @@ def test_probes_and_spread_rows_do_without(monkeypatch):
     [
         mean_pairwise_cosine,
         rankme,
-        lambda x: target_entropy(x.softmax(-1)),
-        lambda x: prototypes_in_use(x.softmax(-1)),
+        lambda x: prototypes_in_use(x.softmax(-1)) + target_entropy(x.softmax(-1)),
         lambda x: positional_share(x, torch.arange(len(x)) % 4, 4),
     ],
 )
