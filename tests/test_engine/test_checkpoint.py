@@ -117,11 +117,8 @@ class Colour(enum.IntEnum):
 PLAIN = {
     'cfg': (ConfigDict(size=(1, 2), nested=[{'a': None}]), {'size': (1, 2), 'nested': [{'a': None}]}),
     'numpy': (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
-    'number': (np.float32(0.5), 0.5),
-    'flag': (np.bool_(True), True),
     'path': (Path('/a/b'), '/a/b'),
     'ids': (deque([1, 2]), [1, 2]),
-    'names': ({'x'}, ['x']),
     'colour': (Colour.RED, 3),
     'class': (nn.Linear, 'torch.nn.modules.linear.Linear'),
     'inside': ([1, object(), 2], [1, 2]),

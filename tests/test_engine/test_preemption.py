@@ -42,6 +42,7 @@ def train(tmp_path, restore):
         with pytest.raises(signals.Stopped) if stopped else nullcontext() as end:
             runner.train()
         assert not stopped or end.value.code == 128 + stopped
+        assert stopped or signal.getsignal(signal.SIGTERM) == BEFORE[signal.SIGTERM]
         restore()
         return runner
 

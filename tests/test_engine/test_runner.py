@@ -7,12 +7,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmmim.engine import Runner
 from mmmim.engine.batch_size import apply_global_batch_size, check_micro_batches, describe_batch_change
-from mmmim.registry import RUNNERS
 from mmmim.utils import InputError
 from tests.runs import At, assert_same, assert_same_training, load, log_of, names, start
 from tests.test_engine.toy_training import toy_config
@@ -210,17 +208,6 @@ def test_wrong_global_batch_sizes():
             apply_global_batch_size({'train_dataloader': {}, **changes}, 3)
 
 
-def test_sampler_learns_of_a_batch_that_does_not_divide():
-    for total, sampler, expected in [
-        (11, 'mmmim.PositionSampler', {'global_batch_size': 11}),
-        (12, 'mmmim.PositionSampler', {}),
-        (11, 'mmengine.InfiniteSampler', {}),
-    ]:
-        cfg = {'global_batch_size': total, 'train_dataloader': {'sampler': {'type': sampler}}}
-        apply_global_batch_size(cfg, 2)
-        assert cfg['train_dataloader']['sampler'] == {'type': sampler, **expected}
-
-
 def test_numbers_of_micro_batches():
     with pytest.raises(InputError, match=r'2 and 1 micro-batches of 5.*micro_batch_size=6'):
         check_micro_batches(11, 5, 2)
@@ -247,11 +234,3 @@ def test_what_another_number_of_processes_changes():
     assert 'has 64 images on 8 process(es) from here on; it had 16 on 2' in words
     assert 'at image 320 instead of 80' in words
     assert 'global_batch_size=16, train_dataloader.batch_size=None' in words
-
-
-def test_global_batch_size_of_a_runner(tmp_path):
-    cfg = toy_config(tmp_path, global_batch_size=16)
-    cfg.train_dataloader.batch_size = None
-    runner = RUNNERS.build(Config({**cfg, 'runner_type': 'mmmim.Runner'}))
-    assert isinstance(runner, Runner)
-    assert runner.train_loop.dataloader.batch_size == 16

@@ -10,8 +10,6 @@ from mmengine.optim import OptimWrapper
 from mmmim.engine.schedules import ScheduleLR, ScheduleWeightDecay, build_schedule
 from mmmim.utils import InputError
 from tests.paths import ROOT
-from tests.runs import assert_same, start
-from tests.test_engine.toy_training import toy_config
 
 
 def test_truncated_cosine_is_the_recipe():
@@ -113,31 +111,3 @@ def test_rates_and_weight_decay_of_groups_follow_their_schedules():
     for kind in (ScheduleLR, ScheduleWeightDecay):
         with pytest.raises(InputError, match=f'mmmim.{kind.__name__} counts iterations: set by_epoch=False'):
             kind(wrapper, {'type': 'mmmim.constant', 'value': 1.0}, end=10, by_epoch=True)
-
-
-def test_resuming_goes_on_with_the_schedules_of_the_config(tmp_path):
-    def train(name, final, **changes):
-        decay = {'type': 'mmmim.cosine', 'start': 0.1, 'final': final, 'first': 1}
-        changes = {
-            'param_scheduler': [
-                {'type': 'mmmim.ScheduleLR', 'by_epoch': False, 'schedule': {'type': 'mmmim.warmup_cosine'}},
-                {'type': 'mmmim.ScheduleWeightDecay', 'by_epoch': False, 'schedule': decay},
-            ],
-            'optim_wrapper__optimizer__weight_decay': 0.5,
-            'train_cfg': {'type': 'mmengine.IterBasedTrainLoop', 'max_iters': 4, 'val_interval': 100},
-            'default_hooks__checkpoint__interval': 2,
-            'custom_hooks': [{'type': 'mmmim.StepSeedHook'}],
-            **changes,
-        }
-        runner = start(toy_config(tmp_path / name, **changes))
-        (group,) = runner.optim_wrapper.param_groups
-        return runner.model.state_dict(), group['weight_decay']
-
-    weights, decay = train('full', 1.0)
-    assert decay == 0.5
-    checkpoint = {'resume': True, 'load_from': str(tmp_path / 'full/iter_2.pth')}
-    assert_same((weights, decay), train('resumed', 1.0, **checkpoint))
-    # Another weight decay and another schedule than the checkpoint's.
-    changed, decay = train('changed', 2.0, optim_wrapper__optimizer__weight_decay=0.25, **checkpoint)
-    assert decay == 0.25 * 2.0
-    assert not changed['body.weight'].equal(weights['body.weight'])

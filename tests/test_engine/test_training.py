@@ -111,7 +111,6 @@ def test_unreadable_images_are_skipped_up_to_a_share(whole, tmp_path):
         ({'global_batch_size': 1}, 'at least 2 images'),
         ({'train_dataloader.dataset.dataset.pipeline.1.scale': 30}, 'patch_size=4 does not divide'),
         ({'train_dataloader.dataset.dataset.data_root': 'nowhere'}, 'nowhere'),
-        ({'optim_wrapper.optimizer.fused': False}, 'fused=True'),
     ],
 )
 def test_bad_settings_end_in_one_clear_message(whole, tmp_path, options, message):

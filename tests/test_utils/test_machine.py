@@ -1,9 +1,7 @@
 import os
 import subprocess
 import sys
-from unittest.mock import Mock
 
-from mmmim.utils import machine
 from tests.paths import ROOT
 
 #: What Windows lacks, and macOS in part.
@@ -50,15 +48,3 @@ def test_everything_starts_without_what_other_systems_lack(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout.split()[-2]) > 100
-
-
-def test_sizes_as_text(monkeypatch):
-    assert machine.gigabytes(1_234_567_890) == '1.23 GB'
-    assert machine.gigabytes(None) == 'unknown'
-    assert machine.cpu_name()
-    assert machine.peak_resident_memory() > 10e6
-    assert machine.physical_memory() > machine.peak_resident_memory()
-    monkeypatch.setattr(machine, 'open', Mock(side_effect=FileNotFoundError), raising=False)
-    assert machine.peak_resident_memory() > 10e6
-    monkeypatch.setitem(sys.modules, 'resource', None)
-    assert machine.peak_resident_memory() is None
