@@ -98,6 +98,11 @@ def test_objects_need_trust(path):
 def test_weights_that_do_not_fit_are_named():
     module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     check_state_dict(module, module.state_dict(), 'x.pth')
+    old = dict(module.state_dict())
+    old['old'] = old.pop('1.bias')
+    hook = module._register_load_state_dict_pre_hook(lambda state, *args: state.update({'1.bias': state.pop('old')}))
+    load_state_dict(module, old, 'x.pth')  # hooks may adapt names
+    hook.remove()
     state = dict(module.state_dict())
     del state['0.bias']
     state['0.weight'] = torch.zeros(3, 4)

@@ -269,6 +269,18 @@ def test_what_a_kill_left_is_removed_at_the_next_start(tmp_path, monkeypatch):
     assert sorted(mine) == names(tmp_path, '*.tmp')
 
 
+def test_a_kill_between_record_and_rename(used, monkeypatch):
+    """The checkpoint that was there under the same name is still this training's."""
+    folder, real = CheckpointFolder(used), os.replace
+    folder.take_over()
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(os, 'replace', lambda a, b: real(a, b) if str(b).endswith('.json') else 1 / 0)
+        folder.save({'new': torch.zeros(1)}, 'iter_4.pth')
+    folder = CheckpointFolder(used)
+    folder.take_over()
+    assert folder.owns('iter_4.pth')
+
+
 def test_published_parts(tmp_path):
     train(tmp_path, 2, {'published_keys': ['state_dict', 'meta']})
     [published] = [name for name in checkpoints(tmp_path) if re.fullmatch(r'iter_2-[0-9a-f]{8}\.pth', name)]
