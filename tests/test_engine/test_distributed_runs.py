@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from mmmim.datasets.masking import UniformMasking
 from mmmim.engine.replay import replay
-from mmmim.registry import FUNCTIONS, HOOKS
+from mmmim.registry import FUNCTIONS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
 from tests.processes import run_group
@@ -38,18 +38,14 @@ def collate_masks_of_samples(samples):
     }
 
 
-@HOOKS.register_module(force=True)
 class KeepLosses(Hook):
     """Losses of every iteration, of the images of this process."""
 
-    def before_run(self, runner):
-        runner.losses = {}
-
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        runner.losses = getattr(runner, 'losses', {})
         runner.losses[runner.iter] = {key: value.item() for key, value in outputs.items()}
 
 
-@HOOKS.register_module(force=True)
 class SpoilImages(Hook):
     """From the second iteration on one value of an image of the second process is NaN."""
 
@@ -67,7 +63,6 @@ def make(folder, name, launcher='none', resume=None, **options):
     cfg.global_batch_size = BATCH
     # At rest the gradient of some weights is zero but for rounding, of which Adam makes steps of full size.
     cfg.optim_wrapper.optimizer.eps = 1e-3
-    cfg.custom_hooks.append(dict(type='mmmim.KeepLosses'))
     cfg.launcher = launcher
     if resume is not None:
         cfg.resume, cfg.load_from = True, str(folder / resume / f'iter_{SAVED}.pth')
@@ -76,7 +71,7 @@ def make(folder, name, launcher='none', resume=None, **options):
 
 
 def train(*args, **options):
-    return start(make(*args, **options))
+    return start(make(*args, **options), KeepLosses())
 
 
 FSDP = {'strategy.type': 'mmmim.FSDP2Strategy'}
@@ -99,9 +94,8 @@ def worker(folder):
         losses[name] = train(folder, name, 'pytorch', **options).losses
         losses[f'{name}_from_one'] = train(folder, f'{name}_from_one', 'pytorch', 'one', **options).losses
         cfg = make(folder, f'{name}_ends', 'pytorch', **options, **{'default_hooks.runtime_info.max_skipped': 3})
-        cfg.custom_hooks.append(dict(type='mmmim.SpoilImages'))
         with pytest.raises(InputError) as error:
-            start(cfg)
+            start(cfg, SpoilImages())
         ends.append(str(error.value))
     for options in WRONG:
         with pytest.raises(InputError) as error:

@@ -1,6 +1,7 @@
 """What is logged, and the hooks of every config."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -41,30 +42,18 @@ def test_logged_losses_are_those_of_the_model(tmp_path):
 
 
 def test_no_value_is_read_between_logged_iterations(tmp_path, monkeypatch):
-    reads, real = [], torch.Tensor.tolist
+    reads, forbidden = [], Mock(side_effect=AssertionError('a host sync'))
 
-    def tolist(self):
-        reads.append('read')
-        return real(self)
-
-    def forbidden(self):
-        raise AssertionError('a host sync')
-
-    runner = Runner.from_cfg(toy_config(tmp_path, train_cfg__max_iters=12, train_cfg__val_interval=7))
-    hook = next(hook for hook in runner.hooks if isinstance(hook, RuntimeInfoHook))
-    step = hook.after_train_iter
-
-    def watched(*args, **kwargs):
+    def watched(*args, step=RuntimeInfoHook.after_train_iter, real=torch.Tensor.tolist, **kwargs):
         with monkeypatch.context() as patch:
-            patch.setattr(torch.Tensor, 'tolist', tolist)
+            patch.setattr(torch.Tensor, 'tolist', lambda self: reads.append('read') or real(self))
             patch.setattr(torch.Tensor, 'item', forbidden)
             patch.setattr(torch.Tensor, '__float__', forbidden)
             step(*args, **kwargs)
 
-    hook.after_train_iter = watched
+    monkeypatch.setattr(RuntimeInfoHook, 'after_train_iter', watched)
     numbers = See(lambda *_: len(reads))
-    runner.register_hook(numbers)
-    runner.train()
+    runner = start(toy_config(tmp_path, train_cfg__max_iters=12, train_cfg__val_interval=7), numbers)
     # Iterations 5 and 10 are logged, the eighth is the end of the data, 12 the last one.
     assert np.diff(numbers.seen, prepend=0).tolist() == [0, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 1]
     # Validation after 7 iterations also handed them over.
@@ -96,11 +85,10 @@ def test_training_info(tmp_path):
 
 
 def test_validation_by_epoch(tmp_path):
-    folder = tmp_path / '1' / 'vis_data'
-    folder.mkdir(parents=True)
+    (tmp_path / '1/vis_data').mkdir(parents=True)
     lines = [{'loss': 1.0, 'epoch': e, 'iter': i, 'step': i} for e, i in [(1, 5), (1, 10), (2, 15), (2, 20)]]
     lines += [{'acc': 0.1, 'step': 1}, {'acc': 0.2, 'step': 2}]
-    (folder / 'scalars.json').write_text('\n'.join(json.dumps(line) for line in lines))
+    (tmp_path / '1/vis_data/scalars.json').write_text('\n'.join(map(json.dumps, lines)))
     assert read_scalars(tmp_path)['val/acc'][0].tolist() == [10, 20]
 
 

@@ -1,5 +1,7 @@
 """Devices without float64, which no test machine has: a CPU that refuses it stands for them."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -54,23 +56,18 @@ def test_probes_and_spread_rows_do_without(monkeypatch):
 )
 def test_measures_go_where_float64_is(measure, monkeypatch):
     """Every float64 tensor comes after a move to the CPU."""
-    moved = []
-    x = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
+    moved, x = [], torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
     expected = measure(x)
 
     class Device(torch.Tensor):
         """Tells that it lies on a device that has none."""
 
-        @property
-        def device(self):
-            return torch.device('mps')
+        device = torch.device('mps')
+        double = Mock(side_effect=TypeError("the MPS framework doesn't support float64"))
 
         def cpu(self):
             moved.append(self)
             return self.as_subclass(torch.Tensor)
-
-        def double(self):
-            raise TypeError("the MPS framework doesn't support float64")
 
     assert with_float64(x) is x
     assert torch.equal(measure(x.as_subclass(Device)), expected)

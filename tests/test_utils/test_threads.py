@@ -67,8 +67,7 @@ def test_control_groups(tmp_path, monkeypatch):
 
 def run(code, *args, **env):
     env = {key: value for key, value in os.environ.items() if key not in VARIABLES} | {'PYTHONPATH': str(ROOT), **env}
-    command = [sys.executable, '-c', code, *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    done = subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
