@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from mmengine import Config
 from mmengine.model import BaseModule, PretrainedInit
 from mmengine.runner import CheckpointLoader
 from torch import nn
@@ -16,6 +17,7 @@ from mmmim.engine.named_files import plain_files, strict_init_cfg
 from mmmim.models import MaskedImageModeling
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from tests.paths import ROOT
 from tests.test_engine.toy_training import toy_config
 from tests.toys import capi_config
 
@@ -33,7 +35,7 @@ class Whole(BaseModule):
 
 
 class Quiet(Whole):
-    """Leaves its parts alone, as models do whose weights come from elsewhere."""
+    """As models do whose weights come from elsewhere."""
 
     def init_weights(self):
         pass
@@ -53,7 +55,6 @@ STATE = {'layer.weight': torch.full((2, 2), 7.0), 'layer.bias': torch.full((2,),
 
 @pytest.fixture
 def file(tmp_path):
-    """Weights of a part in those of a model."""
     whole = {f'backbone.{key}': value for key, value in STATE.items()} | {'head.weight': torch.zeros(1)}
     torch.save({'state_dict': whole}, tmp_path / 'whole.pth')
     return str(tmp_path / 'whole.pth')
@@ -133,7 +134,6 @@ WAYS = {
 @pytest.mark.parametrize('legacy', [False, True])
 @pytest.mark.parametrize('way', WAYS)
 def test_no_way_of_reading_runs_code(tmp_path, monkeypatch, way, legacy):
-    """As in the code of a model that reads a file in a way of its own when it is built."""
     monkeypatch.chdir(tmp_path)
     before = dict(os.environ)
     for name, content in (('evil.pth', Evil()), ('objects.pth', argparse.Namespace(b=1))):
@@ -163,7 +163,7 @@ def mim(**backbone):
 
 
 def save_mim(path, **content):
-    """Saves a model and returns a weight of it, and what names the file in a config."""
+    """A weight of the saved model, and what names the file in a config."""
     torch.manual_seed(1)
     model = MODELS.build(mim())
     torch.save({'state_dict': model.state_dict(), 'mmmim': {'version': 1, 'model': mim()}, **content}, path)
@@ -177,7 +177,6 @@ def runner_of(config, folder, **changes):
 
 
 def test_a_pre_training_goes_on_from_a_file(tmp_path):
-    """The runner loads before the teacher copies the student."""
     weight, init_cfg = save_mim(tmp_path / 'x.pth')
     runner = runner_of(mim(init_cfg=init_cfg), tmp_path / 'run')
     runner._init_model_weights()
@@ -204,16 +203,10 @@ def test_trust_is_one_key_for_all_that_a_runner_builds(tmp_path):
 
 
 def mae_of(size, positions='sincos'):
-    sizes = {'embed_dim': 8, 'depth': 1, 'num_heads': 2}
-    branch = {
-        'target_generator': {'type': 'mmmim.PixelTarget', 'patch_size': 4},
-        'neck': {
-            'type': 'mmmim.SelfAttentionPredictor', 'context_dim': 8, 'grid': (size // 4,) * 2, 'out_dim': 48, **sizes,
-        },
-        'head': {'type': 'mmmim.RegressionHead'},
-    }  # fmt: skip
-    backbone = {'type': 'mmmim.ViT', 'img_size': size, 'patch_size': 4, 'positions': positions, **sizes}
-    return {'type': 'mmmim.MaskedImageModeling', 'backbone': backbone, 'branches': {'pixels': branch}}
+    model = Config.fromfile(ROOT / 'configs/mae/digits.py').model
+    model.backbone.update(img_size=size, positions=positions)
+    model.branches.pixels.neck.grid = (size // 4, size // 4)
+    return model
 
 
 def test_load_from_another_resolution(tmp_path):
@@ -228,5 +221,5 @@ def test_load_from_another_resolution(tmp_path):
         assert torch.equal(value, expected[key]), key
     assert sum(len(value) == 9 for key, value in own.items() if 'positions.weight' in key) == 2
     runner = runner_of(mae_of(12, 'learnable'), tmp_path, load_from=str(tmp_path / 'x.pth'))
-    with pytest.raises(InputError, match=r'1 of another shape \(backbone\.positions\.weight: \[4, 8\]'):
+    with pytest.raises(InputError, match=r'1 of another shape \(backbone\.positions\.weight: \[4, 96\]'):
         runner.load_or_resume()
