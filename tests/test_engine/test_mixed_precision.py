@@ -65,16 +65,12 @@ def test_losses_sinkhorn_and_norms_are_fp32_and_near_those_of_fp32(dtype, tolera
 
 def test_the_head_normalises_float16_features_with_a_larger_eps():
     """1e-12 is zero in float16, and a feature of zeros would become NaN."""
-    head = PrototypeHead(8, 16).half()
-    features = torch.zeros(2, 8, dtype=torch.float16)
-    features[1] = 6e-8  # the smallest number; its norm of 1.7e-7 is below eps
+    head, features = PrototypeHead(8, 16).half(), torch.zeros(3, 8, dtype=torch.float16)
+    features[1:] = torch.tensor([[6e-8], [1.0]])  # the smallest number; its norm of 1.7e-7 is below eps
     with torch.no_grad():
-        logits = head(features)
-        assert torch.equal(logits[0], torch.zeros(16, dtype=torch.float16))
-        assert torch.isfinite(logits).all()
-        # Divided by 1e-6 instead of its norm, the second is no unit vector.
-        unit = head(torch.ones(1, 8, dtype=torch.float16))
-        assert 0.05 < logits[1].norm() / unit.norm() < 0.3
+        zeros, tiny, ones = head(features)
+    assert zeros.eq(0).all()
+    assert 0.05 < tiny.norm() / ones.norm() < 0.3  # divided by 1e-6 instead of its norm, it is no unit vector
 
 
 def test_float16_takes_the_steps_of_fp32_with_any_scale():

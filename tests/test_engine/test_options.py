@@ -36,7 +36,6 @@ CASES = r"""
 [mae/digits]
 train_cfg.max_iters = 0 -1 None 1.5 True  # ... must be a whole number of at least 1
 train_cfg.max_iters = abc  # ... .*not 'abc'
-train_cfg.type = mmengine.IterBasedTrainLop  # did you mean mmengine.IterBasedTrainLoop\?
 global_batch_size = 0 1.5  # ... must be a whole number of at least 1
 global_batch_size = 100000000  # ... .*not 100000000
 global_batch_size = None  # train_dataloader has no batch size: set train_dataloader.batch_size
@@ -68,11 +67,8 @@ mask_collate.masking.mask_ratio = 0.5  # variable of the config.* set train_data
 +seed = 5  # did you mean randomness.seed
 +default_hook.logger.interval = 5  # nothing reads a key default_hook\b
 train_dataloader.collate_fn.masking.mask_ratio = 1.5  # train_dataloader.collate_fn.masking: mask_ratio
-train_dataloader.collate_fn.masking.mask_ratio = a
-train_dataloader.collate_fn.masking.mask_ratio = 0  # mask_ratio=0
 train_dataloader.dataset.dataset.pipeline.1.crop_ratio_range = (1.0,0.6) (0,1)  # crop_ratio_range .*smaller
 train_dataloader.dataset.dataset.pipeline.1.interpolation = cubic  # pipeline.1: its options
-+train_dataloader.dataset.dataset.pipeline.0.decoder = x  # mmmim.LoadImage has no decoder
 train_dataloader.dataset.dataset.type = mmmim.ImageFolder  # split: .*~\S+.subset ~\S+.split, or with _delete_=True
 train_dataloader.dataset.type = mmmim.SyntheticImages  # ~train_dataloader.dataset.dataset
 val_dataloader.dataset.dataset.type = mmpretrain.CustomDataset  # _delete_=True
@@ -80,7 +76,6 @@ optim_wrapper.optimizer.lr = 0 -1 nan inf abc  # ... must be a finite number
 optim_wrapper.optimizer.lr = None  # optim_wrapper.optimizer.*lr
 optim_wrapper.optimizer.type = torch.optim.Foo  # torch.optim.Foo is not in the
 optim_wrapper.optimizer.type = mmengine.Adamw  # did you mean mmengine.AdamW\?
-optim_wrapper.optimizer.fused = False  # optim_wrapper.optimizer.fused=True
 +optim_wrapper.clip_norm = -1 0 nan abc  # ... must be a finite number
 +optim_wrapper.accumulative_counts = 4  # set global_batch_size .* model.micro_batch_size
 optim_wrapper.dtype = bf16  # ... must be None .*, 'bfloat16' or 'float16'
@@ -96,9 +91,7 @@ default_hooks.probe.linear = pooled  # ... must be a list
 +default_hooks.extra.typ = mmengine.EMAHook  # did you mean default_hooks.extra.type\?
 model.backbone.depth = 0 2.5 True  # ... must be a whole number of at least 1
 model.backbone.embed_dim = big
-model.backbone.embed_dim = 97  # model.*num_heads=3 does not divide the width 97|embed_dim=97
 model.backbone.embed_dim = 48  # model.branches.pixels.neck.context_dim is 96 and model.backbone
-+model.backbone.positions = foo  # positions must be 'rope'
 model.backbone.type = mmmim.VIT  # model.backbone.type: .*did you mean mmmim.ViT\?
 +model.branches.pixels.head.loss = mae  # The loss of a RegressionHead
 model.backbone.img_size = 33  # The patch size 4 does not divide
@@ -122,16 +115,10 @@ param_scheduler +compile = 5
 +model.backbone.drop_path_rate = 1.5
 +model.backbone.norm = batch  # model: norm must be 'rms'
 +model.backbone.qkv_bias = 0.5
-+model.data_preprocessor.std = (1,0,1)
-+model.data_preprocessor.mean = (1,2)
-+model.activation_checkpointing = half
-model.branches.pixels.neck.grid = (8,0)
 [latent_mim/digits]
 whole.1.scale = 80  # is a variable of the config.*val_dataloader.dataset.dataset.pipeline.1.scale
-+default_hooks.similarity.schedule.strat = 1  # schedule.strat \(did you mean start\?\)
 model.branches.latent.head.heads.discrimination.temperature model.branches.latent.neck.num_heads = 0
 [capi/digits]
-train_dataloader.collate_fn.masking.predict_ratio = 0  # predict_ratio=0
 +optim_wrapper.paramwise_cfg.rules.norms.lr_mlt = 1  # optim_wrapper.paramwise_cfg.rules.norms is .*: its keys are
 default_hooks.target_ema.momentum.base = 1.5  # default_hooks.target_ema.momentum is .* from 0 to 1
 default_hooks.target_ema.momentum = 1.5 abc  # ... must be
@@ -144,13 +131,8 @@ model.branches.capi.target_generator.iterations +model.branches.capi.target_gene
 model.branches.capi.target_generator.chunk_positions model.branches.capi.target_generator.temperature = 0
 model.branches.capi.head.temperature model.branches.capi.head.num_prototypes = 0
 model.branches.capi.neck.drop_path_rate = 1.0
-[ijepa/digits]
-+train_dataloader.collate_fn.masking.num_targets = 0  # num_targets=0
-[beit/digits]
-model.branches.tokens.target_generator.tokenizer.num_tokens = 0
 [eval/seg_knn_digits]
 test_cfg.probe.k = [] [0] [1.5] 3  # ... must be a list.* at least 1 of them
-test_cfg.probe.type = mmmim.KNN  # did you mean mmmim.KNNProbe\?
 +test_cfg.cache.foldr +test_cfg.heldout +test_evaluator.1.ignore_idx +model.backbone.strid = 1  # ... \(did you mean
 model.features = 5  # ... must be a text
 test_cfg.probe.standardize +test_cfg.probe.dtype test_cfg.cache.dtype test_cfg.choose_by test_cfg.probe.distance = int8
@@ -169,7 +151,6 @@ param_scheduler.decay.begin = 600  # needs a shorter warm-up
 custom_hooks.3.images = -1  # custom_hooks.3.images|has no custom_hooks.3.images
 val_evaluator.iou_metrics=mIoU +val_evaluator.foo = 1  # val_evaluator.foo
 model.decode_head.num_classes = abc
-train_dataloader.dataset.dataset.pipeline.2.crop_ratio_range = (1.0,0.6)
 +train_dataloader.dataset.dataset.pipeline.3.metakeys = x
 """
 
