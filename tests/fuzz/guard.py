@@ -22,7 +22,7 @@ class Guard:
         self.sandbox = os.path.realpath(sandbox)
         self.seen: list[str] | None = None
         self.files: set[str] = set()
-        self.known = {name.partition('.')[0] for name in sys.modules}
+        self.known, self.modules = {name.partition('.')[0] for name in sys.modules}, len(sys.modules)
         sys.addaudithook(self._hook)
 
     @contextmanager
@@ -32,9 +32,10 @@ class Guard:
         try:
             yield self.seen
         finally:
-            new = {name.partition('.')[0] for name in sys.modules} - self.known
-            self.seen += [f'import of {name}' for name in sorted(new)]
-            self.known |= new
+            if len(sys.modules) != self.modules:
+                new = {name.partition('.')[0] for name in sys.modules} - self.known
+                self.seen += [f'import of {name}' for name in sorted(new)]
+                self.known, self.modules = self.known | new, len(sys.modules)
             self.seen = None
 
     def _hook(self, event: str, args: tuple) -> None:

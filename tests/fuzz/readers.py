@@ -39,12 +39,20 @@ def saved(value: Any) -> bytes:
     return out.getvalue()
 
 
+def small() -> dict[str, Any]:
+    """A model of few tensors, as a file takes its time by their number."""
+    config = capi_config()
+    for part in (config['backbone'], config['branches']['capi']['neck']):
+        part['depth'] = 1
+    return config
+
+
 class Checkpoints:
     """The model of a file: bytes, archive, config, weights."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        config = capi_config()
+        config = small()
         self.valid = {'state_dict': MODELS.build(config).state_dict(), 'mmmim': {'version': 1, 'model': config}}
         self.data = saved(self.valid)
 
@@ -77,7 +85,7 @@ class Trainings:
         images = {'type': 'mmmim.SyntheticImages', 'size': 16}
         momentum = {'type': 'mmmim.linear', 'start': 0.99, 'final': 1.0}
         cfg = {
-            'model': capi_config(),
+            'model': small(),
             'train_dataloader': {
                 'batch_size': 4,
                 'num_workers': 0,

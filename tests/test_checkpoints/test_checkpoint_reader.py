@@ -49,7 +49,7 @@ def write(content, kind, path):
         Path(path).write_bytes(pickle.dumps(content, protocol=int(kind)))
 
 
-@pytest.mark.parametrize('kind', ['zip', 'legacy', '0', '2', '4'])
+@pytest.mark.parametrize('kind', ['zip', 'legacy', '0', '4'])
 @pytest.mark.parametrize('name', CALLS)
 def test_attacks_are_called_hostile(tmp_path, monkeypatch, name, kind):
     monkeypatch.chdir(tmp_path)
@@ -62,7 +62,7 @@ def test_attacks_are_called_hostile(tmp_path, monkeypatch, name, kind):
     assert sorted(os.listdir()) == ['evil.py', 'kept', 'x.pth']
 
 
-@pytest.mark.parametrize('kind', ['zip', 'legacy', '0', '2', '4'])
+@pytest.mark.parametrize('kind', ['zip', 'legacy', '2'])
 def test_objects_are_named_with_the_ways_to_trust_them(tmp_path, kind):
     path = tmp_path / 'x.pth'
     write({'args': argparse.Namespace(lr=1.0)}, kind, path)
@@ -133,8 +133,9 @@ def test_structures_without_an_end_are_refused(tmp_path):
             load_checkpoint_file(tmp_path / 'x.pth')
 
 
-@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', '_orig_mod.module.', 'module.module.'])
-@pytest.mark.parametrize('key', ['state_dict', 'model', None])
+@pytest.mark.parametrize(
+    ('prefix', 'key'), [('module.', 'model'), ('_orig_mod.module.', 'state_dict'), ('module.', None)]
+)
 def test_prefixes_of_wrappers_are_gone(tmp_path, prefix, key):
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     saved = model.state_dict(prefix=prefix)
@@ -179,20 +180,16 @@ def test_wrong_values_are_refused_and_nothing_is_loaded(name):
     assert module.weight.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
-def test_right_values_of_another_precision_are_loaded(dtype):
+def test_right_values_of_another_precision_are_loaded():
     module = nn.BatchNorm1d(2)
-    state = module.state_dict()
-    state = {key: value.to(dtype if value.is_floating_point() else torch.int) for key, value in state.items()}
-    load_state_dict(module, {**state, 'weight': torch.tensor([2.0, 3.0], dtype=dtype)}, 'x.pth')
-    assert module.weight.tolist() == [2, 3]
-    assert module.weight.dtype == torch.float32
-
-
-def test_infinite_values_that_belong_to_a_model_are_loaded():
-    module = nn.Module()
-    module.register_buffer('mask', torch.tensor([0.0, float('-inf')]))
-    load_state_dict(module, {'mask': torch.tensor([0.0, float('-inf')])}, 'x.pth')
+    module.register_buffer('mask', torch.tensor([0.0, -torch.inf]))  # a model that has infinite values may load them
+    for dtype in (torch.bfloat16, torch.float64):
+        values = torch.tensor([2.0, -torch.inf], dtype=dtype)
+        count = torch.tensor(5, dtype=torch.int)
+        state = {**module.state_dict(), 'weight': values.abs().nan_to_num(posinf=3), 'num_batches_tracked': count}
+        load_state_dict(module, {**state, 'mask': values}, 'x.pth')
+    assert (module.weight.tolist(), module.mask.tolist()) == ([2, 3], [2, -torch.inf])
+    assert (module.mask.dtype, module.weight.dtype) == (torch.float32, torch.float32)
 
 
 def test_tables_of_sines_are_those_of_the_model_and_learned_ones_must_fit():

@@ -64,15 +64,12 @@ def training(*args):
         ('vitl14', None, 1024, 'linear', {BATCH: 1024, LR: 6.25e-5, BASE: 0.9999375}),
         # A window of 1 000 iterations is 20 % of this run: 250 are 5 %.
         ('vitl14', 5000, None, 'sqrt', {ITERS: 5000, BASE: 0.996}),
-        ('vitl14', 500_000, 16384, 'sqrt', {}),
         ('vits14', None, 32768, 'sqrt', {BATCH: 32768, LR: 0.002828, BASE: 0.997172}),
         # 40 of 300 iterations, in millionths rounded up; half of the rate; a window of 15 iterations.
         (
             'digits', 300, 32, 'sqrt',
             {ITERS: 300, BATCH: 32, LR: 0.002, BASE: 0.97333, **dict.fromkeys(WARMUPS, 0.133334)},
         ),
-        # Four times the batch, in ten times the iterations: 1 - momentum is doubled, the warm-up is long enough.
-        ('digits', 10_000, 512, 'sqrt', {ITERS: 10_000, BATCH: 512, LR: 0.008, BASE: 0.98}),
     ],
 )  # fmt: skip
 def test_capi(name, iters, batch, rule, expected):
@@ -117,7 +114,6 @@ def test_no_warm_up_is_added(schedule):
 @pytest.mark.parametrize(
     ('momentum', 'batch', 'scaled'),
     [
-        ({'type': 'mmmim.cosine', 'start': 0.996, 'final': 1.0}, 1024, {'start': 0.998}),
         ({'type': 'mmmim.linear', 'start': 0.99, 'final': 0.9998}, 1024, {'start': 0.995, 'final': 0.9999}),
         # Its own window is 40 % of its run.
         ({'type': 'mmmim.linear', 'start': 0.0, 'final': 0.99995}, 1024, {'final': 0.999975}),
@@ -144,8 +140,7 @@ def test_intervals():
         assert changes(load(f'capi/{name}'), iters=iters).get('default_hooks.checkpoint.interval') == interval
     assert changes(load('capi/digits'), iters=300)['train_cfg.val_interval'] == 75
     hooks = {'probe': {'interval': 300}, 'health': {'interval': 100}, 'logger': {'interval': None}, 'gone': None}
-    cfg = toy(default_hooks=hooks, train_cfg__val_interval=3)
-    cfg['train_cfg']['max_iters'] = 500
+    cfg = toy(default_hooks=hooks, train_cfg__val_interval=3, train_cfg__max_iters=500)
     found = {key for key in changes(cfg, iters=100) if 'interval' in key}
     assert found == {'default_hooks.checkpoint.interval', 'default_hooks.probe.interval'}
     cfg = toy(default_hooks__checkpoint__by_epoch=True)
@@ -160,7 +155,6 @@ def test_notes():
     assert 'balances 16 384 prototypes' in notes
     assert 'model.branches.capi.target_generator.num_prototypes and model.branches.capi.head.num_prototypes' in notes
     assert 'weight decay, betas and temperatures' in notes
-    assert 'prototypes' not in '\n'.join(scale(load('capi/vitl14'), batch=16384).notes)
     together = load('capi/vitl14')
     together['model']['branches']['capi']['target_generator']['positional'] = False
     assert 'prototypes' not in '\n'.join(scale(together, batch=1024).notes)
@@ -183,15 +177,10 @@ def test_other_optimisers():
     [
         ({'global_batch_size': None}, 'has no global_batch_size, .*: add it'),
         ({'global_batch_size': '64'}, "global_batch_size, .*, must be a whole number above 0, not '64'"),
-        ({'train_cfg__max_iters': None}, r'has no train_cfg\.max_iters'),
         ({'train_cfg__max_iters': 0}, r'train_cfg\.max_iters, .* above 0, not 0'),
         ({'optim_wrapper__optimizer__lr': None}, r'has optim_wrapper\.optimizer\.lr=None: it must be a number'),
         ({'optim_wrapper__optimizer__betas': (0.9, 1.0)}, r'betas must be two numbers in \[0, 1\)'),
-        (
-            {'param_scheduler__type': 'mmengine.CosineAnnealingLR'},
-            'CosineAnnealingLR.*cannot be scaled: write it as',
-        ),
-        ({'param_scheduler': None}, r'param_scheduler=.*write it as one'),
+        ({'param_scheduler__type': 'mmengine.CosineAnnealingLR'}, 'CosineAnnealingLR.*cannot be scaled: write it as'),
         ({'param_scheduler': [{'type': 'mmmim.ScheduleLR'}]}, r'param_scheduler=.*write it as one'),
         ({'param_scheduler__end': 500}, r'param_scheduler\.end ties the schedule to iterations: remove it'),
         ({'param_scheduler__schedule__type': 'mmmim.step'}, r"schedule\.type='mmmim\.step', which is no schedule"),
@@ -252,8 +241,6 @@ def test_the_tool_prints_or_writes(tool, tmp_path, monkeypatch):
         ('none.py --batch 8', 'error: The config none.py does not exist'),
         ('capi/digits', 'error: There is nothing to scale to: give --iters, --batch or both'),
         ('capi/digits --iters 0', '--iters must be at least 1, not 0'),
-        ('capi/digits --batch -1', '--batch must be at least 1, not -1'),
-        ('capi/digits --iters 79', 'Adam needs a warm-up of 40 iterations'),
         ('toy.py --batch 8', 'error: The config has no train_cfg.max_iters'),
         ('toy.py --batch 8 --out toy.txt', 'give a file that ends in .py'),
         ('toy.py --batch 8 --out no/such/a.py', 'for --out does not exist'),

