@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,14 +108,15 @@ def replay(path: str, device: str = 'cpu', weights: str | None = None) -> Replay
         'dtype',
         'loss_scale',
     )
-    if capture.get('nonfinite') != VERSION or any(key not in capture for key in needed):
+    version = capture.get('nonfinite')
+    if not isinstance(version, int) or version != VERSION or any(key not in capture for key in needed):
         raise InputError(
             f'{path} is no capture of a step, nonfinite_iter_N.pth, which a training writes when it learns nothing any '
             'more.'
         )
     _check_facts(capture, path)
     state: Any = capture['state_dict'] if weights is None else load_checkpoint_file(weights).get('state_dict')
-    if not state:
+    if not isinstance(state, Mapping) or not state:
         raise InputError(f'{weights or path} holds no weights: give a checkpoint of the run with --checkpoint.')
     model = _model(capture, path)
     _load(model, state, weights or path)

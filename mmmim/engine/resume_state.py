@@ -57,7 +57,7 @@ def check_resumable(checkpoint: Mapping[str, Any], needed: Sequence[str], file: 
     info = checkpoint.get('mmmim')
     if not wrong and info is not None and not isinstance(info, Mapping):
         wrong = f'mmmim is a {type(info).__name__}'
-    if not wrong and isinstance(info, Mapping) and not isinstance(info.get('config') or {}, Mapping):
+    if not wrong and isinstance(info, Mapping) and not isinstance(info.get('config', {}), Mapping | None):
         wrong = f'mmmim.config is a {type(info["config"]).__name__}'
     if not wrong and 'global_batch_size' in meta and 'world_size' not in meta:
         wrong = 'meta has a global_batch_size and no world_size'

@@ -329,6 +329,8 @@ FORGED = [
     ({'scheduled': [1]}, 'scheduled='),
     ({'not_finite': {'weights': 3, 'images': []}}, 'not_finite='),
     ({'iteration': INF}, "iteration='inf'"),
+    ({'nonfinite': torch.zeros(2, 2)}, 'no capture of a step'),
+    ({'state_dict': torch.zeros(2, 2)}, 'no weights'),
 ]
 
 

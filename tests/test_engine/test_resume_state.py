@@ -81,6 +81,7 @@ POISON = {
     'hub is a list': (lambda c: c.update(message_hub=[]), 'message_hub has no log_scalars'),
     'hub of lists': (lambda c: c['message_hub'].update(runtime_info=[]), 'message_hub has no log_scalars'),
     'mmmim is a text': (lambda c: c.update(mmmim='x'), 'mmmim is a str'),
+    'config is a tensor': (lambda c: c['mmmim'].update(config=torch.zeros(2, 2)), 'mmmim.config is a Tensor'),
     'config is a text': (lambda c: c['mmmim'].update(config='x'), 'mmmim.config is a str'),
     'scheduler is a text': (lambda c: c.update(param_schedulers=['x']), 'param_schedulers holds a str'),
     'scheduler is replaced': (lambda c: c['param_schedulers'][0].update(step=1), 'param_schedulers has step=1'),
