@@ -89,6 +89,21 @@ def test_truncated(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
+    ('suffix', 'start', 'damage'),
+    [
+        ('png', 33, b'\x00\x00\x01\x00'),  # Pillow raises SyntaxError,
+        ('ppm', 3, b'x'),  # ValueError
+        ('bmp', 18, b'\xff\xff\xff\x00\xff\xff\x00\x00'),  # and DecompressionBombError
+    ],
+)
+def test_damaged(tmp_path, suffix, start, damage):
+    path = tmp_path / f'image.{suffix}'
+    save(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), path)
+    data = path.read_bytes()
+    unreadable(path, data[:start] + damage + data[start + len(damage) :])
+
+
+@pytest.mark.parametrize(
     ('data', 'reason'),
     [(b'', 'the file is empty'), (b'not an image at all', 'no image format'), (None, 'no such file')],
 )
