@@ -227,14 +227,3 @@ def test_features_of_capi_are_the_recorded_ones(name, tmp_path):
         (features.patches[0].unflatten(1, features.grid), 'eval_featmap'),
     ):
         np.testing.assert_allclose(ours.numpy(), arrays[theirs], atol=1e-5 * np.abs(arrays[theirs]).max())
-
-
-def test_features_of_mae_do_not_depend_on_the_decoder(tmp_path):
-    images, found = torch.randn(2, 3, 12, 16), []
-    for name in ('mae', 'mae, encoder'):
-        torch.save(convert(name, num_heads=4), tmp_path / 'mmmim.pth')
-        found.append(mmmim.get_model(tmp_path / 'mmmim.pth')(images))
-    assert torch.equal(found[0].cls, found[1].cls)
-    assert torch.equal(found[0].pooled, found[1].pooled)
-    with pytest.raises(InputError, match='student weights only'):
-        mmmim.get_model(tmp_path / 'mmmim.pth', weights='ema')

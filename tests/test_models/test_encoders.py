@@ -4,40 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from mmmim.models import PixelTarget, ViT
-from mmmim.models.layers import PatchEmbed, pick_patches, sincos_positions
+from mmmim.models.layers import PatchEmbed, pick_patches
 from mmmim.utils import InputError
-from tests.registered import ENCODERS, build, scrambled
+from tests.registered import ENCODERS, build
 from tests.toys import DIM, GRID, PATCH, jittered, random_mask
 
 SIDES = (GRID[0] * PATCH, GRID[1] * PATCH)
-
-
-@pytest.mark.parametrize('extra', [0, 4])
-def test_tokens_have_the_positions_of_their_patches(extra):
-    """The whole encoder, written out; extra tokens come first and have no position."""
-    tokens = {'num_cls_tokens': min(extra, 1), 'num_registers': max(extra - 1, 0)}
-    model = scrambled(build({**ENCODERS['sincos, CLS'], **tokens}))
-    mask, images = random_mask(2), torch.randn(2, 3, *SIDES)
-    assert (model.extra_tokens is None) == (extra == 0)
-    context = model(images, mask, layers=(0, -1))
-    table = sincos_positions(GRID, DIM)
-    for image in range(2):
-        tokens = [] if extra == 0 else list(model.extra_tokens[0])
-        for patch in mask.visible[image]:
-            row, column = divmod(int(patch), GRID[1])
-            pixels = images[image, :, row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
-            embedded = (model.patch_embed.weight * pixels).sum((1, 2, 3)) + model.patch_embed.bias
-            tokens.append(embedded + table[patch])
-        x = torch.stack(tokens).unsqueeze(0)
-        for block in model.blocks:
-            x = block(x)
-        x = F.layer_norm(x, (DIM,), model.norm.weight, model.norm.bias, 1e-6)[0]
-        torch.testing.assert_close(context.extra[image], x[:extra])
-        torch.testing.assert_close(context.visible[image], x[extra:])
-    assert torch.equal(context.positions(mask.flat_predict()), table[mask.flat_predict()])
 
 
 def test_what_enters_the_first_block():

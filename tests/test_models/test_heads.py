@@ -1,7 +1,5 @@
 """Losses against their definitions."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +7,6 @@ import torch.nn.functional as F
 from mmmim.models import (
     CombinedHead,
     CrossEntropyHead,
-    PatchDiscriminationHead,
     PrototypeHead,
     RegressionHead,
     SimilarityConstraint,
@@ -112,26 +109,6 @@ def test_cross_entropy():
     expected = -logits.float().log_softmax(-1).gather(2, tokens.unsqueeze(2)).mean()
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected)
-
-
-@pytest.mark.parametrize(('temperature', 'standardize'), [(0.2, True), (0.05, False)])
-def test_patch_discrimination(standardize, temperature):
-    torch.manual_seed(0)
-    prediction, target = 3 + torch.randn(3, 6, 5), torch.randn(3, 6, 5)
-    losses = []
-    for p, z in zip(prediction.double(), target.double(), strict=True):
-        if standardize:
-            mean = sum(p) / 6
-            std = (sum((row - mean) ** 2 for row in p) / 5).sqrt()
-            p = (p - mean) / (std + 1e-4)
-        for k in range(6):
-            cosines = [float(p[k] @ other / p[k].norm() / other.norm()) for other in z]
-            exponentials = [math.exp(cosine / temperature) for cosine in cosines]
-            losses.append(-math.log(exponentials[k] / sum(exponentials)))
-    expected = 2 * temperature * sum(losses) / len(losses)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        head = PatchDiscriminationHead(temperature, standardize).loss(Prediction(prediction), Target(target), None)
-    assert head['loss'].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize('per_image', [True, False])

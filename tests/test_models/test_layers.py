@@ -10,18 +10,13 @@ from mmmim.models.layers import (
     Attention,
     AxialRoPE,
     Block,
-    LayerScale,
     PositionTable,
-    Projector,
     RMSNorm,
-    border_coordinates,
     drop_path_rates,
-    frequency_table,
     patch_grid,
     patchify,
     residual,
     rotate,
-    scale_to_bounding_box,
     sincos_positions,
     unpatchify,
 )
@@ -66,45 +61,6 @@ def test_interpolation_is_as_precise_as_fp32_in_a_bf16_model():
     table, exact = PositionTable((4, 6), 8).bfloat16(), PositionTable((4, 6), 8)
     exact.weight = table.weight.float()
     assert torch.equal(table.codes((5, 7)), exact.codes((5, 7)).bfloat16())
-
-
-def test_registers_walk_around_the_border():
-    expected = [(0, 0), (0.5, 0), (1, 0), (1, 0.5), (1, 1), (0.5, 1), (0, 1), (0, 0.5)]
-    assert border_coordinates(8).tolist() == [list(point) for point in expected]
-    assert border_coordinates(0).shape == (0, 2)
-    with pytest.raises(InputError, match='multiple of 4'):
-        border_coordinates(6)
-
-
-def test_bounding_box_of_seen_tokens():
-    points = torch.tensor([[[0.2, 0.4], [0.6, 0.5]], [[0.0, 0.0], [1.0, 1.0]]])
-    box = scale_to_bounding_box(border_coordinates(4), points)
-    torch.testing.assert_close(box[0], torch.tensor([[0.2, 0.4], [0.6, 0.4], [0.6, 0.5], [0.2, 0.5]]))
-    torch.testing.assert_close(box[1], border_coordinates(4))
-
-
-def test_frequency_table_of_the_recipe():
-    table = frequency_table(64, 7.0, 7e-4)
-    assert table.shape == (2, 64)
-    torch.testing.assert_close(table[0, 0], torch.tensor(7 * 2 * math.pi))
-    torch.testing.assert_close(table[0, 15], torch.tensor(7e-4 * 2 * math.pi))
-    torch.testing.assert_close(table[0, :16], table[0, 16:32])
-    assert not table[0, 32:].any()
-    torch.testing.assert_close(table[1].roll(32), table[0])
-    with pytest.raises(InputError, match='divisible by 4'):
-        frequency_table(6, 7.0, 7e-4)
-
-
-def test_rotation_pairs_channels_of_the_two_halves():
-    rope, coordinates = AxialRoPE(8), torch.rand(2, 5, 2)
-    x = torch.randn(2, 3, 5, 8)
-    out = rotate(x, rope.rotation(coordinates))
-    row, column = coordinates[1, 4]
-    for i in range(4):
-        row_angle, column_angle = row * rope.freqs[0, i], column * rope.freqs[1, i + 4]
-        first, second = x[1, 2, 4, i], x[1, 2, 4, i + 4]
-        torch.testing.assert_close(out[1, 2, 4, i], first * row_angle.cos() - second * row_angle.sin())
-        torch.testing.assert_close(out[1, 2, 4, i + 4], second * column_angle.cos() + first * column_angle.sin())
 
 
 # ------------------------------------------------------------------------------------------------- blocks and patches
@@ -178,14 +134,6 @@ def test_the_gradient_of_the_rotation():
     assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin)), x)
 
 
-def test_layer_scale():
-    torch.manual_seed(0)
-    plain, scaled, x = Block(16, 2), Block(16, 2, layer_scale=1.0), torch.randn(2, 3, 16)
-    torch.testing.assert_close(LayerScale(16, 0.1)(x), 0.1 * x)
-    scaled.load_state_dict(plain.state_dict(), strict=False)
-    torch.testing.assert_close(scaled(x), plain(x))
-
-
 @pytest.mark.parametrize('kind', ['cross', 'rotated'])
 def test_attention_weights(kind):
     torch.manual_seed(0)
@@ -198,26 +146,6 @@ def test_attention_weights(kind):
     values = layer.v_proj(x if context is None else context).unflatten(-1, (2, -1)).transpose(1, 2)
     found = layer.proj((weights @ values).transpose(1, 2).flatten(2))
     torch.testing.assert_close(found, layer(x, rotation, context=context))
-
-
-def test_projector():
-    torch.manual_seed(0)
-    hidden = (6, 9, 10)
-    projector, x = Projector(8, hidden), 1e-2 * torch.randn(2, 3, 8)
-    with torch.no_grad():
-        for parameter in projector.parameters():
-            parameter.normal_()
-    widths = [8, *hidden, 8]
-    assert [tuple(layer.weight.shape) for layer in projector.linears] == list(zip(widths[1:], widths[:-1], strict=True))
-    assert {name.split('.')[-1] for name, _ in projector.linears.named_parameters()} == {'weight'}
-    expected = x
-    for i, (linear, norm) in enumerate(zip(projector.linears, projector.norms, strict=True)):
-        if i:
-            expected = expected * 0.5 * (1 + torch.erf(expected / 2**0.5))
-        expected = expected @ linear.weight.T
-        centred = expected - expected.mean(-1, keepdim=True)
-        expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
-    torch.testing.assert_close(projector(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_unpatchify_is_the_inverse_of_patchify():

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmim.models.layers import Block, blocks_of, sincos_positions
+from mmmim.models.layers import Block, blocks_of
 from mmmim.models.necks.proxy_reconstruction import ProxyBlock
 from mmmim.structures import Context
 from mmmim.utils import InputError
 from tests.registered import ENCODERS, NECKS, build, neck_input, normalized, scrambled
-from tests.toys import DIM, GRID, random_mask
+from tests.toys import DIM, random_mask
 
 WIDTH = 8
 
@@ -22,20 +22,6 @@ def neck(name, **options):
 
 
 # -------------------------------------------------------------------------------------------------------- predictors
-
-
-@pytest.mark.parametrize('extra', [0, 4])
-def test_self_attention_written_out(extra):
-    model, mask, table = neck('self-attention, added'), random_mask(1, predict=2), sincos_positions(GRID, WIDTH)
-    context = Context(torch.randn(1, 6, DIM), torch.randn(1, extra, DIM), GRID, None)
-    tokens = [model.embed(token) for token in context.extra[0]]
-    tokens += [model.embed(token) + table[i] for token, i in zip(context.visible[0], mask.visible[0], strict=True)]
-    tokens += [model.mask_token[0] + table[i] for i in mask.predict[0, 0]]
-    x = torch.stack(tokens).unsqueeze(0)
-    for block in model.blocks:
-        x = block(x)
-    x = F.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias, 1e-6)
-    torch.testing.assert_close(model(context, mask).patches, model.proj(x)[:, -2:])
 
 
 @pytest.mark.parametrize('final_norm', [False, True])
@@ -88,34 +74,6 @@ def test_cls_that_cannot_be_predicted(tokens, blocks, found):
     context = build({**ENCODERS['sincos, CLS'], **tokens})(normalized(), mask)
     with pytest.raises(InputError, match=f'predict_cls needs .* there are {found}'):
         model(context, mask)
-
-
-# ----------------------------------------------------------------------------------------------------------- decoder
-
-
-@pytest.mark.parametrize('name', ['decoder', 'decoder, no cues'])
-def test_queries_and_context_of_the_decoder(name):
-    decoder = neck(name)
-    context, mask = neck_input(name, blocks=2, per_image=2)
-    queries, source = decoder.inputs(context, mask)
-    table = sincos_positions(GRID, WIDTH, stretched=True)
-    masks, predicted = mask.num_masks, mask.predict.shape[2]
-    assert queries.shape == (2 * masks, 1 + predicted, WIDTH)
-    assert source.shape == (2 * masks, 1 + mask.visible.shape[1], WIDTH)
-    for g in range(masks):
-        e, seen = decoder.embed(context.visible[g]), table[mask.visible[g]]
-        for t in range(2):
-            row = 2 * g + t
-            torch.testing.assert_close(source[row, 0], decoder.embed(context.extra[g, 0]))
-            torch.testing.assert_close(source[row, 1:], e + seen)
-            torch.testing.assert_close(queries[row, 0], decoder.cls_token[0])
-            for m, index in enumerate(mask.predict[g, t].tolist()):
-                expected = decoder.mask_token[0] + table[index]
-                if name == 'decoder':
-                    products = torch.stack([(table[index] * position).sum() / WIDTH**0.5 for position in seen])
-                    weights = products.exp() / products.exp().sum()
-                    expected = expected + sum(w * value for w, value in zip(weights, e, strict=True))
-                torch.testing.assert_close(queries[row, m + 1], expected)
 
 
 # ----------------------------------------------------------------------------------------------------------- proxies
