@@ -13,19 +13,12 @@ from tests import reference_common as common
 
 MAX_FREQ, MIN_FREQ = 7.0, 7e-4
 NORM_EPS = 1e-5
+_ADAMW = dict(type='AdamW', betas=[0.9, 0.95], eps=1e-8)
 OPTIMISER = {
-    'student': {
-        'type': 'AdamW',
-        'betas': [0.9, 0.95],
-        'eps': 1e-8,
-        # far more than anybody trains with, so that a wrong parameter group shows in the final norms
-        'weight_decay': 2.0,
-        'norm_weight_wd_factor': 0.1,
-        'bias_wd_factor': 0.0,
-        'patch_embed_lr_factor': 0.2,
-        'rope_lr_factor': 0.0,
-    },
-    'clustering': {'type': 'AdamW', 'betas': [0.9, 0.95], 'eps': 1e-8, 'weight_decay': 0.5},
+    # Far more decay than anybody trains with, so that a wrong parameter group shows in the final norms.
+    'student': dict(_ADAMW, weight_decay=2.0, norm_weight_wd_factor=0.1, bias_wd_factor=0.0)
+    | dict(patch_embed_lr_factor=0.2, rope_lr_factor=0.0),
+    'clustering': dict(_ADAMW, weight_decay=0.5),
 }
 TEMPERATURES = {'student': 0.12, 'teacher': 0.06}
 # (lr, clustering_lr, momentum): no constant ratio between the three, and an average that moves visibly

@@ -12,20 +12,11 @@ from tests import reference_common as common
 
 EPS, TARGET_EPS = 1e-6, 1e-5
 PATIENCE = 20
-FULL_GRADIENTS = (
-    'encoder.patch_embed.proj.weight',
-    'encoder.blocks.0.attn.qkv.bias',
-    'encoder.norm.weight',
-    'predictor.mask_token',
-    'predictor.predictor_embed.weight',
-    'predictor.predictor_proj.bias',
-)
-FULL_WEIGHTS = (
-    'encoder.blocks.0.mlp.fc1.bias',
-    'predictor.mask_token',
-    'target_encoder.norm.weight',
-    'target_encoder.patch_embed.proj.bias',
-)
+FULL_GRADIENTS = ['encoder.patch_embed.proj.weight', 'encoder.blocks.0.attn.qkv.bias']
+FULL_GRADIENTS += ['encoder.norm.weight', 'predictor.mask_token', 'predictor.predictor_embed.weight']
+FULL_GRADIENTS += ['predictor.predictor_proj.bias']
+FULL_WEIGHTS = ['encoder.blocks.0.mlp.fc1.bias', 'predictor.mask_token', 'target_encoder.norm.weight']
+FULL_WEIGHTS += ['target_encoder.patch_embed.proj.bias']
 TOY = dict(img=64, patch=8, grid=8, dim=48, depth=2, heads=4, pred_dim=24, pred_depth=2, batch=4, traj_batch=3)
 TOY |= dict(enc_mask_scale=[0.85, 1.0], pred_mask_scale=[0.15, 0.2], aspect_ratio=[0.75, 1.5])
 TOY |= dict(nenc=1, npred=4, min_keep=4, allow_overlap=False)

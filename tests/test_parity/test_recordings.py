@@ -6,14 +6,12 @@ import runpy
 
 import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
 
 from mmmim.converters import ijepa as ijepa_converter
 from mmmim.converters import latent_mim as latent_mim_converter
 from mmmim.engine.optim_constructor import parameter_groups
-from mmmim.parity import Fixture, check, compare, ijepa, latent_mim, training
-from mmmim.parity.capi import build_model
+from mmmim.parity import Fixture, check, compare, ijepa, latent_mim
 from mmmim.utils import InputError
 from tests.paths import ROOT
 from tests.reference_recordings import RUNS, changed
@@ -118,21 +116,6 @@ def test_parameter_groups_are_the_recorded_ones_and_the_recipes(name, replay, co
             assert decayed.pop(id(parameters[parameter])) == (0.05 if is_decayed else 0.0), key
     assert decayed == {}
     assert Config.fromfile(ROOT / 'configs' / recipe).optim_wrapper.paramwise_cfg.rules == replay.RULES
-
-
-def test_a_step_is_listened_to_and_changes_nothing():
-    given = RUNS['capi'].given()
-    model = build_model(given)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    images, mask = torch.from_numpy(given.arrays['images']), None
-    with training.listen(model, ['backbone.norm', 'backbone']) as calls:
-        context = model.backbone(images, mask)
-    assert calls['backbone'][0].output is context
-    assert calls['backbone'][0].args == (images, mask)
-    model.backbone(images)
-    assert [len(of_place) for of_place in calls.values()] == [1, 1]
-    RUNS['capi'].method.replay(given)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 # ------------------------------------------------------------------------------------------- what must not be equal
