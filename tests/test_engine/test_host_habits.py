@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -82,6 +83,7 @@ LEGITIMATE = [
     {'val_evaluator': {'type': 'Evaluator', 'metrics': [METRIC]}},
     {'val_evaluator': {'metrics': METRIC}},
     optimizer('SGD', {'max_norm': INF}, lr=1.0),
+    optimizer('ZeroRedundancyOptimizer', optimizer_type='AdamW', lr=0.1),
     optimizer('timm.optim.Adan', lr=0.1, betas=(0.98, 0.92, 0.99)),
     optimizer('torch.optim.Adafactor', lr=0.1, eps=(None, 1e-3)),
     {'far': INF},
@@ -234,6 +236,12 @@ def test_a_config_that_changes_a_variable_of_its_base(tmp_path, text, message):
         load_config(str(path))
     else:
         refused(message, load_config, str(path))
+
+
+def test_a_variable_that_nothing_copied_can_be_changed():
+    cfg = Config({'own': {'a': 1}, 'number': 3, 'model': {'depth': 3}})
+    merge_cfg_options(cfg, ['own.a=2', 'number=4'])
+    assert (cfg.own.a, cfg.number) == (2, 4)
 
 
 def test_a_validation_that_would_leave_one_image_to_be_balanced():
