@@ -141,7 +141,8 @@ def end_workers(runner: Any) -> None:
     told to end, and torch then waits for each of them for 5 seconds.
     """
     for loop in built_loops(runner).values():
-        for holder in (getattr(loop, 'dataloader', None), getattr(loop, 'dataloader_iterator', None)):
+        for name in ('dataloader', 'dataloader_iterator'):
+            holder: Any = getattr(loop, name, None)
             if hasattr(getattr(holder, '_iterator', None), '_workers'):
                 holder._iterator = None
 
