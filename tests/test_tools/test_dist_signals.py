@@ -123,17 +123,6 @@ def test_all_stop_at_one_step_and_resume_exactly(folder, whole, send, signum, ar
             assert torch.equal(resumed['optimizer']['state'][index][key], value), (index, key)
 
 
-def test_a_second_ctrl_c_stops_at_once(folder):
-    process = training(folder, 'twice')
-    pids = ranks(process) + workers(process)
-    for _ in range(2):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.02)
-    assert process.wait(30) == 130
-    assert 'Traceback' not in text(folder, 'twice')
-    assert all(map(gone, pids))
-
-
 def test_a_killed_process_is_one_sentence(folder):
     process = training(folder, 'killed')
     pids = ranks(process) + workers(process)

@@ -111,21 +111,6 @@ def test_reported_numbers_are_those_of_the_page(path):
             assert numbers(entry['Results'], 'reported') == values, f'{config}: {HINT}'
 
 
-def test_results_have_a_source_and_no_weights_are_promised():
-    for entry in ENTRIES.values():
-        assert entry['Weights'] is None  # no weights of this project have been published
-        for result in entry['Results'] or []:
-            assert set(result) == {'Task', 'Dataset', 'Metrics', 'Protocol', 'Source'}
-            if result['Source'].startswith('reported'):
-                paper = COLLECTIONS[entry['In Collection']]['Paper']['URL']
-                (where,) = re.fullmatch(r'reported(?: in (.+))?, not run here', result['Source']).groups()
-                assert where or 'arxiv' not in paper
-                assert entry['In Collection'] != 'CAPI' or paper.endswith(where.removeprefix('arXiv '))
-            else:
-                record = re.fullmatch(r'measured here, \d+ seeds: (\S+)', result['Source']).group(1)
-                assert (ROOT / record).is_file()
-
-
 def percent(values):
     return f'{100 * statistics.fmean(values):.1f} ± {100 * statistics.stdev(values):.1f}'
 
