@@ -4,6 +4,7 @@ import ast
 import functools
 import gc
 import os
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -14,6 +15,10 @@ from mmmim.utils.threads import choose_threads
 
 # Tests start processes of their own, and small tensors are slower on more threads.
 choose_threads(1)
+# What a script starts with `&` or `nohup` ignores signals, and so would all that tests start.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 # Nothing is downloaded.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
@@ -26,7 +31,7 @@ def _only_parse(code, **options):
 yapf_api.FormatCode = _only_parse
 
 #: Files that take longest, and start first, so that no process is left alone with one of them.
-LONG = ('test_fuzz.py', 'test_golden.py', 'test_distributed_runs.py', 'test_nonfinite.py', 'test_labels_hook.py')
+LONG = ('test_fuzz.py', 'test_golden.py', 'test_distributed_runs.py', 'test_nonfinite.py', 'test_capabilities.py')
 
 
 def pytest_collection_modifyitems(items):
