@@ -16,6 +16,7 @@ custom_hooks = [
     dict(type='mmmim.TrainingInfoHook'),
     dict(type='mmmim.CurvesHook'),
     dict(type='mmmim.PicturesHook'),
+    dict(type='mmmim.ReportHook'),
 ]
 
 env_cfg = dict(

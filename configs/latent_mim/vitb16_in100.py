@@ -1,5 +1,6 @@
 # Latent MIM ViT-B/16 on ImageNet-100 (arXiv 2407.15837, section 3, the optimal configuration): 300 epochs of 123
-# iterations, batch 1024, learning rate 6e-4, 30 epochs of warm-up. The classes are those of CMC.
+# iterations, batch 1024, learning rate 6e-4, 30 epochs of warm-up. The classes are those of CMC:
+# docs/en/dataset_prepare.md.
 #
 # The paper's numbers: ImageNet-100 nearest neighbour 63.3, linear probing 77.3, fine-tuning 89.9 (not run here).
 _base_ = './vitb16.py'

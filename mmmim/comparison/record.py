@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,29 +10,13 @@ from typing import Any
 from mmengine import Config
 
 from mmmim.config.cfg_options import merge_cfg_options
-from mmmim.config.keys import what_is_read
+from mmmim.config.hashes import config_hash, digest
 from mmmim.config.read import load_config
 from mmmim.config.resources import repository
 from mmmim.utils import InputError
 
-#: What the trainings of a comparison turn off, and what only that reads.
-_OFF = ('val_dataloader', 'val_cfg', 'val_evaluator', 'probe_data')
-_HOOKS_OFF = ('probe', 'health')
 #: What of a specification its numbers come of.
 _MADE_BY = ('subsets', 'scores', 'seeds')
-
-
-def digest(value: Any) -> str:
-    """A hash of plain data, of 16 digits, which the order of keys does not change and lists and tuples share.
-
-    Raises:
-        InputError: There is something else in it.
-    """
-
-    def refuse(node: Any) -> Any:
-        raise InputError(f'A config that is compared must hold plain data only, not {node!r}.')
-
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=refuse).encode()).hexdigest()[:16]
 
 
 def arm_config(arm: Mapping[str, Any]) -> Config:
@@ -51,13 +34,6 @@ def arm_config(arm: Mapping[str, Any]) -> Config:
 def option_words(options: Mapping[str, Any]) -> list[str]:
     """Changes of a config as ``--cfg-options`` takes them."""
     return [f'{key}={value}' for key, value in options.items()]
-
-
-def config_hash(cfg: Config) -> str:
-    """A hash of what a training of a comparison reads: a config without validation, probes and health."""
-    read = {key: value for key, value in what_is_read(cfg.to_dict()).items() if key not in _OFF}
-    hooks = read.get('default_hooks') or {}
-    return digest({**read, 'default_hooks': {key: hook for key, hook in hooks.items() if key not in _HOOKS_OFF}})
 
 
 def arm_hash(arm: Mapping[str, Any]) -> str:

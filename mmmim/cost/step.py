@@ -166,18 +166,37 @@ def step_flops(model: nn.Module, batch: Any, optim_wrapper: Any) -> int:
     return counter.get_total_flops()
 
 
-def measure(runner: Any, warmup: int, libraries: int | None = 0) -> dict[str, Any]:
+def largest_items(model: nn.Module, batch: Any, optim_wrapper: Any, number: int) -> list[tuple[str, float]]:
+    """What a step spends its time on: the operations of most time of their own, and their share of the step.
+
+    On a GPU its kernels, and their share of the time that it computes.
+    """
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    on_gpu = next(model.parameters()).is_cuda
+    if on_gpu:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profiler:
+        model.train_step(batch, optim_wrapper)
+    events = profiler.key_averages()
+    times = {event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in events}
+    total = sum(times.values())
+    return [(name, times[name] / total) for name in sorted(times, key=lambda name: -times[name])[:number]]
+
+
+def measure(runner: Any, warmup: int, libraries: int | None = 0, profile: int = 0) -> dict[str, Any]:
     """Train with a runner, to its ``max_iters``, and measure.
 
     Args:
         runner: A runner whose training loop has more than ``warmup + 1`` iterations.
         warmup: Iterations that are not measured.
         libraries: What the process held before the runner was built, in bytes.
+        profile: How many of the largest items of a step to name.
 
     Returns:
         Medians of ``seconds`` by part, of which ``rows`` has those of every iteration; ``images_per_s``; ``flops`` of
         a step; ``peak_flops`` per second of matrix products; ``utilisation``, the step's FLOP/s over these; ``memory``
-        and ``libraries`` in bytes, None where they are not known; ``dtype``, ``steps``, ``images`` and ``device``.
+        and ``libraries`` in bytes, None where they are not known; ``dtype``, ``steps``, ``images`` and ``device``;
+        ``largest``, see :func:`largest_items`.
     """
     timer = StepTimer(runner, warmup)
     call_hook = runner.call_hook
@@ -199,6 +218,7 @@ def measure(runner: Any, warmup: int, libraries: int | None = 0) -> dict[str, An
     seconds['bare step'] = statistics.median(timer.clock.seconds(*pair) for pair in timer.bare)
     flops = step_flops(runner.model, timer.batch, runner.optim_wrapper)
     batch = len(timer.batch['inputs'])
+    largest = largest_items(runner.model, timer.batch, runner.optim_wrapper, profile) if profile else []
     return {
         'seconds': seconds,
         'rows': rows,
@@ -209,6 +229,7 @@ def measure(runner: Any, warmup: int, libraries: int | None = 0) -> dict[str, An
         'utilisation': flops / seconds['iteration'] / max(peaks),
         'memory': memory,
         'libraries': libraries,
+        'largest': largest,
         'dtype': str(dtype).removeprefix('torch.'),
         'steps': len(rows),
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else f'CPU ({cpu_name()})',

@@ -2,6 +2,7 @@
 
 from .collate import mask_collate
 from .digit_scenes import DigitScenes
+from .fashion_scenes import FashionScenes
 from .huggingface_stream import HuggingFaceStream
 from .image_folder import ImageFolder
 from .image_stream import ImageStream
@@ -23,6 +24,7 @@ __all__ = [
     'BEiTMasking',
     'BlockMasking',
     'DigitScenes',
+    'FashionScenes',
     'ForgetOriginalSize',
     'HuggingFaceStream',
     'ImageFolder',

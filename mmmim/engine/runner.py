@@ -32,6 +32,7 @@ from mmmim.engine.reporting import keep_logging, keep_tracking, only_reports, re
 from mmmim.engine.schedules import refuse_short
 from mmmim.registry import RUNNERS, STRATEGIES
 from mmmim.utils import InputError, signals
+from mmmim.utils.distributions import shared_packages
 from mmmim.utils.folder_lock import locked
 from mmmim.utils.internals import end_workers, trackers
 from mmmim.utils.names import forgive_logger
@@ -165,6 +166,8 @@ class Runner(CheckpointRunner):
                 handler.addFilter(_ShortMessages())
         forgive_logger(logger)
         logger.info(f'Log, with the config and the environment: {self.log_dir}')
+        for sentence in shared_packages():
+            logger.warning(sentence)
         return logger
 
     def build_visualizer(self, visualizer: Any = None) -> Any:

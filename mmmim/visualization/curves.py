@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from mmmim.evaluation.measures.expected import Band
 
 #: Iterations and values of each logged quantity.
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -88,7 +92,12 @@ def _read_run(path: Path) -> tuple[list[dict[str, float]], list[dict[str, float]
     return train, others
 
 
-def draw_pictures(runs: Mapping[str, Curves], path: str | os.PathLike, title: str | None = None) -> list[Path]:
+def draw_pictures(
+    runs: Mapping[str, Curves],
+    path: str | os.PathLike,
+    title: str | None = None,
+    bands: Mapping[str, Band] | None = None,
+) -> list[Path]:
     """Draw training, probes and health into a picture each, as far as there are values.
 
     Args:
@@ -96,6 +105,7 @@ def draw_pictures(runs: Mapping[str, Curves], path: str | os.PathLike, title: st
         path: The picture of the training. The others stand beside it: ``probes.png`` and ``health.png`` beside
             ``curves.png``, ``a_probes.png`` and ``a_health.png`` beside ``a.png``.
         title: Title above all panels.
+        bands: What healthy runs gave, by quantity, as grey areas; None for none.
 
     Returns:
         The files written.
@@ -110,7 +120,7 @@ def draw_pictures(runs: Mapping[str, Curves], path: str | os.PathLike, title: st
             for name, curves in runs.items()
         }
         if any(part.values()):
-            draw_curves(part, file, f'{title}: {_PICTURES[start]}' if title and start else title)
+            draw_curves(part, file, f'{title}: {_PICTURES[start]}' if title and start else title, bands)
             written.append(file)
     return written
 
@@ -119,7 +129,12 @@ def _picture(key: str) -> str:
     return next((start for start in _PICTURES if key.startswith(start)), '')
 
 
-def draw_curves(runs: Mapping[str, Curves], path: str | os.PathLike, title: str | None = None) -> None:
+def draw_curves(
+    runs: Mapping[str, Curves],
+    path: str | os.PathLike,
+    title: str | None = None,
+    bands: Mapping[str, Band] | None = None,
+) -> None:
     """Draw one panel per quantity, student and teacher together: a light line of what was logged and a smoothed one.
 
     A dashed line is the value of a probe at step 0, before training.
@@ -128,7 +143,9 @@ def draw_curves(runs: Mapping[str, Curves], path: str | os.PathLike, title: str 
         runs: Curves by name of run, see :func:`read_scalars`.
         path: The picture to write.
         title: Title above all panels.
+        bands: What healthy runs gave, by quantity, as areas; None for none.
     """
+    bands = bands or {}
     panels = _panels(runs)
     columns = min(len(panels), 3 if len(panels) != 4 else 2)
     rows = math.ceil(len(panels) / columns)
@@ -136,12 +153,14 @@ def draw_curves(runs: Mapping[str, Curves], path: str | os.PathLike, title: str 
     figure = Figure(figsize=(5.2 * columns, 3.4 * rows + 0.6), layout=layout)
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax, panel in zip(axes, panels, strict=False):
-        _draw_panel(ax, panel, runs)
+        _draw_panel(ax, panel, runs, bands)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     if title:
         figure.suptitle(title, fontsize=13, fontweight='bold')
     handles = _legend(panels, runs)
+    if any(key in bands for panel in panels for key in panel.keys):
+        handles.append(Patch(color='0.85', label='healthy runs'))
     if handles:
         figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), 2 * columns), frameon=False)
     figure.savefig(path, dpi=110)
@@ -204,8 +223,8 @@ def _style(run: int, branch: str | None, num_runs: int) -> dict:
     return {'color': f'C{run % 10}', 'linestyle': ':' if branch == 'student' else '-'}
 
 
-def _legend(panels: list[_Panel], runs: Mapping[str, Curves]) -> list[Line2D]:
-    handles = []
+def _legend(panels: list[_Panel], runs: Mapping[str, Curves]) -> list[Artist]:
+    handles: list[Artist] = []
     if len(runs) > 1:
         handles += [Line2D([], [], label=name, **_style(i, None, len(runs))) for i, name in enumerate(runs)]
     present = {branch for panel in panels for branch in panel.keys.values()}
@@ -222,11 +241,16 @@ def _at_start(key: str, curve: tuple[np.ndarray, np.ndarray]) -> bool:
     return key.startswith('probe/') and curve[0][0] == 0
 
 
-def _draw_panel(ax: Axes, panel: _Panel, runs: Mapping[str, Curves]) -> None:
+def _draw_panel(ax: Axes, panel: _Panel, runs: Mapping[str, Curves], bands: Mapping[str, Band]) -> None:
     key = next(iter(panel.keys))
     set_by_schedule = key.endswith('lr') or 'momentum' in key
     smooth_it = not set_by_schedule and not key.startswith(('val/', *_PICTURES))
     drawn = []
+    for name, branch in panel.keys.items():
+        if name in bands:
+            band = bands[name]
+            colour = f'C{_BRANCHES.index(branch)}' if branch else '0.5'
+            ax.fill_between(band.iterations, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
     for name, (steps, values), style in _lines(panel, runs):
         few = len(steps) == 1 or (key.startswith(('val/', *_PICTURES)) and len(steps) <= _MAX_MARKERS)
         if smooth_it and len(steps) >= 10:

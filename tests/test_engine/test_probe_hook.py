@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmmim.engine.hooks import ProbeHook
-from mmmim.engine.hooks.probe_hook import _read
+from mmmim.engine.hooks.probe_hook import read_rows
 from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import encoders
 from mmmim.features.labelled_images import LabelledImages
@@ -113,4 +113,4 @@ def test_a_damaged_table_is_begun_anew(tmp_path):
     wrong = ['{"iter": 1}', '[1]', '[{"a": 1}]', '[{"iter": "a"}]', '[{"iter": 1, "a": 2}]', '[' * 100_000]
     for content in wrong:
         file.write_text(content)
-        assert _read(str(file)) == []
+        assert read_rows(str(file)) == []

@@ -23,6 +23,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--warmup', type=NATURAL, default=3, help='iterations before those (default: 3)')
     parser.add_argument('--batch', type=COUNT, help="images per process (default: the config's)")
     parser.add_argument('--threads', type=COUNT, help="threads on a CPU (default: torch's)")
+    parser.add_argument(
+        '--profile', type=NATURAL, default=0, metavar='N', help='also name the N largest items of a step'
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--synthetic', action='store_true', help='noise images in memory (the default)')
     source.add_argument('--data', action='store_true', help="the config's own data loader")
@@ -65,7 +68,7 @@ def build_config(args: argparse.Namespace, work_dir: str) -> Any:
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.train_cfg.max_iters = args.warmup + args.steps + 1
     # What writes files at the end of a training or at long intervals is not part of a step.
-    writing = ('mmmim.CurvesHook', 'mmmim.PicturesHook')
+    writing = ('mmmim.CurvesHook', 'mmmim.PicturesHook', 'mmmim.ReportHook')
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] not in writing]
     cfg.default_hooks.checkpoint = dict(type='mmmim.CheckpointHook', by_epoch=False, interval=2**31, save_last=False)
     cfg.visualizer = dict(type='mmengine.Visualizer')
@@ -86,6 +89,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
     rows = [[part, f'{seconds[part]:.4f}', f'{seconds[part] / seconds["iteration"]:.1%}'] for part in PARTS]
     rows.append(['iteration', f'{seconds["iteration"]:.4f}', ''])
     rows.append(['bare step', f'{seconds["bare step"]:.4f}', ''])
+    largest = [[f'`{name}`', f'{share:.1%}'] for name, share in result['largest']]
     on_cpu = result['device'].startswith('CPU')
     threads = f', {torch.get_num_threads()} threads' if on_cpu else ''
     what = f'resident, of which libraries {gigabytes(result["libraries"])}' if on_cpu else 'allocated'
@@ -102,6 +106,7 @@ def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
             f'GFLOPs of a step: {result["flops"] / giga:.1f}; per second: {speed / giga:.1f}, '
             f'{result["utilisation"]:.1%} of the {result["peak_flops"] / giga:.1f} of matrix products',
             f'peak memory: {gigabytes(result["memory"])} {what}',
+            *(['', markdown_table(['largest items of a step', 'share'], largest)] if largest else []),
         ]
     )
 
@@ -122,7 +127,7 @@ def main() -> None:
         from mmmim.engine import Runner
 
         libraries = peak_memory(torch.device('cpu'))
-        result = measure(Runner.from_cfg(cfg), args.warmup, libraries)
+        result = measure(Runner.from_cfg(cfg), args.warmup, libraries, args.profile)
         logging.shutdown()  # of the log file in the folder that goes
     print(report(args, result))
 

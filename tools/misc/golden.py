@@ -24,7 +24,15 @@ STEPS, BATCH, SEED = 10, 64, 0
 #: 5e-7 of a loss, as measured.
 DIGITS = 6
 #: Hooks that write, draw or score: nothing of them is in a loss.
-_REPORTS = ('checkpoint', 'health', 'probe', 'mmmim.TrainingInfoHook', 'mmmim.CurvesHook', 'mmmim.PicturesHook')
+_REPORTS = (
+    'checkpoint',
+    'health',
+    'probe',
+    'mmmim.TrainingInfoHook',
+    'mmmim.CurvesHook',
+    'mmmim.PicturesHook',
+    'mmmim.ReportHook',
+)
 
 
 def parse_args() -> argparse.Namespace:

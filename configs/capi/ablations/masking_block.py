@@ -3,5 +3,5 @@
 _base_ = './vitl16.py'
 
 train_dataloader = dict(
-    collate_fn=dict(masking=dict(_delete_=True, type='mmmim.BlockMasking', mask_ratio=0.65, predict_ratio=0.05))
+    collate_fn=dict(masking=dict(_delete_=True, type='mmmim.BlockMasking', mask_ratio=0.65, num_predicted=7))
 )

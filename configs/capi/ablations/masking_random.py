@@ -3,5 +3,5 @@
 _base_ = './vitl16.py'
 
 train_dataloader = dict(
-    collate_fn=dict(masking=dict(_delete_=True, type='mmmim.UniformMasking', mask_ratio=0.9, predict_ratio=0.05))
+    collate_fn=dict(masking=dict(_delete_=True, type='mmmim.UniformMasking', mask_ratio=0.9, num_predicted=7))
 )

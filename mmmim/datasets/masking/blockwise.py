@@ -67,7 +67,7 @@ class BEiTMasking:
             raise InputError(f'aspect_ratio={aspect_ratio}: must be two positive numbers, the smaller one first')
         if min_block < 1:
             raise InputError(f'min_block={min_block}: must be at least 1')
-        self.counts = Counts(mask_ratio, 1.0, num_visible)
+        self.counts = Counts(mask_ratio, num_visible=num_visible)
         self.min_block, self.aspect_ratio = min_block, aspect_ratio
 
     def draw(self, grid: tuple[int, int], count: int, rng: random.Random) -> Tensor:

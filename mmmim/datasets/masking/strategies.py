@@ -38,29 +38,42 @@ class Counts:
 
     Args:
         mask_ratio: Share of the patches that are masked.
-        predict_ratio: Share of the masked patches that are predicted.
+        predict_ratio: Share of the masked patches that are predicted; None for all, or with ``num_predicted``.
         num_visible: Number of visible patches, instead of ``mask_ratio``.
+        num_predicted: Number of predicted patches, instead of ``predict_ratio``.
 
     Raises:
-        InputError: A ratio out of range, or both ``mask_ratio`` and ``num_visible`` or none of them.
+        InputError: A ratio or number out of range, both ``mask_ratio`` and ``num_visible`` or none of them, or both
+            ``predict_ratio`` and ``num_predicted``.
     """
 
-    def __init__(self, mask_ratio: float | None, predict_ratio: float, num_visible: int | None = None) -> None:
+    def __init__(
+        self,
+        mask_ratio: float | None,
+        predict_ratio: float | None = None,
+        num_visible: int | None = None,
+        num_predicted: int | None = None,
+    ) -> None:
         if (mask_ratio is None) == (num_visible is None):
             raise InputError('masking: give either mask_ratio or num_visible')
         if num_visible is not None and num_visible < 1:
             raise InputError(f'num_visible={num_visible}: must be at least 1')
         if mask_ratio is not None and not 0 < mask_ratio < 1:
             raise InputError(f'mask_ratio={mask_ratio}: must be above 0 and below 1')
-        if not 0 < predict_ratio <= 1:
+        if predict_ratio is not None and num_predicted is not None:
+            raise InputError('masking: give either predict_ratio or num_predicted, and None for the other')
+        if predict_ratio is not None and not 0 < predict_ratio <= 1:
             raise InputError(f'predict_ratio={predict_ratio}: must be above 0 and at most 1 (all masked patches)')
-        self.mask_ratio, self.num_visible, self.predict_ratio = mask_ratio, num_visible, predict_ratio
+        if num_predicted is not None and num_predicted < 1:
+            raise InputError(f'num_predicted={num_predicted}: must be at least 1')
+        self.mask_ratio, self.num_visible = mask_ratio, num_visible
+        self.predict_ratio, self.num_predicted = predict_ratio, num_predicted
 
     def __call__(self, grid: tuple[int, int]) -> tuple[int, int, int]:
         """Numbers of visible, masked and predicted patches of a grid.
 
         Raises:
-            InputError: One of them would be zero.
+            InputError: One of them would be zero, or more patches are to be predicted than are masked.
         """
         total = grid[0] * grid[1]
         if self.mask_ratio is None:
@@ -72,7 +85,7 @@ class Counts:
                 )
         else:
             masked = int(total * self.mask_ratio)
-        predicted = int(masked * self.predict_ratio)
+        predicted = self.num_predicted or int(masked * (1 if self.predict_ratio is None else self.predict_ratio))
         if masked == 0:
             raise InputError(
                 f'mask_ratio={self.mask_ratio} masks none of the {total} patches of the {grid[0]} x {grid[1]} grid; '
@@ -87,6 +100,11 @@ class Counts:
             raise InputError(
                 f'predict_ratio={self.predict_ratio} of {masked} masked patches is no patch to predict; use a greater '
                 f'ratio (one patch is a share of {1 / masked:.3g}), larger images or smaller patches'
+            )
+        if predicted > masked:
+            raise InputError(
+                f'num_predicted={predicted}: only {masked} of the {total} patches of the {grid[0]} x {grid[1]} grid '
+                'are masked; use a smaller number, larger images or smaller patches'
             )
         return total - masked, masked, predicted
 
@@ -114,13 +132,15 @@ def _rolled(patches: Tensor, rng: torch.Generator) -> Tensor:
 class UniformMasking:
     """Visible patches drawn uniformly: one mask per image, one target block.
 
-    ``int(N * mask_ratio)`` patches are masked, ``int(masked * predict_ratio)`` of them predicted.
+    ``int(N * mask_ratio)`` patches are masked; ``int(masked * predict_ratio)`` of them, or ``num_predicted``, are
+    predicted.
 
     Args:
         mask_ratio: Share of the patches that are masked.
-        predict_ratio: Share of the masked patches that are predicted.
+        predict_ratio: Share of the masked patches that are predicted. Defaults to None, all of them.
         roll: Shift every mask with wrap-around; a uniform set stays uniform, so this is for comparisons only.
         num_visible: Number of visible patches, instead of ``mask_ratio``.
+        num_predicted: Number of predicted patches, instead of ``predict_ratio``.
 
     Raises:
         InputError: A ratio out of range, or, when called, one that gives no visible, masked or predicted patch.
@@ -129,11 +149,12 @@ class UniformMasking:
     def __init__(
         self,
         mask_ratio: float | None = None,
-        predict_ratio: float = 1.0,
+        predict_ratio: float | None = None,
         roll: bool = False,
         num_visible: int | None = None,
+        num_predicted: int | None = None,
     ) -> None:
-        self.counts = Counts(mask_ratio, predict_ratio, num_visible)
+        self.counts = Counts(mask_ratio, predict_ratio, num_visible, num_predicted)
         self.roll = roll
 
     def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:
@@ -151,10 +172,11 @@ class BlockMasking:
 
     Args:
         mask_ratio: Share of the patches that are masked.
-        predict_ratio: Share of the masked patches that are predicted.
+        predict_ratio: Share of the masked patches that are predicted. Defaults to None, all of them.
         roll: Shift every mask by a random number of rows and columns with wrap-around. Without it the middle of the
             image is in the block far more often than its border.
         aspect_ratio: Least and greatest height over width of the block; log-uniform in between, as far as it fits.
+        num_predicted: Number of predicted patches, instead of ``predict_ratio``.
 
     Raises:
         InputError: An option out of range, or, when called, a ratio that gives no visible, masked or predicted patch
@@ -166,13 +188,14 @@ class BlockMasking:
     def __init__(
         self,
         mask_ratio: float,
-        predict_ratio: float = 1.0,
+        predict_ratio: float | None = None,
         roll: bool = False,
         aspect_ratio: tuple[float, float] = (0.5, 2.0),
+        num_predicted: int | None = None,
     ) -> None:
         if not (len(aspect_ratio) == 2 and 0 < aspect_ratio[0] <= aspect_ratio[1]):
             raise InputError(f'aspect_ratio={aspect_ratio}: must be two positive numbers, the smaller one first')
-        self.counts = Counts(mask_ratio, predict_ratio)
+        self.counts = Counts(mask_ratio, predict_ratio, num_predicted=num_predicted)
         self.roll = roll
         self.aspect_ratio = aspect_ratio
 

@@ -6,6 +6,7 @@ from .health_hook import HealthHook
 from .labels_hook import LabelsHook
 from .pictures_hook import PicturesHook
 from .probe_hook import ProbeHook
+from .report_hook import ReportHook
 from .runtime_info_hook import RuntimeInfoHook
 from .scheduled_value_hook import ScheduledValueHook
 from .segmentation_pictures_hook import SegmentationPicturesHook
@@ -20,6 +21,7 @@ __all__ = [
     'LabelsHook',
     'PicturesHook',
     'ProbeHook',
+    'ReportHook',
     'RuntimeInfoHook',
     'ScheduledValueHook',
     'SegmentationPicturesHook',

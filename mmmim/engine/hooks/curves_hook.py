@@ -8,7 +8,10 @@ from typing import Any
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from mmmim.config.hashes import curves_hash
+from mmmim.evaluation.measures.expected import Band, curves_outside, read_expected
 from mmmim.registry import HOOKS
+from mmmim.utils import InputError
 from mmmim.utils.options import Count
 from mmmim.visualization.curves import draw_pictures, read_scalars
 
@@ -17,7 +20,9 @@ from mmmim.visualization.curves import draw_pictures, read_scalars
 class CurvesHook(Hook):
     """Write ``curves.png`` into the work folder at the end of training, from the log files of all runs in it.
 
-    What hooks logged as ``probe/...`` and ``health/...`` goes to ``probes.png`` and ``health.png``.
+    What hooks logged as ``probe/...`` and ``health/...`` goes to ``probes.png`` and ``health.png``. Where the config
+    has an ``expected.json`` beside it, for these very settings, the pictures show its bands, what healthy runs
+    gave, and the log says at the end whether this one stayed inside (:mod:`mmmim.evaluation.measures.expected`).
 
     Args:
         interval: Iterations after which the pictures are written anew; None for only at the end.
@@ -40,6 +45,7 @@ class CurvesHook(Hook):
     def after_train(self, runner: Any) -> None:
         """Draw the curves of the whole training."""
         self._draw(runner)
+        self._compare(runner)
 
     @master_only
     def _draw(self, runner: Any) -> None:
@@ -48,6 +54,29 @@ class CurvesHook(Hook):
         if not curves:
             return
         try:
-            draw_pictures({name: curves}, os.path.join(runner.work_dir, 'curves.png'), title=name)
+            _, bands = _expected(runner)
+            draw_pictures({name: curves}, os.path.join(runner.work_dir, 'curves.png'), title=name, bands=bands)
         except OSError as error:  # a picture must not end a training
             runner.logger.warning(f'The curves could not be drawn: {error}')
+
+    @master_only
+    def _compare(self, runner: Any) -> None:
+        runs, bands = _expected(runner)
+        if not bands:
+            return
+        outside = curves_outside(read_scalars(runner.work_dir), bands)
+        if outside:
+            runner.logger.warning(f'Outside what {runs} healthy runs of this config gave: {"; ".join(outside)}.')
+        else:
+            runner.logger.info(f'Inside what {runs} healthy runs of this config gave.')
+
+
+def _expected(runner: Any) -> tuple[int, dict[str, Band]]:
+    """Number of runs and bands that belong to this training; none where there are none, or other settings."""
+    if not runner.cfg.filename:
+        return 0, {}
+    try:
+        return read_expected(runner.cfg.filename, curves_hash(runner.cfg)) or (0, {})
+    except InputError as error:  # must not end a training
+        runner.logger.warning(str(error))
+        return 0, {}

@@ -94,7 +94,7 @@ class ProbeHook(Hook):
             )
             return
         self._path = os.path.join(runner.work_dir, FILE)
-        self.rows = [row for row in _read(self._path) if row['iter'] <= runner.iter] if runner.iter else []
+        self.rows = [row for row in read_rows(self._path) if row['iter'] <= runner.iter] if runner.iter else []
         self.seconds = time.perf_counter() - self._start
         fresh = [not self.rows]
         if is_sharded(runner):  # the file may lie on the machine of the first process only
@@ -153,11 +153,12 @@ class ProbeHook(Hook):
         runner.logger.info(
             f'Probes at iteration {iteration}, on {len(self.data[0].images)} images to learn and '
             f'{len(self.data[1].images)} to score ({now - start:.1f} s; all probes {share:.1%} of the run so far):\n'
-            f'{_table(self.rows)}'
+            f'{table(self.rows)}'
         )
 
 
-def _read(path: str) -> list[dict[str, float]]:
+def read_rows(path: str) -> list[dict[str, float]]:
+    """The rows of a ``probes.json``; none where there is no such file, or a damaged one."""
     try:
         with open_regular(path) as file:
             rows = json.load(file)
@@ -172,8 +173,8 @@ def _read(path: str) -> list[dict[str, float]]:
     return rows if numbers else []
 
 
-def _table(rows: list[dict[str, float]], last: int = 5) -> str:
-    """The first row, which training is compared with, and the last ones."""
+def table(rows: list[dict[str, float]], last: int = 5) -> str:
+    """A Markdown table of the first row, which training is compared with, and the last ones."""
     shown = rows[:1] + rows[1:][-last:]
     scores = list(dict.fromkeys(key.split('_', 1)[1] for row in rows for key in row if key != 'iter'))
     lines = []

@@ -18,9 +18,7 @@ from ..measures.dense import confusion_matrix, mean_iou
 from ..measures.health import mean_pairwise_cosine
 from ..measures.rankme import rankme as effective_rank
 from .knn import knn_classify, leave_one_out_accuracy
-from .logistic_regression import fit_logistic_regression, predict
-from .quick import accuracy
-from .rows import Standardizer
+from .linear import LinearProbe, accuracy
 
 #: Features of whole images that are scored, as far as a model has them.
 POOLINGS = ('all', 'pooled', 'cls', 'predicted')
@@ -68,11 +66,9 @@ def best_linear_accuracy(
         test: Features of the test images, of the same layout as ``train``.
         test_labels: Classes of the test images.
     """
-    scale = Standardizer(train)
-    train, val = scale(train), scale(val)
-    weights = fit_logistic_regression(train, train_labels, int(train_labels.max()) + 1, PENALTIES, MAX_ITER)
-    best = max(weights, key=lambda weight: accuracy(predict(weight, val), val_labels))
-    return accuracy(predict(best, scale(test)), test_labels)
+    probe = LinearProbe(train, train_labels, int(train_labels.max()) + 1, PENALTIES, MAX_ITER)
+    probe.choose(val, lambda predicted: accuracy(predicted, val_labels))
+    return accuracy(probe.predict(test), test_labels)
 
 
 def dense_scores(
@@ -86,20 +82,18 @@ def dense_scores(
     chosen, chosen_true = dense_features(extract, val)
     scored, true = dense_features(extract, test)
     classes = int(labels.max()) + 1
-    scale = Standardizer(fitted)
-    fitted, chosen, scored = scale(fitted), scale(chosen), scale(scored)
 
-    def miou(weight: Tensor, features: Tensor, truth: Tensor) -> float:
-        predicted = predict(weight, features).unsqueeze(1).expand_as(truth)
-        return mean_iou(confusion_matrix(predicted, truth, classes, test.ignored_labels))
+    def miou(predicted: Tensor, truth: Tensor) -> float:
+        return mean_iou(confusion_matrix(predicted.expand_as(truth), truth, classes, test.ignored_labels))
 
-    weights = fit_logistic_regression(fitted, mode(labels, classes), classes, PENALTIES, MAX_ITER)
-    best = max(weights, key=lambda weight: miou(weight, chosen, chosen_true))
+    probe = LinearProbe(fitted, mode(labels, classes), classes, PENALTIES, MAX_ITER)
+    probe.choose(chosen, lambda predicted: miou(predicted.unsqueeze(1), chosen_true))
     patches = len(labels) // min(LINEAR_DENSE_IMAGES, len(train.images)) * KNN_DENSE_IMAGES
-    voted = knn_classify(fitted[:patches], labels[:patches], scored, classes, NEIGHBOURS)
+    fitted, asked = probe.scale(fitted), probe.scale(scored)
+    voted = knn_classify(fitted[:patches], labels[:patches], asked, classes, NEIGHBOURS)
     return {
-        'linear_miou': miou(best, scored, true),
-        'knn_miou': mean_iou(confusion_matrix(voted, true, classes, test.ignored_labels)),
+        'linear_miou': miou(probe.predict(scored).unsqueeze(1), true),
+        'knn_miou': miou(voted, true),
     }
 
 

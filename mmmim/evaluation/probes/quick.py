@@ -10,11 +10,10 @@ from torch import Tensor
 
 from mmmim.features.extraction import Features
 from mmmim.features.labelled_images import LabelledImages, dense_features, global_features
-from mmmim.utils.precision import with_float64
 
 from ..measures.dense import confusion_matrix, mean_iou
 from .knn import knn_classify
-from .logistic_regression import fit_logistic_regression, predict
+from .linear import LinearProbe, accuracy
 from .rows import Standardizer
 
 
@@ -24,15 +23,8 @@ def linear_accuracy(
     """Top-1 accuracy of logistic regression on standardised features ``[n, D]``; NaN where one is not finite."""
     if not (train.isfinite().all() and test.isfinite().all()):
         return math.nan
-    scale = Standardizer(train)
     classes = int(torch.cat([train_labels, test_labels]).max()) + 1
-    weight = fit_logistic_regression(scale(train), train_labels, classes, c, max_iter)
-    return accuracy(predict(weight, scale(test)), test_labels)
-
-
-def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of correct classes."""
-    return float(with_float64(predicted == labels).double().mean())
+    return accuracy(LinearProbe(train, train_labels, classes, (c,), max_iter).predict(test), test_labels)
 
 
 def quick_scores(

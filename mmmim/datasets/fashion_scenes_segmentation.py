@@ -1,0 +1,74 @@
+"""FashionScenes for segmentation."""
+
+from typing import Any, ClassVar
+
+from mmseg.datasets import BaseSegDataset
+
+from mmmim.registry import DATASETS
+from mmmim.utils import InputError
+
+from .fashion_scenes import ADE20K_SPLITS, write_fashion_scenes
+from .fashion_scenes_generator import CLASSES
+
+
+@DATASETS.register_module()
+class FashionScenesSegmentation(BaseSegDataset):
+    """FashionScenes as a data set of mmsegmentation: the background and ten kinds of garments.
+
+    It is written to disk on first use.
+
+    As in ADE20K, label 0 of the files is not used (``reduce_zero_label``): the background is class 0, garments of
+    class c have c + 1.
+
+    Importing this module imports mmsegmentation, so configs name it: ``custom_imports = dict(imports=[
+    'mmmim.datasets.fashion_scenes_segmentation'])``.
+
+    Args:
+        data_root: Where the data are, or will be written.
+        subset: ``single`` (32 px, one garment) or ``multi`` (64 px, one to five smaller ones on a photograph).
+        split: ``train``, ``val`` or ``test``.
+        source: The folder with the four files of the whole of Fashion-MNIST; ``data_root`` must then be another folder.
+            Defaults to None, the part that comes with mmmim.
+        **kwargs: Further arguments of mmsegmentation's ``BaseSegDataset``: ``pipeline``, ``indices``, ``ignore_index``,
+            ...
+
+    Raises:
+        InputError: There is no such subset or split, or ``data_root`` holds other data.
+    """
+
+    METAINFO: ClassVar[dict] = {
+        'classes': ('background', *CLASSES),
+        'palette': [
+            [70, 70, 70],
+            [230, 25, 75],
+            [60, 180, 75],
+            [255, 225, 25],
+            [0, 130, 200],
+            [245, 130, 48],
+            [145, 30, 180],
+            [70, 240, 240],
+            [240, 50, 230],
+            [210, 245, 60],
+            [250, 190, 212],
+        ],
+    }
+
+    def __init__(
+        self,
+        data_root: str = 'data/fashion_scenes',
+        subset: str = 'single',
+        split: str = 'train',
+        source: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if split not in ADE20K_SPLITS:
+            raise InputError(f'FashionScenes has no split {split!r}: give one of {", ".join(ADE20K_SPLITS)}')
+        folder, name = write_fashion_scenes(data_root, subset, source), ADE20K_SPLITS[split]
+        super().__init__(
+            data_root=str(folder),
+            data_prefix={'img_path': f'images/{name}', 'seg_map_path': f'annotations/{name}'},
+            img_suffix='.png',
+            seg_map_suffix='.png',
+            reduce_zero_label=True,
+            **kwargs,
+        )
