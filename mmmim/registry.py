@@ -40,11 +40,6 @@ class CheckedRegistry(Registry):
                 self._explain(cfg, kwargs.get('default_args') or {})
             raise
 
-    def __repr__(self) -> str:
-        """A table of what is registered, complete before the first search too."""
-        self.import_from_location()
-        return str(super().__repr__())
-
     def _explain(self, cfg: Mapping, default_args: Mapping) -> None:
         """Raise an error in words if the options are the reason why a part cannot be made."""
         kind = cfg.get('type', default_args.get('type'))

@@ -82,8 +82,10 @@ def test_contents_of_the_wheel(clone, unpacked):
     assert files(shipped) == {*expected, 'model-index.yml'}
     assert {path.name for path in unpacked.iterdir() if not path.name.endswith('.dist-info')} == {'mmmim'}
     code = {name for name in files(ROOT / 'mmmim') if name.endswith('.py')}
+    data = {name for name in files(ROOT / 'mmmim') if name.startswith('datasets/fashion_mnist/')}
     # `py.typed` makes type checkers read the annotations of the package.
-    assert {name for name in files(unpacked / 'mmmim') if not name.startswith('.mim/')} == {*code, 'py.typed'}
+    assert {name for name in files(unpacked / 'mmmim') if not name.startswith('.mim/')} == {*code, *data, 'py.typed'}
+    assert 'datasets/fashion_mnist/LICENSE' in data
     (record,) = unpacked.glob('*.dist-info/RECORD')
     assert 'mmmim/.mim/configs/capi/vitl14.py,sha256=' in record.read_text()
 

@@ -22,7 +22,7 @@ def read_idx(path: str | os.PathLike, ndim: int) -> np.ndarray:
     Never more is decompressed than the header announces, at most 1 GiB.
 
     Args:
-        path: The file.
+        path: The IDX file.
         ndim: Number of dimensions that it must have: 3 for images ``[n, H, W]``, 1 for labels ``[n]``.
 
     Returns:

@@ -56,6 +56,7 @@ $momentum: base=0.998
 
 [capi/ablations/vitl16: capi/vitl14]
 {model.backbone,$collate}: patch_size=16  # table 8: patches of the ablations
+$masking: predict_ratio=None, num_predicted=7  # table 6: 7 predicted, which table 8 does not change
 train_cfg: max_iters=100_000  # table 8: iterations of the ablations
 $optimizer: lr=2e-3  # table 8: lr and momentum of the ablations
 $momentum: base=0.996
@@ -71,11 +72,11 @@ $branches.capi.neck: norm='rms', norm_eps=1e-5, final_affine=False, init='capi' 
 $branches.capi.neck: bias=False, qkv_bias=False  # table 6: no biases
 
 [capi/ablations/masking_random: capi/ablations/vitl16]
-- $masking.roll
+- $masking.{roll,predict_ratio}
 $masking: type='mmmim.UniformMasking', mask_ratio=0.9  # table 1(b), table 8: 90 %, no roll
 
 [capi/ablations/masking_block: capi/ablations/vitl16]
-- $masking.roll
+- $masking.{roll,predict_ratio}
 $masking: type='mmmim.BlockMasking'  # table 1(b)
 
 [capi/ablations/masking_inverse_block: capi/ablations/vitl16] $masking: roll=False  # table 1(b)

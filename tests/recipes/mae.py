@@ -25,6 +25,13 @@ $pipeline.1: scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic'
   # table 8: RandomResizedCrop; released code: 20 %, bicubic
 $pipeline.2: prob=0.5  # released code: flips
 
+[mae/vitb16_in100: mae/vitb16]
+global_batch_size=1024  # Latent MIM, table 8(a): batch, epochs, base lr, warm-up
+$optimizer: lr=1.5e-4 * 1024 / 256
+train_cfg: max_iters=300 * 123
+$schedule: warmup_ratio=30 / 300
+$images: data_root='data/imagenet100/train'  # Latent MIM, table 8(a): ImageNet-100
+
 [projects/bootmae/configs/vitb16: mae/vitb16]
 train_cfg: max_iters=800 * 312  # 800 epochs of 312 iterations
 $schedule: warmup_ratio=40 / 800  # 40 of 800 epochs

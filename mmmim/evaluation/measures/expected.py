@@ -34,7 +34,7 @@ class Band(NamedTuple):
     """Where a quantity of healthy runs lies.
 
     Attributes:
-        iterations: ``[n]``.
+        iterations: When the quantity was logged, ``[n]``.
         low: Lower bounds ``[n]``.
         high: Upper bounds ``[n]``.
     """
@@ -100,7 +100,7 @@ def read_expected(config: str, curves_hash: str) -> tuple[int, dict[str, Band]] 
 
     Args:
         config: The file of the config; the bands are in ``expected.json`` beside it, under its name.
-        curves_hash: Of the training, see :func:`mmmim.config.hashes.curves_hash`.
+        curves_hash: What :func:`mmmim.config.hashes.curves_hash` gives for the training.
 
     Returns:
         The number of runs that made them, and the bands; None where there are none, or only of other settings.
@@ -128,9 +128,9 @@ def write_expected(config: str, curves_hash: str, runs: int, bands: Mapping[str,
 
     Args:
         config: The file of the config.
-        curves_hash: Of the runs, see :func:`mmmim.config.hashes.curves_hash`.
+        curves_hash: What :func:`mmmim.config.hashes.curves_hash` gives for the runs.
         runs: How many there were.
-        bands: See :func:`make_bands`; kept to four digits.
+        bands: What :func:`make_bands` made of the runs; four digits of the bounds are kept.
         about: What made them, for readers.
 
     Returns:

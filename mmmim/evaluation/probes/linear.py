@@ -18,8 +18,8 @@ class LinearProbe:
     Until :meth:`choose`, the first penalty counts.
 
     Args:
-        features: Of the samples to learn on, ``[n, D]``; their means and deviations standardise all others.
-        labels: ``[n]``, int64 in ``[0, num_classes)``.
+        features: Features of the samples to learn on, ``[n, D]``; their means and deviations standardise all others.
+        labels: Classes of these samples, ``[n]``, int64 in ``[0, num_classes)``.
         num_classes: Number of classes, K.
         penalties: Inverse strengths of the L2 penalty.
         max_iter: Iterations of L-BFGS.
