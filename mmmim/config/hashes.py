@@ -16,6 +16,8 @@ from .keys import what_is_read
 #: What the trainings of a comparison turn off, and what only that reads.
 _OFF = ('val_dataloader', 'val_cfg', 'val_evaluator', 'probe_data')
 _HOOKS_OFF = ('probe', 'health')
+#: What only reports, and did not exist yet when comparisons were recorded.
+_REPORTS = ('mmmim.ReportHook',)
 
 #: What decides the curves of a training, beside its hooks.
 _DECISIVE = ('global_batch_size', 'model', 'optim_wrapper', 'param_scheduler', 'train_dataloader')
@@ -51,7 +53,9 @@ def config_hash(cfg: Config) -> str:
     """A hash of what a training of a comparison reads: a config without validation, probes and health."""
     read = {key: value for key, value in what_is_read(cfg.to_dict()).items() if key not in _OFF}
     hooks = read.get('default_hooks') or {}
-    return digest({**read, 'default_hooks': {key: hook for key, hook in hooks.items() if key not in _HOOKS_OFF}})
+    read['default_hooks'] = {key: hook for key, hook in hooks.items() if key not in _HOOKS_OFF}
+    read['custom_hooks'] = [hook for hook in read.get('custom_hooks') or [] if hook['type'] not in _REPORTS]
+    return digest(read)
 
 
 def curves_hash(cfg: Config) -> str:

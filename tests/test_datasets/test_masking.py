@@ -149,6 +149,13 @@ def test_uniform_visibility_and_prediction():
     assert together == pytest.approx(9 / 36 * 8 / 35, rel=0.05)
 
 
+@pytest.mark.parametrize('kind', ['Uniform', 'Block', 'InverseBlock'])
+def test_a_number_of_predicted_patches(kind):
+    for ratio in (0.5, 0.75):
+        assert strategy(kind, mask_ratio=ratio, num_predicted=7)(5, (6, 6), generator()).predict.shape == (5, 1, 7)
+    assert strategy(kind, mask_ratio=0.5)(5, (6, 6), generator()).predict.shape == (5, 1, 18)  # all that are masked
+
+
 @pytest.mark.parametrize(
     ('kind', 'options', 'grid', 'named'),
     [
@@ -158,6 +165,14 @@ def test_uniform_visibility_and_prediction():
         ('InverseBlock', dict(mask_ratio=0.5, aspect_ratio=(0.0, 0.5)), None, r'aspect_ratio=\(0.0, 0.5\)'),
         ('InverseBlock', dict(mask_ratio=0.1), (3, 3), 'masks none of the 9 patches of the 3 x 3 grid; use a greater'),
         ('InverseBlock', dict(mask_ratio=0.65, predict_ratio=0.05), (5, 5), 'of 16 masked.*share of 0.0625'),
+        (
+            'InverseBlock',
+            dict(mask_ratio=0.5, predict_ratio=0.5, num_predicted=3),
+            None,
+            'either predict_ratio or num_p',
+        ),
+        ('Block', dict(mask_ratio=0.5, num_predicted=0), None, 'num_predicted=0: must be at least 1'),
+        ('Uniform', dict(mask_ratio=0.5, num_predicted=9), (4, 4), 'num_predicted=9: only 8 of the 16 patches'),
         ('InverseBlock', dict(mask_ratio=0.5), (2, 32), r'\(0.5, 2.0\).*2 x 32 grid.*overlap \(0.0312, 0.125\)'),
         ('Uniform', dict(mask_ratio=0.9, num_visible=20), None, 'either mask_ratio or num_visible'),
         ('Uniform', dict(num_visible=0), None, 'num_visible=0'),

@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from mmmim.evaluation.probes import digit_scenes
+from mmmim.evaluation.probes import linear
 from mmmim.evaluation.probes.digit_scenes import PENALTIES, best_linear_accuracy
 from mmmim.evaluation.probes.fitted import KNNProbe, LogisticRegressionProbe, Probe, choose
 from mmmim.features.cache import Samples
@@ -115,8 +115,12 @@ def test_the_penalty_is_chosen_on_the_validation_split(monkeypatch):
     wrong = 1 - true
     # By penalty what is predicted; the splits are told apart by their number of samples.
     told = {PENALTIES[0]: {4: true, 2: wrong[:2]}, PENALTIES[1]: {4: wrong, 2: true[:2]}}
-    fit = lambda *_: {c: torch.tensor(i) for i, c in enumerate(told)}  # noqa: E731
-    monkeypatch.setattr(digit_scenes, 'fit_logistic_regression', fit)
-    monkeypatch.setattr(digit_scenes, 'predict', lambda c, x: told[c][len(x)])
+
+    def predict(which, x):
+        found = torch.stack([told[PENALTIES[i]][len(x)] for i in which.reshape(-1)])
+        return found if which.ndim else found[0]
+
+    monkeypatch.setattr(linear, 'fit_logistic_regression', lambda *_: torch.arange(2))
+    monkeypatch.setattr(linear, 'predict', predict)
     for val_true, score in ((true[:2], 0), (wrong[:2], 1), (torch.tensor([0, 0]), 1)):
         assert best_linear_accuracy(features, true, features[:2], val_true, features, true) == score
