@@ -1,4 +1,4 @@
-"""Replay a recorded run of a method and compare every quantity with the recording.
+"""Replay a recorded run of a method, or a recorded protocol of evaluation, and compare every quantity with it.
 
 Exit status 0 if all agree within their tolerances, 1 if not (or if a quantity was not computed), 2 if the recording
 cannot be used.
@@ -19,7 +19,7 @@ from .program import user_errors
 def build_parser() -> ToolParser:
     """The command line."""
     parser = ToolParser(description=__doc__)
-    parser.add_argument('method', help='the method of the recording, e.g. capi')
+    parser.add_argument('method', help="the method of the recording, e.g. capi; 'protocol' for one of evaluation")
     parser.add_argument('fixture', help='NAME.npz; its settings are read from NAME.json beside it')
     parser.add_argument('--dump', metavar='OUT.npz', help='write every computed array under its name in the recording')
     return parser
@@ -39,15 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import numpy as np
 
-    from mmmim.parity import METHODS, Fixture, check, format_rows
+    from mmmim.parity import Fixture, check, format_rows, method_of
 
-    if args.method not in METHODS:
-        raise InputError(f'There is no replay of {args.method!r}: use one of {", ".join(METHODS)}.')
-    method = METHODS[args.method]
     if args.dump and not os.path.isdir(os.path.dirname(os.path.abspath(args.dump))):
         raise InputError(f'--dump: the folder of {args.dump} does not exist.')
     fixture = Fixture.load(args.fixture)
-    rows, computed = check(method, fixture)
+    rows, computed = check(method_of(args.method, fixture), fixture)
     print(format_rows(rows))
     if args.dump:
         arrays: dict[str, Any] = computed

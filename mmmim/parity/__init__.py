@@ -1,12 +1,15 @@
 """Replay of recorded runs: do the same weights, batch and draws give the same numbers?
 
 The module of a method builds the model of a recording and runs its training step, the one that trains, while it listens
-to the modules in it (:mod:`mmmim.parity.training`); :data:`METHODS` says what there is to know of it.
+to the modules in it (:mod:`mmmim.parity.training`); :data:`METHODS` says what there is to know of it. Protocols of
+evaluation have recordings of their own (:mod:`mmmim.parity.protocol`).
 """
 
 import numpy as np
 
-from . import capi, ijepa, latent_mim, pilamim, semantic_mim
+from mmmim.utils import InputError
+
+from . import capi, ijepa, latent_mim, pilamim, protocol, semantic_mim
 from .report import Fixture, Method, Row, compare, format_rows
 
 #: By name.
@@ -22,12 +25,32 @@ METHODS = {
     ),
 }
 
+#: The word that stands for the protocols of evaluation in the place of a method.
+PROTOCOL = 'protocol'
+
+
+def method_of(name: str, fixture: Fixture) -> Method:
+    """What there is to know of a recording.
+
+    Args:
+        name: One of :data:`METHODS`; :data:`PROTOCOL` for a recorded protocol of evaluation, which says itself which.
+        fixture: The recording.
+
+    Raises:
+        InputError: There is no such name, or the recording is of no protocol that is known.
+    """
+    if name == PROTOCOL:
+        return protocol.method(fixture)
+    if name not in METHODS:
+        raise InputError(f'There is no replay of {name!r}: use one of {", ".join((*METHODS, PROTOCOL))}.')
+    return METHODS[name]
+
 
 def check(method: Method, fixture: Fixture) -> tuple[list[Row], dict[str, np.ndarray]]:
     """Replay a recorded run and compare.
 
     Args:
-        method: One of :data:`METHODS`.
+        method: What :func:`method_of` gives.
         fixture: The recording that is replayed.
 
     Returns:
@@ -37,4 +60,4 @@ def check(method: Method, fixture: Fixture) -> tuple[list[Row], dict[str, np.nda
     return method.rows(fixture, computed), computed
 
 
-__all__ = ['METHODS', 'Fixture', 'Method', 'Row', 'check', 'compare', 'format_rows']
+__all__ = ['METHODS', 'PROTOCOL', 'Fixture', 'Method', 'Row', 'check', 'compare', 'format_rows', 'method_of']

@@ -1,6 +1,7 @@
 """Recorded arrays, and the table that compares computed ones with them."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,13 @@ class Row:
     def failed(self) -> bool:
         """Whether the quantity keeps the run from being equal."""
         return self.verdict not in ('ok', 'exempt')
+
+    @property
+    def share(self) -> float | None:
+        """The error over the tolerance, which may be 0; None where either is not known."""
+        if self.error is None or self.tolerance is None:
+            return None
+        return self.error / self.tolerance if self.tolerance else (math.inf if self.error else 0.0)
 
 
 def compare(
@@ -161,9 +169,8 @@ def format_rows(rows: list[Row]) -> str:
     lines = [f'{"quantity":<{width}}  {"error":>9}  {"tolerance":>9}  verdict']
     lines += [f'{r.name:<{width}}  {number(r.error)}  {number(r.tolerance)}  {r.verdict}' for r in rows]
     failed = [row for row in rows if row.failed]
-    compared = [row for row in rows if row.error is not None]
-    worst = max(compared, key=lambda row: row.error / row.tolerance, default=None)  # type: ignore[operator]
-    if worst is not None and worst.tolerance is not None and worst.error is not None:
-        lines.append(f'largest share of a tolerance: {worst.error / worst.tolerance:.2f} ({worst.name})')
+    share, name = max(((row.share, row.name) for row in rows if row.share is not None), default=(None, ''))
+    if share is not None:
+        lines.append(f'largest share of a tolerance: {share:.2f} ({name})')
     lines.append(f'{len(rows) - len(failed)} of {len(rows)} quantities agree')
     return '\n'.join(lines)

@@ -1,0 +1,93 @@
+"""Recorded protocols of evaluation, the given ones and small ones by plain implementations, replayed by mmmim."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmmim.cli.parity import main
+from mmmim.parity import Fixture, check, method_of, protocol
+from mmmim.utils import InputError
+from tests.paths import ROOT
+
+#: Recordings of the authors' code in ``tests/data``.
+GIVEN = ['rankme']
+
+
+def given(name):
+    return Fixture.load(ROOT / f'tests/data/{name}.npz')
+
+
+def failures(fixture):
+    rows, _ = check(method_of('protocol', fixture), fixture)
+    assert rows
+    return {row.name for row in rows if row.failed}
+
+
+def test_every_protocol_has_a_recording():
+    assert {protocol.recognised(given(name)) for name in GIVEN} == set(protocol.PROTOCOLS)
+
+
+@pytest.mark.parametrize('name', GIVEN)
+def test_given(name):
+    """Every quantity agrees, and none that is changed does: by one where it is a whole number."""
+    fixture = given(name)
+    assert failures(fixture) == set()
+    method = method_of('protocol', fixture)
+    for changed in (each for each in fixture.arrays if not method.is_input(each)):
+        value = fixture.arrays[changed]
+        other = ~value if value.dtype == bool else value + (1 if value.dtype.kind in 'iu' else 1e-3 * abs(value).max())
+        assert failures(Fixture({**fixture.arrays, changed: other}, fixture.settings)), changed
+
+
+def test_what_is_no_protocol():
+    with pytest.raises(InputError, match=r'The recording \(a poem\) is of no protocol that is known: there are rankme'):
+        method_of('protocol', Fixture({}, {'what': 'a poem', 'settings': {}}))
+    fixture = given('rankme')
+    with pytest.raises(InputError, match="lacks 'tolerance'"):
+        method_of('protocol', Fixture(fixture.arrays, {}))
+    with pytest.raises(InputError, match=r"lacks 'in\.z0'"):
+        failures(Fixture({name: v for name, v in fixture.arrays.items() if name != 'in.z0'}, fixture.settings))
+
+
+@pytest.mark.parametrize(
+    ('tolerance', 'limits'),
+    [
+        (
+            {'note': 'votes; predictions and accuracy exact'},
+            {'out.votes.k1': 1e-5, 'out.acc_percent': 0},
+        ),
+        ({'note': 'out.lr* exact to 1e-12'}, {'out.lr': 1e-12, 'out.lr_all': 1e-12, 'out.wd0.loss': 1e-5}),
+        ({'note': 'out.* and final.*; sched.* exact to 1e-12; EXEMPT: noise'}, {'sched.all': 1e-12, 'out.loss': 1e-5}),
+        ({'metric': 'exact', 'value': 0}, {'out.loss': 0}),
+        ({'metric': 'absolute'}, {'out.large': 1e-5 / 4, 'out.small': 1e-5}),
+    ],
+)
+def test_tolerances(tolerance, limits):
+    """As the sidecar words them; what is exact may be off by the last bits of a float, and not at all as a number."""
+    fixture = given('rankme')
+    arrays = {name: np.asarray(4.0 if name == 'out.large' else 0.5) for name in limits}
+    settings = {**fixture.settings, 'tolerance': {'metric': 'relative', 'value': 1e-5, **tolerance}}
+    method = method_of('protocol', Fixture({**fixture.arrays, **arrays}, settings))
+    assert {name: method.tolerance(name) for name in limits} == {
+        name: limit or pytest.approx(1e-15, rel=0.2) for name, limit in limits.items()
+    }
+    whole = {name: np.asarray(3) for name in limits}
+    method = method_of('protocol', Fixture({**fixture.arrays, **whole}, settings))
+    assert [method.tolerance(name) for name in limits] == [0.0] * len(limits)
+
+
+def test_the_command(tmp_path, capsys):
+    """By its sidecar, whatever the file is called."""
+    fixture, file = given('rankme'), tmp_path / 'record.npz'
+    file.with_suffix('.json').write_text(json.dumps(fixture.settings))
+    np.savez(file, **fixture.arrays)
+    assert main(['protocol', str(file), '--dump', str(tmp_path / 'out.npz')]) == 0
+    assert '4 of 4 quantities agree' in capsys.readouterr().out
+    with np.load(tmp_path / 'out.npz') as dumped:
+        assert set(dumped.files) == {name for name in fixture.arrays if name.startswith('out.')}
+    np.savez(file, **{**fixture.arrays, 'out.other': np.zeros(1), 'out.eps1e-7.z1': np.asarray(3.0)})
+    assert main(['protocol', str(file)]) == 1
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines() if 'DIFFERS' in line] == ['out.eps1e-7.z1']
+    assert 'not computed' in out
