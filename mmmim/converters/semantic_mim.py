@@ -1,7 +1,7 @@
 """SemanticMIM's weights (arXiv 2406.10673): the layout of its plug-in for mmpretrain's BEiT and MaskFeat."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -143,6 +143,38 @@ def target_config(method: str, patch_size: int, num_tokens: int) -> dict[str, An
     }
 
 
+def backbone_config(
+    converted: Mapping[str, Tensor],
+    method: str,
+    source: str = 'The weights',
+    num_heads: int | None = None,
+    needed: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The config of the encoder that converted weights hold; arguments and errors as in :func:`model_config`.
+
+    Args:
+        converted: Weights under mmmim's names.
+        method: The flavour, as :func:`flavour` names it.
+        source: Name of the weights, for error messages.
+        num_heads: Attention heads; None for heads of 64 channels.
+        needed: Further names that the weights must have.
+    """
+    needed = ['backbone.positions.extra', 'backbone.extra_tokens', *needed]
+    vit = vit_config(converted, 'a SemanticMIM', source, num_heads, needed)
+    beit = method == 'beit'
+    return {
+        **vit,
+        'num_cls_tokens': converted['backbone.extra_tokens'].shape[1],
+        'positions': 'learnable',
+        'extra_positions': True,
+        'final_norm': False,
+        'qkv_bias': 'qv' if beit else True,
+        'layer_scale': 0.1 if beit else None,
+        'drop_path_rate': (0.0, 0.1) if beit else 0.0,
+        'init': 'trunc_normal_rescaled' if beit else 'trunc_normal',
+    }
+
+
 def model_config(
     converted: Mapping[str, Tensor], method: str, source: str = 'The weights', num_heads: int | None = None
 ) -> dict[str, Any]:
@@ -161,38 +193,22 @@ def model_config(
         InputError: Weights that every SemanticMIM has are missing, heads do not divide the width, or the patches form
             no square.
     """
-    needed = ['backbone.positions.extra', 'backbone.extra_tokens', f'{NECK}.mask_token', f'{NECK}.proj.weight']
-    vit = vit_config(converted, 'a SemanticMIM', source, num_heads, needed)
-    dim, patch_size = vit['embed_dim'], vit['patch_size']
-    outputs, beit = len(converted[f'{NECK}.proj.weight']), method == 'beit'
-    block = {
-        'num_heads': vit['num_heads'],
-        'mlp_ratio': vit['mlp_ratio'],
-        'qkv_bias': 'qv' if beit else True,
-        'layer_scale': 0.1 if beit else None,
-        'drop_path_rate': (0.0, 0.1) if beit else 0.0,
-        'init': 'trunc_normal_rescaled' if beit else 'trunc_normal',
-    }
+    backbone = backbone_config(converted, method, source, num_heads, [f'{NECK}.mask_token', f'{NECK}.proj.weight'])
+    outputs = len(converted[f'{NECK}.proj.weight'])
+    shared = ('num_heads', 'mlp_ratio', 'qkv_bias', 'layer_scale', 'drop_path_rate', 'init')
     return {
         'type': 'mmmim.MaskedImageModeling',
-        'backbone': {
-            **vit,
-            'num_cls_tokens': converted['backbone.extra_tokens'].shape[1],
-            'positions': 'learnable',
-            'extra_positions': True,
-            'final_norm': False,
-            **block,
-        },
+        'backbone': backbone,
         'branches': {
             'semantic': {
                 'neck': {
                     'type': 'mmmim.ProxyReconstruction',
-                    'context_dim': dim,
+                    'context_dim': backbone['embed_dim'],
                     'depth': count_blocks(converted, NECK),
                     'out_dim': outputs,
-                    **block,
+                    **{option: backbone[option] for option in shared},
                 },
-                **target_config(method, patch_size, outputs),
+                **target_config(method, backbone['patch_size'], outputs),
             }
         },
     }

@@ -1,5 +1,6 @@
 """Data sets, samplers, collate functions and masking strategies."""
 
+from .clevr import CLEVR
 from .collate import mask_collate
 from .digit_scenes import DigitScenes
 from .fashion_scenes import FashionScenes
@@ -17,10 +18,18 @@ from .masking import (
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
 from .synthetic import SyntheticImages
-from .transforms import ForgetOriginalSize, LoadImage, LoadLabelMap, RandomResizedCrop, ResizeLabelMap
+from .transforms import (
+    ForgetOriginalSize,
+    LoadImage,
+    LoadLabelMap,
+    MAERandomResizedCrop,
+    RandomResizedCrop,
+    ResizeLabelMap,
+)
 from .webdataset_stream import WebDatasetStream
 
 __all__ = [
+    'CLEVR',
     'BEiTMasking',
     'BlockMasking',
     'DigitScenes',
@@ -32,6 +41,7 @@ __all__ = [
     'InverseBlockMasking',
     'LoadImage',
     'LoadLabelMap',
+    'MAERandomResizedCrop',
     'MaskingStrategy',
     'MultiBlockMasking',
     'PositionIndex',

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmim.models.algorithms import MaskedImageModeling
@@ -14,7 +15,7 @@ from mmmim.models.interfaces import Encoder, PoolingNeck
 from mmmim.utils import InputError
 
 #: Features of whole images by name, see :meth:`Features.pool`.
-POOLINGS = ('predicted', 'cls', 'pooled', 'pooled_raw', 'max', 'topK', 'all')
+POOLINGS = ('predicted', 'cls', 'pooled', 'pooled_raw', 'pooled_probe', 'cls_probe', 'max', 'topK', 'all')
 
 
 def check_pooling(name: str) -> None:
@@ -39,6 +40,7 @@ class LayerFeatures:
         grid: Rows and columns of patches, ``(h, w)``.
         num_cls_tokens: How many of the extra tokens, the first ones, stand for the whole image.
         raw: Patch tokens before the final norm, ``[B, N, D]``; None where they are not known.
+        raw_extra: Extra tokens before the final norm, ``[B, E, D]``; None where they are not known.
         predicted: Global feature by predictor pooling (CAPI, arXiv 2502.08769, table 5), ``[B, Dp]``, which is made
             from the encoder's output whatever the layer is; None for models without one.
     """
@@ -48,6 +50,7 @@ class LayerFeatures:
     grid: tuple[int, int]
     num_cls_tokens: int = 0
     raw: Tensor | None = None
+    raw_extra: Tensor | None = None
     predicted: Tensor | None = None
 
     @property
@@ -60,14 +63,21 @@ class LayerFeatures:
         """The CLS token, the average where there are several, ``[B, D]``; None for models without."""
         return self.extra[:, : self.num_cls_tokens].mean(dim=1) if self.num_cls_tokens else None
 
+    @property
+    def _raw_cls(self) -> Tensor | None:
+        """Tokens that stand for the whole image before the final norm; None where there are none."""
+        return None if self.raw_extra is None or not self.num_cls_tokens else self.raw_extra[:, : self.num_cls_tokens]
+
     def pool(self, name: str) -> Tensor | None:
         """One feature for each image.
 
         Args:
             name: 'predicted', 'cls' and 'pooled': as the attributes. 'pooled_raw': average of the patch tokens before
-                the final norm. 'max': greatest value over the patches, channel by channel. 'top10' (or another
-                number): average of the 10 greatest (Latent MIM, arXiv 2407.15837, appendix A.2). 'all': all patch
-                tokens concatenated.
+                the final norm. 'pooled_probe' and 'cls_probe': average of the patch tokens, or of the CLS tokens or
+                proxies, before the final norm, each then through a LayerNorm of its own without weights (SemanticMIM,
+                arXiv 2406.10673; eps 1e-6), which is what its probes of inner blocks see. 'max':
+                greatest value over the patches, channel by channel. 'top10' (or another number): average of the 10
+                greatest (Latent MIM, arXiv 2407.15837, appendix A.2). 'all': all patch tokens concatenated.
 
         Returns:
             ``[B, D]`` (``[B, N * D]`` for 'all'), or None where the model has no such feature.
@@ -80,6 +90,9 @@ class LayerFeatures:
             return {'predicted': self.predicted, 'cls': self.cls, 'pooled': self.pooled}[name]
         if name == 'pooled_raw':
             return None if self.raw is None else self.raw.mean(dim=1)
+        if name in ('pooled_probe', 'cls_probe'):
+            tokens = self.raw if name == 'pooled_probe' else self._raw_cls
+            return None if tokens is None else F.layer_norm(tokens.mean(dim=1), tokens.shape[-1:], eps=1e-6)
         if name == 'all':
             return self.patches.flatten(1)
         k = 1 if name == 'max' else min(int(name.removeprefix('top')), self.patches.shape[1])
@@ -175,6 +188,7 @@ def extract_features(
                 grid=context.grid,
                 num_cls_tokens=context.num_cls_tokens,
                 raw=state[:, extra:],
+                raw_extra=state[:, :extra],
                 predicted=predicted,
             )
         )

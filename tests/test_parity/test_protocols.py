@@ -11,7 +11,16 @@ from mmmim.utils import InputError
 from tests.paths import ROOT
 
 #: Recordings of the authors' code in ``tests/data``.
-GIVEN = ['rankme']
+GIVEN = [
+    'clevr_labels',
+    'dino_weighted_knn',
+    'fewshot_sampling',
+    'latentmim_1nn',
+    'layer_decay',
+    'mae_crop',
+    'rankme',
+    'semanticmim_probe_features',
+]
 
 
 def given(name):
@@ -36,12 +45,16 @@ def test_given(name):
     method = method_of('protocol', fixture)
     for changed in (each for each in fixture.arrays if not method.is_input(each)):
         value = fixture.arrays[changed]
-        other = ~value if value.dtype == bool else value + (1 if value.dtype.kind in 'iu' else 1e-3 * abs(value).max())
+        other = (
+            ~value
+            if value.dtype == bool
+            else value + (1 if value.dtype.kind in 'iu' else 1e-3 * max(abs(value).max(), 1e-3))
+        )
         assert failures(Fixture({**fixture.arrays, changed: other}, fixture.settings)), changed
 
 
 def test_what_is_no_protocol():
-    with pytest.raises(InputError, match=r'The recording \(a poem\) is of no protocol that is known: there are rankme'):
+    with pytest.raises(InputError, match=r'The recording \(a poem\) is of no protocol that is known: there are clevr'):
         method_of('protocol', Fixture({}, {'what': 'a poem', 'settings': {}}))
     fixture = given('rankme')
     with pytest.raises(InputError, match="lacks 'tolerance'"):
@@ -55,7 +68,7 @@ def test_what_is_no_protocol():
     [
         (
             {'note': 'votes; predictions and accuracy exact'},
-            {'out.votes.k1': 1e-5, 'out.acc_percent': 0},
+            {'out.votes': 1e-5, 'out.acc_percent': 0},
         ),
         ({'note': 'out.lr* exact to 1e-12'}, {'out.lr': 1e-12, 'out.lr_all': 1e-12, 'out.wd0.loss': 1e-5}),
         ({'note': 'out.* and final.*; sched.* exact to 1e-12; EXEMPT: noise'}, {'sched.all': 1e-12, 'out.loss': 1e-5}),
@@ -70,7 +83,7 @@ def test_tolerances(tolerance, limits):
     settings = {**fixture.settings, 'tolerance': {'metric': 'relative', 'value': 1e-5, **tolerance}}
     method = method_of('protocol', Fixture({**fixture.arrays, **arrays}, settings))
     assert {name: method.tolerance(name) for name in limits} == {
-        name: limit or pytest.approx(1e-15, rel=0.2) for name, limit in limits.items()
+        name: limit or pytest.approx(4.8e-7, rel=0.01) for name, limit in limits.items()
     }
     whole = {name: np.asarray(3) for name in limits}
     method = method_of('protocol', Fixture({**fixture.arrays, **whole}, settings))

@@ -1,6 +1,6 @@
 """Transforms of single images."""
 
-from .crop import RandomResizedCrop
+from .crop import MAERandomResizedCrop, RandomResizedCrop
 from .jpeg import decode_jpeg
 from .label_maps import ForgetOriginalSize, LoadLabelMap, ResizeLabelMap
 from .loading import LoadImage, UnreadableImageError, decode_image, read_file, read_image
@@ -9,6 +9,7 @@ __all__ = [
     'ForgetOriginalSize',
     'LoadImage',
     'LoadLabelMap',
+    'MAERandomResizedCrop',
     'RandomResizedCrop',
     'ResizeLabelMap',
     'UnreadableImageError',

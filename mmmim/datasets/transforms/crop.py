@@ -1,5 +1,6 @@
 """Random crops that are resized by a kernel for 8-bit images."""
 
+import math
 from typing import Any
 
 import cv2
@@ -79,3 +80,32 @@ class RandomResizedCrop(_RandomResizedCrop):
             labels = results['gt_seg_map'][top : top + height, left : left + width]
             results['gt_seg_map'] = resize_label_map(labels, tuple(self.scale))
         return results
+
+
+@TRANSFORMS.register_module()
+class MAERandomResizedCrop(RandomResizedCrop):
+    """The crop of MAE's linear probe (arXiv 2111.06377, appendix A.1): one draw of an area and an aspect ratio.
+
+    Where ``mmmim.RandomResizedCrop`` draws again if the crop leaves the image, and takes the centre after ten attempts,
+    this one cuts each side to that of the image. It draws from torch's generator, in the order of MAE's code.
+
+    Args:
+        scale: Height and width of the result; an int for both.
+        interpolation: ``bicubic`` or ``bilinear``.
+        **kwargs: ``crop_ratio_range`` and ``aspect_ratio_range`` of ``mmpretrain.RandomResizedCrop``.
+
+    Raises:
+        InputError: If there is no such interpolation.
+    """
+
+    def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a crop of an image ``[H, W, ...]``."""
+        rows, columns = img.shape[:2]
+        area = rows * columns * torch.empty(1).uniform_(*self.crop_ratio_range).item()
+        low, high = torch.log(torch.tensor(self.aspect_ratio_range)).tolist()
+        aspect = torch.empty(1).uniform_(low, high).exp().item()
+        width = min(round(math.sqrt(area * aspect)), columns)
+        height = min(round(math.sqrt(area / aspect)), rows)
+        top = int(torch.randint(0, rows - height + 1, (1,)))
+        left = int(torch.randint(0, columns - width + 1, (1,)))
+        return top, left, height, width

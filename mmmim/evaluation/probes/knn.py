@@ -163,6 +163,14 @@ def _greatest(values: Tensor, k: int) -> Tensor:
     return kept.nonzero()[:, 1].view(-1, k)
 
 
+def leave_one_out_neighbours(features: Tensor) -> Tensor:
+    """Index of the nearest other sample by cosine, ``[n]``, of features ``[n, D]`` (at least 2)."""
+    nearest = nearest_neighbours(features, features, 2)['cosine']
+    own = torch.arange(len(features), device=features.device)
+    # Of equal samples either may come first.
+    return torch.where(nearest[:, 0] == own, nearest[:, 1], nearest[:, 0])
+
+
 def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
     """Share of samples whose nearest other sample, by cosine, is of their class.
 
@@ -172,11 +180,7 @@ def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
         features: ``[n, D]``, at least 2.
         labels: Classes of the samples, ``[n]``.
     """
-    nearest = nearest_neighbours(features, features, 2)['cosine']
-    own = torch.arange(len(features), device=features.device)
-    # Of equal samples either may come first.
-    other = torch.where(nearest[:, 0] == own, nearest[:, 1], nearest[:, 0])
-    return float(with_float64(labels[other] == labels).double().mean())
+    return float(with_float64(labels[leave_one_out_neighbours(features)] == labels).double().mean())
 
 
 def vote(neighbours: Tensor, labels: Tensor | np.ndarray, num_classes: int) -> Tensor:

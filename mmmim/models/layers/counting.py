@@ -36,6 +36,11 @@ def layer_index(layer: int, depth: int) -> int:
     return layer % depth
 
 
+#: Parts after the blocks, by their names here and in timm, BEiT and mmpretrain; BEiT counts the table of relative
+#: positions that blocks share among them.
+_AFTER = ('norm', 'fc_norm', 'ln1', 'ln2', 'projector', 'head', 'rel_pos_bias')
+
+
 def parameter_layer(name: str, prefix: str, depth: int) -> int:
     """Layer of a parameter of an encoder, for learning rates that decay layer by layer (BEiT, arXiv 2106.08254).
 
@@ -49,6 +54,6 @@ def parameter_layer(name: str, prefix: str, depth: int) -> int:
         outside the encoder.
     """
     own = name.removeprefix(prefix).split('.')
-    if not name.startswith(prefix) or own[0] in ('norm', 'projector'):
+    if not name.startswith(prefix) or own[0] in _AFTER:
         return depth + 1
-    return int(own[1]) + 1 if own[0] == 'blocks' else 0
+    return int(own[1]) + 1 if own[0] in ('blocks', 'layers') else 0

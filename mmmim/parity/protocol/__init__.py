@@ -16,12 +16,21 @@ import numpy as np
 from mmmim.utils import InputError
 
 from ..report import Fixture, Method
-from . import rankme
+from . import (
+    clevr_labels,
+    fewshot_sampling,
+    latentmim_1nn,
+    layer_decay,
+    mae_crop,
+    rankme,
+    semanticmim_probe_features,
+    weighted_knn,
+)
 
 #: What the names of inputs begin with.
 INPUTS = ('in.', 'sd.', 'init.')
-#: Share of an exact float that it may be off by: 100 * (n / N) and (100 * n) / N differ in their last bit.
-LAST_BITS = 4
+#: Error that an exact float may have: a few last bits of fp32, in which authors' code averages what it counts.
+EXACT = 4 * float(np.finfo(np.float32).eps)
 
 
 def _as_recorded(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -50,7 +59,14 @@ class Protocol:
 
 #: By name.
 PROTOCOLS = {
+    'clevr_labels': Protocol(clevr_labels.matches, clevr_labels.replay),
+    'fewshot_sampling': Protocol(fewshot_sampling.matches, fewshot_sampling.replay),
+    'latentmim_1nn': Protocol(latentmim_1nn.matches, latentmim_1nn.replay),
+    'layer_decay': Protocol(layer_decay.matches, layer_decay.replay),
+    'mae_crop': Protocol(mae_crop.matches, mae_crop.replay),
     'rankme': Protocol(rankme.matches, rankme.replay),
+    'semanticmim_probe_features': Protocol(semanticmim_probe_features.matches, semanticmim_probe_features.replay),
+    'weighted_knn': Protocol(weighted_knn.matches, weighted_knn.replay),
 }
 
 
@@ -143,13 +159,12 @@ def _limits(tolerance: Mapping[str, Any]) -> Callable[[str, np.dtype], float]:
     def limit(name: str, dtype: np.dtype) -> float:
         if dtype.kind in 'biu':
             return 0.0
-        exact = LAST_BITS * float(np.finfo(dtype).eps)
         if tolerance.get('metric') == 'exact':
-            return exact
+            return EXACT
         for clause in clauses:
             if named(name, clause):
                 stated = re.search(r'exact to (\d\S*\d|\d)', clause)
-                return float(stated[1]) if stated else exact
+                return float(stated[1]) if stated else EXACT
         return value
 
     return limit
