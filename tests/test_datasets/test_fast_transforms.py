@@ -135,3 +135,15 @@ def test_wrong_options():
         RandomResizedCrop(32, interpolation='nearest')
     with pytest.raises(InputError, match=r"no decoder 'cv2'.*pillow"):
         LoadImage('cv2')
+
+
+def test_the_crop_of_mae_stays_inside_and_fits_every_image():
+    transform = TRANSFORMS.build({'type': 'mmmim.MAERandomResizedCrop', 'scale': 8, 'crop_ratio_range': (0.5, 1.0)})
+    for height, width in ((40, 9), (9, 40), (30, 30)):
+        image = np.zeros((height, width, 3), np.uint8)
+        crops = [transform.rand_crop_params(image) for _ in range(50)]
+        assert all(top >= 0 and top + h <= height and left >= 0 and left + w <= width for top, left, h, w in crops)
+        assert len(set(crops)) > 10
+        # Long images are never cropped along their shorter side at these areas.
+        assert height == width or all(min(h, w) == 9 for _, _, h, w in crops)
+        assert transform({'img': image})['img'].shape == (8, 8, 3)
