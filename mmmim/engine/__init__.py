@@ -3,6 +3,7 @@
 from . import hooks
 from .ddp import DistributedDataParallel
 from .fsdp import FSDP2Strategy, FullyShardedDataParallel
+from .head_adamw import HeadAdamW
 from .lars import LARS
 from .optim_constructor import RuleOptimWrapperConstructor
 from .optim_wrapper import OptimWrapper
@@ -14,6 +15,7 @@ __all__ = [
     'DistributedDataParallel',
     'FSDP2Strategy',
     'FullyShardedDataParallel',
+    'HeadAdamW',
     'OptimWrapper',
     'RuleOptimWrapperConstructor',
     'Runner',

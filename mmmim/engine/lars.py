@@ -1,7 +1,7 @@
 """Layer-wise adaptive rates, the optimiser of linear probes with large batches."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,8 +33,13 @@ class LARS(Optimizer):
     """SGD with momentum whose rate is, per tensor, proportional to the norm of weights over that of gradients.
 
     Layer-wise adaptive rate scaling (You et al., arXiv 1708.03888), as the linear probe of PiLaMIM (Lee et al., 2025)
-    has it: every tensor has a ratio, biases too, and it multiplies the momentum, not the gradient that enters it. (In
-    mmpretrain's LARS, and MAE's, the gradient is scaled before it enters.) The steps never wait for the device.
+    has it: every tensor has a ratio, biases too, and it multiplies the momentum, not the gradient that enters it. The
+    steps never wait for the device.
+
+    With ``scaled='gradient', vectors=False`` it is MAE's (arXiv 2111.06377): the ratio is ``eta |w| / |d|`` of
+    ``d = g + weight_decay w``, which enters the momentum scaled; the rate is outside of it, and vectors, the biases,
+    neither decay nor have a ratio. (The LARS of timm and mmpretrain divide by ``|g| + weight_decay |w| + eps``, which
+    is another number with weight decay; timm's without weight decay and ``always_adapt`` has no ratio at all.)
 
     Args:
         params: Parameters or groups of them.
@@ -44,9 +49,11 @@ class LARS(Optimizer):
         eta: The trust coefficient, a factor of every ratio.
         repeat_first: Whether the first gradient enters the momentum a second time, multiplied by ``momentum``, as in
             the released code of PiLaMIM: the first step is one of ``(1 + momentum) g``.
+        scaled: What the ratio multiplies: the ``'momentum'`` or the ``'gradient'`` that enters it.
+        vectors: Whether tensors of one dimension decay and have a ratio.
 
     Raises:
-        InputError: A number is negative.
+        InputError: A number is negative, or there is no such ``scaled``.
     """
 
     def __init__(
@@ -57,12 +64,16 @@ class LARS(Optimizer):
         weight_decay: float = 0.0,
         eta: float = 1e-3,
         repeat_first: bool = False,
+        scaled: Literal['momentum', 'gradient'] = 'momentum',
+        vectors: bool = True,
     ) -> None:
         defaults = {'lr': lr, 'momentum': momentum, 'weight_decay': weight_decay, 'eta': eta}
         for name, value in defaults.items():
             if value < 0:
                 raise InputError(f'LARS.{name} must not be negative, got {value}.')
-        super().__init__(params, {**defaults, 'repeat_first': repeat_first})
+        if scaled not in ('momentum', 'gradient'):
+            raise InputError(f"LARS.scaled={scaled!r}: use 'momentum' or 'gradient'.")
+        super().__init__(params, {**defaults, 'repeat_first': repeat_first, 'scaled': scaled, 'vectors': vectors})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -79,17 +90,26 @@ class LARS(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            parameters = [p for p in group['params'] if p.grad is not None]
-            if parameters:
-                self._step(group, parameters)
+            given = [p for p in group['params'] if p.grad is not None]
+            plain = [] if group['vectors'] else [p for p in given if p.ndim < 2]
+            if adapted := [p for p in given if group['vectors'] or p.ndim > 1]:
+                self._step(group, adapted, adapt=True)
+            if plain:
+                self._step(group, plain, adapt=False)
         return loss
 
-    def _step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        gradients = [p.grad for p in parameters]
-        of_weights, of_gradients = (torch.stack(foreach('norm')(tensors)) for tensors in (parameters, gradients))
-        rates = group['lr'] * trust_ratios(of_weights, of_gradients, group['eta'], group['weight_decay'])
-        if group['weight_decay']:
-            gradients = foreach('add')(gradients, parameters, alpha=group['weight_decay'])
+    def _step(self, group: dict[str, Any], parameters: list[Tensor], adapt: bool) -> None:
+        gradients, decay = [p.grad for p in parameters], group['weight_decay'] if adapt else 0.0
+        of_momentum = group['scaled'] == 'momentum'
+        rates: list[Any] = [group['lr']] * len(parameters)
+        if adapt and of_momentum:
+            ratios = self._ratios(parameters, gradients, group['eta'], decay)
+            rates = list((group['lr'] * ratios).unbind())
+        if decay:
+            gradients = foreach('add')(gradients, parameters, alpha=decay)
+        if adapt and not of_momentum:
+            ratios = self._ratios(parameters, gradients, group['eta'], 0.0)
+            gradients = foreach('mul')(gradients, list(ratios.unbind()))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if not self.state[parameter]:
                 start = gradient.clone() if group['repeat_first'] else torch.zeros_like(gradient)
@@ -97,4 +117,9 @@ class LARS(Optimizer):
         buffers = [self.state[p]['momentum_buffer'] for p in parameters]
         foreach('mul_')(buffers, group['momentum'])
         foreach('add_')(buffers, gradients)
-        foreach('sub_')(parameters, foreach('mul')(buffers, list(rates.unbind())))
+        foreach('sub_')(parameters, foreach('mul')(buffers, rates))
+
+    @staticmethod
+    def _ratios(parameters: list[Tensor], gradients: list[Any], eta: float, weight_decay: float) -> Tensor:
+        norms = (torch.stack(foreach('norm')(tensors)) for tensors in (parameters, gradients))
+        return trust_ratios(*norms, eta, weight_decay)

@@ -96,6 +96,38 @@ def warmup_cosine(
 
 
 @SCHEDULES.register_module()
+def closed_cosine(
+    step: int,
+    total: int,
+    start: Number = 0.0,
+    base: Number = 1.0,
+    final: Number = 0.0,
+    warmup_ratio: ShareBelowOne = 0.1,
+) -> float:
+    """Linear warm-up, then half a cosine, both with both of their ends (probes of CAPI, arXiv 2502.08769).
+
+    The warm-up takes ``W = round(total * warmup_ratio)`` steps, ``start`` at step 0 and ``base`` at step W - 1; the
+    cosine goes from ``base`` at step W to ``final`` at the last step, so ``base`` occurs twice.
+
+    Args:
+        step: Number of the step, in [0, total).
+        total: Number of steps.
+        start: Value at step 0.
+        base: Value after the warm-up.
+        final: Value at the last step.
+        warmup_ratio: Share of the steps that warm up.
+
+    Returns:
+        The value at ``step``.
+    """
+    warmup = round(total * warmup_ratio)
+    if step < warmup:
+        return start + (base - start) * step / max(warmup - 1, 1)
+    progress = (step - warmup) / max(total - warmup - 1, 1)
+    return final + 0.5 * (base - final) * (1 + math.cos(math.pi * progress))
+
+
+@SCHEDULES.register_module()
 def epochwise_min_cosine(step: int, total: int, epochs: Count, warmup_epochs: NonNegative) -> float:
     """The lower one of a linear warm-up and half a cosine, constant within an epoch (PiLaMIM, Lee et al., 2025).
 

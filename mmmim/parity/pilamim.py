@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmim.converters.pilamim import LATENT_NECK, PIXEL_NECK, collect, colour_last, convert_weights, model_config
 from mmmim.engine.lars import LARS
 from mmmim.engine.schedules import epochwise_min_cosine
+from mmmim.evaluation.probes.trained import ProbeHead
 from mmmim.models import MaskedImageModeling
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask
@@ -201,15 +201,16 @@ def _probe(fixture: Fixture, model: MaskedImageModeling, images: Tensor) -> dict
     context = model.eval().backbone(images)
     model.train()
     cls = context.extra[:, 0]
-    neck = MODELS.build({'type': 'mmpretrain.ClsBatchNormNeck', 'input_features': cls.shape[1]})
-    trained = F.linear(neck.train()((cls,))[0], weight, bias)
+    probe = ProbeHead(weight.shape[1], weight.shape[0])
+    probe.linear.load_state_dict({'weight': weight, 'bias': bias})
+    trained = probe.train()(cls)
     return {
         'probe/features': torch.cat([context.extra, context.visible], dim=1),
         'probe/init_weight_std': weight.std(),
         'probe/logits_train': trained,
-        'probe/bn_running_mean': neck.bn.running_mean,
-        'probe/bn_running_var': neck.bn.running_var,
-        'probe/logits_eval': F.linear(neck.eval()((cls,))[0], weight, bias),
+        'probe/bn_running_mean': probe.norm.running_mean,
+        'probe/bn_running_var': probe.norm.running_var,
+        'probe/logits_eval': probe.eval()(cls),
     }
 
 

@@ -12,12 +12,16 @@ from tests.paths import ROOT
 
 #: Recordings of the authors' code in ``tests/data``.
 GIVEN = [
+    'capi_probe',
+    'capi_select',
     'clevr_labels',
     'dino_weighted_knn',
     'fewshot_sampling',
     'latentmim_1nn',
     'layer_decay',
     'mae_crop',
+    'mae_linprobe_lars',
+    'pilamim_linprobe_lars',
     'rankme',
     'semanticmim_probe_features',
 ]
@@ -54,7 +58,7 @@ def test_given(name):
 
 
 def test_what_is_no_protocol():
-    with pytest.raises(InputError, match=r'The recording \(a poem\) is of no protocol that is known: there are clevr'):
+    with pytest.raises(InputError, match=r'The recording \(a poem\) is of no protocol that is known: there'):
         method_of('protocol', Fixture({}, {'what': 'a poem', 'settings': {}}))
     fixture = given('rankme')
     with pytest.raises(InputError, match="lacks 'tolerance'"):

@@ -17,10 +17,12 @@ from mmmim.utils import InputError
 
 from ..report import Fixture, Method
 from . import (
+    capi_probes,
     clevr_labels,
     fewshot_sampling,
     latentmim_1nn,
     layer_decay,
+    linear_lars,
     mae_crop,
     rankme,
     semanticmim_probe_features,
@@ -59,11 +61,15 @@ class Protocol:
 
 #: By name.
 PROTOCOLS = {
+    'capi_probe': Protocol(capi_probes.is_sweep, capi_probes.replay_sweep, capi_probes.split, capi_probes.exempt),
+    'capi_select': Protocol(capi_probes.is_choice, capi_probes.replay_choice),
     'clevr_labels': Protocol(clevr_labels.matches, clevr_labels.replay),
     'fewshot_sampling': Protocol(fewshot_sampling.matches, fewshot_sampling.replay),
     'latentmim_1nn': Protocol(latentmim_1nn.matches, latentmim_1nn.replay),
     'layer_decay': Protocol(layer_decay.matches, layer_decay.replay),
     'mae_crop': Protocol(mae_crop.matches, mae_crop.replay),
+    'mae_linprobe_lars': Protocol(linear_lars.is_mae, linear_lars.replay_mae),
+    'pilamim_linprobe_lars': Protocol(linear_lars.is_pilamim, linear_lars.replay_pilamim),
     'rankme': Protocol(rankme.matches, rankme.replay),
     'semanticmim_probe_features': Protocol(semanticmim_probe_features.matches, semanticmim_probe_features.replay),
     'weighted_knn': Protocol(weighted_knn.matches, weighted_knn.replay),
