@@ -71,8 +71,6 @@ class LARS(Optimizer):
         for name, value in defaults.items():
             if value < 0:
                 raise InputError(f'LARS.{name} must not be negative, got {value}.')
-        if scaled not in ('momentum', 'gradient'):
-            raise InputError(f"LARS.scaled={scaled!r}: use 'momentum' or 'gradient'.")
         super().__init__(params, {**defaults, 'repeat_first': repeat_first, 'scaled': scaled, 'vectors': vectors})
 
     @torch.no_grad()

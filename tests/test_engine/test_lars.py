@@ -50,6 +50,25 @@ def test_steps_are_the_formula(options):
         assert not torch.equal(value, before)
 
 
+@pytest.mark.parametrize('decay', [0.0, 0.1])
+def test_scaled_gradients_are_the_formula(decay):
+    """MAE's: the decayed gradient is scaled, vectors are not; a rate that changes does not enter the momentum."""
+    start, steps = tensors((5, 7), (5,)), [tensors((5, 7), (5,), seed=seed) for seed in (1, 2, 3)]
+    parameters = [nn.Parameter(value.clone()) for value in start]
+    optimizer = LARS(parameters, lr=LR, weight_decay=decay, scaled='gradient', vectors=False)
+    matrix, vector = start
+    of_matrix, of_vector = torch.zeros_like(matrix), torch.zeros_like(vector)
+    for i, (a, b) in enumerate(steps):
+        optimizer.param_groups[0]['lr'] = LR * i
+        run(optimizer, parameters, [(a, b)])
+        a = a + decay * matrix
+        of_matrix = 0.9 * of_matrix + a * ETA * matrix.norm() / a.norm()
+        of_vector = 0.9 * of_vector + b
+        matrix, vector = matrix - LR * i * of_matrix, vector - LR * i * of_vector
+    for value, expected in zip(parameters, (matrix, vector), strict=True):
+        torch.testing.assert_close(value.detach(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_groups_and_parameters_without_a_gradient():
     one, other = (nn.Parameter(torch.ones(3)) for _ in range(2))
     optimizer = LARS([{'params': [one]}, {'params': [other], 'lr': 0.0}], lr=1.0)
@@ -84,7 +103,10 @@ def test_a_step_never_waits_for_the_device():
 
 def test_as_an_optimiser_of_mmengine():
     built = OPTIMIZERS.build({'type': 'mmmim.LARS', 'params': nn.Linear(3, 2).parameters(), 'lr': 3.0})
-    assert built.defaults == {'lr': 3.0, 'momentum': 0.9, 'weight_decay': 0.0, 'eta': 1e-3, 'repeat_first': False}
+    numbers = {'lr': 3.0, 'momentum': 0.9, 'weight_decay': 0.0, 'eta': 1e-3}
+    assert built.defaults == {**numbers, 'repeat_first': False, 'scaled': 'momentum', 'vectors': True}
+    with pytest.raises(InputError, match=r"LARS\.scaled must be 'momentum' or 'gradient', not 'rate'"):
+        LARS([nn.Parameter(torch.ones(1))], lr=1.0, scaled='rate')
     assert built.step(lambda: 'loss') == 'loss'
     for name in ('lr', 'momentum', 'weight_decay', 'eta'):
         with pytest.raises(InputError, match=rf'LARS\.{name} must not be negative, got -1'):

@@ -38,6 +38,12 @@ def test_truncated_cosine_is_the_recipe():
             [0.25, 0.625, 1.0, 0.625, 0.25],
         ),
         ({'type': 'mmmim.warmup_cosine', 'warmup_ratio': 0.0}, 3, (0,), [1.0]),
+        (
+            {'type': 'mmmim.closed_cosine', 'warmup_ratio': 0.375},
+            8,
+            range(8),
+            [0, 0.5, 1, 1, 0.8535533906, 0.5, 0.1464466094, 0],
+        ),
         # One minus the learning rate, which is CAPI's momentum.
         (
             {'type': 'mmmim.truncated_cosine', 'start': 1.0, 'base': 0.999, 'final': 1.0},

@@ -75,7 +75,10 @@ def test_what_is_no_protocol():
             {'out.votes': 1e-5, 'out.acc_percent': 0},
         ),
         ({'note': 'out.lr* exact to 1e-12'}, {'out.lr': 1e-12, 'out.lr_all': 1e-12, 'out.wd0.loss': 1e-5}),
-        ({'note': 'out.* and final.*; sched.* exact to 1e-12; EXEMPT: noise'}, {'sched.all': 1e-12, 'out.loss': 1e-5}),
+        (
+            {'note': 'out.* and final.*; sched.* exact to 1e-12; EXEMPT: noise'},
+            {'sched.all': 1e-12, 'final.1.w': 1e-5},
+        ),
         ({'metric': 'exact', 'value': 0}, {'out.loss': 0}),
         ({'metric': 'absolute'}, {'out.large': 1e-5 / 4, 'out.small': 1e-5}),
     ],

@@ -154,7 +154,8 @@ def _limits(tolerance: Mapping[str, Any]) -> Callable[[str, np.dtype], float]:
     value = float(tolerance['value'])
 
     def named(name: str, clause: str) -> bool:
-        words = clause.replace(',', ' ').split()
+        # Numbers name nothing: `1e-12` is not of `final.1.weight`.
+        words = [word for word in clause.replace(',', ' ').split() if not word[0].isdigit()]
         parts = {part for part in re.split(r'[._]', name) if len(part) > 2} | set(name.split('.'))
         parts -= {'out'}
         return any(

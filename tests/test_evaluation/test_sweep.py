@@ -1,0 +1,103 @@
+"""Many probes as one computation, against each by itself, and the choice among them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmmim.engine import HeadAdamW
+from mmmim.evaluation.probes.selection import best_of_each, count_accepted, restrict
+from mmmim.evaluation.probes.sweep import AttentiveHeads, ProbeSweep, grid, probe_sources
+from mmmim.evaluation.probes.trained import ProbeHead, train_probe
+from mmmim.utils import InputError
+
+CLASSES, BATCH, STEPS = 3, 4, 4
+PAIRS = grid([1e-3, 5e-2], [5e-4, 5e-2])
+
+
+def alone(values, x):
+    """A head by the definition: with keys and values of all tokens."""
+    if 'query_token' not in values:
+        return F.linear(x, values['weight'], values['bias'])
+    b, n, d = x.shape
+    k, v = F.linear(x, values['kv.weight'], values['kv.bias']).view(b, n, 2, d // 64, 64).permute(2, 0, 3, 1, 4)
+    query = values['query_token'].view(1, d // 64, 1, 64).expand(b, -1, -1, -1)
+    pooled = F.scaled_dot_product_attention(query, k, v).flatten(1)
+    return F.linear(pooled, values['linear.weight'], values['linear.bias'])
+
+
+def features(seed):
+    rng = torch.Generator().manual_seed(seed)
+    draw = [torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in ((BATCH, 8), (BATCH, 5, 128))]
+    return probe_sources(*draw), torch.randint(CLASSES, (BATCH,), generator=rng)
+
+
+@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+def test_heads_move_as_each_would_alone(reduction):
+    """With torch's AdamW, its rate and decay; biases do not decay, nor do those of keys move."""
+    batches = [features(seed) for seed in range(STEPS)]
+    factors = [0.0, 1.0, 0.6, 0.2]
+    sweep = ProbeSweep({name: x.shape[1:] for name, x in batches[0][0].items()}, len(PAIRS), CLASSES).double()
+    heads = []
+    for source, probe in sweep.probes.items():
+        for i, pair in enumerate(PAIRS):
+            values = {n: nn.Parameter(p[i].detach().clone()) for n, p in probe.named_parameters()}
+            heads.append((source, pair, i, values))
+    assert sweep.sources == [source for source, *_ in heads]
+    decaying, free = sweep.decaying()
+    groups = [{'params': decaying, 'decays': [wd for _, wd in PAIRS]}, {'params': free}]
+    optimizer = HeadAdamW(groups, [lr for lr, _ in PAIRS])
+    losses = torch.stack(list(train_probe(sweep, optimizer, batches, factors, reduction)))
+    for k, (source, (lr, wd), i, values) in enumerate(heads):
+        groups = [
+            {'params': [p for n, p in values.items() if ('bias' in n) == is_bias], 'weight_decay': decay}
+            for is_bias, decay in ((False, wd), (True, 0.0))
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
+        for step, ((x, labels), factor) in enumerate(zip(batches, factors, strict=True)):
+            for group in optimizer.param_groups:
+                group['lr'] = lr * factor
+            loss = F.cross_entropy(alone(values, x[source]), labels)
+            assert float(losses[step, k]) == pytest.approx(loss.item(), abs=1e-6)
+            optimizer.zero_grad()
+            (loss / len(heads) if reduction == 'mean' else loss).backward()
+            optimizer.step()
+        for name, parameter in sweep.probes[source].named_parameters():
+            mine, other = parameter[i].detach(), values[name].detach()
+            if name == 'kv.bias':  # of keys: rounding of a zero gradient in the other
+                assert not mine[:128].any()
+                mine, other = mine[128:], other[128:]
+            torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-8)
+
+
+def test_what_does_not_fit():
+    with pytest.raises(InputError, match='heads of 64 channels, which do not divide 96'):
+        AttentiveHeads(2, 96, 3)
+    with pytest.raises(InputError, match=r'2 rates, 2 decays and parameters of \[\(3, 4\)\]'):
+        HeadAdamW([nn.Parameter(torch.ones(3, 4))], [1e-3, 1e-2])
+
+
+@pytest.mark.parametrize(('options', 'std', 'bound'), [({}, 0.01, 0), ({'bias': 'uniform', 'std': 0.02}, 0.02, 0.05)])
+def test_the_head_of_a_linear_probe(options, std, bound):
+    probe = ProbeHead(400, 100, **options)
+    assert probe.linear.weight.std().item() == pytest.approx(std, rel=0.03)
+    assert bound * 0.9 <= probe.linear.bias.abs().max().item() <= bound
+    x = torch.randn(50, 400) * 1e-3
+    normal = (x - x.mean(dim=0)) / (x.var(dim=0, unbiased=False) + 1e-6).sqrt()
+    torch.testing.assert_close(probe.train()(x), probe.linear(normal))
+    torch.testing.assert_close(probe.norm.running_var, 0.9 + 0.1 * x.var(dim=0))
+    assert isinstance(ProbeHead(4, 2, batch_norm=False).norm, nn.Identity)
+
+
+def test_several_labels_are_accepted_and_images_without_are_left_out():
+    predictions = torch.tensor([[0, 1, 2, 3], [1, 1, 0, 0]])
+    targets = torch.tensor([[0, 1], [2, -1], [-1, -1], [3, -1]])
+    right, labelled = count_accepted(predictions, targets)
+    assert (right.tolist(), int(labelled)) == ([2, 1], 3)
+    right, labelled = count_accepted(predictions, targets[:, 0])
+    assert (right.tolist(), int(labelled)) == ([2, 0], 3)
+    assert restrict(torch.tensor([[1, 2, 3]]), [2, 0]).tolist() == [[3, 1]]
+
+
+def test_the_first_of_the_best_of_each_source():
+    assert best_of_each(['a', 'a', 'b', 'a', 'b'], [0.1, 0.5, 0.0, 0.5, 0.2]) == {'a': 1, 'b': 4}
