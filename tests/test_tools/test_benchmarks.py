@@ -95,6 +95,15 @@ def test_every_probe_is_measured(tool):
     assert all(0 <= int(share.rstrip('%')) <= 100 for share in shares)
 
 
+def test_the_sweep_is_measured_beside_single_heads(tool):
+    small = '--sweep --device cpu --batch 2 --tokens 3 --dim 64 --classes 2 --iterations 1 --repeats 1'
+    out = tool(PROBES, *small.split())
+    assert '30 heads of each source, batches of 2, 3 tokens, width 64' in out
+    rows = re.findall(r'^(\w+): at once ([\d.]+) s a step, one by one ([\d.]+) s, ratio ([\d.]+)$', out, re.MULTILINE)
+    assert [name for name, *_ in rows] == ['cls', 'avg_patch', 'cls_avg_patch', 'patch', 'all']
+    assert all(float(value) > 0 for row in rows for value in row[1:])
+
+
 @pytest.mark.parametrize(
     ('name', 'option', 'value'),
     [

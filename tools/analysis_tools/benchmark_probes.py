@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Measure dense probes on noise in memory-mapped files of float16: k-NN by both distances, logistic regression.
 
+With --sweep, measure CAPI's sweep of probes instead: all heads in one computation, beside one head after the other.
 Logistic regression is fitted with eight penalties at once; an iteration takes one pass over the data or a few.
 """
 
@@ -30,6 +31,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--pixels', type=COUNT, default=256, help='of a patch (default: %(default)s)')
     parser.add_argument('--iterations', type=COUNT, default=5, help='of logistic regression (default: %(default)s)')
     parser.add_argument('--repeats', type=COUNT, default=3, help='of k-NN (default: %(default)s)')
+    parser.add_argument('--sweep', action='store_true', help='10 rates x 3 decays on 4 sources: 120 heads')
+    parser.add_argument('--batch', type=COUNT, default=128, help='images of a step of --sweep (default: %(default)s)')
+    parser.add_argument('--tokens', type=COUNT, default=196, help='of an image of --sweep (default: %(default)s)')
     parser.add_argument('--threads', type=COUNT, help="threads on a CPU (default: torch's)")
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     return parser.parse_args()
@@ -126,6 +130,53 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
     return {'parts': parts, 'peaks': peaks, 'memory': peak_memory(device), 'libraries': libraries, 'device': device}
 
 
+def measure_sweep(args: argparse.Namespace) -> str:
+    """Seconds of a step of all heads of CAPI's sweep (arXiv 2502.08769), at once and one after the other.
+
+    Both are the same code on the same features, with 30 heads of each source, or with one.
+    """
+    import torch
+
+    from mmmim.cli.inputs import pick_device
+    from mmmim.engine import HeadAdamW
+    from mmmim.evaluation.probes.sweep import ProbeSweep, grid, probe_sources
+    from mmmim.evaluation.probes.trained import train_probe
+
+    device = torch.device(pick_device(args.device))
+    pairs = grid([a * 10.0**b for b in (-5, -4, -3) for a in (1, 2, 5)] + [1e-2], [5e-4, 1e-3, 5e-2])
+    cls, patches = (torch.randn(*size, args.dim, device=device) for size in ((args.batch,), (args.batch, args.tokens)))
+    features, labels = probe_sources(cls, patches), torch.randint(args.classes, (args.batch,), device=device)
+
+    def steps(sources: list[str], settings: list[tuple[float, float]]) -> Callable[[], Any]:
+        own = {source: features[source] for source in sources}
+        sweep = ProbeSweep({source: x.shape[1:] for source, x in own.items()}, len(settings), args.classes).to(device)
+        decaying, free = sweep.decaying()
+        groups = [{'params': decaying, 'decays': [decay for _, decay in settings]}, {'params': free}]
+        optimizer = HeadAdamW(groups, [rate * args.batch / 256 for rate, _ in settings])
+        return lambda: list(train_probe(sweep, optimizer, [(own, labels)] * args.iterations, [1.0] * args.iterations))
+
+    seconds: dict[str, float] = {}
+    for source in (*features, 'all'):
+        together = steps(list(features) if source == 'all' else [source], pairs)
+        together()
+        seconds[source] = timed(together, device, args.repeats) / args.iterations
+        del together
+    single = dict.fromkeys(features, 0.0)
+    for source in features:
+        for pair in pairs:
+            alone = steps([source], [pair])
+            alone()
+            single[source] += timed(alone, device, args.repeats) / args.iterations
+    single['all'] = sum(single.values())
+    lines = [f'{len(pairs)} heads of each source, batches of {args.batch}, {args.tokens} tokens, width {args.dim}']
+    lines += [
+        f'{source}: at once {seconds[source]:.4f} s a step, one by one {single[source]:.4f} s, '
+        f'ratio {seconds[source] / single[source]:.3f}'
+        for source in seconds
+    ]
+    return '\n'.join(lines)
+
+
 def report(args: argparse.Namespace, result: dict[str, Any]) -> str:
     """The result as text."""
     import torch
@@ -169,7 +220,7 @@ def main() -> None:
 
     from mmmim.utils import InputError
 
-    for name in ('train', 'queries', 'dim', 'classes', 'pixels', 'iterations', 'repeats', 'threads'):
+    for name in ('train', 'queries', 'dim', 'classes', 'pixels', 'iterations', 'repeats', 'batch', 'tokens', 'threads'):
         value = getattr(args, name)
         least = NEIGHBOURS if name == 'train' else 1
         if value is not None and value < least:
@@ -178,6 +229,9 @@ def main() -> None:
         raise InputError(f'--classes {args.classes}: labels are uint8 here, give at most 256.')
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.sweep:
+        print(measure_sweep(args))
+        return
     with tempfile.TemporaryDirectory() as folder:
         result = measure(args, folder)
     print(report(args, result))
