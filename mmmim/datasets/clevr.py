@@ -21,7 +21,7 @@ def count_label(objects: Sequence[Mapping[str, Any]]) -> int:
     """CLEVR/Count: the number of objects, less 3.
 
     Args:
-        objects: Of a scene.
+        objects: The objects of a scene.
 
     Raises:
         InputError: There are fewer than 3 or more than 10.
@@ -35,7 +35,7 @@ def distance_label(objects: Sequence[Mapping[str, Any]]) -> int:
     """CLEVR/Dist: how many of :data:`DISTANCES` the nearest object is beyond.
 
     Args:
-        objects: Of a scene, with ``pixel_coords``, whose third entry is the distance.
+        objects: The objects of a scene, with ``pixel_coords``, whose third entry is the distance.
 
     Raises:
         InputError: There are none.

@@ -34,7 +34,7 @@ def method_of(name: str, fixture: Fixture) -> Method:
 
     Args:
         name: One of :data:`METHODS`; :data:`PROTOCOL` for a recorded protocol of evaluation, which says itself which.
-        fixture: The recording.
+        fixture: The recording that is replayed.
 
     Raises:
         InputError: There is no such name, or the recording is of no protocol that is known.

@@ -66,7 +66,7 @@ def weighted_votes(
 
     Args:
         features: Features of the training samples, ``[n, D]``; their lengths do not matter.
-        labels: Their classes, ``[n]``.
+        labels: Classes of the training samples, ``[n]``.
         queries: Features of the test samples, ``[m, D]``, on the same device.
         num_classes: Number of classes, K.
         ks: Numbers of neighbours, each at most n.
