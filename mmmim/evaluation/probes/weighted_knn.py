@@ -44,7 +44,7 @@ class Votes:
         """Share of samples whose class is among the ``best`` with the most votes, or the k best if k is smaller.
 
         Args:
-            labels: Classes, ``[m]``.
+            labels: Classes of the test samples, ``[m]``.
             best: How many classes may be named.
         """
         named = self.ranked[:, : min(best, self.neighbours.shape[1])]
