@@ -56,7 +56,7 @@ class HeadAdamW(Optimizer):
         """Rates and decays ``[G, 1, ...]``; copied to a device once, since a copy waits for it."""
         key = tuple(group['rates']), tuple(group['decays']), like.device, like.dtype
         if key not in self._on_device:
-            self._on_device[key] = tuple(like.new_tensor(group[name]) for name in ('rates', 'decays'))  # type: ignore[assignment]
+            self._on_device[key] = tuple(like.new_tensor(group[name]) for name in ('rates', 'decays'))
         shape = (-1,) + (1,) * (like.ndim - 1)
         rates, decays = self._on_device[key]
         return rates.view(shape), decays.view(shape)

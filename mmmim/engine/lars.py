@@ -119,5 +119,5 @@ class LARS(Optimizer):
 
     @staticmethod
     def _ratios(parameters: list[Tensor], gradients: list[Any], eta: float, weight_decay: float) -> Tensor:
-        norms = (torch.stack(foreach('norm')(tensors)) for tensors in (parameters, gradients))
-        return trust_ratios(*norms, eta, weight_decay)
+        of_weights, of_gradients = (torch.stack(foreach('norm')(tensors)) for tensors in (parameters, gradients))
+        return trust_ratios(of_weights, of_gradients, eta, weight_decay)

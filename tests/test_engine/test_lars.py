@@ -69,6 +69,18 @@ def test_scaled_gradients_are_the_formula(decay):
         torch.testing.assert_close(value.detach(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(('decay', 'equal'), [(0.0, True), (0.1, False)])
+def test_the_lars_of_timm_is_another_one_with_weight_decay(decay, equal):
+    """Which is why scaled gradients are an option here: without, and where told to adapt, timm's steps are the same."""
+    lars = pytest.importorskip('timm.optim.lars').Lars
+    (start,), steps = tensors((5, 7)), [tensors((5, 7), seed=seed) for seed in (1, 2, 3)]
+    ours, theirs = (nn.Parameter(start.clone()) for _ in range(2))
+    (mine,) = run(LARS([ours], lr=LR, weight_decay=decay, scaled='gradient'), [ours], steps)
+    options = {'momentum': 0.9, 'trust_coeff': ETA, 'always_adapt': True}
+    (other,) = run(lars([theirs], lr=LR, weight_decay=decay, **options), [theirs], steps)
+    assert torch.allclose(mine, other, rtol=1e-5, atol=1e-7) == equal
+
+
 def test_groups_and_parameters_without_a_gradient():
     one, other = (nn.Parameter(torch.ones(3)) for _ in range(2))
     optimizer = LARS([{'params': [one]}, {'params': [other], 'lr': 0.0}], lr=1.0)

@@ -32,7 +32,7 @@ def exempt(name: str) -> bool:
 
 def split(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Biases of keys and of values by themselves."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name, value in arrays.items():
         if name.startswith('final.') and name.endswith('.kv.bias'):
             half = len(value) // 2
@@ -119,6 +119,6 @@ def replay_choice(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
     right, labelled = (torch.stack(list(each)).sum(dim=0) for each in zip(*counts, strict=True))
     accuracy = right / labelled
     sources = [head['source'] for head in about['head_order']]
-    kept = np.zeros(len(sources), dtype=bool)
+    kept: np.ndarray = np.zeros(len(sources), dtype=bool)
     kept[list(best_of_each(sources, accuracy.tolist()).values())] = True
     return {'out.acc': accuracy.numpy(), 'out.best': kept}
