@@ -23,7 +23,7 @@ class HeadAdamW(Optimizer):
         rates: Learning rate of every head, ``[G]``.
         decays: Weight decay of every head, ``[G]``; or one for all.
         lr: A factor of all rates, which schedules change.
-        betas: Of the moments; CAPI's probes have (0.9, 0.95).
+        betas: Decay rates of the moments; CAPI's probes have (0.9, 0.95).
         eps: Is added to the root of the second moment.
 
     Raises:

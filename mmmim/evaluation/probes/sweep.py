@@ -20,28 +20,33 @@ def grid(rates: Iterable[float], decays: Iterable[float]) -> list[tuple[float, f
     return list(product(rates, decays))
 
 
-def probe_sources(cls: Tensor, patches: Tensor) -> dict[str, Tensor]:
+def probe_sources(global_feature: Tensor, patches: Tensor) -> dict[str, Tensor]:
     """The features that CAPI probes (arXiv 2502.08769), in the order of its heads.
 
     Args:
-        cls: The global feature, ``[B, D_g]``.
+        global_feature: The feature of the whole image, ``[B, D_g]``.
         patches: Features of all patches, ``[B, N, D]``.
 
     Returns:
         ``cls``, ``avg_patch`` (their mean), ``cls_avg_patch`` (both) and ``patch``, whose heads attend.
     """
     mean = patches.mean(dim=1)
-    return {'cls': cls, 'avg_patch': mean, 'cls_avg_patch': torch.cat([cls, mean], dim=1), 'patch': patches}
+    return {
+        'cls': global_feature,
+        'avg_patch': mean,
+        'cls_avg_patch': torch.cat([global_feature, mean], dim=1),
+        'patch': patches,
+    }
 
 
 class LinearHeads(nn.Module):
     """G linear layers side by side.
 
     Args:
-        heads: Their number G.
+        heads: Number of layers G.
         dim: Width D of the features.
         num_classes: Number of classes C.
-        std: Of the initial weights, normal and cut at 2.
+        std: Deviation of the initial weights, normal and cut at 2.
     """
 
     def __init__(self, heads: int, dim: int, num_classes: int, std: float = 0.02) -> None:
@@ -71,7 +76,7 @@ class AttentiveHeads(nn.Module):
         heads: Number of probes G.
         dim: Width D of the tokens, a multiple of 64.
         num_classes: Number of classes C.
-        std: Of the initial weights and queries, normal and cut at 2.
+        std: Deviation of the initial weights and queries, normal and cut at 2.
 
     Raises:
         InputError: The width is no multiple of 64.

@@ -19,7 +19,7 @@ class ProbeHead(nn.Module):
         dim: Width D of the features.
         num_classes: Number of classes C.
         batch_norm: Whether features are normalised: MAE, Latent MIM and PiLaMIM; SemanticMIM does not.
-        std: Of the initial weights, normal and cut at 2: 0.01 in MAE and PiLaMIM, 0.02 in SemanticMIM.
+        std: Deviation of the initial weights, normal and cut at 2: 0.01 in MAE and PiLaMIM, 0.02 in SemanticMIM.
         bias: Initial biases: ``'zero'``, or ``'uniform'`` within ``1 / sqrt(D)`` as torch's own and PiLaMIM's.
     """
 
@@ -73,7 +73,7 @@ def train_probe(
         optimizer: Has the probe's parameters, and their rates.
         batches: Features and labels ``[B]`` of every step.
         factors: What the optimiser's rates are multiplied by in every step.
-        reduction: Of the losses of heads. With ``'mean'`` (CAPI) every head has its own gradient divided by their
+        reduction: How the losses of heads become one. With ``'mean'`` (CAPI) every head has its own gradient divided by their
             number, which matters through AdamW's eps alone; with ``'sum'`` (BEiT, DINOv2) its own gradient.
 
     Yields:
