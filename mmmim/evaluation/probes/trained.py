@@ -73,8 +73,8 @@ def train_probe(
         optimizer: Has the probe's parameters, and their rates.
         batches: Features and labels ``[B]`` of every step.
         factors: What the optimiser's rates are multiplied by in every step.
-        reduction: How the losses of heads become one. With ``'mean'`` (CAPI) every head has its own gradient divided by their
-            number, which matters through AdamW's eps alone; with ``'sum'`` (BEiT, DINOv2) its own gradient.
+        reduction: How the losses of heads become one. With ``'mean'`` (CAPI) every head has its own gradient divided by
+            their number, which matters through AdamW's eps alone; with ``'sum'`` (BEiT, DINOv2) its own gradient.
 
     Yields:
         A scalar, or ``[K]`` for K heads.
