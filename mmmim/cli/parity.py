@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import numpy as np
 
-    from mmmim.parity import Fixture, check, format_rows, method_of
+    from mmmim.parity import Fixture, check, check_name, format_rows, method_of
 
+    check_name(args.method)
     if args.dump and not os.path.isdir(os.path.dirname(os.path.abspath(args.dump))):
         raise InputError(f'--dump: the folder of {args.dump} does not exist.')
     fixture = Fixture.load(args.fixture)

@@ -39,11 +39,18 @@ def method_of(name: str, fixture: Fixture) -> Method:
     Raises:
         InputError: There is no such name, or the recording is of no protocol that is known.
     """
-    if name == PROTOCOL:
-        return protocol.method(fixture)
-    if name not in METHODS:
+    check_name(name)
+    return protocol.method(fixture) if name == PROTOCOL else METHODS[name]
+
+
+def check_name(name: str) -> None:
+    """Refuse what is neither a method nor :data:`PROTOCOL`.
+
+    Raises:
+        InputError: There is no such name.
+    """
+    if name not in (*METHODS, PROTOCOL):
         raise InputError(f'There is no replay of {name!r}: use one of {", ".join((*METHODS, PROTOCOL))}.')
-    return METHODS[name]
 
 
 def check(method: Method, fixture: Fixture) -> tuple[list[Row], dict[str, np.ndarray]]:
@@ -60,4 +67,4 @@ def check(method: Method, fixture: Fixture) -> tuple[list[Row], dict[str, np.nda
     return method.rows(fixture, computed), computed
 
 
-__all__ = ['METHODS', 'PROTOCOL', 'Fixture', 'Method', 'Row', 'check', 'compare', 'format_rows', 'method_of']
+__all__ = ['METHODS', 'PROTOCOL', 'Fixture', 'Method', 'Row', 'check', 'check_name', 'compare', 'format_rows', 'method_of']
