@@ -67,4 +67,15 @@ def check(method: Method, fixture: Fixture) -> tuple[list[Row], dict[str, np.nda
     return method.rows(fixture, computed), computed
 
 
-__all__ = ['METHODS', 'PROTOCOL', 'Fixture', 'Method', 'Row', 'check', 'check_name', 'compare', 'format_rows', 'method_of']
+__all__ = [
+    'METHODS',
+    'PROTOCOL',
+    'Fixture',
+    'Method',
+    'Row',
+    'check',
+    'check_name',
+    'compare',
+    'format_rows',
+    'method_of',
+]
