@@ -43,29 +43,23 @@ class CurvesHook(Hook):
             self._draw(runner)
 
     def after_train(self, runner: Any) -> None:
-        """Draw the curves of the whole training."""
-        self._draw(runner)
-        self._compare(runner)
+        """Draw the curves of the whole training, and say whether they are those of a healthy one."""
+        self._draw(runner, ended=True)
 
     @master_only
-    def _draw(self, runner: Any) -> None:
+    def _draw(self, runner: Any, ended: bool = False) -> None:
         name = os.path.basename(runner.work_dir)
         curves = read_scalars(runner.work_dir)
         if not curves:
             return
+        runs, bands = _expected(runner)
         try:
-            _, bands = _expected(runner)
             draw_pictures({name: curves}, os.path.join(runner.work_dir, 'curves.png'), title=name, bands=bands)
         except OSError as error:  # a picture must not end a training
             runner.logger.warning(f'The curves could not be drawn: {error}')
-
-    @master_only
-    def _compare(self, runner: Any) -> None:
-        runs, bands = _expected(runner)
-        if not bands:
+        if not (ended and bands):
             return
-        outside = curves_outside(read_scalars(runner.work_dir), bands)
-        if outside:
+        if outside := curves_outside(curves, bands):
             runner.logger.warning(f'Outside what {runs} healthy runs of this config gave: {"; ".join(outside)}.')
         else:
             runner.logger.info(f'Inside what {runs} healthy runs of this config gave.')
