@@ -1,18 +1,19 @@
 """AdamW for parameters of many heads side by side, each with a rate and a weight decay of its own."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from mmmim.registry import OPTIMIZERS
 from mmmim.utils import InputError
 
+from .grouped_optimizer import GroupedOptimizer
+
 
 @OPTIMIZERS.register_module()
-class HeadAdamW(Optimizer):
+class HeadAdamW(GroupedOptimizer):
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101) of parameters whose first axis is that of G heads.
 
     Every head moves as one with an AdamW of its own would, but a step has as many operations as one head needs. They
@@ -61,25 +62,10 @@ class HeadAdamW(Optimizer):
         rates, decays = self._on_device[key]
         return rates.view(shape), decays.view(shape)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step.
-
-        Args:
-            closure: Computes the loss once more.
-
-        Returns:
-            What the closure does.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group['params']:
-                if parameter.grad is not None:
-                    self._step(group, parameter, parameter.grad)
-        return loss
+    def step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Move every parameter, all of its heads at once."""
+        for parameter in parameters:
+            self._step(group, parameter, parameter.grad)
 
     def _step(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
         state, (first, second) = self.state[parameter], group['betas']

@@ -1,15 +1,16 @@
 """Layer-wise adaptive rates, the optimiser of linear probes with large batches."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from mmmim.registry import OPTIMIZERS
 from mmmim.utils import InputError
 from mmmim.utils.internals import foreach
+
+from .grouped_optimizer import GroupedOptimizer
 
 
 def trust_ratios(weights: Tensor, gradients: Tensor, eta: float, weight_decay: float) -> Tensor:
@@ -29,7 +30,7 @@ def trust_ratios(weights: Tensor, gradients: Tensor, eta: float, weight_decay: f
 
 
 @OPTIMIZERS.register_module()
-class LARS(Optimizer):
+class LARS(GroupedOptimizer):
     """SGD with momentum whose rate is, per tensor, proportional to the norm of weights over that of gradients.
 
     Layer-wise adaptive rate scaling (You et al., arXiv 1708.03888), as the linear probe of PiLaMIM (Lee et al., 2025)
@@ -73,28 +74,13 @@ class LARS(Optimizer):
                 raise InputError(f'LARS.{name} must not be negative, got {value}.')
         super().__init__(params, {**defaults, 'repeat_first': repeat_first, 'scaled': scaled, 'vectors': vectors})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step.
-
-        Args:
-            closure: Computes the loss once more.
-
-        Returns:
-            What the closure does.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            given = [p for p in group['params'] if p.grad is not None]
-            plain = [] if group['vectors'] else [p for p in given if p.ndim < 2]
-            if adapted := [p for p in given if group['vectors'] or p.ndim > 1]:
-                self._step(group, adapted, adapt=True)
-            if plain:
-                self._step(group, plain, adapt=False)
-        return loss
+    def step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Move matrices, and vectors as ``vectors`` says."""
+        plain = [] if group['vectors'] else [p for p in parameters if p.ndim < 2]
+        if adapted := [p for p in parameters if group['vectors'] or p.ndim > 1]:
+            self._step(group, adapted, adapt=True)
+        if plain:
+            self._step(group, plain, adapt=False)
 
     def _step(self, group: dict[str, Any], parameters: list[Tensor], adapt: bool) -> None:
         gradients, decay = [p.grad for p in parameters], group['weight_decay'] if adapt else 0.0
