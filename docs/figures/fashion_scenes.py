@@ -5,7 +5,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mmmim.datasets.fashion_scenes_generator import BACKGROUND_LABEL, CLASSES, SUBSETS, generate
+from mmmim.datasets.fashion_scenes_generator import CLASSES, generate
+from mmmim.datasets.scenes_generator import BACKGROUND_LABEL, SUBSETS
 
 PALETTE = np.concatenate([[[0, 0, 0], [40, 40, 40]], np.array(plt.get_cmap('tab10').colors) * 255]).astype(np.uint8)
 

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 from mmseg.datasets import BaseSegDataset
 
 from mmmim.registry import DATASETS
-from mmmim.utils import InputError
 
-from .digit_scenes import ADE20K_SPLITS, write_digit_scenes
+from .digit_scenes import write_digit_scenes
+from .scenes import PALETTE, check_split, segmentation_layout
 
 
 @DATASETS.register_module()
@@ -33,32 +33,12 @@ class DigitScenesSegmentation(BaseSegDataset):
 
     METAINFO: ClassVar[dict] = {
         'classes': ('background', *(f'digit {digit}' for digit in range(10))),
-        'palette': [
-            [70, 70, 70],
-            [230, 25, 75],
-            [60, 180, 75],
-            [255, 225, 25],
-            [0, 130, 200],
-            [245, 130, 48],
-            [145, 30, 180],
-            [70, 240, 240],
-            [240, 50, 230],
-            [210, 245, 60],
-            [250, 190, 212],
-        ],
+        'palette': PALETTE,
     }
 
     def __init__(
         self, data_root: str = 'data/digit_scenes', subset: str = 'single', split: str = 'train', **kwargs: Any
     ) -> None:
-        if split not in ADE20K_SPLITS:
-            raise InputError(f'DigitScenes has no split {split!r}: give one of {", ".join(ADE20K_SPLITS)}')
-        folder, name = write_digit_scenes(data_root, subset), ADE20K_SPLITS[split]
-        super().__init__(
-            data_root=str(folder),
-            data_prefix={'img_path': f'images/{name}', 'seg_map_path': f'annotations/{name}'},
-            img_suffix='.png',
-            seg_map_suffix='.png',
-            reduce_zero_label=True,
-            **kwargs,
-        )
+        check_split('DigitScenes', split)
+        folder = write_digit_scenes(data_root, subset)
+        super().__init__(**segmentation_layout(folder, split), **kwargs)

@@ -1,20 +1,15 @@
 """FashionScenes on disk, and as a data set."""
 
-import json
-import logging
 import os
-import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
-
-from mmengine.logging import print_log
-from PIL import Image
+from typing import Any
 
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
 
-from .fashion_scenes_generator import CLASSES, EMBEDDED, SPLITS, SUBSETS, VERSION, Scenes, checksum, generate
-from .image_folder import ImageFolder
+from .fashion_scenes_generator import CLASSES, EMBEDDED, VERSION, generate
+from .scenes import ScenesDataset, check_split, read_meta, write_scenes
+from .scenes_generator import SPLITS
 
 #: Of the decoded pixels, label maps and classes of version 1, from the garments that mmmim brings along.
 CHECKSUMS = {
@@ -30,13 +25,9 @@ CHECKSUMS = {
     },
 }
 
-#: ADE20K's names of the splits.
-ADE20K_SPLITS = {'train': 'training', 'val': 'validation', 'test': 'test'}
-_META = 'meta.json'
-
 
 @DATASETS.register_module()
-class FashionScenes(ImageFolder):
+class FashionScenes(ScenesDataset):
     """Photographs of garments, alone or in collages, written to disk on first use.
 
     The garments are Fashion-MNIST's; 10 000 training and 2 000 test images of it come with mmmim, so nothing is
@@ -58,8 +49,6 @@ class FashionScenes(ImageFolder):
             or incomplete data.
     """
 
-    METAINFO: ClassVar[dict] = {'ignored_labels': (0,)}
-
     def __init__(
         self,
         data_root: str = 'data/fashion_scenes',
@@ -69,28 +58,9 @@ class FashionScenes(ImageFolder):
         with_label: bool = True,
         **kwargs: Any,
     ) -> None:
-        if split not in SPLITS:
-            raise InputError(f'FashionScenes has no split {split!r}: give one of {", ".join(SPLITS)}')
+        check_split('FashionScenes', split)
         folder = write_fashion_scenes(data_root, subset, source)
-        self._expected = number_of_images(folder)[split]
-        self._label_maps = folder / 'annotations' / ADE20K_SPLITS[split]
-        super().__init__(data_root=str(folder / split), with_label=with_label, **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        """List the images of the split."""
-        samples = super().load_data_list()
-        if len(samples) != self._expected:
-            folder = Path(self.img_prefix).parent
-            raise InputError(
-                f'{self.img_prefix} holds {len(samples)} images instead of {self._expected}: delete {folder}, it will '
-                f'be written anew'
-            )
-        return samples
-
-    def get_data_info(self, idx: int) -> dict:
-        """Path, class and label map of an image."""
-        info = super().get_data_info(idx)
-        return {**info, 'seg_map_path': str(self._label_maps / Path(info['img_path']).name)}
+        super().__init__(folder, split, number_of_images(folder)[split], with_label=with_label, **kwargs)
 
 
 def write_fashion_scenes(data_root: str | os.PathLike, subset: str, source: str | os.PathLike | None = None) -> Path:
@@ -110,27 +80,24 @@ def write_fashion_scenes(data_root: str | os.PathLike, subset: str, source: str 
         InputError: If there is no such subset, the folder cannot be written, ``source`` is not Fashion-MNIST, or other
             data or another version of the data lie there.
     """
-    if subset not in SUBSETS:
-        raise InputError(f'FashionScenes has no subset {subset!r}: give one of {", ".join(SUBSETS)}')
-    root = Path(data_root).expanduser()
-    folder = root / subset
-    if not os.path.lexists(folder):
-        print_log(f'Writing FashionScenes to {folder}, once; it takes some seconds.', logger='current')
-        scenes = {split: generate(subset, split, EMBEDDED if source is None else source) for split in SPLITS}
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=f'.{subset}-') as temporary:
-                _write(Path(temporary) / subset, subset, scenes, embedded=source is None)
-                try:
-                    os.rename(Path(temporary) / subset, folder)
-                except OSError:
-                    if not folder.is_dir():  # otherwise another process was faster
-                        raise
-        except OSError as error:
-            raise InputError(
-                f'cannot write FashionScenes to {folder} ({error}): set data_root to another folder'
-            ) from None
-    _check(folder, embedded=source is None)
+    embedded = source is None
+    folder = write_scenes(
+        'FashionScenes',
+        data_root,
+        subset,
+        VERSION,
+        lambda split: generate(subset, split, EMBEDDED if source is None else source),
+        CHECKSUMS if embedded else None,
+        lambda label: class_folder(subset, label),
+        {'embedded': embedded},
+    )
+    held = _read_meta(folder)['embedded']
+    if held is not embedded:
+        found, asked = ('the part', 'the whole') if held else ('the whole', 'the part')
+        raise InputError(
+            f'{folder} holds FashionScenes from {found} of Fashion-MNIST and {asked} is asked for: set data_root to '
+            f'another folder'
+        )
     return folder
 
 
@@ -145,71 +112,8 @@ def class_folder(subset: str, label: int) -> str:
     return f'{label} {CLASSES[label]}'.replace(' ', '_') if subset == 'single' else str(label)
 
 
-def _write(folder: Path, subset: str, scenes: dict[str, Scenes], embedded: bool) -> None:
-    checksums = {split: checksum(scenes[split]) for split in SPLITS}
-    if embedded and checksums != CHECKSUMS[subset]:
-        print_log(
-            f'FashionScenes {subset} differs from the reference data, probably because the JPEG decoder of this '
-            f'machine rounds differently: results will be close to, not the same as, those on the reference data.',
-            logger='current',
-            level=logging.WARNING,
-        )
-    for split in SPLITS:
-        _write_split(folder, subset, split, scenes[split])
-    meta = {
-        'version': VERSION,
-        'subset': subset,
-        'embedded': embedded,
-        'images': {split: len(scenes[split].classes) for split in SPLITS},
-        'checksums': checksums,
-    }
-    (folder / _META).write_text(json.dumps(meta, indent=2) + '\n')
-
-
-def _write_split(folder: Path, subset: str, split: str, scenes: Scenes) -> None:
-    images, annotations = (folder / kind / ADE20K_SPLITS[split] for kind in ('images', 'annotations'))
-    images.mkdir(parents=True)
-    annotations.mkdir(parents=True)
-    classes = {label: folder / split / class_folder(subset, label) for label in set(scenes.classes.tolist())}
-    for path in classes.values():
-        path.mkdir(parents=True)
-    for i, (image, label_map, label) in enumerate(zip(*scenes, strict=True)):
-        name = f'{i:05d}.png'
-        path = classes[int(label)] / name
-        # Uncompressed: such small files take the same disk blocks either way, and are written in half the time.
-        Image.fromarray(image).save(path, compress_level=0)
-        Image.fromarray(label_map).save(annotations / name, compress_level=1)
-        try:
-            os.link(path, images / name)
-        except OSError:  # file systems without hard links
-            Image.fromarray(image).save(images / name, compress_level=0)
-
-
 def _read_meta(folder: Path) -> dict[str, Any]:
-    """What the meta file says, which is written last: a subset without it is not complete."""
-    try:
-        meta = json.loads((folder / _META).read_text())
-        if all(isinstance(meta['images'][split], int) for split in SPLITS):
-            return {key: meta[key] for key in ('version', 'subset', 'embedded', 'images')}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise InputError(
-        f'{folder} is not a complete FashionScenes folder: delete it, it will be written anew, or set data_root'
-    )
+    def valid(meta: dict[str, Any]) -> bool:
+        return 'embedded' in meta and all(isinstance(meta['images'][split], int) for split in SPLITS)
 
-
-def _check(folder: Path, embedded: bool) -> None:
-    """Fail unless a complete subset of this version and source lies there."""
-    meta = _read_meta(folder)
-    found = (meta['subset'], meta['version'])
-    if found != (folder.name, VERSION):
-        raise InputError(
-            f'{folder} holds FashionScenes {found[0]} of version {found[1]}, this release reads {folder.name} of '
-            f'version {VERSION}: delete it, it will be written anew, or set data_root to another folder'
-        )
-    if meta['embedded'] is not embedded:
-        held, asked = ('the part', 'the whole') if meta['embedded'] else ('the whole', 'the part')
-        raise InputError(
-            f'{folder} holds FashionScenes from {held} of Fashion-MNIST and {asked} is asked for: set data_root to '
-            f'another folder'
-        )
+    return read_meta('FashionScenes', folder, valid)

@@ -8,7 +8,6 @@ collages are JPEG files, so a decoder that rounds differently would change them;
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -19,14 +18,24 @@ import numpy as np
 from mmmim.utils import InputError
 
 from .idx import read_idx
+from .scenes_generator import (
+    BACKGROUND_LABEL,
+    CANDIDATES,
+    FIRST_LABEL,
+    IMAGE_SIZE,
+    MIN_CONTRAST,
+    SPLITS,
+    Scenes,
+    backgrounds,
+    blend,
+    luminance,
+    place,
+)
 
 #: Written beside the data; changes whenever a pixel or a label does.
 VERSION = 1
 
-SUBSETS = ('single', 'multi')
-SPLITS = ('train', 'val', 'test')
 CLASSES = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
-IMAGE_SIZE = {'single': 32, 'multi': 64}
 #: Of a split, in collages.
 NUM_COLLAGES = {'train': 5_000, 'val': 500, 'test': 1_000}
 #: Side of a garment in a collage in pixels, smallest and largest.
@@ -34,9 +43,6 @@ ITEM_SIZE = (16, 26)
 #: Fewest and most garments of a collage.
 ITEM_COUNT = (1, 5)
 
-#: Label maps: 0 is unused (ADE20K's readers drop it), then the background, then the ten classes.
-BACKGROUND_LABEL = 1
-FIRST_ITEM_LABEL = 2
 #: Brighter pixels belong to the garment. The background is 0 but for specks of up to a few units.
 THRESHOLD = 8
 
@@ -48,24 +54,7 @@ FILES = {
 }
 
 _ITEM = 28
-_SHRINK = (2, 3, 4)
 _MIN_BACKGROUND_STD = 30
-_MIN_CONTRAST = 45
-_CANDIDATES = 24
-
-
-class Scenes(NamedTuple):
-    """The images of one split.
-
-    Attributes:
-        images: RGB, ``[n, S, S, 3]`` uint8.
-        label_maps: 1 for the background, 2 + class on a garment, ``[n, S, S]`` uint8.
-        classes: Class of the garment (``single``, 0 to 9) or the number of garments (``multi``), ``[n]`` int64.
-    """
-
-    images: np.ndarray
-    label_maps: np.ndarray
-    classes: np.ndarray
 
 
 class Items(NamedTuple):
@@ -133,20 +122,11 @@ def generate(subset: str, split: str, source: str | os.PathLike = EMBEDDED) -> S
     return _singles(items) if subset == 'single' else _collages(items, split)
 
 
-def checksum(scenes: Scenes) -> str:
-    """SHA-256 over the decoded pixels, the label maps and the classes of a split, as a hexadecimal string."""
-    digest = hashlib.sha256()
-    for array, dtype in zip(scenes, ('u1', 'u1', '<i8'), strict=True):
-        digest.update(repr(array.shape).encode())
-        digest.update(np.ascontiguousarray(array, dtype).tobytes())
-    return digest.hexdigest()
-
-
 def _singles(items: Items) -> Scenes:
     """Every garment, with a margin of 2 px, in three equal channels."""
     margin = (IMAGE_SIZE['single'] - _ITEM) // 2
     grey = np.pad(items.images, ((0, 0), (margin, margin), (margin, margin)))
-    labels: np.ndarray = FIRST_ITEM_LABEL + items.classes[:, None, None]
+    labels: np.ndarray = FIRST_LABEL + items.classes[:, None, None]
     label_maps = np.where(grey > THRESHOLD, labels, BACKGROUND_LABEL).astype(np.uint8)
     return Scenes(np.repeat(grey[..., None], 3, axis=-1), label_maps, items.classes.astype(np.int64))
 
@@ -155,7 +135,7 @@ def _collages(items: Items, split: str) -> Scenes:
     """One to five smaller, tinted garments on crops of photographs."""
     n, side = NUM_COLLAGES[split], IMAGE_SIZE['multi']
     rng = np.random.RandomState(SPLITS.index(split) + 1)
-    images = _backgrounds(rng, n, side, right_half=split != 'train')
+    images = backgrounds(rng, n, side, right_half=split != 'train', min_std=_MIN_BACKGROUND_STD)
     label_maps: np.ndarray = np.full((n, side, side), BACKGROUND_LABEL, np.uint8)
 
     fewest, most = ITEM_COUNT
@@ -163,8 +143,8 @@ def _collages(items: Items, split: str) -> Scenes:
     counts = rng.randint(fewest, most + 1, n, dtype=np.int64)
     which = rng.randint(0, len(items.classes), (n, most), dtype=np.int64)
     sizes = rng.randint(smallest, largest + 1, (n, most), dtype=np.int64)
-    tops, lefts = _place(rng, sizes, counts, side)
-    tints = rng.randint(0, 256, (n, most, _CANDIDATES, 3), dtype=np.int64)
+    tops, lefts = place(rng, sizes, counts, side)
+    tints = rng.randint(0, 256, (n, most, CANDIDATES, 3), dtype=np.int64)
 
     for slot in range(most):
         for i in np.flatnonzero(slot < counts):
@@ -172,83 +152,8 @@ def _collages(items: Items, split: str) -> Scenes:
             window = np.s_[tops[i, slot] : tops[i, slot] + size, lefts[i, slot] : lefts[i, slot] + size]
             grey, alpha = _shrink(items.images[item], size)
             _paint(images[i][window], grey, alpha, tints[i, slot])
-            label_maps[i][window][alpha >= 128] = FIRST_ITEM_LABEL + items.classes[item]
+            label_maps[i][window][alpha >= 128] = FIRST_LABEL + items.classes[item]
     return Scenes(images, label_maps, counts)
-
-
-@lru_cache(maxsize=1)
-def _photographs() -> tuple[np.ndarray, ...]:
-    """The two photographs that scikit-learn brings along, ``[427, 640, 3]``."""
-    from sklearn.datasets import load_sample_images
-
-    return tuple(np.asarray(photo, np.int64) for photo in load_sample_images().images)
-
-
-def _backgrounds(rng: np.random.RandomState, n: int, side: int, right_half: bool) -> np.ndarray:
-    """Random busy crops of one half of the photographs, at random scale, mirrored at random: ``[n, side, side, 3]``."""
-    sources = []
-    for photo in _photographs():
-        half = np.split(photo, 2, axis=1)[int(right_half)]
-        for factor in _SHRINK:
-            shrunk = _block_mean(half, factor)
-            sources.append((shrunk, _busy_corners(shrunk, side)))
-    which = rng.randint(0, len(sources), n, dtype=np.int64)
-    corner = rng.randint(0, 2**31, n, dtype=np.int64)
-    mirror = rng.randint(0, 2, n, dtype=np.int64)
-    crops: np.ndarray = np.empty((n, side, side, 3), np.uint8)
-    for i in range(n):
-        shrunk, corners = sources[which[i]]
-        top, left = corners[corner[i] % len(corners)]
-        crop = shrunk[top : top + side, left : left + side]
-        crops[i] = crop[:, ::-1] if mirror[i] else crop
-    return crops
-
-
-def _block_mean(photo: np.ndarray, factor: int) -> np.ndarray:
-    """Shrink a photograph by an integer factor: the rounded mean of every block."""
-    height, width = (length // factor for length in photo.shape[:2])
-    blocks = photo[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
-    return (blocks.sum((1, 3)) + factor**2 // 2) // factor**2
-
-
-def _busy_corners(photo: np.ndarray, side: int) -> np.ndarray:
-    """Top left corners ``[m, 2]`` of the crops whose luminance varies enough: plain sky would give garments away."""
-    grey = _luminance(photo)
-    total, squares = _box_sum(grey, side), _box_sum(grey**2, side)
-    area = side**2
-    return np.argwhere(squares * area - total**2 >= (_MIN_BACKGROUND_STD * area) ** 2)
-
-
-def _box_sum(grey: np.ndarray, side: int) -> np.ndarray:
-    """Sum over every ``side`` x ``side`` window."""
-    table = np.pad(grey.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    return table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
-
-
-def _luminance(rgb: np.ndarray) -> np.ndarray:
-    return (77 * rgb[..., 0] + 150 * rgb[..., 1] + 29 * rgb[..., 2]) >> 8
-
-
-def _place(
-    rng: np.random.RandomState, sizes: np.ndarray, counts: np.ndarray, side: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Top and left of every garment, ``[n, slots]`` each: of several random places the one that overlaps least."""
-    n, slots = sizes.shape
-    tops, lefts = np.zeros((2, n, slots), np.int64)
-    draws = rng.randint(0, 2**31, (2, slots, n, _CANDIDATES), dtype=np.int64)
-    for slot in range(slots):
-        size = sizes[:, slot, None]
-        top, left = draws[:, slot] % (side - size + 1)
-        overlap = np.zeros((n, _CANDIDATES), np.int64)
-        for other in range(slot):
-            high = np.minimum(top + size, (tops[:, other] + sizes[:, other])[:, None])
-            wide = np.minimum(left + size, (lefts[:, other] + sizes[:, other])[:, None])
-            height = high - np.maximum(top, tops[:, other, None])
-            width = wide - np.maximum(left, lefts[:, other, None])
-            overlap += np.maximum(height, 0) * np.maximum(width, 0) * (other < counts)[:, None]
-        best = overlap.argmin(1)
-        tops[:, slot], lefts[:, slot] = top[np.arange(n), best], left[np.arange(n), best]
-    return tops, lefts
 
 
 def _shrink(item: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -281,12 +186,9 @@ def _paint(window: np.ndarray, grey: np.ndarray, alpha: np.ndarray, tints: np.nd
         alpha: Opacity 0 to 255, ``[s, s]``.
         tints: Candidates ``[c, 3]``.
     """
-    below: np.ndarray = window.astype(np.int64)
     weight = max(int(alpha.sum()), 1)
-    mean_below = (_luminance(below) * alpha).sum() // weight
+    mean_below = (luminance(window.astype(np.int64)) * alpha).sum() // weight
     mean_grey = (grey * alpha).sum() // weight
-    contrast = np.abs(_luminance(tints) * mean_grey // 255 - mean_below)
-    tint = tints[np.minimum(contrast, _MIN_CONTRAST).argmax()]
-    opacity = alpha[..., None]
-    above = grey[..., None] * tint // 255
-    window[...] = (opacity * above + (255 - opacity) * below + 127) // 255
+    contrast = np.abs(luminance(tints) * mean_grey // 255 - mean_below)
+    tint = tints[np.minimum(contrast, MIN_CONTRAST).argmax()]
+    blend(window, grey[..., None] * tint // 255, alpha)

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 from mmseg.datasets import BaseSegDataset
 
 from mmmim.registry import DATASETS
-from mmmim.utils import InputError
 
-from .fashion_scenes import ADE20K_SPLITS, write_fashion_scenes
+from .fashion_scenes import write_fashion_scenes
 from .fashion_scenes_generator import CLASSES
+from .scenes import PALETTE, check_split, segmentation_layout
 
 
 @DATASETS.register_module()
@@ -38,19 +38,7 @@ class FashionScenesSegmentation(BaseSegDataset):
 
     METAINFO: ClassVar[dict] = {
         'classes': ('background', *CLASSES),
-        'palette': [
-            [70, 70, 70],
-            [230, 25, 75],
-            [60, 180, 75],
-            [255, 225, 25],
-            [0, 130, 200],
-            [245, 130, 48],
-            [145, 30, 180],
-            [70, 240, 240],
-            [240, 50, 230],
-            [210, 245, 60],
-            [250, 190, 212],
-        ],
+        'palette': PALETTE,
     }
 
     def __init__(
@@ -61,14 +49,6 @@ class FashionScenesSegmentation(BaseSegDataset):
         source: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if split not in ADE20K_SPLITS:
-            raise InputError(f'FashionScenes has no split {split!r}: give one of {", ".join(ADE20K_SPLITS)}')
-        folder, name = write_fashion_scenes(data_root, subset, source), ADE20K_SPLITS[split]
-        super().__init__(
-            data_root=str(folder),
-            data_prefix={'img_path': f'images/{name}', 'seg_map_path': f'annotations/{name}'},
-            img_suffix='.png',
-            seg_map_suffix='.png',
-            reduce_zero_label=True,
-            **kwargs,
-        )
+        check_split('FashionScenes', split)
+        folder = write_fashion_scenes(data_root, subset, source)
+        super().__init__(**segmentation_layout(folder, split), **kwargs)

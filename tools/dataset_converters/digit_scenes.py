@@ -15,7 +15,8 @@ def main() -> None:
     out = parser.parse_args().out
 
     from mmmim.datasets.digit_scenes import write_digit_scenes
-    from mmmim.datasets.digit_scenes_generator import IMAGE_SIZE, NUM_IMAGES, SUBSETS
+    from mmmim.datasets.digit_scenes_generator import NUM_IMAGES
+    from mmmim.datasets.scenes_generator import IMAGE_SIZE, SUBSETS
 
     for subset in SUBSETS:
         folder = write_digit_scenes(out, subset)

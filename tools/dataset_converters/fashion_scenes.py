@@ -20,7 +20,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from mmmim.datasets.fashion_scenes import number_of_images, write_fashion_scenes
-    from mmmim.datasets.fashion_scenes_generator import IMAGE_SIZE, SUBSETS
+    from mmmim.datasets.scenes_generator import IMAGE_SIZE, SUBSETS
 
     for subset in SUBSETS:
         folder = write_fashion_scenes(args.out, subset, args.source)
