@@ -55,14 +55,14 @@ def session_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def digit_scenes(session_folder):
-    """Where DigitScenes lies, written once per run of the tests; `multi` is written by the first that reads it."""
+def fashion_scenes(session_folder):
+    """Where FashionScenes lies, written once per run of the tests; `multi` is written by the first that reads it."""
     from filelock import FileLock
 
-    from mmmim.datasets.digit_scenes import write_digit_scenes
+    from mmmim.datasets.fashion_scenes import write_fashion_scenes
 
-    with FileLock(session_folder / 'digit_scenes.lock'):
-        return write_digit_scenes(session_folder / 'digit_scenes', 'single').parent
+    with FileLock(session_folder / 'fashion_scenes.lock'):
+        return write_fashion_scenes(session_folder / 'fashion_scenes', 'single').parent
 
 
 @pytest.fixture(scope='session', autouse=True)

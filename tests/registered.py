@@ -281,10 +281,10 @@ PARTS: dict[str, Case] = {
 
 # -------------------------------------------------------------------------------------------------------- whole models
 
-#: Every config of a method for DigitScenes, made smaller still.
+#: Every config of a method for FashionScenes, made smaller still.
 SHIPPED = {
     f'{path.parent.name}/{path.stem}': path
-    for path in sorted(ROOT.glob('configs/*/*digits.py'))
+    for path in sorted(ROOT.glob('configs/*/*small.py'))
     if path.parent.name != 'eval'
 }
 
@@ -299,7 +299,7 @@ def _variant(backbone: str, generator: dict, neck: dict, head: dict, **options: 
 
 _PROTOTYPES = {'type': 'mmmim.PrototypeHead', 'in_dim': DIM, 'num_prototypes': PROTOTYPES, 'mlp_dims': (12, 6)}
 _CLUSTERS, _OWN = TARGETS['clusters'], TARGETS['latents of an encoder of its own']
-#: Combinations of parts that no config for DigitScenes has.
+#: Combinations of parts that no config for FashionScenes has.
 VARIANTS = {
     'iBOT: assignments of the teacher': _variant(
         'rotary, registers',

@@ -31,8 +31,8 @@ def write_pair(image: Path, labels: Path, values: Any, size: tuple[int, int] = (
         Image.fromarray(array.astype(np.uint8)).save(path)
 
 
-def write_data(folder: Path, digit_scenes: Path) -> None:
-    """ADE20K, VOC 2012 with SBD and Cityscapes of two or three images per list, and a link to DigitScenes."""
+def write_data(folder: Path, fashion_scenes: Path) -> None:
+    """ADE20K, VOC 2012 with SBD and Cityscapes of two or three images per list, and a link to FashionScenes."""
     for split in ('training', 'validation'):
         for i in range(2):
             path = f'{split}/{i}'
@@ -53,7 +53,7 @@ def write_data(folder: Path, digit_scenes: Path) -> None:
                 root / f'gtFine/{path}_gtFine_labelTrainIds.png',
             )
             write_pair(images, labels, [0, 18, 255])
-    (folder / 'digit_scenes').symlink_to(digit_scenes)
+    (folder / 'fashion_scenes').symlink_to(fashion_scenes)
 
 
 def tiny_encoder(patch_size: int = 16, img_size: int = 64, depth: int = 6) -> dict:
@@ -65,12 +65,12 @@ def tiny_encoder(patch_size: int = 16, img_size: int = 64, depth: int = 6) -> di
 def shrink_segmentation(name: str, work_dir: Path, **encoder: int) -> Config:
     """``configs/eval/<name>.py`` for two iterations of a tiny encoder of random weights, in crops of 64 pixels."""
     cfg = Config.fromfile(ROOT / f'configs/eval/{name}.py')
-    digits = name.endswith('digits')
-    cfg.model.backbone.encoder = tiny_encoder(**({'patch_size': 4, 'img_size': 32} if digits else {}) | encoder)
+    embedded = name.endswith('fashion')
+    cfg.model.backbone.encoder = tiny_encoder(**({'patch_size': 4, 'img_size': 32} if embedded else {}) | encoder)
     apply_pretrained(cfg, 'random')
     train = cfg.train_dataloader.dataset.dataset
     sets = [*train.get('datasets', [train]), cfg.val_dataloader.dataset, cfg.test_dataloader.dataset]
-    for transform in [] if digits else [transform for each in sets for transform in each.pipeline]:
+    for transform in [] if embedded else [transform for each in sets for transform in each.pipeline]:
         if transform.type == 'mmmim.ResizeLabelMap':
             transform.scale = LABELS
         elif 'scale' in transform:
@@ -78,7 +78,7 @@ def shrink_segmentation(name: str, work_dir: Path, **encoder: int) -> Config:
             transform.scale = (2 * SIDE, SIDE) if keep else SIDE if keep is None else (SIDE, SIDE)
         elif 'crop_size' in transform:
             transform.crop_size = (SIDE, SIDE)
-    if digits:
+    if embedded:
         for each in sets:
             each.indices = 6
     else:

@@ -23,7 +23,7 @@ from tests.toys import random_mask
 PROJECTS = [
     path.relative_to(ROOT).with_suffix('').as_posix()
     for path in sorted(ROOT.glob('projects/*/configs/*.py'))
-    if path.parts[-3] != 'digit_scenes'
+    if path.stem != 'supervised'
 ]
 CONFIGS = mmmim.list_models() + PROJECTS
 #: What has taken a step: configs that differ in numbers alone run the same code.
@@ -78,7 +78,7 @@ def bare_types(cfg):
 
 def test_there_are_configs():
     assert len(CONFIGS) >= 80
-    assert len(PROJECTS) >= 8
+    assert len(PROJECTS) >= 10
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -108,7 +108,7 @@ def test_config(name, images, tmp_path):
     assert all(0 < value < 1e3 for value in losses)
 
 
-@pytest.mark.parametrize('name', [name for name in CONFIGS if name.endswith('digits')])
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name.endswith('small')])
 def test_losses_of_other_splits_have_the_masks_of_the_training(name):
     cfg = load(name)
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
@@ -199,13 +199,11 @@ def test_what_does_not_decay(name, method):
     assert undecayed == expected | (learned if method == 'beit' else {mask_token})
 
 
-COMPARISONS = {
-    name: Config.fromfile(ROOT / f'projects/{name}_comparison/spec.py') for name in ('pilamim', 'semanticmim')
-}
+COMPARISON = Config.fromfile(ROOT / 'projects/fashion_scenes/spec.py')
 
 
-@pytest.mark.parametrize('name', ['beit/digits', 'semantic_mim/beit_digits'])
-def test_the_codebook_of_digits(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize('name', ['beit/small', 'semantic_mim/beit_small'])
+def test_the_codebook_of_small_recipes(name, tmp_path, monkeypatch):
     """Where it is missing the error says the command; config, pages and the comparison name the same file."""
     cfg = load(name)
     (branch,) = cfg.model.branches.values()
@@ -216,35 +214,38 @@ def test_the_codebook_of_digits(name, tmp_path, monkeypatch):
     tool, config = 'tools/misc/fit_patch_codebook.py', ROOT / f'configs/{name}.py'
     for file in (config, config.with_name('README.md')):
         assert f'python {tool} configs/{name}.py {codebook}' in file.read_text()
-    assert COMPARISONS['semanticmim'].prepare == {codebook: [tool, 'configs/beit/digits.py', codebook]}
+    assert COMPARISON.prepare == {codebook: [tool, 'configs/beit/small.py', codebook]}
 
 
 @pytest.mark.parametrize(
-    ('comparison', 'subset', 'arm'),
+    ('subset', 'arm'),
     [
-        (name, subset, arm)
-        for name, spec in COMPARISONS.items()
-        for subset in spec.subsets
-        for arm in spec.subsets[subset]
+        (subset, arm)
+        for subset, arms in COMPARISON.subsets.items()
+        for arm, options in arms.items()
+        if 'config' in options and not options.get('own_test')
     ],
 )
-def test_arms_of_comparisons(comparison, subset, arm):
-    """The changes of every arm fit its config, and give images, masks and model the same sizes."""
-    options = COMPARISONS[comparison].subsets[subset][arm]
+def test_arms_of_the_comparison(subset, arm):
+    """The changes of every arm fit its config, give images, masks and model the same sizes, and see as many images."""
+    options = COMPARISON.subsets[subset][arm]
     cfg = Config.fromfile(ROOT / options.config)
-    merge_cfg_options(cfg, [f'{key}={value}' for key, value in options.options.items()])
-    assert (cfg.train_cfg.max_iters, cfg.train_dataloader.dataset.dataset.subset) == (300, subset)
+    merge_cfg_options(cfg, [f'{key}={value}' for key, value in options.get('options', {}).items()])
+    assert cfg.train_dataloader.dataset.dataset.subset == subset
+    if options.get('train', True):
+        assert cfg.train_cfg.max_iters * cfg.global_batch_size == 102_400
+        assert cfg.train_cfg.max_iters % cfg.default_hooks.checkpoint.interval == 0
     patch, size = (4, 32) if subset == 'single' else (8, 64)
     backbone, loader = cfg.model.backbone, cfg.train_dataloader
-    assert (backbone.patch_size, loader.collate_fn.patch_size) == (patch, patch)
-    assert (backbone.img_size, loader.dataset.dataset.pipeline[1].scale) == (size, size)
+    assert (backbone.patch_size, loader.collate_fn.patch_size, backbone.img_size) == (patch, patch, size)
+    assert loader.dataset.dataset.pipeline[1].scale == 8 * (patch + loader.collate_fn.get('gap', 0))
     torch.manual_seed(0)
     model = MODELS.build(without_files(cfg.model))
     mask = random_mask(2, visible=loader.collate_fn.masking.get('num_visible', 16), predict=20, grid=(8, 8))
     inputs = torch.randn(2, 3, size, size)
     losses = model.loss(inputs, mask, model.targets(inputs, mask))
     assert all(0 < loss.item() < 20 for loss in losses.values())
-    if comparison == 'pilamim':
-        assert ('loss_latent_cls' in losses) == (arm in ('random init', 'PiLaMIM'))
-    else:  # proxies are where the arm's name says so
-        assert model.backbone.num_cls_tokens == (8 if 'proxies' in arm else 1)
+    assert ('loss_latent_cls' in losses) == (arm in ('PiLaMIM', 'PiLaMIM, released'))
+    assert backbone.get('num_cls_tokens', 1) == (
+        8 if 'Semantic' in arm else 0 if any(name in arm for name in ('CAPI', 'RoPE', 'I-JEPA')) else 1
+    )

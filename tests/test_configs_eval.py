@@ -22,9 +22,9 @@ TRAINED = [name for name in EVAL if name.startswith(('seg_upernet', 'seg_linear'
 
 
 @pytest.fixture(scope='module')
-def root(tmp_path_factory, digit_scenes):
+def root(tmp_path_factory, fashion_scenes):
     folder = tmp_path_factory.mktemp('segmentation')
-    write_data(folder / 'data', digit_scenes)
+    write_data(folder / 'data', fashion_scenes)
     return folder
 
 

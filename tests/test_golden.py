@@ -15,13 +15,13 @@ CONFIGS = GOLDEN.configs(ROOT)
 
 @pytest.mark.skipif(get_device() != 'cpu', reason='recorded on a CPU: python tools/misc/golden.py compares on it')
 @pytest.mark.parametrize('method', CONFIGS)
-def test_first_losses(digit_scenes, method):
+def test_first_losses(fashion_scenes, method):
     file = GOLDEN.golden_file(ROOT, method)
     if reason := GOLDEN.other_torch(file):
         pytest.skip(reason)
     recorded = GOLDEN.read(file)
     assert len(recorded) == GOLDEN.STEPS
-    lines = GOLDEN.differences(recorded, GOLDEN.first_losses(CONFIGS[method], digit_scenes))
+    lines = GOLDEN.differences(recorded, GOLDEN.first_losses(CONFIGS[method], fashion_scenes))
     assert not lines, 'If they are meant to change: python tools/misc/golden.py --update REASON\n' + '\n'.join(lines)
 
 
@@ -44,7 +44,7 @@ def repository(tmp_path, monkeypatch):
     """A repository of two configs whose losses need no training."""
     for method in ('a', 'b'):
         (tmp_path / 'configs' / method).mkdir(parents=True)
-        (tmp_path / 'configs' / method / 'digits.py').touch()
+        (tmp_path / 'configs' / method / 'small.py').touch()
     losses = {'a': [1.0, 0.5], 'b': [2.0, 1.5]}
     monkeypatch.setattr(GOLDEN, 'first_losses', lambda config, data_root: losses[config.parent.name])
     return tmp_path, losses

@@ -129,14 +129,14 @@ def run(tool, *words):
 
 for tool in sorted(tools.rglob('*.py')):
     assert run(tool.relative_to(tools).with_suffix(''), '--help')[0] == 0, tool
-model = mmmim.get_model('mae/digits')
-spec = {'subsets': {'single': {'a': {'config': 'configs/capi/digits.py'}}}}
+model = mmmim.get_model('mae/small')
+spec = {'subsets': {'single': {'a': {'config': 'configs/capi/small.py'}}}}
 commands = make_jobs(spec, [0], pathlib.Path('/nowhere'), 'val')[0].commands
 shape = list(model(torch.zeros(1, 3, 32, 32)).pooled.shape)
 said = [
-    run('misc/scale_recipe', 'capi/digits', '--iters', '400'),
+    run('misc/scale_recipe', 'capi/small', '--iters', '400'),
     run('train', 'configs/capi/digit.py'),
-    run(None, 'list', 'capi/digits'),
+    run(None, 'list', 'capi/small'),
     run(None, 'train', 'configs/capi/digit.py'),
     run('misc/make_metafiles', '--check'),
 ]
@@ -162,10 +162,10 @@ def test_registries_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path
     assert all(Path(command[1]).is_file() for command in commands)
     recipe, missing, listed, missing_too, metafiles = said
     assert recipe[0] == 0
-    assert f'_base_ = {str(shipped / "configs/capi/digits.py")!r}' in recipe[1]
+    assert f'_base_ = {str(shipped / "configs/capi/small.py")!r}' in recipe[1]
     for code, text in (missing, missing_too):
         assert (code, 'error: The config configs/capi/digit.py does not exist' in text) == (2, True)
-    assert (listed[0], listed[1].split()) == (0, ['capi/digits', 'capi/digits_gpu'])
+    assert (listed[0], listed[1].split()) == (0, ['capi/small', 'capi/small_gpu'])
     assert (metafiles[0], 'installed without its repository' in metafiles[1]) == (2, True)
     assert files(tmp_path) == set()
     assert all(os.access(tool, os.X_OK) for tool in (shipped / 'tools').rglob('*.sh'))
@@ -188,7 +188,7 @@ def test_where_resources_are(tmp_path):
     assert resources(package) == package / '.mim'
     (tmp_path / 'setup.py').touch()
     assert repository(package) == resources(package) == tmp_path
-    assert find_config('capi/digits') == find_config('configs/capi/digits.py') == ROOT / 'configs/capi/digits.py'
+    assert find_config('capi/small') == find_config('configs/capi/small.py') == ROOT / 'configs/capi/small.py'
     for name in (
         'capi',
         'configs/capi',

@@ -53,7 +53,7 @@ def test_features(page, tmp_path, monkeypatch):
     (code,) = (code for code in blocks(ROOT / page) if 'get_model(' in code)
     (checkpoint,) = re.findall(r"get_model\('(.*?)'\)", code.split('#')[0])
     (tmp_path / checkpoint).parent.mkdir(parents=True)
-    save_model(tmp_path / checkpoint, load_config('capi/digits').model.to_dict())
+    save_model(tmp_path / checkpoint, load_config('capi/small').model.to_dict())
     for image in re.findall(r"decode_image\('(.*?)'\)", code):
         (tmp_path / image).parent.mkdir(parents=True)
         Image.new('RGB', (32, 32), (250, 120, 0)).save(tmp_path / image)
@@ -72,7 +72,7 @@ def test_the_main_page_is_short():
     (code,) = (code for code in blocks(ROOT / 'README.md') if 'get_model(' in code)
     assert len([line for line in code.splitlines() if line and not re.match('import|from', line)]) == 4
     assert [code.strip() for code in blocks(ROOT / 'README.md', 'shell')[:2]] == [
-        'pip install -e . && python tools/train.py configs/capi/digits.py',
+        'pip install -e . && python tools/train.py configs/capi/small.py',
         'pip install -e ".[tests]" && pytest',
     ]
 

@@ -34,8 +34,8 @@ def batch(size=8):
 
 
 def test_supervised_ceiling_learns_both_tasks():
-    cfg = Config.fromfile(ROOT / 'projects/digit_scenes/configs/supervised.py')
-    from projects.digit_scenes.supervised import SupervisedScore
+    cfg = Config.fromfile(ROOT / 'projects/fashion_scenes/configs/supervised.py')
+    from projects.fashion_scenes.supervised import SupervisedScore
 
     cfg.model.backbone.depth = 1
     torch.manual_seed(0)
@@ -58,12 +58,12 @@ def test_supervised_ceiling_learns_both_tasks():
     assert metric.compute_metrics([wrong]) == {'linear_all': 0.5, 'linear_miou': pytest.approx(0.5 / 3)}
 
 
-def test_supervised_config_trains(tmp_path, digit_scenes):
-    cfg = Config.fromfile(ROOT / 'projects/digit_scenes/configs/supervised.py')
+def test_supervised_config_trains(tmp_path, fashion_scenes):
+    cfg = Config.fromfile(ROOT / 'projects/fashion_scenes/configs/supervised.py')
     cfg.work_dir, cfg.global_batch_size, cfg.train_cfg.max_iters = str(tmp_path), 8, 1
     cfg.train_dataloader.update(num_workers=0)
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
-        loader.dataset.dataset.data_root = str(digit_scenes)
+        loader.dataset.dataset.data_root = str(fashion_scenes)
         loader.dataset.dataset.indices = 16
     runner = Runner.from_cfg(cfg)
     before = runner.model.segment.weight.clone()
@@ -74,7 +74,7 @@ def test_supervised_config_trains(tmp_path, digit_scenes):
 
 
 def test_images_and_label_maps_are_cropped_alike():
-    cfg = Config.fromfile(ROOT / 'projects/digit_scenes/configs/supervised.py')
+    cfg = Config.fromfile(ROOT / 'projects/fashion_scenes/configs/supervised.py')
     from mmmim.registry import TRANSFORMS
 
     crop = TRANSFORMS.build(cfg.train_dataloader.dataset.dataset.pipeline[2])

@@ -64,8 +64,8 @@ def test_cosine_distance():
 
 @pytest.fixture(scope='module')
 def bootmae():
-    """The model of digits.py, smaller."""
-    cfg = Config.fromfile(ROOT / 'projects/bootmae/configs/digits.py')
+    """The model of small.py, smaller."""
+    cfg = Config.fromfile(ROOT / 'projects/bootmae/configs/small.py')
     cfg.model.backbone.update(depth=3)
     torch.manual_seed(0)
     return MODELS.build(cfg.model)
@@ -117,7 +117,7 @@ def test_pictures_of_a_decoder_that_reads_the_encoder(bootmae, monkeypatch):
 
 
 def test_sizes_are_checked():
-    cfg = Config.fromfile(ROOT / 'projects/bootmae/configs/digits.py').model
+    cfg = Config.fromfile(ROOT / 'projects/bootmae/configs/small.py').model
     for options, message in (
         ({'context_dim': 48}, 'neck.context_dim is 48 and model.backbone.embed_dim is 96'),
         ({'out_dim': 95}, 'target_generator.out_dim is 96 and model.branches.features.neck.out_dim is 95'),
@@ -156,7 +156,7 @@ def test_a_copy_outside_the_repository_trains(tmp_path, monkeypatch):
     write_images(tmp_path / 'images', number=16, size=32)
     config = mine / 'configs/short.py'
     config.write_text(
-        f"""_base_ = './digits.py'
+        f"""_base_ = './small.py'
 global_batch_size = 8
 train_dataloader = dict(
     num_workers=0,
@@ -200,7 +200,7 @@ def test_a_tool_imports_the_parts_of_a_checkpoint_where_its_user_says_so(tmp_pat
     monkeypatch.setattr(sys, 'path', [*sys.path])
     text = (ROOT / 'projects/bootmae/decoder.py').read_text()
     (tmp_path / 'my_decoder.py').write_text(text.replace('FeatureInjectionDecoder', 'MyInjectionDecoder'))
-    model = shrink(Config.fromfile(ROOT / 'projects/bootmae/configs/digits.py'), tmp_path, tmp_path).model.to_dict()
+    model = shrink(Config.fromfile(ROOT / 'projects/bootmae/configs/small.py'), tmp_path, tmp_path).model.to_dict()
     save_model(tmp_path / 'boot.pth', model)
     state = torch.load('boot.pth', weights_only=True)
     for branch in state['mmmim']['model']['branches'].values():

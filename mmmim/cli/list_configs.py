@@ -20,7 +20,7 @@ def build_parser() -> ToolParser:
         'pattern',
         nargs='?',
         default='*',
-        help='of the names to show: a shell pattern such as "capi/*", or a part of the name such as digits (default: '
+        help='of the names to show: a shell pattern such as "capi/*", or a part of the name such as small (default: '
         'all). Names that begin with eval/ are of downstream tasks, the others of pre-trainings',
     )
     return parser

@@ -15,14 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmmim.comparison.record import arm_config, arm_hash, digest, option_words
+from mmmim.comparison.record import arm_config, arm_hash, digest, option_words, read_runs
 from mmmim.config.resources import repository, resources
 from mmmim.utils import InputError
+from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.signals import Stopped, name_of
 from mmmim.utils.tables import markdown_table
 
 #: Where commands run: the repository, or the current folder when mmmim is installed without it.
 ROOT = repository() or Path.cwd()
+
+#: Among the scores of what is trained: processor time of the training.
+MINUTES = 'train_minutes'
 
 #: Scores by subset, arm and name, a value per seed.
 Results = dict[str, dict[str, dict[str, list[float]]]]
@@ -90,14 +94,59 @@ class Job:
         # One thread per job: jobs side by side use the cores better than threads of one job.
         env = {**os.environ, 'OMP_NUM_THREADS': '1'}
         log = self.folder / 'log.txt'
-        for command in self.commands:
+        for i, command in enumerate(self.commands):
             with open(log, 'a') as file:
                 self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
-                code = self.process.wait()
+                code, seconds = wait(self.process)
+            if self.trained is not None and i == 0:
+                self._add_seconds(seconds)
             if code:
                 last = '\n'.join(log.read_text().splitlines()[-5:])
                 raise InputError(f'{self.subset}, {self.arm}, seed {self.seed} failed; its log {log} ends in:\n{last}')
+        if self.trained is not None:
+            scores = json.loads(self.scores.read_text())
+            scores[MINUTES] = self._add_seconds(0) / 60
+            write_text_atomically(json.dumps(scores, indent=2) + '\n', str(self.scores))
         return time.perf_counter() - start
+
+    def _add_seconds(self, seconds: float) -> float:
+        """Keep the processor time of a training that may be interrupted; returns all of it."""
+        assert self.trained is not None
+        file = self.trained / 'seconds.txt'
+        total = seconds + (float(file.read_text()) if file.exists() else 0)
+        file.write_text(f'{total}\n')
+        return total
+
+
+def wait(process: subprocess.Popen) -> tuple[int, float]:
+    """Wait for a process; returns its exit status, and the processor time that it and its children took, in seconds."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:  # somebody stopped it, and learned of its end
+        return process.wait(), 0.0
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_utime + usage.ru_stime
+
+
+def restore(jobs: Sequence[Job], record: Path) -> int:
+    """Take the scores of runs from a record, where they were made by the same config, seed and options.
+
+    Args:
+        jobs: Jobs, of which those without scores get them.
+        record: A ``results.json`` that this program has written, of finished or unfinished comparisons.
+
+    Returns:
+        How many jobs it has filled.
+
+    Raises:
+        InputError: The file is no such record.
+    """
+    runs = read_runs(record)
+    found = [job for job in jobs if not job.scores.exists() and job.made_by in runs]
+    for job in found:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(json.dumps(runs[job.made_by], indent=2) + '\n', str(job.scores))
+    return len(found)
 
 
 def run_command(command: Sequence[str], folder: Path) -> int:
@@ -155,14 +204,16 @@ def _tool(name: str) -> list[str]:
 
 
 def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, split: str) -> list[Job]:
-    """The jobs of a specification (see ``projects/digit_scenes/spec.py``).
+    """The jobs of a specification (see ``projects/fashion_scenes/spec.py``).
 
     Args:
         spec: ``subsets``: by subset and arm a dict of ``config`` (from the repository's root), ``options`` (changes of
-            it), ``train=False`` for a random initialisation, ``own_test=True`` for a model that is scored by its own
+            it), ``train=False`` for a random initialisation, ``watch=True`` for a training with the probes and health
+            reports of its config, ``own_test=True`` for a model that is scored by its own
             test loop instead of probes; or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
-            what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.Features.pool`),
-            ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.digit_scenes.score`.
+            what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.Features.pool`), ``weights``
+            (of trained models: 'student' or 'ema'; the teacher's where there is one is the default),
+            ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.fashion_scenes.score`.
         seeds: Seeds, each of which gives every arm a run.
         work_dir: Where everything is written.
         split: 'val' or 'test'.
@@ -194,15 +245,19 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
 def _score_options(scores: Mapping[str, Any]) -> list[str]:
     """Options of the tool that scores."""
     switches = ('leave_one_out', 'rankme')
-    if unknown := {*scores} - {'poolings', *switches}:
-        raise InputError(f'scores: there is no {", ".join(sorted(unknown))}: use poolings, {", ".join(switches)}.')
+    if unknown := {*scores} - {'poolings', 'weights', *switches}:
+        raise InputError(
+            f'scores: there is no {", ".join(sorted(unknown))}: use poolings, weights, {", ".join(switches)}.'
+        )
     chosen = []
+    if weights := scores.get('weights'):
+        chosen = ['--weights', weights]
     if poolings := scores.get('poolings'):
         from mmmim.features.extraction import check_pooling  # imports models, for seconds
 
         for name in poolings:
             check_pooling(name)
-        chosen = ['--pool', *poolings]
+        chosen += ['--pool', *poolings]
     return chosen + [f'--{name.replace("_", "-")}' for name in switches if scores.get(name)]
 
 
@@ -215,7 +270,7 @@ def _commands(
     trained: Path,
     scores: Path,
 ) -> list[list[str]]:
-    score = _tool('tools/analysis_tools/score_digit_scenes.py')
+    score = _tool('tools/analysis_tools/score_fashion_scenes.py')
     where = [*measured, '--subset', subset, '--split', split, '--out', str(scores)]
     if 'pixels' in options:
         return [[*score, '--pixels', str(options['pixels']), *where]]
@@ -226,7 +281,9 @@ def _commands(
     train = [*_tool('tools/train.py'), config, '--work-dir', str(trained), '--no-validate', '--resume']
     # Its own process reads the images, and what is measured comes after the training.
     train += ['--cfg-options', f'randomness.seed={seed}', 'train_dataloader.num_workers=0']
-    train += ['default_hooks.probe=None', 'default_hooks.health=None', *changes]
+    if not options.get('watch'):
+        train += ['default_hooks.probe=None', 'default_hooks.health=None']
+    train += changes
     checkpoint = str(trained / f'iter_{arm_config(options).train_cfg.max_iters}.pth')
     if not options.get('own_test'):
         return [train, [*score, checkpoint, *where]]
@@ -280,6 +337,11 @@ def collect(jobs: Sequence[Job]) -> Results:
                 arm = results.setdefault(job.subset, {}).setdefault(job.arm, {})
                 arm.setdefault(name, []).append(value)
     return results
+
+
+def finished(jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
+    """Scores of finished jobs by what made them, as :func:`restore` reads them."""
+    return {job.made_by: json.loads(job.scores.read_text()) for job in jobs if job.scores.is_file()}
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

@@ -48,6 +48,21 @@ def describe(spec: Config) -> dict[str, Any]:
     return {'spec': {key: plain[key] for key in _MADE_BY if key in plain}, 'configs': configs}
 
 
+def read_runs(record: Path) -> dict[str, dict[str, float]]:
+    """The runs of a record: scores by a hash of what made them.
+
+    Raises:
+        InputError: The file is no record with its runs.
+    """
+    try:
+        runs = json.loads(record.read_text())['runs']
+        if all(isinstance(value, int | float) for scores in runs.values() for value in scores.values()):
+            return runs
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise InputError(f'{record} is no record that keeps the scores of its runs: give the results.json of a comparison.')
+
+
 def changes(record: Path, spec: Config) -> list[str]:
     """What has changed of a comparison since its record was made, a line each.
 

@@ -22,7 +22,7 @@ def load_config(path: str) -> Any:
 
     Args:
         path: The file. What is not in the current folder may be a config that comes with mmmim, by its path in the
-            repository or its name: ``configs/capi/digits.py`` or ``capi/digits``.
+            repository or its name: ``configs/capi/small.py`` or ``capi/small``.
 
     Returns:
         mmengine's ``Config``.

@@ -2,7 +2,6 @@
 
 from .clevr import CLEVR
 from .collate import mask_collate
-from .digit_scenes import DigitScenes
 from .fashion_scenes import FashionScenes
 from .huggingface_stream import HuggingFaceStream
 from .image_folder import ImageFolder
@@ -32,7 +31,6 @@ __all__ = [
     'CLEVR',
     'BEiTMasking',
     'BlockMasking',
-    'DigitScenes',
     'FashionScenes',
     'ForgetOriginalSize',
     'HuggingFaceStream',

@@ -17,7 +17,7 @@ from tests.segmentation import write_pair
 PAGE = (ROOT / 'docs/en/segmentation.md').read_text()
 
 
-#: As configs/mae/digits.py, without its decoder.
+#: As configs/mae/small.py, without its decoder.
 ENCODER = {'type': 'mmmim.ViT', 'img_size': 32, 'patch_size': 4, 'embed_dim': 96, 'depth': 1, 'num_heads': 3}
 
 

@@ -38,7 +38,7 @@ def test_help_is_cheap_and_tells_the_commands():
     for name, (_, words) in COMMANDS.items():
         assert f'  {name} '.ljust(11) + words in done.stdout
         assert f'usage: mmmim {name} ' in done.stdout
-    assert 'capi/digits' in done.stdout.splitlines()
+    assert 'capi/small' in done.stdout.splitlines()
     assert f'mmmim {mmmim.__version__}' in done.stdout.splitlines()
 
 
@@ -50,7 +50,7 @@ def test_help_is_cheap_and_tells_the_commands():
     (['test'], 'mmmim test: error: the following arguments are required: config'),
     (['convert', 'none.pth', 'out.pth'], 'error: The checkpoint none.pth does not exist'),
     (['parity', 'capy', 'none.npz'], "error: There is no replay of 'capy': use one of capi"),
-    (['config', 'capi/digits', '--cfg-options', 'model.tipe=a'], 'error: --cfg-options model.tipe=a:'),
+    (['config', 'capi/small', '--cfg-options', 'model.tipe=a'], 'error: --cfg-options model.tipe=a:'),
     (['list', 'capy'], "error: No config that comes with mmmim has a name like 'capy': did you mean capi?"),
     (['list', 'zzzz'], 'mmmim list shows all names.'),
 ])  # fmt: skip
@@ -85,17 +85,17 @@ def test_names_of_configs(capsys, monkeypatch):
 
     names = listed()
     assert [name for name in names if not name.startswith('eval/')] == mmmim.list_models()
-    assert 'eval/seg_linear_digits' in names
+    assert 'eval/seg_linear_fashion' in names
     assert not any('_base_' in name for name in names)
     assert listed('capi/*') == mmmim.list_models('capi/*')
-    assert listed('capi/digits') == ['capi/digits', 'capi/digits_gpu']
+    assert listed('capi/small') == ['capi/small', 'capi/small_gpu']
 
 
 def test_a_printed_config_is_the_whole_of_it(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'argv', ['mmmim'])
-    main(['config', 'capi/digits', '--cfg-options', 'train_cfg.max_iters=7', '~probe_data'])
+    main(['config', 'capi/small', '--cfg-options', 'train_cfg.max_iters=7', '~probe_data'])
     (tmp_path / 'printed.py').write_text(capsys.readouterr().out)
-    expected = load_config('capi/digits').to_dict()
+    expected = load_config('capi/small').to_dict()
     assert expected.pop('probe_data')
     assert expected['train_cfg'].pop('max_iters') != 7
     printed = load_config(str(tmp_path / 'printed.py')).to_dict()

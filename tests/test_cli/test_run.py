@@ -16,8 +16,8 @@ from mmmim.registry import MODELS
 from tests.paths import ROOT
 from tests.segmentation import tiny_encoder
 
-SEGMENTOR = str(ROOT / 'configs/eval/seg_linear_digits.py')
-PROBE = str(ROOT / 'configs/eval/seg_knn_digits.py')
+SEGMENTOR = str(ROOT / 'configs/eval/seg_linear_fashion.py')
+PROBE = str(ROOT / 'configs/eval/seg_knn_fashion.py')
 SHORT = ['--cfg-options', 'model.neck.norm_cfg.type=mmseg.BN', '+experiment_name=counted']
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mmmim.comparison.record import changes, option_words
 from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.config.read import load_config
 from mmmim.evaluation.measures.rankme import rankme
-from mmmim.evaluation.probes import digit_scenes
+from mmmim.evaluation.probes import fashion_scenes
 from mmmim.features.labelled_images import LabelledImages
 from mmmim.utils import InputError
 from mmmim.utils.tables import markdown_table
@@ -23,9 +24,9 @@ SPEC = {
     'subsets': {
         'single': {
             'raw pixels': {'pixels': 4},
-            'random, init': {'config': 'configs/mae/digits.py', 'train': False, 'options': {'model.backbone.depth': 2}},
-            'MAE': {'config': 'configs/mae/digits.py', 'options': {'train_cfg.max_iters': 7}},
-            'own': {'config': 'configs/capi/digits.py', 'own_test': True},
+            'random, init': {'config': 'configs/mae/small.py', 'train': False, 'options': {'model.backbone.depth': 2}},
+            'MAE': {'config': 'configs/mae/small.py', 'options': {'train_cfg.max_iters': 7}},
+            'own': {'config': 'configs/capi/small.py', 'own_test': True, 'watch': True},
         }
     }
 }
@@ -36,18 +37,20 @@ def test_jobs_of_a_specification(tmp_path):
     seeds = {'raw pixels': [3], 'random, init': [3, 5], 'MAE': [3, 5], 'own': [3, 5]}
     assert [(job.arm, job.seed) for job in jobs] == [(arm, seed) for arm in seeds for seed in seeds[arm]]
     (score,) = jobs[2].commands
-    assert score[2:5] == ['configs/mae/digits.py', '--seed', '5']
+    assert score[2:5] == ['configs/mae/small.py', '--seed', '5']
     assert score[-2:] == ['--cfg-options', 'model.backbone.depth=2']
     train, score = jobs[4].commands
     trained = tmp_path / 'runs/single/MAE/seed_5'
     assert {'randomness.seed=5', 'train_cfg.max_iters=7', '--resume', str(trained)} <= set(train)
+    assert 'default_hooks.probe=None' in train
     assert score[2] == str(trained / 'iter_7.pth')
     assert score[-1] == str(jobs[4].scores)
     assert jobs[4].scores.parent == tmp_path / 'val/single/MAE/seed_5'
-    _, test = jobs[-1].commands
+    train, test = jobs[-1].commands
+    assert 'default_hooks.probe=None' not in train
     assert test[1] == 'tools/test.py'
     assert 'test_dataloader.dataset.dataset.split=val' in test
-    assert test[3].endswith('iter_800.pth')
+    assert test[3].endswith('iter_1600.pth')
 
 
 def test_scores_of_a_specification(tmp_path):
@@ -56,7 +59,7 @@ def test_scores_of_a_specification(tmp_path):
 
     for scores, options in (
         ({'poolings': ('cls', 'top10'), 'leave_one_out': True}, '--pool cls top10 --leave-one-out'),
-        ({'rankme': True, 'leave_one_out': False}, '--rankme'),
+        ({'rankme': True, 'leave_one_out': False, 'weights': 'student'}, '--weights student --rankme'),
     ):
         for job, plain in zip(jobs(scores), jobs({}), strict=True):
             last, before = (' '.join(commands[-1]) for commands in (job.commands, plain.commands))
@@ -64,7 +67,7 @@ def test_scores_of_a_specification(tmp_path):
             assert last == (before if job.arm == 'own' else before.replace('--subset', f'{options} --subset'))
             assert job.commands[:-1] == plain.commands[:-1]
     for scores, message in (
-        ({'pooling': ['cls']}, 'scores: there is no pooling: use poolings, leave_one_out, rankme'),
+        ({'pooling': ['cls']}, 'scores: there is no pooling: use poolings, weights, leave_one_out, rankme'),
         ({'poolings': ['mean']}, "There is no feature 'mean'"),
     ):
         with pytest.raises(InputError, match=message):
@@ -85,6 +88,21 @@ def test_jobs_run_once_and_are_collected(tmp_path, capsys):
     with pytest.raises(InputError, match=r'(?s)single, b, seed 0 failed; its log .*log\.txt ends in.*the reason'):
         run_jobs(jobs, parallel=2)  # the others have nothing left to do
     assert '4 runs, 3 done already' in capsys.readouterr().out
+
+
+def test_the_time_of_a_training_is_kept(tmp_path):
+    """Also of one that was interrupted: processor time of all its parts."""
+    burn = 'import time\nwhile time.process_time() < 0.3: pass\nraise SystemExit({})'
+    job = Job('single', 'a', 0, tmp_path / 'a', trained=tmp_path / 'trained', trained_by='x')
+    write = f'import pathlib; pathlib.Path({str(job.scores)!r}).write_text("{{}}")'
+    for code in (1, 0):
+        job.commands = [[sys.executable, '-c', burn.format(code)], [sys.executable, '-c', write]]
+        if code:
+            with pytest.raises(InputError, match='failed'):
+                job.run()
+        else:
+            job.run()
+    assert 0.6 <= 60 * json.loads(job.scores.read_text())['train_minutes'] < 10
 
 
 def test_what_is_missing_is_prepared(tmp_path, monkeypatch):
@@ -123,7 +141,7 @@ def test_table_and_figure(tmp_path):
 
 
 def images(n, seed):
-    """Digits of two classes as bright left or right halves; the label map marks them."""
+    """Images of two classes as bright left or right halves; the label map marks them."""
     rng = generator(seed)
     labels = torch.randint(2, (n,), generator=rng)
     pixels = torch.randint(0, 60, (n, 3, 8, 8), generator=rng).to(torch.uint8)
@@ -138,8 +156,8 @@ def images(n, seed):
 def splits(monkeypatch):
     """Small splits, and the names of those that were read."""
     made, asked = {'train': images(60, 0), 'val': images(20, 1), 'test': images(30, 2)}, []
-    monkeypatch.setattr(digit_scenes, 'read_split', lambda subset, split, root: asked.append(split) or made[split])
-    monkeypatch.setattr(digit_scenes, 'KNN_DENSE_IMAGES', 20)
+    monkeypatch.setattr(fashion_scenes, 'read_split', lambda subset, split, root: asked.append(split) or made[split])
+    monkeypatch.setattr(fashion_scenes, 'KNN_DENSE_IMAGES', 20)
     return made, asked
 
 
@@ -148,12 +166,12 @@ def cosine(features):
 
 
 def test_score_of_pixels(splits):
-    extract = digit_scenes.pixel_features(4)
-    scores = digit_scenes.score(extract, 'single', 'test')
+    extract = fashion_scenes.pixel_features(4)
+    scores = fashion_scenes.score(extract, 'single', 'test')
     assert splits[1] == ['train', 'val', 'test']
     assert scores['linear_all'] == scores['knn_all'] == 1
     assert scores['linear_pooled'] < 0.9  # the average of the patches does not tell left from right
-    # A single patch tells bright from dark, not left from right: the background is right, the digits half of the time.
+    # A single patch tells bright from dark, not left from right: the bright half is right half of the time.
     assert 0.4 < scores['linear_miou'] < 0.9
     names = {'linear_all', 'knn_all', 'linear_pooled', 'knn_pooled', 'linear_miou', 'knn_miou', 'cosine_pooled'}
     assert set(scores) == names
@@ -162,10 +180,10 @@ def test_score_of_pixels(splits):
 
 
 def test_chosen_scores(splits):
-    extract, val = digit_scenes.pixel_features(4), splits[0]['val']
-    plain = digit_scenes.score(extract, 'single')
+    extract, val = fashion_scenes.pixel_features(4), splits[0]['val']
+    plain = fashion_scenes.score(extract, 'single')
     assert splits[1] == ['train', 'val']  # the test split is not touched
-    scores = digit_scenes.score(extract, 'single', poolings=['max', 'all', 'cls'], leave_one_out=True, rankme=True)
+    scores = fashion_scenes.score(extract, 'single', poolings=['max', 'all', 'cls'], leave_one_out=True, rankme=True)
     measures = ('linear', 'knn', 'leave_one_out', 'rankme')  # pixels have no CLS
     assert list(scores) == [f'{m}_{f}' for f in ('max', 'all') for m in measures] + ['linear_miou', 'knn_miou']
     assert all(scores[name] == plain[name] for name in ('linear_all', 'knn_all', 'linear_miou', 'knn_miou'))
@@ -177,16 +195,16 @@ def test_chosen_scores(splits):
 
 
 def score_tool(monkeypatch, *args):
-    monkeypatch.setattr(sys, 'argv', ['score_digit_scenes.py', *map(str, args)])
-    load_tool('analysis_tools/score_digit_scenes').main()
+    monkeypatch.setattr(sys, 'argv', ['score_fashion_scenes.py', *map(str, args)])
+    load_tool('analysis_tools/score_fashion_scenes').main()
 
 
 def test_the_score_tool_passes_its_options_on(tmp_path, monkeypatch, capsys, splits):
     args = ['--pixels', '4', '--pool', 'cls', 'pooled', '--rankme', '--leave-one-out', '--out', tmp_path / 'a.json']
     score_tool(monkeypatch, *args)
     assert 'There are no features cls of this model.' in capsys.readouterr().out
-    extract = digit_scenes.pixel_features(4)
-    expected = digit_scenes.score(extract, 'single', poolings=['pooled'], leave_one_out=True, rankme=True)
+    extract = fashion_scenes.pixel_features(4)
+    expected = fashion_scenes.score(extract, 'single', poolings=['pooled'], leave_one_out=True, rankme=True)
     assert json.loads((tmp_path / 'a.json').read_text()) == expected
 
 
@@ -209,7 +227,7 @@ def test_wrong_use_of_the_score_tool(args, message, monkeypatch, capsys):
 @pytest.fixture
 def compare(tmp_path, monkeypatch):
     def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, args), '--work-dir', str(tmp_path / 'out')])
+        monkeypatch.setattr(sys, 'argv', ['compare.py', '--work-dir', str(tmp_path / 'out'), *map(str, args)])
         load_tool('misc/compare').main()
 
     return run
@@ -220,7 +238,7 @@ def test_the_command(tmp_path, compare, capsys):
     spec, out = tmp_path / 'spec.py', tmp_path / 'out/val'
     spec.write_text(
         "title, seeds, figure_scores = 'T', [0, 1], ['x']\n"
-        "subsets = {'single': {'a': dict(pixels=4), 'b': dict(config='configs/mae/digits.py', train=False)}}\n"
+        "subsets = {'single': {'a': dict(pixels=4), 'b': dict(config='configs/mae/small.py', train=False)}}\n"
     )
     for job in make_jobs(load_config(str(spec)), [0, 1], tmp_path / 'out', 'val'):
         job.folder.mkdir(parents=True)
@@ -233,11 +251,17 @@ def test_the_command(tmp_path, compare, capsys):
     assert '| b | 0.625 ± 0.177 |' in (out / 'table.md').read_text()
     assert (out / 'figure.png').exists()
     assert changes(out / 'results.json', load_config(str(spec))) == []
+    # Another work folder goes on from the record: what it holds is not run again.
+    capsys.readouterr()
+    compare(spec, '--continue-from', out / 'results.json', '--work-dir', tmp_path / 'other')
+    assert re.search(r'3 runs are those of .*\n3 runs, 3 done already', capsys.readouterr().out)
+    assert json.loads((tmp_path / 'other/val/results.json').read_text())['results'] == results
     before = (out / 'results.json').read_text()
     for args, message in (
         ((spec, '--only', 'c'), 'error: --only c: there are a, b, single.'),
+        ((spec, '--continue-from', spec), 'spec.py is no record that keeps the scores of its runs'),
         ((spec, '--jobs', '0'), 'error: argument --jobs: it must be a whole number of at least 1, not 0'),
-        ((ROOT / 'configs/mae/digits.py',), 'is no specification of a comparison: it has no figure_scores'),
+        ((ROOT / 'configs/mae/small.py',), 'is no specification of a comparison: it has no figure_scores'),
     ):
         with pytest.raises(SystemExit) as exit_info:
             compare(*args)
@@ -248,12 +272,13 @@ def test_the_command(tmp_path, compare, capsys):
 
 def test_the_specification_of_the_repository(compare, capsys):
     """Every change is one of a key that exists."""
-    path = ROOT / 'projects/digit_scenes/spec.py'
+    path = ROOT / 'projects/fashion_scenes/spec.py'
     with pytest.raises(SystemExit):
         compare(path, '--only', 'nothing')
-    assert 'there are CAPI, MAE' in capsys.readouterr().err
+    assert 'there are BEiT, BootMAE, CAPI' in capsys.readouterr().err
     spec = load_config(str(path))
-    assert len(make_jobs(spec, spec.seeds, Path('/nowhere'), 'test')) == 2 * (1 + 3 * 5)
+    arms = {subset: len(arms) for subset, arms in spec.subsets.items()}
+    assert len(make_jobs(spec, spec.seeds, Path('/nowhere'), 'test')) == sum(1 + 3 * (n - 1) for n in arms.values())
     arms = [arm for arms in spec.subsets.values() for arm in arms.values() if 'config' in arm]
     for config, *words in {(arm.config, *option_words(arm.get('options', {}))) for arm in arms}:
         merge_cfg_options(load_config(str(ROOT / config)), words)

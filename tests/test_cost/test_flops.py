@@ -108,7 +108,7 @@ def test_every_part_of_a_step_by_the_formula(builds):
 
 @pytest.mark.parametrize('name', ['capi/', 'semantic_mim/maskfeat_'])
 def test_a_step_is_the_one_that_trains(name):
-    cfg = Config.fromfile(ROOT / f'configs/{name}digits.py')
+    cfg = Config.fromfile(ROOT / f'configs/{name}small.py')
     cfg.model = without_files(cfg.model)
     batch = flops.make_batch(cfg, 2)
     model = MODELS.build({**cfg.model, 'micro_batch_size': None}).eval()  # without stochastic depth
@@ -159,7 +159,7 @@ def test_what_depends_on_values_is_counted_on_real_tensors(monkeypatch, builds):
 
 
 def test_tool(tool):
-    config = str(ROOT / 'configs/capi/digits.py')
+    config = str(ROOT / 'configs/capi/small.py')
     output = tool('analysis_tools/get_flops', config, '--batch', '3', '--cfg-options', 'model.backbone.depth=3')
     assert f'{config} model.backbone.depth=3' in output
     assert 'teacher.backbone, for branches.capi.target_generator' in output
@@ -171,8 +171,8 @@ def test_tool(tool):
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        ('mae/digits --batch 0', '--batch must be at least 1, got 0'),
-        ('mae/digits --depth -1', 'argument --depth: it must be a whole number of at least 0, not -1.'),
+        ('mae/small --batch 0', '--batch must be at least 1, got 0'),
+        ('mae/small --depth -1', 'argument --depth: it must be a whole number of at least 0, not -1.'),
         ('empty.py', 'The config has no model'),
         ('no_masks.py', 'The config draws no masks'),
     ],

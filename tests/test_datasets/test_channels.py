@@ -84,7 +84,7 @@ def tool(path, monkeypatch, *args):
 
 
 @pytest.mark.parametrize(
-    'trained', [('mae/digits', 5), pytest.param(('mae/digits', 1), marks=pytest.mark.slow)], indirect=True
+    'trained', [('mae/small', 5), pytest.param(('mae/small', 1), marks=pytest.mark.slow)], indirect=True
 )
 def test_training_pictures_tools_and_counts(trained, monkeypatch, capsys):
     cfg, channels, folder = trained
@@ -117,7 +117,7 @@ def test_training_pictures_tools_and_counts(trained, monkeypatch, capsys):
     assert next(row.macs for row in costs.inference if row.name.endswith('patch_embed')) == embedding
 
 
-@pytest.mark.parametrize('trained', [('capi/digits', 1), ('semantic_mim/maskfeat_digits', 5)], indirect=True)
+@pytest.mark.parametrize('trained', [('capi/small', 1), ('semantic_mim/maskfeat_small', 5)], indirect=True)
 @pytest.mark.slow
 def test_other_methods_train(trained):
     assert (trained[2] / 'work/features.png').exists()

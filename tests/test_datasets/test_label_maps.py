@@ -9,7 +9,7 @@ from mmseg.registry import TRANSFORMS
 from PIL import Image
 
 from mmmim.datasets import ForgetOriginalSize, LoadLabelMap, RandomResizedCrop, ResizeLabelMap
-from mmmim.datasets.digit_scenes_segmentation import DigitScenesSegmentation
+from mmmim.datasets.fashion_scenes_segmentation import FashionScenesSegmentation
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
 from tests.images import alarm, bomb_png
@@ -103,22 +103,22 @@ def test_the_original_size_is_forgotten():
 PIPELINE = [{'type': 'mmmim.LoadImage'}, {'type': 'mmmim.LoadLabelMap'}, {'type': 'mmseg.PackSegInputs'}]
 
 
-def test_digit_scenes_is_a_data_set_of_mmsegmentation(digit_scenes):
+def test_fashion_scenes_is_a_data_set_of_mmsegmentation(fashion_scenes):
     with pytest.raises(InputError, match='train, val, test'):
-        DigitScenesSegmentation(data_root=digit_scenes, split='validation')
-    options = {'data_root': str(digit_scenes), 'split': 'val', 'pipeline': PIPELINE}
-    dataset = DATASETS.build({'type': 'mmmim.DigitScenesSegmentation', **options})
+        FashionScenesSegmentation(data_root=fashion_scenes, split='validation')
+    options = {'data_root': str(fashion_scenes), 'split': 'val', 'pipeline': PIPELINE}
+    dataset = DATASETS.build({'type': 'mmmim.FashionScenesSegmentation', **options})
     assert len(dataset) == 1000
-    assert (dataset.metainfo['classes'][0], dataset.metainfo['classes'][10]) == ('background', 'digit 9')
+    assert (dataset.metainfo['classes'][0], dataset.metainfo['classes'][10]) == ('background', 'ankle boot')
     assert len({tuple(colour) for colour in dataset.metainfo['palette']}) == 11
     prefix = {'img_path': 'images/validation', 'seg_map_path': 'annotations/validation'}
-    folder = f'{digit_scenes}/single'
+    folder = f'{fashion_scenes}/single'
     theirs = ADE20KDataset(data_root=folder, data_prefix=prefix, img_suffix='.png', pipeline=PIPELINE, indices=3)
     for i in range(3):
         sample, file = dataset[i], np.asarray(Image.open(dataset.get_data_info(i)['seg_map_path']))
         assert sample['inputs'].equal(theirs[i]['inputs'])
         labels = sample['data_samples'].gt_sem_seg.data
         assert labels.equal(theirs[i]['data_samples'].gt_sem_seg.data)
-        # 1, the background, is class 0; 2 + digit is class digit + 1. Nothing is ignored.
+        # 1, the background, is class 0; 2 + c is class c + 1. Nothing is ignored.
         np.testing.assert_array_equal(labels[0], file.astype(int) - 1)
         assert 1 <= labels.max() <= 10

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmmim.datasets import digit_scenes, digit_scenes_generator, fashion_scenes, fashion_scenes_generator, scenes
+from mmmim.datasets import fashion_scenes, fashion_scenes_generator, scenes
 from mmmim.datasets.scenes_generator import SPLITS, SUBSETS, checksum
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
@@ -19,20 +19,9 @@ PIPELINE = [{'type': 'mmmim.LoadImage'}, {'type': 'mmpretrain.PackInputs'}]
 FEW = {'train': 30, 'val': 6, 'test': 8}
 
 
-@pytest.fixture(params=['DigitScenes', 'FashionScenes'])
-def data(request, monkeypatch, tmp_path_factory):
+@pytest.fixture
+def data(monkeypatch, tmp_path_factory):
     """A data set of a few images per split."""
-    if request.param == 'DigitScenes':
-        for subset in SUBSETS:
-            monkeypatch.setitem(digit_scenes_generator.NUM_IMAGES, subset, FEW)
-        return SimpleNamespace(
-            title=request.param,
-            module=digit_scenes,
-            write=digit_scenes.write_digit_scenes,
-            generate=digit_scenes_generator.generate,
-            class_folder=lambda subset, label: str(label),
-            train=30,
-        )
     source = write_fashion_mnist(tmp_path_factory.mktemp('fashion_mnist'), train=30, test=20)
     monkeypatch.setattr(fashion_scenes, 'EMBEDDED', source)
     monkeypatch.setattr(fashion_scenes_generator, 'NUM_COLLAGES', FEW)
@@ -40,7 +29,7 @@ def data(request, monkeypatch, tmp_path_factory):
     read_items = fashion_scenes_generator.read_items
     monkeypatch.setattr(fashion_scenes_generator, 'split_items', lambda source, split: read_items(source, 'test'))
     return SimpleNamespace(
-        title=request.param,
+        title='FashionScenes',
         module=fashion_scenes,
         write=fashion_scenes.write_fashion_scenes,
         generate=lambda subset, split: fashion_scenes_generator.generate(subset, split, source),

@@ -20,7 +20,7 @@ def training(tmp_path):
     shards = write_tars(tmp_path / 'shards', (6, 6, 6, 6), size=40)
 
     def make(work_dir, **options):
-        cfg = shrink(Config.fromfile(ROOT / 'configs/capi/digits.py'), tmp_path, tmp_path / work_dir)
+        cfg = shrink(Config.fromfile(ROOT / 'configs/capi/small.py'), tmp_path, tmp_path / work_dir)
         pipeline = cfg.train_dataloader.dataset.dataset.pipeline
         dataset = dict(type='mmmim.WebDatasetStream', shards=shards, pipeline=pipeline)
         cfg.train_dataloader.update(sampler=None, num_workers=2)

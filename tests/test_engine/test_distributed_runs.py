@@ -56,7 +56,7 @@ class SpoilImages(Hook):
 
 
 def make(folder, name, launcher='none', resume=None, **options):
-    cfg = pretraining('capi/digits', folder / 'images', folder / name, train_cfg__max_iters=ITERATIONS)
+    cfg = pretraining('capi/small', folder / 'images', folder / name, train_cfg__max_iters=ITERATIONS)
     cfg.default_hooks.checkpoint.update(interval=SAVED, max_keep_ckpts=2)
     cfg.default_hooks.health.interval = SAVED
     cfg.train_dataloader.collate_fn = dict(type='mmmim.collate_masks_of_samples')

@@ -172,15 +172,15 @@ def test_layers_are_tested_each_by_itself(folder):
 
 
 @pytest.mark.parametrize('name', FITTED)
-def test_every_config_runs(name, tmp_path, monkeypatch, digit_scenes):
+def test_every_config_runs(name, tmp_path, monkeypatch, fashion_scenes):
     monkeypatch.chdir(tmp_path)
-    write_data(tmp_path / 'data', digit_scenes)
+    write_data(tmp_path / 'data', fashion_scenes)
     cfg = fitted_config(name, tmp_path)
-    if 'digits' in name:
+    if 'fashion' in name:
         cfg.fit_dataloader.dataset.indices, cfg.test_dataloader.dataset.indices = 20, 6
     cfg.test_cfg.held_out = 0.5  # of two images
     cfg.test_cfg.probe.update({'k': [1, 3]} if 'knn' in name else {'max_iter': 20})
-    if name == 'cls_logreg_digits':
+    if name == 'cls_logreg_fashion':
         cfg.model.features = 'cls'
     metrics = Runner.from_cfg(cfg).test()
     names = ['accuracy/top1'] if name.startswith('cls') else ['capi/mIoU', 'mmseg/mIoU']

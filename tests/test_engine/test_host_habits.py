@@ -24,8 +24,8 @@ from tests.test_engine.toy_training import toy_config
 from tests.toys import capi_config
 
 
-def digits(*options, method='mae'):
-    cfg = load_config(str(ROOT / 'configs' / method / 'digits.py'))
+def small(*options, method='mae'):
+    cfg = load_config(str(ROOT / 'configs' / method / 'small.py'))
     merge_cfg_options(cfg, options)
     return cfg
 
@@ -216,8 +216,8 @@ def test_layer_decay_of_a_classifier_without_layers_names_the_backbone():
 
 def test_what_is_removed_must_be_there():
     for wrong in ('~train_cfg.max_iter', '~train_cfg.max_iters.x', '~nothing', '~custom_hooks.99.type'):
-        refused(r'has no .* to remove', digits, wrong)
-    assert 'val_interval' not in digits('~train_cfg.val_interval').train_cfg
+        refused(r'has no .* to remove', small, wrong)
+    assert 'val_interval' not in small('~train_cfg.val_interval').train_cfg
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_what_is_removed_must_be_there():
 def test_a_config_that_changes_a_variable_of_its_base(tmp_path, text, message):
     """The variable was copied when the base was read: what is set afterwards is read by nobody."""
     path = tmp_path / 'child.py'
-    path.write_text(f'_base_ = {str(ROOT / "configs/mae/digits.py")!r}\n{text}\n')
+    path.write_text(f'_base_ = {str(ROOT / "configs/mae/small.py")!r}\n{text}\n')
     if message is None:
         load_config(str(path))
     else:

@@ -203,7 +203,7 @@ def test_trust_is_one_key_for_all_that_a_runner_builds(tmp_path):
 
 
 def mae_of(size, positions='sincos'):
-    model = Config.fromfile(ROOT / 'configs/mae/digits.py').model
+    model = Config.fromfile(ROOT / 'configs/mae/small.py').model
     model.backbone.update(img_size=size, positions=positions)
     model.branches.pixels.neck.grid = (size // 4, size // 4)
     return model

@@ -50,7 +50,7 @@ def images(tmp_path_factory):
 
 
 def config(images, work_dir, method='mae', iterations=20, limit=6, interval=5, **changes):
-    cfg = pretraining(f'{method}/digits', images, work_dir, train_cfg__max_iters=iterations)
+    cfg = pretraining(f'{method}/small', images, work_dir, train_cfg__max_iters=iterations)
     cfg.default_hooks = {k: v for k, v in cfg.default_hooks.items() if k not in ('probe', 'health')}
     cfg.default_hooks.logger.interval = interval
     cfg.default_hooks.runtime_info.max_skipped = limit

@@ -33,7 +33,7 @@ def config(name):
 #: Options of configs that are refused: keys, values of which each is a case, and words of the sentence after a #, where
 #: it does not only have to name the key, for which the dots stand.
 CASES = r"""
-[mae/digits]
+[mae/small]
 train_cfg.max_iters = 0 -1 None 1.5 True  # ... must be a whole number of at least 1
 train_cfg.max_iters = abc  # ... .*not 'abc'
 global_batch_size = 0 1.5  # ... must be a whole number of at least 1
@@ -115,14 +115,14 @@ param_scheduler +compile = 5
 +model.backbone.drop_path_rate = 1.5
 +model.backbone.norm = batch  # model: norm must be 'rms'
 +model.backbone.qkv_bias = 0.5
-[latent_mim/digits]
+[latent_mim/small]
 whole.1.scale = 80  # is a variable of the config.*val_dataloader.dataset.dataset.pipeline.1.scale
 model.branches.latent.head.heads.discrimination.temperature model.branches.latent.neck.num_heads = 0
-[capi/digits]
+[capi/small]
 +optim_wrapper.paramwise_cfg.rules.norms.lr_mlt = 1  # optim_wrapper.paramwise_cfg.rules.norms is .*: its keys are
 default_hooks.target_ema.momentum.base = 1.5  # default_hooks.target_ema.momentum is .* from 0 to 1
 default_hooks.target_ema.momentum = 1.5 abc  # ... must be
-model.branches.capi.head.num_prototypes = 64  # num_prototypes is 512 and .*num_prototypes is 64
+model.branches.capi.head.num_prototypes = 32  # num_prototypes is 64 and .*num_prototypes is 32
 model.teacher = [backbone,branches.capi.nek]  # teacher: the model has no part 'branches.capi.nek'
 model.teacher = backbone  # ... must be a list
 +optim_wrapper.paramwise_cfg.rules.norms.lr_mult model.branches.capi.target_generator.target_temperature = -1
@@ -131,7 +131,7 @@ model.branches.capi.target_generator.iterations +model.branches.capi.target_gene
 model.branches.capi.target_generator.chunk_positions model.branches.capi.target_generator.temperature = 0
 model.branches.capi.head.temperature model.branches.capi.head.num_prototypes = 0
 model.branches.capi.neck.drop_path_rate = 1.0
-[eval/seg_knn_digits]
+[eval/seg_knn_fashion]
 test_cfg.probe.k = [] [0] [1.5] 3  # ... must be a list.* at least 1 of them
 +test_cfg.cache.foldr +test_cfg.heldout +test_evaluator.1.ignore_idx +model.backbone.strid = 1  # ... \(did you mean
 model.features = 5  # ... must be a text
@@ -140,10 +140,10 @@ test_cfg.held_out = 1.5 0
 test_cfg.seed fit_dataloader.num_workers = -1
 fit_dataloader.batch_size +model.backbone.stride = 0
 fit_dataloader = None
-[eval/seg_logreg_digits]
+[eval/seg_logreg_fashion]
 +test_cfg.probe.c = [0.0] [-1.0]
 +test_cfg.probe.max_iter = 0
-[eval/seg_linear_digits]
+[eval/seg_linear_fashion]
 num_classes = 3  # ... is a variable of the config.*model.decode_head.num_classes
 +model.decode_head.num_clases = 3  # num_clases \(did you mean num_classes\?\)
 model.decode_head.type = mmseg.FCNHeda  # did you mean mmseg.FCNHead\?
@@ -172,7 +172,7 @@ def cases():
 def test_wrong_options(monkeypatch, tmp_path, name, options, message):
     """What a tool says against options on its real way from the command line to the runner."""
     command = testing if re.search('_(knn|logreg)_', name) else training
-    encoder = ['--pretrained', 'mae/digits'] if name.startswith('eval/') else []  # of random weights
+    encoder = ['--pretrained', 'mae/small'] if name.startswith('eval/') else []  # of random weights
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('mmmim.config.read.load_config', lambda path: config(path))
     # Whatever lists images, builds parts with weights or makes folders comes after the check.
@@ -225,5 +225,5 @@ def test_wrong_arguments_of_a_tool(monkeypatch, capsys, command):
 
 def test_no_shipped_config_is_refused():
     """What the check says of a sound config would be as bad as silence about a wrong one."""
-    for name in ('capi/vitl14', 'latent_mim/vitb16', 'pilamim/vitb16', 'ijepa/vitb16', 'semantic_mim/maskfeat_digits'):
+    for name in ('capi/vitl14', 'latent_mim/vitb16', 'pilamim/vitb16', 'ijepa/vitb16', 'semantic_mim/maskfeat_small'):
         check_config(config(name))

@@ -38,7 +38,7 @@ def read(path):
     return np.asarray(Image.open(path).convert('RGB'))
 
 
-@pytest.mark.parametrize(('name', 'own'), [('capi/digits', set()), ('mae/digits', {'reconstruction.png'})])
+@pytest.mark.parametrize(('name', 'own'), [('capi/small', set()), ('mae/small', {'reconstruction.png'})])
 def test_pictures_at_the_end(name, own, images, tmp_path):
     assert train(name, images, tmp_path) == {'curves.png', 'health.png', 'features.png'} | own
     for file in ('features.png', *own):
@@ -57,16 +57,16 @@ def test_two_masks_per_image_of_four_patches(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(strategies.UniformMasking, '__call__', twice)
     options = {'train_dataloader.dataset.dataset.pipeline.1.scale': 8}
-    assert {'features.png', 'reconstruction.png'} <= train('mae/digits', images, tmp_path / 'a', **options)
-    hooks = pretraining('mae/digits', images, tmp_path, pictures=True).custom_hooks
+    assert {'features.png', 'reconstruction.png'} <= train('mae/small', images, tmp_path / 'a', **options)
+    hooks = pretraining('mae/small', images, tmp_path, pictures=True).custom_hooks
     hooks = [dict(hook, images=0) for hook in hooks if hook['type'].endswith('PicturesHook')]
-    assert not train('mae/digits', images, tmp_path / 'b', custom_hooks=hooks) & {'features.png', 'reconstruction.png'}
+    assert not train('mae/small', images, tmp_path / 'b', custom_hooks=hooks) & {'features.png', 'reconstruction.png'}
 
 
 @pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), RuntimeError('NaN')])
 def test_a_failing_picture_does_not_end_training(error, images, tmp_path, monkeypatch):
     monkeypatch.setattr(feature_pictures, 'draw_channels', Mock(side_effect=error))
-    assert 'features.png' not in train('mae/digits', images, tmp_path)
+    assert 'features.png' not in train('mae/small', images, tmp_path)
     assert (tmp_path / 'iter_1.pth').exists()
 
 

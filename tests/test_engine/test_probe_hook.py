@@ -33,7 +33,7 @@ def images(tmp_path_factory):
     return folder
 
 
-def make(images, work_dir, iterations=2, interval=2, name='capi/digits', labels=True, **changes):
+def make(images, work_dir, iterations=2, interval=2, name='capi/small', labels=True, **changes):
     probe = {'train_cfg__max_iters': iterations, 'default_hooks__checkpoint__interval': 2}
     cfg = pretraining(name, images, work_dir, **probe, default_hooks__probe__interval=interval, **changes)
     data = dict(type='mmmim.ImageFolder', data_root=str(images), with_label=labels, pipeline=PIPELINE)
@@ -76,7 +76,7 @@ def test_table_with_the_random_initialisation_first(images, tmp_path):
 
 def test_without_labels_it_says_so_once(images, tmp_path):
     for labels, name in ((False, 'a'), (None, 'b')):
-        cfg = make(images, tmp_path / name, name='mae/digits', labels=bool(labels))
+        cfg = make(images, tmp_path / name, name='mae/small', labels=bool(labels))
         if labels is None:
             cfg.pop('probe_data')
         assert log_of(start(cfg)).count('Probes: no labelled images') == 1

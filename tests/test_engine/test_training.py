@@ -32,7 +32,7 @@ class Record(Hook):
 
 def train(images, folder, **options):
     """The runner of a training, and what was recorded."""
-    cfg = pretraining('capi/digits', images, folder, train_cfg__max_iters=8, randomness__seed=5)
+    cfg = pretraining('capi/small', images, folder, train_cfg__max_iters=8, randomness__seed=5)
     cfg.default_hooks.checkpoint.update(interval=4, max_keep_ckpts=2)
     cfg.model.backbone.drop_path_rate = 0.3
     cfg.merge_from_dict(options)

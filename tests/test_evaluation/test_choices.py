@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from mmmim.evaluation.probes import linear
-from mmmim.evaluation.probes.digit_scenes import PENALTIES, best_linear_accuracy
+from mmmim.evaluation.probes.fashion_scenes import PENALTIES, best_linear_accuracy
 from mmmim.evaluation.probes.fitted import KNNProbe, LogisticRegressionProbe, Probe, choose
 from mmmim.features.cache import Samples
 

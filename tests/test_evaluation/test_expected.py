@@ -74,7 +74,7 @@ def test_files(tmp_path):
 
 def test_a_hash_is_of_what_decides_the_curves():
     def hashed(key=None, value=None):
-        cfg = load_config(str(ROOT / 'configs/mae/digits.py'))
+        cfg = load_config(str(ROOT / 'configs/mae/small.py'))
         if key:
             cfg.merge_from_dict({key: value})
         return curves_hash(cfg)

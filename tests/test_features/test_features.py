@@ -100,7 +100,7 @@ def test_extractor_is_frozen_and_normalises_as_in_training(checkpoint):
     assert not extractor.training
     assert not any(p.requires_grad for p in extractor.parameters())
     assert not extractor(torch.randn(1, 3, 16, 16)).pooled.requires_grad
-    default = mmmim.get_model('capi/digits')
+    default = mmmim.get_model('capi/small')
     white = default.preprocess(torch.full((1, 3, 4, 4), 255, dtype=torch.uint8))
     torch.testing.assert_close(white[0, :, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), rtol=1e-4, atol=1e-4)
 
@@ -152,7 +152,7 @@ def test_what_an_extractor_refuses(checkpoint):
 
 
 def test_models_by_name():
-    assert {'capi/vitl14', 'capi/vits14', 'capi/digits'} <= set(mmmim.list_models())
-    assert mmmim.list_models('capi/digits') == ['capi/digits']
+    assert {'capi/vitl14', 'capi/vits14', 'capi/small'} <= set(mmmim.list_models())
+    assert mmmim.list_models('capi/small') == ['capi/small']
     with pytest.raises(InputError, match='capi/vitl14'):
         mmmim.get_model('capi/vitl15')

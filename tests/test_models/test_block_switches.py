@@ -21,7 +21,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-METHOD = 'capi/digits'
+METHOD = 'capi/small'
 
 
 class Made(TorchDispatchMode):

@@ -192,7 +192,7 @@ def test_activation_checkpointing_changes_nothing(name):
     [
         *((name, 'eager') for name in COMPILED),
         *(pytest.param(name, 'aot_eager', marks=pytest.mark.slow) for name in BLOCKS),
-        pytest.param('method: capi/digits', 'inductor', marks=[pytest.mark.slow, NEEDS_A_COMPILER]),
+        pytest.param('method: capi/small', 'inductor', marks=[pytest.mark.slow, NEEDS_A_COMPILER]),
     ],
 )
 @pytest.mark.parametrize('mode', [None, pytest.param('selective', marks=pytest.mark.slow)])

@@ -11,7 +11,7 @@ from mmmim.utils import InputError
 from tests.registered import TARGETS, method_batch, method_config
 from tests.toys import DIM, PATCH, batch, capi_config, optim_wrapper
 
-PILAMIM, LATENT_MIM = 'pilamim/digits', 'latent_mim/digits'
+PILAMIM, LATENT_MIM = 'pilamim/small', 'latent_mim/small'
 
 
 def build(config=None, **options):
@@ -208,25 +208,25 @@ FIVE_CHANNELS = {'type': 'mmmim.MIMDataPreprocessor', 'mean': [1.0] * 5, 'std': 
 @pytest.mark.parametrize(
     ('method', 'changes', 'message'),
     [
-        ('capi/digits', {'teacher': ['backbone', 'branches.dino.neck']}, r"no part 'branches\.dino\.neck'"),
-        ('capi/digits', {'branches': {'capi': None}}, r'model\.branches has no branch'),
-        ('capi/digits', {'teacher_init': 'copy'}, "teacher_init must be 'student' or 'own', got 'copy'"),
-        ('capi/digits', {'head.in_dim': 20}, r'head\.in_dim is 20 and .*neck\.out_dim is 48'),
-        ('capi/digits', {'neck.context_dim': 20}, r'context_dim is 20 and model\.backbone\.embed_dim is 48'),
-        ('mae/digits', {'neck.out_dim': 40}, r'target_generator\.out_dim is 48 and .*pixels\.neck\.out_dim is 40'),
-        ('mae/digits', {'target_generator.patch_size': 8}, r'patch_size is 8 and model\.backbone\.patch_size is 4'),
-        ('mae/digits', {'neck.grid': (8, 5)}, r'neck\.grid is \(8, 5\) and model\.backbone\.grid is \(8, 8\)'),
+        ('capi/small', {'teacher': ['backbone', 'branches.dino.neck']}, r"no part 'branches\.dino\.neck'"),
+        ('capi/small', {'branches': {'capi': None}}, r'model\.branches has no branch'),
+        ('capi/small', {'teacher_init': 'copy'}, "teacher_init must be 'student' or 'own', got 'copy'"),
+        ('capi/small', {'head.in_dim': 20}, r'head\.in_dim is 20 and .*neck\.out_dim is 48'),
+        ('capi/small', {'neck.context_dim': 20}, r'context_dim is 20 and model\.backbone\.embed_dim is 48'),
+        ('mae/small', {'neck.out_dim': 40}, r'target_generator\.out_dim is 48 and .*pixels\.neck\.out_dim is 40'),
+        ('mae/small', {'target_generator.patch_size': 8}, r'patch_size is 8 and model\.backbone\.patch_size is 4'),
+        ('mae/small', {'neck.grid': (8, 5)}, r'neck\.grid is \(8, 5\) and model\.backbone\.grid is \(8, 8\)'),
         (PILAMIM, {'neck.num_extra_positions': 2}, r'is 2 and model\.backbone\.num_extra_tokens is 1'),
-        ('semantic_mim/maskfeat_digits', {'neck.depth': 1}, r'neck\.depth is 1 and model\.backbone\.depth is 2'),
-        ('beit/digits', {'target_generator.mean': (0.0,) * 3}, r'mean is \[0.*\] and model\.data_preprocessor\.mean'),
-        ('beit/digits', {'target_generator.tokenizer.num_tokens': 30}, r'is 30 and .*neck\.out_dim is 32'),
+        ('semantic_mim/maskfeat_small', {'neck.depth': 1}, r'neck\.depth is 1 and model\.backbone\.depth is 2'),
+        ('beit/small', {'target_generator.mean': (0.0,) * 3}, r'mean is \[0.*\] and model\.data_preprocessor\.mean'),
+        ('beit/small', {'target_generator.tokenizer.num_tokens': 30}, r'is 30 and .*neck\.out_dim is 32'),
         (
-            'mae/digits',
+            'mae/small',
             {'backbone.in_channels': 5, 'target_generator.in_channels': 5, 'neck.out_dim': 80},
             r'backbone\.in_channels is 5 and .*data_preprocessor\.mean has 3 values',
         ),
         (
-            'maskfeat/digits',
+            'maskfeat/small',
             {'backbone.in_channels': 5, 'data_preprocessor': FIVE_CHANNELS},
             r'target_generator\.in_channels is 3 and model\.backbone\.in_channels is 5',
         ),

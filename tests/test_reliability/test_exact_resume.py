@@ -16,7 +16,7 @@ SAVED, KILLED, END = 3, 5, 7
 
 
 def train(method, images, work_dir, world_size, workers, killed=False):
-    file = min(ROOT.glob(f'configs/{method}/*digits.py'))
+    file = min(ROOT.glob(f'configs/{method}/*small.py'))
     cfg = pretraining(f'{method}/{file.stem}', images, work_dir, train_cfg__max_iters=END)
     cfg.default_hooks.checkpoint.update(interval=SAVED, max_keep_ckpts=1)
     cfg.train_dataloader.update(num_workers=workers, persistent_workers=False)

@@ -31,7 +31,7 @@ def test_parts_are_the_iteration(tool, monkeypatch):
         'model.branches.capi.target_generator.num_prototypes=32',
     ]
     sizes = ('--steps', '4', '--warmup', '1', '--batch', '4')
-    text = tool(TRAIN, ROOT / 'configs/capi/digits.py', *sizes, '--cfg-options', *small)
+    text = tool(TRAIN, ROOT / 'configs/capi/small.py', *sizes, '--cfg-options', *small)
     ((runner, result, checkpoints),) = found
     assert (runner.iter, checkpoints) == (6, [])
     seconds = result['seconds']
@@ -114,5 +114,5 @@ def test_the_sweep_is_measured_beside_single_heads(tool):
     ],
 )
 def test_numbers_that_measure_nothing(tool, name, option, value):
-    config = [str(ROOT / 'configs/capi/digits.py')] * (name == TRAIN)
+    config = [str(ROOT / 'configs/capi/small.py')] * (name == TRAIN)
     assert re.search(rf'{option}( |: ).*{value}', tool(name, *config, option, value, code=2))

@@ -58,7 +58,7 @@ def test_two_processes_train(toy_file):
 @pytest.mark.slow
 def test_two_processes_train_a_sharded_model(tmp_path):
     """All hooks that call the model, and what they write is true of the checkpoint."""
-    full = Config.fromfile(ROOT / 'configs/capi/digits.py')
+    full = Config.fromfile(ROOT / 'configs/capi/small.py')
     for name in ('cat', 'dog'):
         write_images(tmp_path / 'images' / name, number=12)
     cfg = shrink(full, tmp_path / 'images', tmp_path / 'out')
@@ -97,12 +97,12 @@ def test_two_processes_train_a_sharded_model(tmp_path):
 
 @on_cpu
 @pytest.mark.slow
-def test_two_processes_train_and_test_a_segmentor(tmp_path, digit_scenes):
+def test_two_processes_train_and_test_a_segmentor(tmp_path, fashion_scenes):
     """The score is that of one process."""
     (tmp_path / 'data').mkdir()
-    (tmp_path / 'data/digit_scenes').symlink_to(digit_scenes)
+    (tmp_path / 'data/fashion_scenes').symlink_to(fashion_scenes)
     save_model(tmp_path / 'a.pth', capi_config())
-    config, segmentor = ROOT / 'configs/eval/seg_linear_digits.py', tmp_path / 'run/iter_2.pth'
+    config, segmentor = ROOT / 'configs/eval/seg_linear_fashion.py', tmp_path / 'run/iter_2.pth'
     # An odd number of images: one of the processes gets an image that the other has, too.
     options = 'global_batch_size=8 train_cfg.max_iters=2 train_cfg.val_interval=2 param_scheduler.warmup.end=1'
     options += ' param_scheduler.decay.begin=1 default_hooks.checkpoint.interval=2'

@@ -12,17 +12,17 @@ SWEEP = 'analysis_tools/layer_sweep'
 #: Images are sorted by class.
 FEW = [
     '--cfg-options',
-    f'+fit_dataloader.dataset.indices={list(range(0, 10_000, 160))}',
+    f'+fit_dataloader.dataset.indices={list(range(0, 9000, 150))}',
     f'+test_dataloader.dataset.indices={list(range(0, 2000, 100))}',
 ]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, digit_scenes):
-    """The current folder, with DigitScenes and a checkpoint of two blocks with registers."""
+def folder(tmp_path, monkeypatch, fashion_scenes):
+    """The current folder, with FashionScenes and a checkpoint of two blocks with registers."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'data').mkdir()
-    (tmp_path / 'data/digit_scenes').symlink_to(digit_scenes)
+    (tmp_path / 'data/fashion_scenes').symlink_to(fashion_scenes)
     save_model('a.pth', capi_config())
     return tmp_path
 
@@ -37,7 +37,7 @@ def test_a_row_and_a_point_for_every_layer(config, score, folder, monkeypatch, t
         return extract(self, model, data, grid, entries, layers)
 
     monkeypatch.setattr(cache.FeatureCache, '_extract', counted)
-    name = f'configs/eval/{config}_digits.py'
+    name = f'configs/eval/{config}_fashion.py'
     out = tool(SWEEP, name, '--pretrained', 'a.pth', '--work-dir', 'out', *FEW)
     assert passes == [('fit_dataloader', [0, 1]), ('test_dataloader', [0, 1])]
     found = json.loads((folder / 'out/layer_sweep.json').read_text())
@@ -58,9 +58,9 @@ def test_a_row_and_a_point_for_every_layer(config, score, folder, monkeypatch, t
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        ('configs/eval/seg_knn_digits.py', '--pretrained CHECKPOINT'),
-        ('configs/mae/digits.py --pretrained a.pth', 'fits no probe'),
-        ('configs/eval/seg_knn_digits.py --pretrained a.pth --layers 0 7', 'there is no block 7'),
+        ('configs/eval/seg_knn_fashion.py', '--pretrained CHECKPOINT'),
+        ('configs/mae/small.py --pretrained a.pth', 'fits no probe'),
+        ('configs/eval/seg_knn_fashion.py --pretrained a.pth --layers 0 7', 'there is no block 7'),
     ],
 )
 def test_refusals(args, message, folder, tool):

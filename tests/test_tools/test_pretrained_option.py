@@ -85,7 +85,7 @@ def test_facts(folder):
     assert (facts.checkpoint, facts.encoder) == ('capi.pth', capi_config()['backbone'])
     assert (facts.embed_dim, facts.depth, facts.patch_size, facts.image_size) == (DIM, 2, 4, 16)
     assert (facts.mean, facts.std) == ([1, 2, 3], [4, 5, 6])
-    for source in ('mae/digits', 'configs/mae/digits.py'):
+    for source in ('mae/small', 'configs/mae/small.py'):
         facts = pretrained_facts(source)
         assert (facts.checkpoint, facts.embed_dim, facts.patch_size, facts.image_size) == ('random', 96, 4, 32)
         assert facts.mean == pytest.approx([123.675, 116.28, 103.53])
@@ -108,14 +108,14 @@ def test_facts(folder):
 def test_placeholders():
     values = {'a': 'pretrained:embed_dim', 'b': [{'c': ['pretrained:mean']}, 'pretrained:image_size'], 'd': 'x'}
     cfg = Config({**values, 'model': {'backbone': {'type': 'mmmim.PretrainedBackbone'}}})
-    apply_pretrained(cfg, 'mae/digits', 'student')
+    apply_pretrained(cfg, 'mae/small', 'student')
     assert (cfg.a, cfg.b[1], cfg.d) == (96, 32, 'x')
     assert cfg.b[0].c[0] == pytest.approx([123.675, 116.28, 103.53])
     backbone = cfg.model.backbone
     assert (backbone.checkpoint, backbone.encoder.embed_dim, backbone.weights) == ('random', 96, 'student')
     for values, args, message in (
-        ({'a': ['pretrained:width']}, ['mae/digits'], r'a\.0=.*there are pretrained:checkpoint'),
-        ({'a': 1}, ['mae/digits'], 'takes no pre-trained encoder'),
+        ({'a': ['pretrained:width']}, ['mae/small'], r'a\.0=.*there are pretrained:checkpoint'),
+        ({'a': 1}, ['mae/small'], 'takes no pre-trained encoder'),
         ({'b': [0, 'pretrained:depth']}, [None], r'needs a pre-trained encoder \(b\.1\): --pretrained'),
         ({'a': 1}, [None, 'ema'], '--weights'),
     ):
@@ -164,7 +164,7 @@ def test_a_fixed_checkpoint_of_the_config_is_completed(folder, config_of):
     text = text.replace("'pretrained:embed_dim'", str(DIM))
     Path('seg.py').write_text(text.replace("mean='pretrained:mean', std='pretrained:std', ", ''))
     assert config_of('train', 'seg.py').model.backbone.encoder.embed_dim == DIM
-    backbone = config_of('train', 'seg.py', '--pretrained', 'mae/digits').model.backbone
+    backbone = config_of('train', 'seg.py', '--pretrained', 'mae/small').model.backbone
     assert (backbone.checkpoint, backbone.encoder.embed_dim) == ('random', 96)
 
 
@@ -197,8 +197,9 @@ def test_trust_on_the_command_line(folder, config_of):
 
 @pytest.mark.parametrize(
     'name',
-    ['train', 'test', *(f'analysis_tools/{name}' for name in ('layer_sweep', 'attention_distance', 'rankme',
-     'score_digit_scenes')), *(f'visualization/vis_{name}' for name in ('pca', 'attention', 'tsne', 'reconstruction'))],
+    ['train', 'test',
+     *(f'analysis_tools/{name}' for name in ('layer_sweep', 'attention_distance', 'rankme', 'score_fashion_scenes')),
+     *(f'visualization/vis_{name}' for name in ('pca', 'attention', 'tsne', 'reconstruction'))],
 )  # fmt: skip
 def test_every_tool_that_reads_weights_can_trust_them(name, tool, capsys):
     capsys.readouterr()

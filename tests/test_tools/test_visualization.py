@@ -88,7 +88,7 @@ def test_pca(folder, tool, mode):
     assert set(first) == {'resolutions.png', 'channels.png'}
     if mode == 'both':
         assert 'does not divide 33: 32 pixels instead' in output
-        tool(PCA, 'images', 'capi/digits', *args[2:])  # random weights, another picture
+        tool(PCA, 'images', 'capi/small', *args[2:])  # random weights, another picture
         assert pictures(folder / 'out') != first
         tool(PCA, *args)
         assert pictures(folder / 'out') == first

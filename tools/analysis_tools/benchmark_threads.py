@@ -31,7 +31,7 @@ POLICIES = {
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', nargs='?', default='configs/capi/digits.py', help='(default: %(default)s)')
+    parser.add_argument('config', nargs='?', default='configs/capi/small.py', help='(default: %(default)s)')
     cores = os.cpu_count() or 1
     parser.add_argument(
         '--busy',

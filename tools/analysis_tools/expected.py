@@ -13,7 +13,7 @@ from mmmim.cli.program import user_errors
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='whose trainings they are, e.g. configs/capi/digits.py')
+    parser.add_argument('config', help='whose trainings they are, e.g. configs/capi/small.py')
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='of trainings that differ in their seed')
     parser.add_argument('--picture', metavar='FILE', help='draw the runs and their bands, e.g. configs/capi/curves.png')
     return parser.parse_args()

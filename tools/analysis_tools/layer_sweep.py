@@ -16,7 +16,7 @@ from mmmim.cli.program import user_errors
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config with a probe that is fitted, such as configs/eval/seg_knn_digits.py')
+    parser.add_argument('config', help='config with a probe that is fitted, such as configs/eval/seg_knn_fashion.py')
     add_pretrained_options(parser)
     parser.add_argument(
         '--layers', nargs='+', type=int, help='blocks, counted from 0; negative ones from the end (default: all)'

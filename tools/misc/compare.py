@@ -11,7 +11,7 @@ from mmmim.cli.program import user_errors
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__)
-    parser.add_argument('spec', help='e.g. projects/digit_scenes/spec.py')
+    parser.add_argument('spec', help='e.g. projects/fashion_scenes/spec.py')
     parser.add_argument('--work-dir', default='work_dirs/comparison', help='an interrupted comparison goes on there')
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
     parser.add_argument('--seeds', type=SEED, nargs='+', help='instead of those of the specification')
@@ -21,6 +21,11 @@ def parse_args() -> argparse.Namespace:
         default=[],
         metavar='NAME',
         help='run these subsets and arms only; results are of all that is done',
+    )
+    parser.add_argument(
+        '--continue-from',
+        metavar='RECORD',
+        help='a results.json, whose runs are not made again where config, seed and scores are the same',
     )
     parser.add_argument('--jobs', type=COUNT, default=2, help='runs at a time, one core each (default: 2)')
     parser.add_argument(
@@ -42,7 +47,7 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    from mmmim.comparison.jobs import collect, make_jobs, pictures, prepare, run_jobs, tables
+    from mmmim.comparison.jobs import collect, finished, make_jobs, pictures, prepare, restore, run_jobs, tables
     from mmmim.comparison.record import changes, describe
     from mmmim.config.read import load_config
     from mmmim.utils import InputError
@@ -65,6 +70,8 @@ def main() -> None:
     names = {name for job in jobs for name in (job.subset, job.arm)}
     if unknown := {*args.only} - names:
         raise InputError(f'--only {", ".join(sorted(unknown))}: there are {", ".join(sorted(names))}.')
+    if args.continue_from is not None:
+        print(f'{restore(jobs, Path(args.continue_from))} runs are those of {args.continue_from}.', flush=True)
     prepare(spec.get('prepare', {}))
     run_jobs([job for job in jobs if not args.only or {job.subset, job.arm} & {*args.only}], args.jobs)
 
@@ -75,7 +82,7 @@ def main() -> None:
     about = {'torch': torch.__version__, 'split': args.split, 'seeds': args.seeds or spec.seeds}
     folder = work_dir / args.split
     write_text_atomically(
-        json.dumps({'about': about, 'results': results, **describe(spec)}, indent=1) + '\n',
+        json.dumps({'about': about, 'results': results, **describe(spec), 'runs': finished(jobs)}, indent=1) + '\n',
         str(folder / 'results.json'),
     )
     write_text_atomically(text + '\n', str(folder / 'table.md'))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Compare the first losses of every small config with those recorded in tests/golden, or record them anew.
 
-Ten steps on the CPU of every digits.py and *_digits.py of configs/, and of every digits.py of projects/, by the runner
+Ten steps on the CPU of every small.py and *_small.py of configs/, and of every small.py of projects/, by the runner
 that trains. Status 1 if a loss differs from the recorded one. A change that is not meant to change numbers leaves the
 files alone.
 """
@@ -48,18 +48,18 @@ def parse_args() -> argparse.Namespace:
 def configs(root: Path) -> dict[str, Path]:
     """The configs whose losses are recorded, by the name of the file that holds them.
 
-    ``configs/capi/digits.py`` is ``capi``, ``configs/semantic_mim/beit_digits.py`` is ``semantic_mim_beit``, and
-    ``projects/bootmae/configs/digits.py`` is ``bootmae``. Those of ``configs/eval`` train no encoder.
+    ``configs/capi/small.py`` is ``capi``, ``configs/semantic_mim/beit_small.py`` is ``semantic_mim_beit``, and
+    ``projects/bootmae/configs/small.py`` is ``bootmae``. Those of ``configs/eval`` train no encoder.
 
     Args:
         root: The repository.
     """
-    patterns = ('configs/*/digits.py', 'configs/*/*_digits.py', 'projects/*/configs/digits.py')
+    patterns = ('configs/*/small.py', 'configs/*/*_small.py', 'projects/*/configs/small.py')
     found = {}
     for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
         folder = path.relative_to(root).parts[1]
         if folder != 'eval':
-            found[f'{folder}_{path.stem}'.removesuffix('_digits')] = path
+            found[f'{folder}_{path.stem}'.removesuffix('_small')] = path
     return found
 
 
@@ -69,7 +69,7 @@ def golden_file(root: Path, method: str) -> Path:
 
 
 def first_losses(config: str | os.PathLike, data_root: str | os.PathLike) -> list[float]:
-    """The losses of the first :data:`STEPS` iterations of a pre-training config on DigitScenes.
+    """The losses of the first :data:`STEPS` iterations of a pre-training config on FashionScenes.
 
     :class:`mmmim.Runner` trains it as it is, in a temporary work folder, but for :data:`STEPS`, :data:`BATCH` and
     :data:`SEED`, and without validation, checkpoints, probes and pictures. Tokenizers have random weights, as there is
@@ -77,7 +77,7 @@ def first_losses(config: str | os.PathLike, data_root: str | os.PathLike) -> lis
 
     Args:
         config: The file.
-        data_root: Folder with DigitScenes, which is written if it is not there.
+        data_root: Folder with FashionScenes, which is written if it is not there.
     """
     from mmengine.hooks import Hook
 
@@ -187,7 +187,7 @@ def run(root: Path, methods: list[str], reason: str | None, data_root: str | os.
         root: The repository.
         methods: Names of :func:`configs`; none: all of them.
         reason: To record what differs; None to compare.
-        data_root: Folder with DigitScenes.
+        data_root: Folder with FashionScenes.
 
     Returns:
         Whether the files hold what was measured.

@@ -2,15 +2,13 @@
 """Write the models of all metafiles that model-index.yml imports, from the configs and pages beside them.
 
 The head of a metafile, its Collections, is written by hand and stays. Sizes are those of the built models, numbers of
-papers those of the page's columns "... (reported)", own numbers those recorded in projects/*/results.
+papers those of the page's columns "... (reported)".
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,11 @@ _DATA = {
     'imagenet': 'ImageNet-1k',
     'places205': 'Places205',
     'lvd142m': 'LVD-142M',
-    'digit_scenes': 'DigitScenes',
+    'fashion_scenes': 'FashionScenes',
 }
 _LINK = re.compile(r'\]\(([^)\s]+\.py)\)')
 #: A column of a paper's numbers: data set, protocol, and the paper if it is another one than the page's.
 _REPORTED = re.compile(r'(\S+) (.+) \(reported(?: in ([^)]+))?\)')
-_MEASURED = {'linear_all': ('Image Classification', 'Top 1 Accuracy', 'linear probe on all patch tokens')}
-_MEASURED['linear_miou'] = ('Semantic Segmentation', 'mIoU', 'linear probe on single patch tokens')
 
 
 def metafiles(root: Path) -> list[Path]:
@@ -129,40 +125,6 @@ def read_reported(readme: Path) -> dict[str, list[dict[str, Any]]]:
     return reported
 
 
-def read_measured(config: str, root: Path) -> list[dict[str, Any]]:
-    """Recorded scores of a config, as trained: those of ``projects/*/results/results.json`` without changes of it."""
-    from mmengine import Config
-
-    measured = []
-    for spec_file in sorted(root.glob('projects/*/spec.py')):
-        file = spec_file.parent / 'results' / 'results.json'
-        if not file.is_file():
-            continue
-        spec, record = Config.fromfile(spec_file), json.loads(file.read_text(encoding='utf-8'))
-        for subset, arms in spec.subsets.items():
-            for arm, options in arms.items():
-                scores = record['results'].get(subset, {}).get(arm)
-                as_it_is = options.get('train', True) and 'options' not in options
-                if scores and as_it_is and options.get('config') == config:
-                    about = f'{spec.title} ({subset}, {record["about"]["split"]} split)'
-                    measured += _measured(scores, about, file.relative_to(root).as_posix())
-    return measured
-
-
-def _measured(scores: Mapping[str, list[float]], data: str, file: str) -> list[dict[str, Any]]:
-    results = []
-    for name, (task, metric, protocol) in _MEASURED.items():
-        values = scores.get(name, [])
-        if len(values) > 1:
-            metrics = {
-                metric: round(100 * statistics.fmean(values), 1),
-                'Deviation': round(100 * statistics.stdev(values), 1),
-            }
-            source = f'measured here, {len(values)} seeds: {file}'
-            results.append({'Task': task, 'Dataset': data, 'Metrics': metrics, 'Protocol': protocol, 'Source': source})
-    return results
-
-
 def _model(path: Path, collection: str, reported: Mapping[str, list], root: Path) -> dict[str, Any]:
     import torch
     from mmengine import Config
@@ -183,7 +145,7 @@ def _model(path: Path, collection: str, reported: Mapping[str, list], root: Path
             'Parameters': sum(p.numel() for p in model.backbone.parameters()),
             'Trained Parameters': sum(p.numel() for p in model.parameters() if p.requires_grad),
         },
-        'Results': [*reported.get(path.name, []), *read_measured(config, root)] or None,
+        'Results': reported.get(path.name),
         'Weights': None,
         'Config': config,
     }

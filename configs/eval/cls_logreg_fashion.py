@@ -1,0 +1,14 @@
+# Logistic regression on whole images of FashionScenes: the class of the garment from the average of the patch tokens.
+# Accuracy. At most 100 iterations of L-BFGS instead of 1000.
+# Other features: --cfg-options model.features=cls (or max, top10, all, ...: Features.pool).
+#
+# Run: python tools/test.py configs/eval/cls_logreg_fashion.py --pretrained CHECKPOINT (or a config: random weights)
+_base_ = [
+    '../_base_/probes/logreg.py',
+    '../_base_/datasets/cls_fashion_fitted.py',
+]
+
+model = dict(features='pooled')
+test_cfg = dict(choose_by='aAcc', probe=dict(max_iter=100))
+test_evaluator = [dict(type='mmpretrain.Accuracy')]
+default_hooks = dict(pictures=None)

@@ -1,0 +1,96 @@
+# What tools/misc/compare.py trains and scores for the table of FashionScenes: every method on as many images.
+title = 'FashionScenes'
+seeds = [0, 1, 2]
+# An average of the weights lags behind in trainings of minutes: what was trained is scored.
+scores = dict(weights='student', rankme=True)
+# Columns of the figure.
+figure_scores = ['knn_pooled', 'linear_pooled', 'linear_miou']
+
+_multi = {
+    # What makes any small.py, of 32 px in patches of 4, one of 64 px in patches of 8.
+    'model.backbone.img_size': 64,
+    'model.backbone.patch_size': 8,
+    'train_dataloader.dataset.dataset.subset': 'multi',
+    'train_dataloader.collate_fn.patch_size': 8,
+    'test_dataloader.dataset.dataset.subset': 'multi',
+    'test_dataloader.collate_fn.patch_size': 8,
+}
+_crop = 'train_dataloader.dataset.dataset.pipeline.1.scale'
+_latent = {**_multi, _crop: 64}
+_pixels = {
+    **_latent,
+    'model.branches.pixels.target_generator.patch_size': 8,
+    'model.branches.pixels.neck.out_dim': 192,
+}
+_raw = {'model.branches.pixels.target_generator.normalize': False}
+_masking = 'train_dataloader.collate_fn.masking'
+
+# What the arms of BEiT need.
+_codebook = 'data/fashion_scenes_codebook.pth'
+prepare = {_codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/small.py', _codebook]}
+
+_configs = 'projects/fashion_scenes/configs'
+subsets = {
+    'single': {
+        'raw pixels': dict(pixels=4),
+        'random init, ViT': dict(config='configs/mae/small.py', train=False),
+        'random init, RoPE ViT': dict(config='configs/capi/small.py', train=False),
+        'MAE': dict(config='configs/mae/small.py', watch=True),
+        'MAE, raw pixels': dict(config='configs/mae/small.py', options=_raw),
+        'BEiT': dict(config='configs/beit/small.py', watch=True),
+        'MaskFeat': dict(config='configs/maskfeat/small.py', watch=True),
+        'I-JEPA': dict(config='configs/ijepa/small.py', watch=True),
+        'BootMAE': dict(config='projects/bootmae/configs/small.py', watch=True),
+        'Latent MIM 1, naive': dict(config=f'{_configs}/latent_mim_naive.py'),
+        'Latent MIM 2, momentum': dict(config=f'{_configs}/latent_mim_momentum.py'),
+        'Latent MIM 3, discrimination': dict(config=f'{_configs}/latent_mim_patch_discrimination.py'),
+        'Latent MIM 4, less correlation': dict(config=f'{_configs}/latent_mim_correlation.py'),
+        'Latent MIM': dict(config='configs/latent_mim/small.py', watch=True),
+        'PiLaMIM': dict(config='configs/pilamim/small.py', watch=True),
+        'PiLaMIM, released': dict(config=f'{_configs}/pilamim_released.py'),
+        'PiLaMIM without CLS': dict(config=f'{_configs}/pilamim_no_cls.py'),
+        'SemanticMIM on BEiT': dict(config='configs/semantic_mim/beit_small.py', watch=True),
+        'SemanticMIM on MaskFeat': dict(config='configs/semantic_mim/maskfeat_small.py', watch=True),
+        'CAPI': dict(config='configs/capi/small.py', watch=True),
+        'CAPI, inverse block without roll': dict(config='configs/capi/small.py', options={f'{_masking}.roll': False}),
+        'CAPI, block': dict(
+            config='configs/capi/small.py',
+            options={f'{_masking}.type': 'mmmim.BlockMasking', f'{_masking}.roll': False},
+        ),
+        'CAPI, random': dict(
+            config='configs/capi/small.py',
+            options={f'{_masking}.type': 'mmmim.UniformMasking', f'{_masking}.roll': False},
+        ),
+        'CAPI, standard Sinkhorn': dict(
+            config='configs/capi/small.py',
+            options={'model.branches.capi.target_generator.positional': False},
+        ),
+        'CAPI with pixels': dict(config=f'{_configs}/capi_pixels.py'),
+        'supervised': dict(config=f'{_configs}/supervised.py', own_test=True),
+    },
+    'multi': {
+        'raw pixels': dict(pixels=8),
+        'random init, ViT': dict(config='configs/mae/small.py', train=False, options=_pixels),
+        'random init, RoPE ViT': dict(config='configs/capi/small.py', train=False, options=_latent),
+        'MAE': dict(config='configs/mae/small.py', options=_pixels),
+        'MAE, raw pixels': dict(config='configs/mae/small.py', options={**_pixels, **_raw}),
+        'I-JEPA': dict(config='configs/ijepa/small.py', options=_latent),
+        # Cells of 10 px with a patch of 8 px in each.
+        'Latent MIM': dict(
+            config='configs/latent_mim/small.py',
+            options={**_multi, _crop: 80, 'train_dataloader.collate_fn.gap': 2},
+        ),
+        'PiLaMIM': dict(config='configs/pilamim/small.py', options=_pixels),
+        'PiLaMIM without CLS': dict(config=f'{_configs}/pilamim_no_cls.py', options=_pixels),
+        'CAPI': dict(config='configs/capi/small.py', options=_latent),
+        'supervised': dict(
+            config=f'{_configs}/supervised.py',
+            own_test=True,
+            options={
+                **_multi,
+                'train_dataloader.dataset.dataset.pipeline.2.scale': 64,
+                'model.num_classes': 5,
+            },
+        ),
+    },
+}

@@ -1,0 +1,56 @@
+# The runs that the small recipes were chosen by, for tools/misc/compare.py: half as many images as in the recipes, one
+# seed, the validation split.
+title = 'FashionScenes: how the small recipes were chosen'
+seeds = [0]
+scores = dict(weights='student', poolings=['pooled', 'cls', 'predicted'])
+figure_scores = ['linear_pooled', 'knn_pooled']
+
+_half = {'train_cfg.max_iters': 400, 'default_hooks.checkpoint.interval': 400}
+_recipes = {
+    'MAE': 'configs/mae/small.py',
+    'BEiT': 'configs/beit/small.py',
+    'MaskFeat': 'configs/maskfeat/small.py',
+    'I-JEPA': 'configs/ijepa/small.py',
+    'BootMAE': 'projects/bootmae/configs/small.py',
+    'Latent MIM': 'configs/latent_mim/small.py',
+    'PiLaMIM': 'configs/pilamim/small.py',
+    'SemanticMIM on BEiT': 'configs/semantic_mim/beit_small.py',
+    'SemanticMIM on MaskFeat': 'configs/semantic_mim/maskfeat_small.py',
+}
+_rates = {'I-JEPA': (1e-3, 2e-3, 4e-3)}  # others: 2e-3, 4e-3, 8e-3
+
+# CAPI's has more parts. Its batches are half as large.
+_capi = 'model.branches.capi'
+_crop = 'train_dataloader.dataset.dataset.pipeline.1.crop_ratio_range'
+_capi_changes = {
+    'recipe': {},
+    '128 prototypes': {f'{_capi}.target_generator.num_prototypes': 128, f'{_capi}.head.num_prototypes': 128},
+    'lr 1.5e-3': {'optim_wrapper.optimizer.lr': 1.5e-3},
+    'lr 6e-3': {'optim_wrapper.optimizer.lr': 6e-3},
+    'momentum 0.95': {'default_hooks.target_ema.momentum.base': 0.95},
+    'momentum 0.99': {'default_hooks.target_ema.momentum.base': 0.99},
+    'a fifth predicted': {'train_dataloader.collate_fn.masking.predict_ratio': 0.2},
+    'mask 0.5': {'train_dataloader.collate_fn.masking.mask_ratio': 0.5},
+    'crops (0.6, 1)': {_crop: (0.6, 1.0)},
+    'batch 128': {
+        'global_batch_size': 128,
+        **_half,
+        'optim_wrapper.optimizer.lr': 4e-3,
+    },
+}
+
+# What the arms of BEiT need.
+_codebook = 'data/fashion_scenes_codebook.pth'
+prepare = {_codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/small.py', _codebook]}
+
+subsets = {
+    'single': {
+        f'{method}, lr {rate:g}': dict(config=config, options={**_half, 'optim_wrapper.optimizer.lr': rate})
+        for method, config in _recipes.items()
+        for rate in _rates.get(method, (2e-3, 4e-3, 8e-3))
+    }
+    | {
+        f'CAPI, {name}': dict(config='configs/capi/small.py', options={'train_cfg.max_iters': 800, **change})
+        for name, change in _capi_changes.items()
+    }
+}
