@@ -68,7 +68,12 @@ OPTIMIZERS = _child(_roots.OPTIMIZERS, 'mmmim.engine')
 OPTIM_WRAPPERS = _child(_roots.OPTIM_WRAPPERS, 'mmmim.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(_roots.OPTIM_WRAPPER_CONSTRUCTORS, 'mmmim.engine')
 PARAM_SCHEDULERS = _child(_roots.PARAM_SCHEDULERS, 'mmmim.engine')
-METRICS = _child(_roots.METRICS, 'mmmim.evaluation.measures.losses', 'mmmim.evaluation.measures.jaccard')
+METRICS = _child(
+    _roots.METRICS,
+    'mmmim.evaluation.measures.losses',
+    'mmmim.evaluation.measures.jaccard',
+    'mmmim.evaluation.probes.accepted',
+)
 EVALUATOR = _child(_roots.EVALUATOR)
 TASK_UTILS = _child(_roots.TASK_UTILS, 'mmmim.datasets')
 VISUALIZERS = _child(_roots.VISUALIZERS)

@@ -1,8 +1,25 @@
 """Data sets, samplers, collate functions and masking strategies."""
 
+from .classification import (
+    CIFAR10,
+    CIFAR100,
+    DTD,
+    SUN397,
+    Caltech101,
+    CoOpSplit,
+    Flowers102,
+    Food101,
+    ImageNetTestSet,
+    ObjectNet,
+    OxfordIIITPet,
+    Places205,
+    Places365,
+    StanfordCars,
+)
 from .clevr import CLEVR
 from .collate import mask_collate
 from .fashion_scenes import FashionScenes
+from .few_shot import few_shot_dataset
 from .huggingface_stream import HuggingFaceStream
 from .image_folder import ImageFolder
 from .image_stream import ImageStream
@@ -28,13 +45,22 @@ from .transforms import (
 from .webdataset_stream import WebDatasetStream
 
 __all__ = [
+    'CIFAR10',
+    'CIFAR100',
     'CLEVR',
+    'DTD',
+    'SUN397',
     'BEiTMasking',
     'BlockMasking',
+    'Caltech101',
+    'CoOpSplit',
     'FashionScenes',
+    'Flowers102',
+    'Food101',
     'ForgetOriginalSize',
     'HuggingFaceStream',
     'ImageFolder',
+    'ImageNetTestSet',
     'ImageStream',
     'InverseBlockMasking',
     'LoadImage',
@@ -42,13 +68,19 @@ __all__ = [
     'MAERandomResizedCrop',
     'MaskingStrategy',
     'MultiBlockMasking',
+    'ObjectNet',
+    'OxfordIIITPet',
+    'Places205',
+    'Places365',
     'PositionIndex',
     'PositionSampler',
     'RandomResizedCrop',
     'ResizeLabelMap',
     'SeededDataset',
+    'StanfordCars',
     'SyntheticImages',
     'UniformMasking',
     'WebDatasetStream',
+    'few_shot_dataset',
     'mask_collate',
 ]

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mmpretrain.datasets import BaseDataset
-
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
+
+from .checked import Checked, Origin
 
 #: Upper ends of the distances of all classes but the last (VTAB, arXiv 1910.04867).
 DISTANCES = (8.0, 8.5, 9.0, 9.5, 10.0)
@@ -71,7 +71,7 @@ def scene_labels(scenes: Iterable[Mapping[str, Any]], task: str) -> dict[str, in
 
 
 @DATASETS.register_module()
-class CLEVR(BaseDataset):
+class CLEVR(Checked):
     """Images of CLEVR_v1.0 with the classes of CLEVR/Count or CLEVR/Dist, in the order of their names.
 
     Args:
@@ -84,6 +84,8 @@ class CLEVR(BaseDataset):
         InputError: There is no such task or split, or the annotations are missing or of something else.
     """
 
+    origin = Origin('CLEVR', 'images/ and scenes/ of CLEVR_v1.0.zip', 'clevr')
+
     def __init__(self, data_root: str, task: str = 'count', split: str = 'train', **kwargs: Any) -> None:
         if task not in TASKS:
             raise InputError(f'CLEVR has no task {task!r}: use one of {", ".join(TASKS)}.')
@@ -92,7 +94,7 @@ class CLEVR(BaseDataset):
         self.task, self.split = task, split
         super().__init__(
             ann_file=f'scenes/CLEVR_{split}_scenes.json',
-            data_root=os.path.expanduser(data_root),
+            data_root=data_root,
             data_prefix=f'images/{split}',
             metainfo={'classes': [str(label) for label in range(TASKS[task][1])]},
             **kwargs,
@@ -100,15 +102,8 @@ class CLEVR(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Path and class of every image."""
-        try:
-            with open(self.ann_file, encoding='utf-8') as file:
-                scenes = json.load(file)['scenes']
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f'{self.ann_file} cannot be read as scenes of CLEVR ({type(error).__name__}: {error}): data_root is '
-                'the folder CLEVR_v1.0, which has images/ and scenes/.'
-            ) from None
-        labels = scene_labels(scenes, self.task)
+        with open(self.ann_file, encoding='utf-8') as file:
+            labels = scene_labels(json.load(file)['scenes'], self.task)
         return [
             {'img_path': os.path.join(self.img_prefix, name), 'gt_label': label}
             for name, label in sorted(labels.items())

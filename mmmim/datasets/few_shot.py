@@ -1,7 +1,16 @@
 """A few images of each class."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Iterable
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+from mmmim.registry import DATASETS
+from mmmim.utils import InputError
+from mmmim.utils.options import Count, Seed, check_value
 
 
 def few_shot(labels: Iterable[int], shots: int, seed: int, repeat: bool = False) -> list[int]:
@@ -29,3 +38,33 @@ def few_shot(labels: Iterable[int], shots: int, seed: int, repeat: bool = False)
         else:
             chosen += generator.choices(items, k=shots) if repeat else items
     return chosen
+
+
+@DATASETS.register_module(name='FewShot')
+def few_shot_dataset(dataset: dict[str, Any] | BaseDataset, shots: Count, seed: Seed = 1) -> BaseDataset:
+    """A few images of each class of a data set: ``dict(type='mmmim.FewShot', dataset=..., shots=16, seed=1)``.
+
+    A class with fewer images is taken whole. The images come class by class.
+
+    Args:
+        dataset: Any data set whose images have a class, or its config.
+        shots: Images per class.
+        seed: Seed of the choice.
+
+    Returns:
+        A copy of the data set with these images.
+
+    Raises:
+        InputError: An image has no class, or several.
+    """
+    check_value('FewShot.shots', shots, Count)
+    check_value('FewShot.seed', seed, Seed)
+    whole = dataset if isinstance(dataset, BaseDataset) else DATASETS.build(dataset)
+    whole.full_init()
+    labels = [whole.get_data_info(i).get('gt_label') for i in range(len(whole))]
+    if odd := [label for label in labels if not isinstance(label, int)]:
+        raise InputError(
+            f'mmmim.FewShot chooses images by their class, and an image of {type(whole).__name__} has {odd[0]!r}: give '
+            'it a data set with one class per image (with_label=True of mmmim.ImageFolder).'
+        )
+    return whole.get_subset(few_shot(labels, shots, seed))

@@ -14,9 +14,11 @@ from mmpretrain.datasets import CustomDataset
 
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
+from mmmim.utils.files import read_regular
 from mmmim.utils.names import printable
 from mmmim.utils.options import Share
 
+from .checked import PAGE
 from .transforms.loading import UnreadableImageError
 
 IMAGE_EXTENSIONS = (
@@ -32,6 +34,8 @@ IMAGE_EXTENSIONS = (
     '.ppm',
     '.pgm',
 )
+#: Of the longest list of names.
+_LIST_BYTES = 2**30
 
 
 @DATASETS.register_module()
@@ -51,6 +55,9 @@ class ImageFolder(CustomDataset):
         extensions: What counts as an image, upper or lower case.
         max_unreadable_share: Share of the images that may be unreadable, 0 to 1, met by this process and its data
             loader workers. One unreadable image is always tolerated, unless the share is 0. Defaults to 0.01.
+        list_file: Text file that names the only images to be used, one a line, as ``n01440764_10026.JPEG``: the class
+            is what stands before the underscore. ImageNet's 1 % and 10 % are such lists. Needs ``with_label``.
+        section: Heading of docs/en/dataset_prepare.md that a message about a missing folder names, as links do.
         **kwargs: Further arguments of ``mmpretrain.CustomDataset``: ``pipeline``, ``test_mode``, ``indices``, ...  In
             ``test_mode`` an unreadable image is an error.
 
@@ -64,13 +71,17 @@ class ImageFolder(CustomDataset):
         with_label: bool = False,
         extensions: Sequence[str] = IMAGE_EXTENSIONS,
         max_unreadable_share: Share = 0.01,
+        list_file: str | None = None,
+        section: str = 'any-folder-of-images',
         **kwargs: Any,
     ) -> None:
         if not 0 <= max_unreadable_share <= 1:
             raise InputError(f'max_unreadable_share={max_unreadable_share}: give a share between 0 and 1')
         if not data_root:
             raise InputError('data_root is empty: give the folder that holds the images')
-        self.max_unreadable_share = max_unreadable_share
+        if list_file is not None and not with_label:
+            raise InputError('list_file of mmmim.ImageFolder names images of class folders: set with_label=True')
+        self.max_unreadable_share, self.list_file, self.section = max_unreadable_share, list_file, section
         super().__init__(
             data_root=os.path.expanduser(data_root), with_label=with_label, extensions=extensions, **kwargs
         )
@@ -141,7 +152,10 @@ class ImageFolder(CustomDataset):
         if os.path.isfile(root):
             raise InputError(f'{root} is a file: give the folder that holds the images as data_root')
         if not os.path.isdir(root):
-            raise InputError(f'there is no image folder {root}: set data_root of the dataset to yours')
+            raise InputError(
+                f'there is no image folder {root}: set data_root of the dataset to yours; {PAGE}#{self.section} says '
+                'where data sets come from and how they lie on disk'
+            )
         paths, others = list_images(root, self.extensions)
         if not paths:
             seen = ', '.join(
@@ -151,6 +165,8 @@ class ImageFolder(CustomDataset):
                 f'no images in {root}: looked for {", ".join(sorted(self.extensions))}, found {seen or "no files"}. '
                 f'Set data_root of the dataset to the folder that holds the images, or extensions to theirs'
             )
+        if self.list_file is not None:
+            paths = named_images(self.list_file, paths, root)
         return self._label(root, paths) if self.with_label else paths
 
     def _label(self, root: str, paths: list[str]) -> list[tuple[str, int]]:
@@ -219,6 +235,38 @@ def list_images(root: str, extensions: Sequence[str]) -> tuple[list[str], Counte
             else:
                 others[suffix] += 1
     return paths, others
+
+
+def named_images(list_file: str, paths: Sequence[str], root: str) -> list[str]:
+    """The images of class folders that a list names by file name, ``CLASS_NUMBER.EXTENSION``, and no others.
+
+    Args:
+        list_file: Text file with a name a line.
+        paths: Images of the folder, ``CLASS/CLASS_NUMBER.EXTENSION``.
+        root: Folder of the images, for messages.
+
+    Returns:
+        Those of ``paths`` that are named, in their order.
+
+    Raises:
+        InputError: The list cannot be read, or names what is not there.
+    """
+    try:
+        names = read_regular(list_file, _LIST_BYTES).decode().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f'list_file={printable(list_file)} cannot be read ({error}): {PAGE}#imagenet-1k says where the lists '
+            'of 1 % and 10 % come from'
+        ) from None
+    wanted = {os.path.join(name.split('_', 1)[0], name) for name in names}
+    absent = sorted(wanted.difference(paths))
+    if absent or not wanted:
+        example = f', {printable(absent[0])} for example' if absent else ''
+        raise InputError(
+            f'{len(absent)} of the {len(wanted)} images that {printable(list_file)} names are not in {root}{example}: '
+            'a part of a list is not the list that results are compared by, so complete the folder or the list'
+        )
+    return [path for path in paths if path in wanted]
 
 
 def _cannot_list(error: OSError) -> NoReturn:

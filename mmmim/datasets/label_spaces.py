@@ -23,6 +23,7 @@ class LabelSpace:
         folders: Names of the folders of the classes, where labels number folders; None elsewhere.
         ignored: The label that does not count; None where there is none, or where it is not known.
         reduced: Whether label 0 of the files is ignored and the others move down by one; None where it is not known.
+        note: Why scores are not comparable with published ones, from ``note`` in the metainfo; None elsewhere.
     """
 
     name: str
@@ -30,6 +31,7 @@ class LabelSpace:
     folders: tuple[str, ...] | None = None
     ignored: int | None = None
     reduced: bool | None = None
+    note: str | None = None
 
 
 def leaves(dataset: Any) -> Iterator[Any]:
@@ -68,6 +70,7 @@ def label_spaces(name: str, dataset: Any) -> list[LabelSpace]:
                 tuple(sorted(numbered, key=numbered.__getitem__)) if isinstance(numbered, Mapping) else None,
                 getattr(leaf, 'ignore_index', None),
                 None if reduced is None else bool(reduced),
+                metainfo.get('note'),
             )
         )
     return spaces

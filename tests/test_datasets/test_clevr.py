@@ -7,6 +7,7 @@ import pytest
 from mmmim.datasets import CLEVR
 from mmmim.datasets.few_shot import few_shot
 from mmmim.utils import InputError
+from tests.test_datasets.layouts import picture
 
 
 def scene(name, *depths):
@@ -15,6 +16,7 @@ def scene(name, *depths):
 
 def test_labels_by_file_name(tmp_path):
     (tmp_path / 'scenes').mkdir()
+    picture(tmp_path / 'images/val/a.png')
     scenes = [scene('b.png', 9.0, 8.5, 12.0), scene('a.png', 10.1, 11, 12, 13), scene('c.png', *[7.9] * 10)]
     (tmp_path / 'scenes/CLEVR_val_scenes.json').write_text(json.dumps({'scenes': scenes}))
     for task, labels in (('count', [1, 0, 7]), ('distance', [5, 1, 0])):
@@ -24,7 +26,7 @@ def test_labels_by_file_name(tmp_path):
     for task, split, message in (
         ('size', 'val', 'no task'),
         ('count', 'test', 'split='),
-        ('count', 'train', 'be read'),
+        ('count', 'train', 'CLEVR_train_scenes.json is missing'),
     ):
         with pytest.raises(InputError, match=message):
             CLEVR(str(tmp_path), task, split, pipeline=[])

@@ -70,12 +70,15 @@ def read_file(path: str | os.PathLike, limit: int | None = None) -> bytes:
 class LoadImage(BaseTransform):
     """Decode an image as :func:`read_image` does: ``results['img_bytes']``, or the file ``results['img_path']``.
 
+    An image that is in memory already, as those of CIFAR, stays as it is, so that one pipeline serves every data set.
+
     Ordinary JPEG files are decoded by simplejpeg where it is installed (``pip install "mmmim[fast]"``), to the same
     pixels: see :func:`~mmmim.datasets.transforms.jpeg.decode_jpeg`.
 
     Required Keys:
 
     - img_path
+    - img (optional): pixels ``[H, W, 3]``, BGR.
     - img_bytes (optional, removed): the encoded image; ``img_path`` is then its name in messages.
 
     Added Keys:
@@ -118,8 +121,11 @@ class LoadImage(BaseTransform):
 
         Raises:
             UnreadableImageError: If the image cannot be decoded in full.
+            InputError: If the image is in memory and has other channels than are asked for.
         """
         path, options = results['img_path'], self.options
+        if 'img' in results:
+            return self._in_memory(results)
         data = results.pop('img_bytes', None)
         if data is None:
             data = read_file(path, options.max_bytes)
@@ -132,4 +138,14 @@ class LoadImage(BaseTransform):
                 image = np.ascontiguousarray(image[..., ::-1])
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _in_memory(self, results: dict) -> dict:
+        channels = results['img'].shape[2]
+        if channels != self.options.channels:
+            raise InputError(
+                f'mmmim.LoadImage(channels={self.options.channels}): the images of this data set are in memory and '
+                f'have {channels} channels'
+            )
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results

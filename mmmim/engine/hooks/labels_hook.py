@@ -72,7 +72,8 @@ class LabelsHook(Hook):
     trained on other classes than it is tested on, heads with fewer classes than the data, different labels to ignore,
     and label maps of which one class alone counts. Labels that are no class are refused where they are loaded. Classes
     without a label, and a large share of ignored labels, are warnings after validation, test and training, and rows
-    ``dropped/...`` among the scores.
+    ``dropped/...`` among the scores. A ``note`` in the metainfo of a data set is a warning and a row
+    ``not_comparable``.
 
     Models that learn without labels are left alone, except that a validation or test of a clustering method must not
     leave a single image in its last batch.
@@ -105,7 +106,7 @@ class LabelsHook(Hook):
         warnings = check_agreement(spaces)
         if spaces:
             warnings += check_num_classes(next((s for s in spaces if s.classes), spaces[0]), numbers)
-        for sentence in warnings:
+        for sentence in [*warnings, *(f'{space.name}: {space.note}.' for space in spaces if space.note)]:
             self._say(runner, sentence)
         self._check_ignored(spaces, heads, metrics)
         check_two_classes(*sets.items())
@@ -203,6 +204,8 @@ class LabelsHook(Hook):
         if sentences and metrics is not None:
             metrics['dropped/classes_without_labels'] = float(len(counts.absent))
             metrics['dropped/ignored_share'] = 100 * counts.ignored_share
+        if counts.space.note and metrics is not None:
+            metrics['not_comparable'] = 1.0
 
     def _report_training(self, runner: Any) -> None:
         found = self._counts('train_dataloader')

@@ -1,0 +1,5 @@
+# ImageNet-1k with 12 811 of its training images, the list 1percent.txt of SimCLR:
+# docs/en/dataset_prepare.md#imagenet-1k.
+_base_ = './cls_imagenet.py'
+
+train_set = dict(list_file='data/imagenet/1percent.txt')
