@@ -110,7 +110,7 @@ class Data:
         return 0 if self.dataset.metainfo.get('reduce_zero_label') else self.num_classes
 
     def key(self) -> dict[str, Any]:
-        """Config, and names, sizes and times of the files."""
+        """Config, and names, sizes and times of the files, or the pixels of images in memory."""
         digest = hashlib.sha256()
         for i in range(len(self.dataset)):
             info = self.dataset.get_data_info(i)
@@ -120,6 +120,8 @@ class Data:
                     stat = os.stat(path)
                     path = f'{path} {stat.st_size} {stat.st_mtime_ns}'
                 digest.update(f'{path}\n'.encode(errors='surrogateescape'))
+            if 'img' in info:  # in memory, such as CIFAR's
+                digest.update(np.ascontiguousarray(info['img']))
             digest.update(f'{info.get("gt_label")}\n'.encode())
         return {'config': self.config, 'images': len(self.dataset), 'files': digest.hexdigest()}
 

@@ -1,5 +1,6 @@
 """Labels of trained and fitted models, with real runs on masks and folders that are wrong."""
 
+import json
 import logging
 from types import SimpleNamespace
 
@@ -252,6 +253,36 @@ def test_heads_are_found_by_their_keys_and_labels_outside_of_them_refused():
     assert next(batches) == samples[:1]
     with pytest.raises(InputError, match=r'label 3 in c\.png is none of the 3 classes: classes are numbered'):
         next(batches)
+
+
+def test_scores_of_a_split_that_is_not_comparable_say_so(tmp_path):
+    write_folders(tmp_path / 'data', 'ab')
+    cfg = fit_config(tmp_path, tmp_path / 'run')
+    cfg.model.features = 'pooled'
+    cfg.test_evaluator = [dict(type='mmpretrain.Accuracy')]
+    cfg.test_cfg.probe.k = [1]
+    sets = {}
+    for split in ('train', 'test'):
+        sets[split] = cls_loader(tmp_path / 'data')
+        pool = [dict(type='mmmim.ImageFolder', with_label=True)]
+        sets[split]['dataset'].pop('with_label')
+        sets[split]['dataset'].update(type='mmmim.CoOpSplit', split_file='split_zhou_ab.json', pool=pool, split=split)
+    cfg.fit_dataloader, cfg.test_dataloader = sets.values()
+    del cfg.fit_dataloader.sampler
+    runner, metrics = run(cfg)
+    assert metrics['not_comparable'] == 1
+    assert f'test_dataloader.dataset ({tmp_path}/data): {tmp_path}/data/split_zhou_ab.json is not there' in log_of(
+        runner
+    )
+    lists = {
+        split: [[f'{name}/{i}.png', label, name] for label, name in enumerate('ab') for i in places]
+        for split, places in (('train', (0, 1)), ('val', (2,)), ('test', (3,)))
+    }
+    (tmp_path / 'data/split_zhou_ab.json').write_text(json.dumps(lists))
+    cfg.experiment_name += '_listed'
+    metrics = run(cfg)[1]
+    assert 'accuracy/top1' in metrics
+    assert 'not_comparable' not in metrics
 
 
 def test_fitted_classification_compares_class_folders(tmp_path):

@@ -39,8 +39,8 @@ class AcceptedAccuracy(BaseMetric):
         for sample in data_samples:
             if 'pred_score' in sample:
                 scores = sample['pred_score']
-                kept = list(range(len(scores))) if classes is None else list(classes)
-                predicted = torch.tensor([kept[int(restrict(scores, kept).argmax())]])
+                best = int((scores if classes is None else restrict(scores, classes)).argmax())
+                predicted = torch.tensor([best if classes is None else classes[best]])
             elif classes is None:
                 predicted = sample['pred_label'].reshape(1).cpu()
             else:
