@@ -74,7 +74,8 @@ def test_base_configs_and_the_switch_of_the_documentation(tmp_path):
         assert batch_of(cfg, dataset)['inputs'][0].shape == (3, 224, 224)
 
     page = (ROOT / 'docs/en/dataset_prepare.md').read_text()
-    text = next(block for block in page.split('```python\n')[1:] if 'WebDatasetStream' in block).split('```')[0]
+    blocks = [part.split('```')[0] for part in page.split('```python\n')[1:]]
+    text = next(block for block in blocks if 'WebDatasetStream' in block)
     for name, replacement in (
         ('./vitl14.py', str(ROOT / 'configs/capi/vitl14.py')),
         ('data/imagenet22k_shards', shards['shards']),
