@@ -51,18 +51,21 @@ def test_table_with_the_random_initialisation_first(images, tmp_path):
     runner = start(cfg)
     rows = table(tmp_path)
     assert [row['iter'] for row in rows] == [0, 2, 3]
-    scores = {'knn_predicted', 'knn_pooled', 'linear_all', 'linear_pooled'}
+    scores = {f'quick_{name}' for name in ('knn_predicted', 'knn_pooled', 'linear_predicted', 'linear_pooled')}
     assert set(rows[0]) == {'iter'} | {f'student_{score}' for score in scores}
     assert set(rows[1]) == set(rows[0]) | {f'teacher_{score}' for score in scores}
     # The last row is what the probes say of the trained model, when they are asked directly.
     data = LabelledImages.read(DATASETS.build(cfg.probe_data.train))
     for name, extract in encoders(runner.model).items():
-        expected = quick_scores(extract, data, data, ('all', 'pooled'))
+        expected = quick_scores(extract, data, data, ('pooled', 'predicted'))
         assert {key: rows[-1][f'{name}_{key}'] for key in expected} == pytest.approx(expected)
-    assert len({row['student_knn_pooled'] for row in rows} | {row['teacher_knn_pooled'] for row in rows[1:]}) > 1
+    assert (
+        len({row['student_quick_knn_pooled'] for row in rows} | {row['teacher_quick_knn_pooled'] for row in rows[1:]})
+        > 1
+    )
     assert '| start     | student |' in log_of(runner)
     assert '% of the run so far' in log_of(runner)
-    assert [row['step'] for row in rows_of(runner) if 'probe/student_knn_pooled' in row] == [0, 2, 3]
+    assert [row['step'] for row in rows_of(runner) if 'probe/student_quick_knn_pooled' in row] == [0, 2, 3]
     # Rows after the checkpoint are those of another training.
     (tmp_path / 'probes.json').write_text(json.dumps([*rows, {**rows[1], 'iter': 5}]))
     start(make(images, tmp_path, 4, resume='auto'))

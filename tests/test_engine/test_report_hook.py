@@ -8,7 +8,10 @@ import pytest
 
 from mmmim.engine.hooks import CurvesHook, ReportHook
 
-ROWS = [{'iter': 0, 'student_knn_pooled': 0.25}, {'iter': 10, 'student_knn_pooled': 0.5, 'teacher_knn_pooled': 0.75}]
+ROWS = [
+    {'iter': 0, 'student_quick_knn_pooled': 0.25},
+    {'iter': 10, 'student_quick_knn_pooled': 0.5, 'teacher_quick_knn_pooled': 0.75},
+]
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def test_a_page_has_the_table_and_the_pictures_that_there_are(runner, caplog):
     page = Path(runner.work_dir, 'report.md').read_text()
     assert page.startswith('# small\n\n10 of 10 iterations. Log: small/log\n')
     assert page.index('| start ') < page.index('features.png') < page.index('curves.png')
-    assert '| 10        | teacher |      0.750 |' in page
+    assert '| 10        | teacher |            0.750 |' in page
     assert 'other.png' not in page
     assert 'health.png' not in page
     assert f'one page: {runner.work_dir}/report.md' in caplog.text

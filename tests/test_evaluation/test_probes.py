@@ -79,14 +79,14 @@ def test_images_and_label_maps_that_do_not_fit_are_refused(options, message):
 def test_quick_scores():
     train, test = LabelledImages.read(toy_dataset(30)), LabelledImages.read(toy_dataset(12))
     scores = quick_scores(extract, train, test, linear=('pooled', 'all'), k=3)
-    assert scores == {'knn_pooled': 1.0, 'linear_pooled': 1.0, 'linear_all': 1.0, 'knn_miou': 1.0}
+    assert scores == {f'quick_{name}': 1.0 for name in ('knn_pooled', 'linear_pooled', 'linear_all', 'knn_miou')}
     test.labels = (test.labels + 1) % 3
     test.label_maps = torch.where(test.label_maps > 1, (test.label_maps - 1) % 3 + 2, 1)
     scores = quick_scores(extract, train, test, linear=('pooled',), k=3)
-    assert scores['knn_pooled'] == scores['linear_pooled'] == 0
-    assert scores['knn_miou'] == pytest.approx(1 / 4)  # the background is still right
+    assert scores['quick_knn_pooled'] == scores['quick_linear_pooled'] == 0
+    assert scores['quick_knn_miou'] == pytest.approx(1 / 4)  # the background is still right
     train.labels = None
-    assert set(quick_scores(extract, train, test)) == {'knn_miou'}
+    assert set(quick_scores(extract, train, test)) == {'quick_knn_miou'}
     train.label_maps = None
     assert quick_scores(extract, train, test) == {}
 
@@ -101,4 +101,4 @@ def test_features_that_are_not_finite_have_no_score():
         return features
 
     scores = quick_scores(broken, train, train, linear=('pooled', 'all'), k=3)
-    assert np.isnan([scores['linear_pooled'], scores['linear_all']]).all()
+    assert np.isnan([scores['quick_linear_pooled'], scores['quick_linear_all']]).all()

@@ -19,24 +19,26 @@ def log(folder, start, stop, loss, probes=(), health=()):
 
 
 PROBES = [
-    (0, {'student_knn_pooled': 0.1}),
-    (20, {'student_knn_pooled': 0.2, 'teacher_knn_pooled': 0.3}),
-    (40, {'student_knn_pooled': 0.4, 'teacher_knn_pooled': 0.5}),
+    (0, {'student_quick_knn_pooled': 0.1}),
+    (20, {'student_quick_knn_pooled': 0.2, 'teacher_quick_knn_pooled': 0.3}),
+    (40, {'student_quick_knn_pooled': 0.4, 'teacher_quick_knn_pooled': 0.5}),
 ]
 HEALTH = [(20, {'student_rankme_pooled': 5.0, 'teacher_rankme_pooled': 6.0, 'capi_target_entropy': 0.5})]
 
 
 def test_a_resumed_run_replaces_what_comes_after_its_start(tmp_path):
     log(tmp_path / '1', 10, 40, 2.0, PROBES)
-    log(tmp_path / '2', 30, 50, 1.0, [(20, {'student_knn_pooled': 0.25}), (50, {'student_knn_pooled': 0.6})])
+    log(
+        tmp_path / '2', 30, 50, 1.0, [(20, {'student_quick_knn_pooled': 0.25}), (50, {'student_quick_knn_pooled': 0.6})]
+    )
     # A probe that carries its iteration, as a row of training does, is not the start of the run.
     with open(next((tmp_path / '2').glob('vis_data/scalars.json')), 'a') as file:
-        file.write(json.dumps({'probe/teacher_linear_all': 0.1, 'iter': 0, 'step': 0}) + '\n')
+        file.write(json.dumps({'probe/teacher_quick_linear_all': 0.1, 'iter': 0, 'step': 0}) + '\n')
     curves = read_scalars(tmp_path)
     assert [points.tolist() for points in curves['loss']] == [[10, 20, 30, 40, 50], [2, 2, 1, 1, 1]]
-    assert [points.tolist() for points in curves['probe/student_knn_pooled']] == [[0, 20, 50], [0.1, 0.25, 0.6]]
-    assert curves['probe/teacher_knn_pooled'][0].tolist() == [20]
-    assert curves['probe/teacher_linear_all'][0].tolist() == [0]
+    assert [points.tolist() for points in curves['probe/student_quick_knn_pooled']] == [[0, 20, 50], [0.1, 0.25, 0.6]]
+    assert curves['probe/teacher_quick_knn_pooled'][0].tolist() == [20]
+    assert curves['probe/teacher_quick_linear_all'][0].tolist() == [0]
 
 
 def test_order_titles_and_pairs_of_panels():
@@ -46,8 +48,8 @@ def test_order_titles_and_pairs_of_panels():
         ('gradient norm', ['grad_norm']),
         ('learning rate', ['base_lr']),
         ('validation: loss', ['val/loss']),
-        ('k-NN, mIoU', ['probe/student_knn_miou']),
-        ('linear probe, all', ['probe/student_linear_all', 'probe/teacher_linear_all']),
+        ('quick k-NN, mIoU', ['probe/student_quick_knn_miou']),
+        ('quick linear probe, all', ['probe/student_quick_linear_all', 'probe/teacher_quick_linear_all']),
         ('prototypes in use, capi', ['health/capi_prototypes_in_use']),
         ('gradient norm', ['health/grad_norm']),
         ('RankMe, pooled', ['health/student_rankme_pooled', 'health/teacher_rankme_pooled']),

@@ -46,8 +46,8 @@ def quick_scores(
         dense_images: Images of each that dense k-NN uses.
 
     Returns:
-        ``knn_<feature>`` and ``linear_<feature>``, top-1 accuracy in [0, 1], where images have classes;
-        ``knn_miou``, in [0, 1], where they have label maps.
+        ``quick_knn_<feature>`` and ``quick_linear_<feature>``, top-1 accuracy in [0, 1], where images have classes;
+        ``quick_knn_miou``, in [0, 1], where they have label maps. No protocol of a paper: the names say so.
     """
     scores: dict[str, float] = {}
     if train.labels is not None and test.labels is not None:
@@ -57,12 +57,12 @@ def quick_scores(
         for name in fitted:
             if name != 'all':
                 voted = knn_classify(fitted[name], train.labels, scored[name], classes, min(k, len(train.labels)))
-                scores[f'knn_{name}'] = accuracy(voted, test.labels)
+                scores[f'quick_knn_{name}'] = accuracy(voted, test.labels)
         for name in linear:
             if name in fitted:
-                scores[f'linear_{name}'] = linear_accuracy(fitted[name], train.labels, scored[name], test.labels)
+                scores[f'quick_linear_{name}'] = linear_accuracy(fitted[name], train.labels, scored[name], test.labels)
     if train.label_maps is not None and test.label_maps is not None:
-        scores['knn_miou'] = knn_miou(extract, train, test, k, dense_images)
+        scores['quick_knn_miou'] = knn_miou(extract, train, test, k, dense_images)
     return scores
 
 
