@@ -18,20 +18,23 @@ from torch import nn
 
 from mmmim.checkpoints import trusting
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, trained_model
-from mmmim.features.pretrained_backbone import PretrainedBackbone, is_wrapped
+from mmmim.features.names import FeatureName
+from mmmim.features.pretrained_backbone import PretrainedBackbone, feature_of, is_wrapped
 from mmmim.features.stored_encoder import StoredEncoder
 from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-from mmmim.models.interfaces import Encoder, check_part
-from mmmim.models.stored import build_sizes
+from mmmim.models.interfaces import Encoder, PoolingNeck, check_part
+from mmmim.models.stored import build_sizes, pooling_necks
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.internals import config_dict
-from mmmim.utils.nested import children, walk
+from mmmim.utils.nested import children, dicts, walk
 
 from .models import model_config
 
 #: What ``--encoder`` calls other libraries.
 LIBRARIES = {'timm': 'mmmim.TimmEncoder', 'mmpretrain': 'mmmim.MMPretrainEncoder'}
+#: What is read of an encoder where nothing is said.
+MAPS = FeatureName.of('featmap')
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Pretrained:
         mean: Mean of every channel, in the 0-255 range, RGB, that images were normalised with.
         std: Standard deviation of every channel, in the 0-255 range, RGB, that images were normalised with.
         image_size: Shorter side of the images that it was trained on, in pixels.
+        feature_dim: Channels of the feature that is read, ``embed_dim`` for maps; None where they depend on the number
+            of patches.
+        predictor: Config of the neck that sums images up, where the feature needs it.
     """
 
     checkpoint: str
@@ -57,9 +63,16 @@ class Pretrained:
     mean: list[float]
     std: list[float]
     image_size: int
+    feature_dim: int | None
+    predictor: dict[str, Any] | None = None
 
 
-def pretrained_facts(source: str | Path, weights: str = 'auto', encoder: dict[str, Any] | None = None) -> Pretrained:
+def pretrained_facts(
+    source: str | Path,
+    weights: str = 'auto',
+    encoder: dict[str, Any] | None = None,
+    feature: FeatureName = MAPS,
+) -> Pretrained:
     """Facts of what ``--pretrained`` names.
 
     Args:
@@ -67,26 +80,31 @@ def pretrained_facts(source: str | Path, weights: str = 'auto', encoder: dict[st
             ``encoder``, a file of its weights, or 'random'.
         weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
         encoder: Config of the encoder, where it is not that of the checkpoint.
+        feature: What is read of the encoder.
 
     Raises:
-        InputError: There is no such file or model, or the file does not hold these weights.
+        InputError: There is no such file or model, or the file does not hold these weights, or not the predictor that
+            the feature needs.
     """
     checkpoint, path = str(source), Path(source)
     if encoder is not None and (is_wrapped(encoder) or checkpoint == RANDOM):
         if checkpoint != RANDOM and not path.expanduser().is_file():
             raise InputError(f'--pretrained: the file {path} does not exist.')
-        return _facts(checkpoint, encoder, {})
+        return _facts(checkpoint, encoder, {}, feature)
     if path.suffix in ('.pth', '.pt'):
         stored = StoredEncoder.of(path, weights)
         preprocessor = stored.model.get('data_preprocessor') or {}
+        predictor = stored.predictor if feature.predicts else None
         if encoder is not None:
-            return _facts(checkpoint, encoder, preprocessor)
+            return _facts(checkpoint, encoder, preprocessor, feature, predictor)
         described = stored.model['backbone']
-        return _facts(checkpoint, described, preprocessor, path, stored.sizes(_bare(described), str(path)))
+        sizes = stored.sizes(_bare(described), str(path))
+        return _facts(checkpoint, described, preprocessor, feature, predictor, path, sizes)
     if path.suffix in ('.bin', '.safetensors') or checkpoint == RANDOM:
         raise InputError(f'--pretrained {source}: name the model too, --encoder timm:NAME or mmpretrain:NAME.')
     model = model_config(source)
-    return _facts(RANDOM, encoder or model['backbone'], model.get('data_preprocessor') or {})
+    predictor = next((neck for _, neck in pooling_necks(model)), None)
+    return _facts(RANDOM, encoder or model['backbone'], model.get('data_preprocessor') or {}, feature, predictor)
 
 
 def _bare(encoder: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +116,8 @@ def _facts(
     checkpoint: str,
     encoder: Mapping[str, Any],
     preprocessor: Mapping[str, Any],
+    feature: FeatureName,
+    predictor: Mapping[str, Any] | None = None,
     file: str | Path | None = None,
     sizes: Any = None,
 ) -> Pretrained:
@@ -107,6 +127,8 @@ def _facts(
         checkpoint: Path of the weights, or what stands for it: 'random' or 'load_from'.
         encoder: Config of the encoder.
         preprocessor: Config of what prepared its images.
+        feature: What is read of the encoder.
+        predictor: Config of the neck that sums images up; None without one.
         file: What has described it, where that is no config of the user.
         sizes: The encoder without memory, where it has been built.
     """
@@ -124,6 +146,19 @@ def _facts(
         numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
         if file is not None and not (numbers and all(map(math.isfinite, values))):
             raise InputError(f'{file}: data_preprocessor.{name}={str(values)[:100]!r} is no list of finite numbers.')
+    predicted_dim = None
+    if not feature.predicts:
+        predictor = None
+    elif predictor is None:
+        raise InputError(
+            f"The feature {feature.text!r} needs a predictor that sums up an image, as CAPI's does: {checkpoint} has "
+            'none, or not with these weights. Choose another feature, such as pooled.'
+        )
+    else:
+        source = str(file or checkpoint)
+        predicted_dim = check_part(
+            build_sizes(predictor, None, source), PoolingNeck, f'{source}: the predictor'
+        ).out_dim
     return Pretrained(
         checkpoint=checkpoint,
         encoder=config,
@@ -133,6 +168,8 @@ def _facts(
         mean=list(statistics['mean']),
         std=list(statistics['std']),
         image_size=min(built.grid) * built.patch_size,
+        feature_dim=feature.width(built.embed_dim, predicted_dim),
+        predictor=None if predictor is None else copy.deepcopy(dict(predictor)),
     )
 
 
@@ -179,7 +216,7 @@ def apply_pretrained(cfg: Any, source: str | Path | None, weights: str = 'auto')
 
 
 def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> None:
-    found = backbones(root)
+    found = _features(root)
     places = [path for path, _ in _placeholders(root)]
     if source is None:
         if weights != 'auto':
@@ -189,20 +226,26 @@ def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> Non
                 f'The config needs a pre-trained encoder ({places[0]}): --pretrained CHECKPOINT, or the name of a '
                 'config of mmmim for a random one.'
             )
-        for backbone in found:  # so that what is trained says which encoder it has
-            if backbone.get('encoder') is None and Path(str(backbone.get('checkpoint'))).is_file():
+        for backbone, feature in found:  # so that what is trained says which encoder it has
+            encoder = backbone.get('encoder')
+            lacks_predictor = feature.predicts and backbone.get('predictor') is None
+            foreign = encoder is not None and (not lacks_predictor or is_wrapped(encoder))
+            if not foreign and Path(str(backbone.get('checkpoint'))).is_file():
                 stored = StoredEncoder.of(backbone['checkpoint'], backbone.get('weights', 'auto'))
-                backbone['encoder'] = copy.deepcopy(stored.model['backbone'])
+                backbone['encoder'] = encoder or copy.deepcopy(stored.model['backbone'])
+                if lacks_predictor:
+                    backbone['predictor'] = copy.deepcopy(stored.predictor)
         return
     if not found and not places:
         raise InputError(
             '--pretrained: the config takes no pre-trained encoder, it has no mmmim.PretrainedBackbone and no value '
             "such as 'pretrained:embed_dim'."
         )
-    encoder = next((b['encoder'] for b in found if isinstance(b.get('encoder'), dict)), None)
-    facts = pretrained_facts(source, weights, encoder)
-    for backbone in found:
+    encoder = next((b['encoder'] for b, _ in found if isinstance(b.get('encoder'), dict)), None)
+    facts = pretrained_facts(source, weights, encoder, _main_feature(found))
+    for backbone, feature in found:
         backbone.update(checkpoint=facts.checkpoint, encoder=copy.deepcopy(facts.encoder), weights=weights)
+        _set_predictor(backbone, feature, facts.predictor)
     fill_placeholders(root, facts)
 
 
@@ -227,30 +270,60 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
     root, theirs = config_dict(cfg), backbones(model)
     if not isinstance(theirs[0].get('encoder'), dict):
         raise InputError(f'{path} does not hold the config of its encoder: give its checkpoint with --pretrained.')
-    encoder = copy.deepcopy(theirs[0]['encoder'])
+    encoder, predictor = copy.deepcopy(theirs[0]['encoder']), theirs[0].get('predictor')
     for backbone in (*theirs, *backbones(root)):
         backbone.update(checkpoint=LATER, encoder=copy.deepcopy(encoder), weights='auto')
+    for backbone, feature in _features(root):
+        _set_predictor(backbone, feature, predictor)
     built = build_sizes(model, state, str(path))
     inside = built.modules() if isinstance(built, nn.Module) else ()
     sizes = next((part.backbone for part in inside if isinstance(part, PretrainedBackbone)), None)
     if sizes is None:
         sizes = build_sizes(_bare(encoder), None, str(path))
-    fill_placeholders(root, _facts(LATER, encoder, model.get('data_preprocessor') or {}, path, sizes))
+    preprocessor, feature = model.get('data_preprocessor') or {}, _main_feature(_features(model))
+    fill_placeholders(root, _facts(LATER, encoder, preprocessor, feature, predictor, path, sizes))
     return model
+
+
+def _features(node: Any) -> list[tuple[dict[str, Any], FeatureName]]:
+    """The configs of :class:`mmmim.PretrainedBackbone` in a config, each with the name of what is read of it."""
+    probed = {
+        id(model.get('backbone')): model.get('features', 'patches')
+        for model in dicts(node)
+        if model.get('type') in ('mmmim.FrozenFeatures', 'FrozenFeatures')
+    }
+    return [(each, feature_of(probed.get(id(each)) or each.get('out_type', 'featmap'))) for each in backbones(node)]
+
+
+def _main_feature(found: list[tuple[dict[str, Any], FeatureName]]) -> FeatureName:
+    """What facts are of: the first feature, or the first that needs a predictor."""
+    names = [feature for _, feature in found]
+    return next((name for name in names if name.predicts), names[0] if names else MAPS)
+
+
+def _set_predictor(backbone: dict[str, Any], feature: FeatureName, predictor: Mapping[str, Any] | None) -> None:
+    """Give a backbone the config of the predictor where its feature needs it and none is named."""
+    if feature.predicts and backbone.get('predictor') is None and predictor is not None:
+        backbone['predictor'] = copy.deepcopy(dict(predictor))
 
 
 def fill_placeholders(node: Any, facts: Pretrained) -> None:
     """Replace the placeholders in nested dicts and lists, in place.
 
     Raises:
-        InputError: There is no fact of a name.
+        InputError: There is no fact of a name, or it is not known.
     """
     names = [field.name for field in fields(facts)]
     for path, (holder, key) in list(_placeholders(node)):
         name = holder[key].removeprefix(PLACEHOLDER)
         if name not in names:
             raise InputError(f'{path}={holder[key]!r}: there are {", ".join(PLACEHOLDER + known for known in names)}.')
-        holder[key] = copy.deepcopy(getattr(facts, name))
+        value = getattr(facts, name)
+        if name == 'feature_dim' and value is None:
+            raise InputError(
+                f"{path}={holder[key]!r}: the channels of 'all' depend on the size of images: give a number."
+            )
+        holder[key] = copy.deepcopy(value)
 
 
 def _placeholders(node: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:

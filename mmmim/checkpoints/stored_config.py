@@ -110,7 +110,7 @@ def check_stored_model(
                 inside.unbuilt |= features_only and bool(_BRANCH_PART.fullmatch(inside.path))
                 inside.names_files |= key == 'target_generator' and not builds_targets
                 inside.names_files |= wraps and not place.wrapped and key in ('checkpoint', 'weights')
-                inside.wrapped = place.wrapped or (wraps and key == 'encoder')
+                inside.wrapped = place.wrapped or (wraps and key in ('encoder', 'predictor'))
                 if not (inside.names_files or inside.unbuilt):
                     _check_value(key, inside, source)
                 if isinstance(value, Mapping | list | tuple) and place.role != 'WEIGHT_INITIALIZERS':
@@ -132,7 +132,7 @@ class _Place:
         role: Name of the registry that it is built from.
         names_files: Whether it may name a file, because it is replaced before it is built or never built.
         unbuilt: Whether it may be of a class that is not registered, because it is never built.
-        wrapped: Whether it belongs to the encoder of a PretrainedBackbone, in which nothing is replaced.
+        wrapped: Whether it belongs to the encoder or predictor of a PretrainedBackbone, in which nothing is replaced.
     """
 
     node: Any

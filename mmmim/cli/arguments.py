@@ -37,6 +37,8 @@ def argument(hint: Any, parse: Callable[[str], Any] = int) -> Callable[[str], An
 #: Of arguments of tools: ``parser.add_argument('--size', type=COUNT)``.
 COUNT, NATURAL, SEED = argument(Count), argument(Natural), argument(Seed)
 POSITIVE, INNER_SHARE = argument(Positive, float), argument(InnerShare, float)
+#: In the help of options that take names of features of whole images.
+FEATURES = 'such as cls, pooled, predicted, top10, cls+pooled, cls@5 (all names: docs/en/evaluation.md)'
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str = '') -> None:

@@ -253,7 +253,7 @@ def _score_options(scores: Mapping[str, Any]) -> list[str]:
     if weights := scores.get('weights'):
         chosen = ['--weights', weights]
     if poolings := scores.get('poolings'):
-        from mmmim.features.extraction import check_pooling  # imports models, for seconds
+        from mmmim.features.names import check_pooling  # imports models, for seconds
 
         for name in poolings:
             check_pooling(name)

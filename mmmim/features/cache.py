@@ -163,6 +163,11 @@ class FeatureCache:
         Raises:
             InputError: Images, labels or features cannot be used, or the disk is full.
         """
+        if labels and model.kind == 'tokens':
+            raise InputError(
+                f'model.features={model.features!r}: all tokens of an image have one label. Fitted probes read a '
+                'feature of the whole image, or patches.'
+            )
         layout = _Layout.of(model, data)
         data_key, encoder = data.key(), encoder_key(model, config)
         n, root = len(data.dataset), Path(self.folder)
@@ -264,7 +269,7 @@ class _Layout:
     def of(cls, model: FrozenFeatures, data: Data) -> _Layout:
         sample = data.dataset[0]
         image, truth = sample['inputs'], sample['data_samples']
-        of_patches = model.features == 'patches'
+        of_patches = model.kind == 'patches'
         if ('gt_sem_seg' if of_patches else 'gt_label') not in truth:
             needed = 'a label map (gt_sem_seg)' if of_patches else 'a class (gt_label)'
             raise InputError(
@@ -347,11 +352,12 @@ def encoder_key(model: FrozenFeatures, config: Mapping[str, Any]) -> dict[str, A
 
     Weights count as tensors, so that a random initialisation and both sets of weights of a checkpoint differ.
     """
+    parts = [part for part in (model.backbone.backbone, model.backbone.predictor) if part is not None]
     plain = to_plain(config)
     plain['backbone'] = {k: v for k, v in plain['backbone'].items() if k not in ('checkpoint', 'out_indices', 'frozen')}
     return {
-        'weights': weights_digest(model.backbone.backbone),
-        'encoder': settings_digest(model.backbone.backbone),
+        'weights': [weights_digest(part) for part in parts],
+        'encoder': [settings_digest(part) for part in parts],
         'config': plain,
         'version': __version__,
     }

@@ -1,6 +1,5 @@
 """Features of encoders."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,20 +11,10 @@ from torch import Tensor, nn
 
 from mmmim.models.algorithms import MaskedImageModeling
 from mmmim.models.interfaces import Encoder, PoolingNeck
+from mmmim.models.layers import layer_index
 from mmmim.utils import InputError
 
-#: Features of whole images by name, see :meth:`Features.pool`.
-POOLINGS = ('predicted', 'cls', 'pooled', 'pooled_raw', 'pooled_probe', 'cls_probe', 'max', 'topK', 'all')
-
-
-def check_pooling(name: str) -> None:
-    """Refuse a name that :meth:`Features.pool` does not know.
-
-    Raises:
-        InputError: Naming those that it does.
-    """
-    if (name not in POOLINGS and not re.fullmatch(r'top[1-9]\d*', name)) or name == 'topK':
-        raise InputError(f'There is no feature {name!r}: use one of {", ".join(POOLINGS)} (K a number, e.g. top10).')
+from .names import FeatureName, layers_of
 
 
 @dataclass
@@ -43,6 +32,7 @@ class LayerFeatures:
         raw_extra: Extra tokens before the final norm, ``[B, E, D]``; None where they are not known.
         predicted: Global feature by predictor pooling (CAPI, arXiv 2502.08769, table 5), ``[B, Dp]``, which is made
             from the encoder's output whatever the layer is; None for models without one.
+        numbers: Numbers of the block that it is the output of: from 0, and from the end; none where they are not known.
     """
 
     patches: Tensor
@@ -52,6 +42,7 @@ class LayerFeatures:
     raw: Tensor | None = None
     raw_extra: Tensor | None = None
     predicted: Tensor | None = None
+    numbers: tuple[int, ...] = ()
 
     @property
     def pooled(self) -> Tensor:
@@ -64,30 +55,48 @@ class LayerFeatures:
         return self.extra[:, : self.num_cls_tokens].mean(dim=1) if self.num_cls_tokens else None
 
     @property
+    def registers(self) -> Tensor | None:
+        """Average of the registers, ``[B, D]``; None for models without."""
+        rest = self.extra[:, self.num_cls_tokens :]
+        return rest.mean(dim=1) if rest.shape[1] else None
+
+    @property
     def _raw_cls(self) -> Tensor | None:
         """Tokens that stand for the whole image before the final norm; None where there are none."""
         return None if self.raw_extra is None or not self.num_cls_tokens else self.raw_extra[:, : self.num_cls_tokens]
 
     def pool(self, name: str) -> Tensor | None:
-        """One feature for each image.
+        """A feature of each image by its name.
+
+        Names are joined by '+' where features are concatenated.
 
         Args:
-            name: 'predicted', 'cls' and 'pooled': as the attributes. 'pooled_raw': average of the patch tokens before
-                the final norm. 'pooled_probe' and 'cls_probe': average of the patch tokens, or of the CLS tokens or
-                proxies, before the final norm, each then through a LayerNorm of its own without weights (SemanticMIM,
-                arXiv 2406.10673; eps 1e-6), which is what its probes of inner blocks see. 'max':
+            name: 'cls', 'registers', 'pooled', 'predicted': as the attributes. 'pooled_raw': average of the patch
+                tokens before the final norm. 'pooled_probe' and 'cls_probe': average of the patch tokens, or of the
+                CLS tokens or proxies, before the final norm, each then through a LayerNorm of its own without weights
+                (SemanticMIM, arXiv 2406.10673; eps 1e-6), which is what its probes of inner blocks see. 'max':
                 greatest value over the patches, channel by channel. 'top10' (or another number): average of the 10
                 greatest (Latent MIM, arXiv 2407.15837, appendix A.2). 'all': all patch tokens concatenated.
+                'patches', 'tokens', 'featmap': patch tokens; extra tokens and patch tokens; the patch tokens as a map.
 
         Returns:
-            ``[B, D]`` (``[B, N * D]`` for 'all'), or None where the model has no such feature.
+            ``[B, C]``, C being D for each part, Dp for 'predicted' and ``N * D`` for 'all'; ``[B, N, C]`` for
+            'patches', ``[B, E + N, C]`` for 'tokens', ``[B, C, h, w]`` for 'featmap'. None where the model has no such
+            feature.
 
         Raises:
-            InputError: There is no such name.
+            InputError: There is no such name, or it names another block.
         """
-        check_pooling(name)
-        if name in ('predicted', 'cls', 'pooled'):
-            return {'predicted': self.predicted, 'cls': self.cls, 'pooled': self.pooled}[name]
+        return Features([self]).pool(name)
+
+    def _part(self, name: str) -> Tensor | None:
+        """:meth:`pool` of a name without '+' and '@'."""
+        if name in ('predicted', 'cls', 'registers', 'pooled', 'patches'):
+            return getattr(self, name)
+        if name == 'tokens':
+            return torch.cat([self.extra, self.patches], dim=1)
+        if name == 'featmap':
+            return self.map()
         if name == 'pooled_raw':
             return None if self.raw is None else self.raw.mean(dim=1)
         if name in ('pooled_probe', 'cls_probe'):
@@ -152,9 +161,41 @@ class Features(Sequence[LayerFeatures]):
         """Global feature by predictor pooling, ``[B, Dp]``; None for models without."""
         return self.layers[-1].predicted
 
-    def pool(self, name: str) -> Tensor | None:
-        """:meth:`LayerFeatures.pool` of the last layer asked for."""
-        return self.layers[-1].pool(name)
+    def pool(self, name: str, place: int = -1) -> Tensor | None:
+        """A feature by its name, see :meth:`LayerFeatures.pool`.
+
+        Args:
+            name: Name of the feature. A part of it with a number, such as 'cls@3', is of that block.
+            place: Which of the layers asked for all other parts are of.
+
+        Returns:
+            The feature; None where the model does not have all of its parts.
+
+        Raises:
+            InputError: There is no such name, or the block that it names was not asked for.
+        """
+        return self.read(FeatureName.of(name), place)
+
+    def read(self, name: FeatureName, place: int = -1) -> Tensor | None:
+        """:meth:`pool` of a name that has been read."""
+        found = []
+        for part in name.parts:
+            layer = self.layers[place] if part.block is None else self._of_block(part.block, name.text)
+            value = layer._part(part.name)
+            if value is None:
+                return None
+            found.append(value)
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1 if name.kind == 'featmap' else -1)
+
+    def _of_block(self, number: int, name: str) -> LayerFeatures:
+        for layer in self.layers:
+            if number in layer.numbers:
+                return layer
+        known = [str(layer.numbers[0]) for layer in self.layers if layer.numbers]
+        raise InputError(
+            f'The feature {name!r} is of block {number}, and there are features of {", ".join(known) or "no block"}: '
+            f'ask for it, layers={layers_of([name])}.'
+        )
 
     def maps(self) -> tuple[Tensor, ...]:
         """Of each layer ``[B, D, h, w]``."""
@@ -162,25 +203,33 @@ class Features(Sequence[LayerFeatures]):
 
 
 def extract_features(
-    backbone: Encoder, images: Tensor, predictor: PoolingNeck | None = None, layers: Sequence[int] = (-1,)
+    backbone: Encoder,
+    images: Tensor,
+    predictor: PoolingNeck | None = None,
+    layers: Sequence[int] = (-1,),
+    final_norm: bool = True,
 ) -> Features:
     """Features of whole images, in the modules' mode and with gradients.
+
+    Blocks after the last layer are computed only where the predictor needs them.
 
     Args:
         backbone: The encoder of the images.
         images: ``[B, C, H, W]``, normalised.
         predictor: The neck that sums an image up; None for no feature 'predicted'.
         layers: Blocks whose tokens to return, counted from 0; negative ones from the end.
+        final_norm: Whether tokens, other than the raw ones, are those after the encoder's final norm.
 
     Returns:
         Features.
     """
-    context = backbone(images, layers=layers)
+    blocks = [layer_index(layer, backbone.depth) for layer in layers]
+    context = backbone(images, layers=blocks, depth=max(blocks) + 1 if predictor is None else None)
     extra = context.extra.shape[1]
     predicted = None if predictor is None else predictor.global_feature(context)
     found = []
-    for state in context.hidden:
-        tokens = backbone.normed(state)
+    for block, state in zip(blocks, context.hidden, strict=True):
+        tokens = backbone.normed(state) if final_norm else state
         found.append(
             LayerFeatures(
                 patches=tokens[:, extra:],
@@ -190,6 +239,7 @@ def extract_features(
                 raw=state[:, extra:],
                 raw_extra=state[:, :extra],
                 predicted=predicted,
+                numbers=(block, block - backbone.depth),
             )
         )
     return Features(found)
@@ -209,15 +259,17 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def encoders(model: MaskedImageModeling) -> dict[str, Callable[[Tensor], Features]]:
+def encoders(model: MaskedImageModeling, names: Sequence[str] = ()) -> dict[str, Callable[[Tensor], Features]]:
     """Functions from uint8 RGB images ``[B, 3, H, W]`` to features, of the student and the teacher of a training.
 
     Args:
         model: Without a data-parallel wrapper.
+        names: Names of the features that will be asked for; the blocks that they name come before the last one.
 
     Returns:
         By name: 'student', and 'teacher' where there is one with an encoder.
     """
+    layers = layers_of(names)
 
     def encoder(part: nn.Module) -> Callable[[Tensor], Features]:
         predictor = next((each for each in part.modules() if isinstance(each, PoolingNeck)), None)
@@ -225,7 +277,7 @@ def encoders(model: MaskedImageModeling) -> dict[str, Callable[[Tensor], Feature
         def extract(images: Tensor) -> Features:
             images = model.data_preprocessor.normalize(images.to(model.data_preprocessor.device))
             with eval_mode(part):
-                return extract_features(part.backbone, images, predictor)
+                return extract_features(part.backbone, images, predictor, layers)
 
         return extract
 

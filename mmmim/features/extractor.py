@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mmmim.checkpoints.pretrained import load_pretrained
-from mmmim.checkpoints.stored_config import check_stored_model, find_registered
+from mmmim.checkpoints.stored_config import check_stored_model
 from mmmim.models.data_preprocessors import MIMDataPreprocessor
 from mmmim.models.data_preprocessors.checks import check_batch, check_range
 from mmmim.models.interfaces import Encoder, PoolingNeck, check_part
 from mmmim.models.layers import in_precision_of
-from mmmim.models.stored import build_stored
+from mmmim.models.stored import build_stored, pooling_necks
 from mmmim.utils import InputError
-from mmmim.utils.nested import present, under
+from mmmim.utils.nested import under
 
 from .extraction import Features, extract_features
 
@@ -45,13 +45,10 @@ class FeatureExtractor(nn.Module):
         )
         check_part(self.backbone, Encoder, f'{source}: model.backbone')
         self.predictor: PoolingNeck | None = None
-        for name, branch in present(config.get('branches')).items():
-            # Other necks are not needed, so those of projects need not be imported.
-            kind = find_registered(branch['neck']['type'])
-            pools = isinstance(kind, type) and issubclass(kind, PoolingNeck)
-            weights = None if state is None else under(state, f'branches.{name}.neck.')
-            if self.predictor is None and pools and (weights is None or weights):
-                self.predictor = build_stored(branch['neck'], weights, f'{source} (branches.{name}.neck.*)')
+        for prefix, neck in pooling_necks(config):
+            weights = None if state is None else under(state, prefix)
+            if self.predictor is None and (weights is None or weights):
+                self.predictor = build_stored(neck, weights, f'{source} ({prefix}*)')
         # Encoders of other libraries know what they were trained with.
         own = {'mean': self.backbone.mean, 'std': self.backbone.std} if self.backbone.mean is not None else {}
         default = {'type': 'mmmim.MIMDataPreprocessor', **own}

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 
-from .extraction import LayerFeatures, check_pooling, extract_features
+from .names import FeatureName
 
 
 @MODELS.register_module()
@@ -18,28 +18,28 @@ class FrozenFeatures(BaseModel):
     """Features of frozen blocks, for probes that are fitted (:class:`mmmim.FitTestLoop`).
 
     Args:
-        backbone: Config of a :class:`PretrainedBackbone`.
-        features: 'patches', the tokens of its maps; or one feature of the whole image, as
-            :meth:`mmmim.features.Features.pool` names it, of each of the backbone's ``out_indices``.
+        backbone: Config of a :class:`PretrainedBackbone`, without ``out_type``.
+        features: Name of the feature that is read of each of the backbone's ``out_indices``, see
+            :meth:`mmmim.features.LayerFeatures.pool`: one of the whole image, 'patches' or 'tokens'.
         data_preprocessor: Config, e.g. of ``mmmim.ImageListPreprocessor``.
 
     Raises:
-        InputError: There is no such feature, or the backbone has options of maps only.
+        InputError: There is no such feature, the encoder does not have it, or options of the backbone contradict it.
     """
 
     def __init__(
         self, backbone: dict[str, Any], features: str = 'patches', data_preprocessor: dict[str, Any] | None = None
     ) -> None:
         super().__init__(data_preprocessor)
-        if features != 'patches':
-            check_pooling(features)
         self.features = features
-        self.backbone = MODELS.build(backbone)
-        if features != 'patches' and not (self.backbone.final_norm and self.backbone.stride is None):
-            raise InputError(
-                f'model.backbone.final_norm and stride are of maps, not of the feature {features!r}: leave them out; '
-                "'pooled_raw' is the average before the final norm."
-            )
+        self.kind = FeatureName.of(features).kind
+        if self.kind == 'featmap':
+            raise InputError(f"model.features={features!r}: probes read the cells of maps, which are 'patches'.")
+        if backbone.get('out_type') is not None:
+            raise InputError('model.backbone.out_type: the feature that probes read is set by model.features.')
+        # Patches go the way of maps, which may be resized.
+        out_type = features.replace('patches', 'featmap')
+        self.backbone = MODELS.build({**backbone, 'out_type': out_type})
         self.requires_grad_(False)
 
     @property
@@ -54,10 +54,11 @@ class FrozenFeatures(BaseModel):
             images: uint8 ``[3, H, W]`` each.
 
         Returns:
-            Of each layer ``[B, N, D]``, and the grid of the patches; N is 1 and the grid (1, 1) for whole images.
+            Of each layer ``[B, N, C]``, and the grid of the samples: that of the patches, or one row of all tokens, or
+            (1, 1) for whole images.
 
         Raises:
-            InputError: The images differ in size, or the encoder has no such feature.
+            InputError: The images differ in size.
         """
         sizes = {tuple(image.shape[-2:]) for image in images}
         if len(sizes) > 1:
@@ -67,20 +68,15 @@ class FrozenFeatures(BaseModel):
             )
         with torch.no_grad():
             inputs = self.data_preprocessor({'inputs': list(images)})['inputs']
-            if self.features == 'patches':
-                maps = self.backbone(inputs)
-                return tuple(m.flatten(2).transpose(1, 2) for m in maps), tuple(maps[0].shape[-2:])
-            found = extract_features(self.backbone.backbone, inputs, layers=self.layers)
-            return tuple(self._pool(layer) for layer in found), (1, 1)
-
-    def _pool(self, layer: LayerFeatures) -> Tensor:
-        pooled = layer.pool(self.features)
-        if pooled is None:
-            raise InputError(f"The encoder has no feature {self.features!r}: set model.features to 'pooled'.")
-        return pooled.unsqueeze(1)
+            found = self.backbone(inputs)
+        if self.kind == 'patches':
+            return tuple(each.flatten(2).transpose(1, 2) for each in found), tuple(found[0].shape[-2:])
+        if self.kind == 'vector':
+            found = tuple(each.unsqueeze(1) for each in found)
+        return found, (1, found[0].shape[1])
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor') -> tuple[Tensor, ...]:
-        """Maps of normalised images; there is nothing to train or predict.
+        """Outputs of the backbone for normalised images; there is nothing to train or predict.
 
         Raises:
             InputError: Another mode is asked for.

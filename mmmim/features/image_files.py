@@ -16,9 +16,10 @@ from mmmim.utils import InputError
 from mmmim.utils.progress import progress
 from mmmim.utils.workers import outlived_by_parent
 
-from .extraction import Features, check_pooling
+from .extraction import Features
 from .extractor import FeatureExtractor
 from .labelled_images import extractor, global_features
+from .names import check_pooling
 
 #: Poolings that are meant where none is named, as far as a model has them.
 DEFAULT_POOLINGS = ('cls', 'pooled')
@@ -110,7 +111,7 @@ def _encode(
     model: FeatureExtractor, loader: DataLoader, encoded: EncodedFiles, poolings: Sequence[str] | None
 ) -> Iterator[Features]:
     """Features batch by batch; notes which files were read and which could not."""
-    extract = extractor(model)
+    extract = extractor(model, poolings or ())
     for samples in progress(loader, 'batches'):
         images = [(index, image) for index, image in samples if not isinstance(image, str)]
         encoded.unreadable += [image for _, image in samples if isinstance(image, str)]
@@ -126,7 +127,7 @@ def _encode(
 def _check_poolings(features: Features, poolings: Sequence[str]) -> None:
     absent = [name for name in poolings if features.pool(name) is None]
     if absent:
-        has = [name for name in ('cls', 'pooled', 'predicted') if features.pool(name) is not None]
+        has = [name for name in ('cls', 'pooled', 'predicted', 'registers') if features.pool(name) is not None]
         raise InputError(
             f'The model has no feature {", ".join(absent)}: choose from {", ".join(has)}, pooled_raw, max, topK, all.'
         )

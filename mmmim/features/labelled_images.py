@@ -17,6 +17,7 @@ from mmmim.models.data_preprocessors import swap_red_and_blue
 from mmmim.utils import InputError
 
 from .extraction import Features
+from .names import layers_of
 from .patch_labels import patch_labels
 
 #: Images of each class that a subset for learning has, at least: votes and regressions need some.
@@ -179,6 +180,12 @@ def dropped_labels(sets: Sequence[LabelledImages], dense_images: int | None = No
     return sentences
 
 
-def extractor(model: Any) -> Callable[[Tensor], Features]:
-    """From uint8 RGB images to features, by a :class:`mmmim.FeatureExtractor`."""
-    return lambda images: model(model.preprocess(images))
+def extractor(model: Any, names: Sequence[str] = ()) -> Callable[[Tensor], Features]:
+    """From uint8 RGB images to features, by a :class:`mmmim.FeatureExtractor`.
+
+    Args:
+        model: The extractor.
+        names: Names of the features that will be asked for; the blocks that they name come before the last one.
+    """
+    layers = layers_of(names)
+    return lambda images: model(model.preprocess(images), layers)

@@ -9,19 +9,33 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmim.checkpoints import check_state_dict
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM
 from mmmim.models.backbones.wrapped import WrappedEncoder
-from mmmim.models.interfaces import Encoder, check_part
-from mmmim.models.layers import block_index, patch_grid
+from mmmim.models.interfaces import Encoder, PoolingNeck, check_part, check_sizes
+from mmmim.models.layers import block_index, layer_index
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.nested import under
 from mmmim.utils.options import Count, ShareBelowOne
 
+from .extraction import extract_features
+from .names import FeatureName
 from .stored_encoder import StoredEncoder
+
+#: Names of mmpretrain for outputs of its Vision Transformers, in the vocabulary of features; 'featmap' is in both.
+_THEIR_NAMES = {'raw': 'tokens', 'cls_token': 'cls', 'avg_featmap': 'pooled'}
+
+
+def feature_of(out_type: str) -> FeatureName:
+    """The feature that an ``out_type`` of :class:`PretrainedBackbone` asks for.
+
+    Raises:
+        InputError: There is no such feature.
+    """
+    return FeatureName.of(_THEIR_NAMES.get(out_type, out_type))
 
 
 def rounded_share(side: Any, patch: int) -> Any:
@@ -32,13 +46,15 @@ def rounded_share(side: Any, patch: int) -> Any:
 
 @MODELS.register_module()
 class PretrainedBackbone(BaseModule):
-    """A pre-trained encoder giving feature maps.
+    """A pre-trained encoder giving features of any kind: by default maps.
 
-    Maps follow the convention of mmpretrain and mmsegmentation: a tuple of ``[B, D, h, w]``, one per ``out_indices``,
-    without registers. Images whose sides the patch size does not divide are resized to the nearest size that it does.
+    Outputs follow the convention of mmpretrain and mmsegmentation: a tuple with one for each of ``out_indices``, maps
+    ``[B, D, h, w]`` without registers. Each is of its block alone; what is concatenated stands in the name of the
+    feature, so that ``out_type='cls@-2+cls@-1'`` gives the CLS token of the last two blocks side by side. Images whose
+    sides the patch size does not divide are resized to the nearest size that it does.
 
     All weights of the encoder come from ``checkpoint``, or construction fails; mmengine never initialises them. Blocks
-    after the last of ``out_indices`` are not computed (but in encoders of mmpretrain). They and what else the maps do
+    after the last one that is read are not computed (but in encoders of mmpretrain). They and what else the outputs do
     not depend on (a projector, mask tokens) get no gradients, which data-parallel training would wait for.
 
     Args:
@@ -48,16 +64,22 @@ class PretrainedBackbone(BaseModule):
         weights: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
         encoder: Config of the encoder: ``mmmim.ViT``, ``mmmim.TimmEncoder``, ``mmmim.MMPretrainEncoder``; None for that
             of the checkpoint.
-        out_indices: Blocks whose patch tokens to return, see :func:`block_index`.
+        out_indices: Blocks whose features to return, see :func:`block_index`.
         frozen: Whether the encoder stays in eval mode and gets no gradients.
-        final_norm: Whether the encoder's final norm is applied to the maps.
+        final_norm: Whether the encoder's final norm is applied to tokens, of any block; a mean before the norm is
+            'pooled_raw' with either.
         stride: Resize maps (bilinear) to one cell for so many pixels, rounded up, where the encoder has other ones.
         drop_path_rate: Stochastic depth of the last block, from 0 at the first in equal steps (BEiT); None for the
             encoder's own.
+        out_type: Name of the feature, see :meth:`mmmim.features.LayerFeatures.pool`; or mmpretrain's name for it:
+            'featmap', 'raw' (all tokens), 'cls_token' (their mean where there are several), 'avg_featmap' (the mean of
+            the patches through a LayerNorm, ``ln2``, which is trained with the head unless ``frozen``).
+        predictor: Config of the neck that makes the feature 'predicted'; None for that of the checkpoint.
         init_cfg: Must stay None; weights come from ``checkpoint``.
 
     Raises:
-        InputError: There is no checkpoint, it does not fit (naming the keys), or there is no block of an index.
+        InputError: There is no checkpoint, it does not fit (naming the keys), there is no block of an index, or the
+            encoder has no such feature.
     """
 
     def __init__(
@@ -70,23 +92,50 @@ class PretrainedBackbone(BaseModule):
         final_norm: bool = True,
         stride: Count | None = None,
         drop_path_rate: ShareBelowOne | None = None,
+        out_type: str = 'featmap',
+        predictor: Mapping[str, Any] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__()
         if init_cfg is not None:
             raise InputError('PretrainedBackbone takes no init_cfg: its weights are those of its checkpoint.')
-        self.backbone = _build(checkpoint, weights, encoder, drop_path_rate)
+        self.feature = feature_of(out_type)
+        if stride is not None and self.feature.kind != 'featmap':
+            raise InputError(
+                f"PretrainedBackbone.stride is of maps, out_type='featmap', not of {out_type!r}: leave it out."
+            )
+        self.backbone, stored = _build(checkpoint, weights, encoder, drop_path_rate)
+        _check_feature(self.feature, self.backbone)
+        self.predictor: PoolingNeck | None = None
+        if self.feature.predicts:
+            self.predictor = _build_predictor(self.backbone, self.feature, checkpoint, stored, predictor)
         self.out_indices = tuple(block_index(index, self.backbone.depth) for index in out_indices)
+        if len(self.out_indices) > 1 and not self.feature.of_a_block:
+            raise InputError(
+                f'The feature {out_type!r} is the same for every block, and out_indices are {list(out_indices)}: give '
+                'one of them.'
+            )
+        self.ln2 = nn.LayerNorm(self.backbone.embed_dim, eps=1e-6) if out_type == 'avg_featmap' else None
         self.frozen, self.final_norm, self.stride = frozen, final_norm, stride
         self._has_weights = checkpoint != LATER
         self._freeze_unused()
         if frozen:
-            self.backbone.requires_grad_(False).eval()
+            self.requires_grad_(False).eval()
 
     @property
     def embed_dim(self) -> int:
         """Width D of the encoder's tokens."""
         return self.backbone.embed_dim
+
+    @property
+    def feature_dim(self) -> int | None:
+        """Channels C of the outputs; None where they depend on the number of patches."""
+        return self.feature.width(self.embed_dim, None if self.predictor is None else self.predictor.out_dim)
+
+    @property
+    def _layers(self) -> tuple[int, ...]:
+        """Blocks that are read: ``out_indices``, then those that the feature names."""
+        return (*self.out_indices, *(layer_index(block, self.backbone.depth) for block in self.feature.blocks))
 
     def init_weights(self) -> None:
         """Leave the weights alone: they are the checkpoint's."""
@@ -95,7 +144,8 @@ class PretrainedBackbone(BaseModule):
         """Set the mode; a frozen encoder stays in eval mode."""
         super().train(mode)
         if self.frozen:
-            self.backbone.eval()
+            for part in self.children():
+                part.eval()
         return self
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
@@ -103,7 +153,7 @@ class PretrainedBackbone(BaseModule):
         return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps ``[B, D, h, w]`` of normalised images ``[B, 3, H, W]``.
+        """Features of normalised images ``[B, 3, H, W]``, such as maps ``[B, D, h, w]``, for each of ``out_indices``.
 
         ``torch.export`` can keep the number of images and their sides open. ``torch.jit.trace`` keeps the grid of its
         example: other images must have as many patches, or the trace ends with an error.
@@ -120,19 +170,29 @@ class PretrainedBackbone(BaseModule):
         if torch.jit.is_tracing() or fitting != [height, width]:
             images = F.interpolate(images, fitting, mode='bilinear', align_corners=False)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            context = self.backbone(images, layers=self.out_indices, depth=max(self.out_indices) + 1)
-            states = [self.backbone.normed(s) for s in context.hidden] if self.final_norm else context.hidden
-            grid = patch_grid(images.shape[-2:], patch)
-            extra = context.extra.shape[1]
-            maps = [tokens[:, extra:].transpose(1, 2).unflatten(2, grid).contiguous() for tokens in states]
-            if self.stride is not None:
-                cells = (-(-height // self.stride), -(-width // self.stride))
-                if torch.jit.is_tracing() or cells != grid:
-                    maps = [F.interpolate(each, cells, mode='bilinear', align_corners=False) for each in maps]
-            return tuple(maps)
+            features = extract_features(self.backbone, images, self.predictor, self._layers, self.final_norm)
+            found = [features.read(self.feature, place) for place in range(len(self.out_indices))]
+            # Constructed, the encoder has the feature.
+            outputs = [each for each in found if each is not None]
+            if self.ln2 is not None:
+                outputs = [self.ln2(each) for each in outputs]
+            if self.feature.kind == 'featmap':
+                outputs = [self._resized(each.contiguous(), (height, width)) for each in outputs]
+            return tuple(outputs)
+
+    def _resized(self, feature_map: Tensor, size: tuple[Any, Any]) -> Tensor:
+        """A map at ``stride``, of images of a size in pixels."""
+        if self.stride is None:
+            return feature_map
+        cells = (-(-size[0] // self.stride), -(-size[1] // self.stride))
+        if torch.jit.is_tracing() or cells != feature_map.shape[-2:]:
+            return F.interpolate(feature_map, cells, mode='bilinear', align_corners=False)
+        return feature_map
 
     def _freeze_unused(self) -> None:
-        for part in self.backbone.unread(max(self.out_indices) + 1, self.final_norm):
+        normed = self.predictor is not None or (self.final_norm and self.feature.normed)
+        depth = max(self._layers) + 1 if self.predictor is None else None
+        for part in (*self.backbone.unread(depth, normed), *(self.predictor.unread() if self.predictor else ())):
             part.requires_grad_(False)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
@@ -146,8 +206,8 @@ class PretrainedBackbone(BaseModule):
 
 def _build(
     checkpoint: str | Path | None, weights: str, encoder: Mapping[str, Any] | None, drop_path_rate: float | None
-) -> Encoder:
-    """The encoder, with its weights."""
+) -> tuple[Encoder, StoredEncoder | None]:
+    """The encoder with its weights, and the checkpoint that it comes from where that is one of mmmim."""
     if checkpoint is None or str(checkpoint).startswith(PLACEHOLDER):
         raise InputError(
             'PretrainedBackbone has no checkpoint: give one to the tool (--pretrained FILE) or in the config '
@@ -175,7 +235,42 @@ def _build(
     if checkpoint not in (RANDOM, LATER):
         kind = '' if stored is None else f'{weights} '
         print_log(f'Encoder: {config["type"]}, {kind}weights of {checkpoint}.', logger='current')
-    return check_part(backbone, Encoder, 'PretrainedBackbone.encoder')
+    return check_part(backbone, Encoder, 'PretrainedBackbone.encoder'), stored
+
+
+def _check_feature(feature: FeatureName, encoder: Encoder) -> None:
+    """Refuse a feature of tokens that the encoder does not have."""
+    registers = encoder.num_extra_tokens - encoder.num_cls_tokens
+    if lacking := feature.lacking(encoder.num_cls_tokens, registers, predictor=True):
+        raise InputError(
+            f'The encoder has no feature {", ".join(lacking)}: it has {encoder.num_cls_tokens} CLS tokens or proxies and '
+            f'{registers} registers. Choose another feature than {feature.text!r}, such as pooled.'
+        )
+
+
+def _build_predictor(
+    encoder: Encoder,
+    feature: FeatureName,
+    checkpoint: str | Path | None,
+    stored: StoredEncoder | None,
+    config: Mapping[str, Any] | None,
+) -> PoolingNeck:
+    """The predictor of an encoder, with its weights."""
+    asked = f"The feature {feature.text!r} needs a predictor that sums up an image, as CAPI's does"
+    if isinstance(encoder, WrappedEncoder):
+        raise InputError(f'{asked}, and encoders of other libraries have none: choose another feature, such as pooled.')
+    if stored is None:
+        if config is None:
+            raise InputError(f"{asked}: checkpoint='{checkpoint}' needs its config too, as predictor.")
+        predictor = MODELS.build(dict(config))
+    elif (predictor := stored.build_predictor(config)) is None:
+        raise InputError(
+            f'{asked}, and {checkpoint} has none with its {stored.weights} weights: choose another feature, such as '
+            'pooled, or other weights.'
+        )
+    check_part(predictor, PoolingNeck, 'PretrainedBackbone.predictor')
+    check_sizes({'PretrainedBackbone.predictor': predictor.sizes(), 'PretrainedBackbone.encoder': encoder.sizes()})
+    return predictor
 
 
 def is_wrapped(encoder: Mapping[str, Any]) -> bool:

@@ -1,19 +1,20 @@
-"""The encoder in a checkpoint of a pre-training."""
+"""The encoder in a checkpoint of a pre-training, and its predictor."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mmmim.checkpoints.mapped import MappedFile, map_checkpoint_file
 from mmmim.checkpoints.pretrained import read_pretrained
-from mmmim.models.stored import build_sizes, build_stored
+from mmmim.models.stored import build_sizes, build_stored, pooling_necks
 from mmmim.utils.nested import under
 
 
 class StoredEncoder:
-    """Description and weights of the encoder in a checkpoint; of the file nothing else is read.
+    """Description and weights of the encoder in a checkpoint; of the file nothing else is read unless asked for.
 
     Args:
         file: Training checkpoint of mmmim or converted file.
@@ -29,7 +30,7 @@ class StoredEncoder:
     """
 
     def __init__(self, file: MappedFile, path: str | Path, weights: str) -> None:
-        self.path, self.weights = path, weights
+        self.path, self.weights, self._file = path, weights, file
         self.model, state = read_pretrained(file, path, weights, 'backbone.')
         self.state = under(state, 'backbone.')
         self._compared: tuple[dict[str, Any], Any] | None = None
@@ -48,6 +49,36 @@ class StoredEncoder:
         if self._compared is None or self._compared[0] != described:
             self._compared = described, build_sizes(config, self.state, source)
         return self._compared[1]
+
+    @cached_property
+    def predictor(self) -> dict[str, Any] | None:
+        """Config of the neck that sums images up; None where these weights have none."""
+        return None if self._predictor is None else self._predictor[0]
+
+    @cached_property
+    def _predictor(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        for prefix, neck in pooling_necks(self.model):
+            _, state = read_pretrained(self._file, self.path, self.weights, prefix)
+            if state:
+                return neck, under(state, prefix)
+        return None
+
+    def build_predictor(self, config: Mapping[str, Any] | None = None) -> Any:
+        """The predictor with its weights.
+
+        Args:
+            config: Config of the predictor, which its weights must fit; None for that of the file.
+
+        Returns:
+            The neck; None where these weights have none.
+
+        Raises:
+            InputError: The weights do not fit.
+        """
+        if self._predictor is None:
+            return None
+        neck, state = self._predictor
+        return build_stored(config or neck, state, f'{self.path} ({self.weights} weights, predictor)')
 
     def build(self, config: Mapping[str, Any]) -> Any:
         """The encoder with its weights.

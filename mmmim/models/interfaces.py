@@ -133,11 +133,11 @@ class Encoder(Part):
             'of the learning rate needs: leave layer_decay out.'
         )
 
-    def unread(self, depth: int, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
+    def unread(self, depth: int | None, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
         """What the states of the first ``depth`` blocks do not depend on: it gets no gradients from them.
 
         Args:
-            depth: How many blocks are run.
+            depth: How many blocks are run; None where the output of the encoder is read, too.
             final_norm: Whether the states are normed.
         """
         yield from ()
@@ -196,13 +196,23 @@ class Neck(Part):
 
 
 class PoolingNeck(Neck):
-    """A neck that also sums up a whole image, as CAPI's predictor does (arXiv 2502.08769, table 5)."""
+    """A neck that also sums up a whole image, as CAPI's predictor does (arXiv 2502.08769, table 5).
 
-    REQUIRED = ('forward', 'global_feature')
+    Attributes:
+        out_dim: Width Dp of what it sums an image up to.
+    """
+
+    REQUIRED = ('out_dim', 'forward', 'global_feature')
+
+    out_dim: int
 
     def global_feature(self, context: Context) -> Tensor:
         """One feature ``[B, Dp]`` of whole images: ``visible [B, N, D]``."""
         raise NotImplementedError
+
+    def unread(self) -> Iterator[nn.Module | nn.Parameter]:
+        """What :meth:`global_feature` does not depend on: it gets no gradients from it."""
+        yield from ()
 
 
 class Head(Part):

@@ -14,6 +14,9 @@ from mmmim.checkpoints.state_dict import check_state_dict, load_state_dict
 from mmmim.checkpoints.stored_config import find_registered
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from mmmim.utils.nested import present
+
+from .interfaces import PoolingNeck
 
 #: Parameters of a model whose weights are not known.
 _MOST_PARAMETERS = 20_000
@@ -80,6 +83,23 @@ def build_sizes(
     if state is not None and isinstance(module, nn.Module):
         check_state_dict(module, state, source)
     return module
+
+
+def pooling_necks(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The necks of a model that sum up a whole image, see :class:`mmmim.models.PoolingNeck`.
+
+    Other necks are not needed for features, so those of projects need not be imported.
+
+    Args:
+        model: Config of a :class:`MaskedImageModeling`, as plain data.
+
+    Yields:
+        What the names of a neck's weights begin with, and its config.
+    """
+    for name, branch in present(model.get('branches')).items():
+        kind = find_registered(branch['neck']['type'])
+        if isinstance(kind, type) and issubclass(kind, PoolingNeck):
+            yield f'branches.{name}.neck.', branch['neck']
 
 
 @contextmanager

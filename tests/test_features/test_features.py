@@ -66,7 +66,7 @@ def test_pooling(checkpoint):
     assert features.pool('cls') is None
     torch.testing.assert_close(features[0].raw, context.hidden[0][:, 4:])
     for name in ('top', 'top0', 'topK', 'mean'):
-        with pytest.raises(InputError, match=f"no feature '{name}': use one of predicted, cls"):
+        with pytest.raises(InputError, match=f"no feature '{name}': use one of cls, registers"):
             features.pool(name)
 
 

@@ -60,7 +60,7 @@ def test_poolings_and_sizes(model, paths, capsys):
 
 def test_refusals(model, paths):
     for options, message in (
-        ({'poolings': ['pooled', 'cls']}, 'has no feature cls: choose from pooled, predicted, pooled_raw'),
+        ({'poolings': ['pooled', 'cls']}, 'has no feature cls: choose from pooled, predicted, registers'),
         ({'poolings': ['mean']}, "There is no feature 'mean'"),
         ({'batch_size': 0}, '--batch-size 0: give 1'),
         ({'workers': -1}, '--workers -1: give 0'),

@@ -56,7 +56,7 @@ def test_a_neck_that_pools_needs_its_method():
         def forward(self, context, mask):
             return Prediction(context.visible)
 
-    with pytest.raises(InputError, match='It lacks global_feature'):
+    with pytest.raises(InputError, match='It lacks out_dim, global_feature'):
         check_part(Half(), PoolingNeck, 'a neck')
     assert check_part(neck := Half(), Neck, 'a neck') is neck
 

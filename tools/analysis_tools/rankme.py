@@ -7,7 +7,7 @@ number of images and the width of the features: compare it between encoders on t
 
 import argparse
 
-from mmmim.cli.arguments import COUNT, add_feature_options
+from mmmim.cli.arguments import COUNT, FEATURES, add_feature_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
         '--pool',
         nargs='+',
         metavar='NAME',
-        help='predicted, cls, pooled, pooled_raw, max, topK, all (default: those of cls and pooled that there are)',
+        help=f'features of images, {FEATURES} (default: those of cls and pooled that there are)',
     )
     parser.add_argument(
         '--max-images',

@@ -4,7 +4,7 @@
 import argparse
 import os
 
-from mmmim.cli.arguments import COUNT, SEED, add_cfg_options, add_checkpoint_options
+from mmmim.cli.arguments import COUNT, FEATURES, SEED, add_cfg_options, add_checkpoint_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         '--pool',
         nargs='+',
         metavar='NAME',
-        help='features of whole images to score, also pooled_raw, max, topK (default: all pooled cls predicted)',
+        help=f'features of whole images to score, {FEATURES} (default: all pooled cls predicted)',
     )
     parser.add_argument(
         '--leave-one-out',
@@ -53,8 +53,8 @@ def main() -> None:
     from mmmim.config.cfg_options import merge_cfg_options
     from mmmim.config.read import load_config
     from mmmim.evaluation.probes.fashion_scenes import POOLINGS, pixel_features, score
-    from mmmim.features.extraction import check_pooling
     from mmmim.features.labelled_images import extractor
+    from mmmim.features.names import check_pooling
     from mmmim.utils import InputError
     from mmmim.utils.atomic import write_text_atomically
     from mmmim.utils.outputs import check_file, check_folder
@@ -64,7 +64,8 @@ def main() -> None:
         raise InputError('Give a model or --pixels, one of the two.')
     if args.cfg_options and not (args.model or '').endswith('.py'):
         raise InputError('--cfg-options changes a config: give one as the model.')
-    for name in args.pool or ():
+    poolings = args.pool or POOLINGS
+    for name in poolings:
         check_pooling(name)
     if args.out is not None:
         check_file(args.out)
@@ -77,10 +78,9 @@ def main() -> None:
     elif args.model.endswith('.py'):
         cfg = load_config(args.model)
         merge_cfg_options(cfg, args.cfg_options)
-        extract = extractor(mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.model).to(device))
+        extract = extractor(mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.model).to(device), poolings)
     else:
-        extract = extractor(mmmim.get_model(args.model, args.weights, str(device), args.trust_checkpoint))
-    poolings = args.pool or POOLINGS
+        extract = extractor(mmmim.get_model(args.model, args.weights, str(device), args.trust_checkpoint), poolings)
     scores = score(extract, args.subset, args.split, args.data_root, poolings, args.leave_one_out, args.rankme)
     if absent := [name for name in args.pool or () if f'linear_{name}' not in scores]:
         print(f'There are no features {", ".join(absent)} of this model.')

@@ -9,7 +9,7 @@ beside the picture (.npz: coordinates, labels, classes, paths).
 import argparse
 import os
 
-from mmmim.cli.arguments import COUNT, POSITIVE, SEED, add_feature_options
+from mmmim.cli.arguments import COUNT, FEATURES, POSITIVE, SEED, add_feature_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         '--pool',
         default='pooled',
         metavar='NAME',
-        help='feature of an image: predicted, cls, pooled (default), pooled_raw, max, topK or all',
+        help=f'feature of an image, {FEATURES} (default: %(default)s)',
     )
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='sub-folders to show (default: all)')
     parser.add_argument(

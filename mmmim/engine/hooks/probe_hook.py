@@ -14,8 +14,9 @@ from mmengine.hooks import Hook
 from mmmim.datasets.label_spaces import check_agreement, label_spaces
 from mmmim.engine.ddp import bare_model, gathered, is_sharded, takes_part
 from mmmim.evaluation.probes.quick import quick_scores
-from mmmim.features.extraction import check_pooling, encoders
+from mmmim.features.extraction import encoders
 from mmmim.features.labelled_images import LabelledImages, dropped_labels
+from mmmim.features.names import check_pooling
 from mmmim.registry import DATASETS, HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
@@ -130,7 +131,7 @@ class ProbeHook(Hook):
         copied = iteration == 0 and loaded_from(runner) is None  # the teacher is the student's copy
         row: dict[str, float] = {'iter': iteration}
         with gathered(runner):
-            for name, extract in encoders(model).items():
+            for name, extract in encoders(model, self.linear).items():
                 if name == 'teacher' and copied:
                     continue
                 scores = quick_scores(extract, *self.data, self.linear, self.k, self.dense_images)

@@ -130,10 +130,11 @@ class ViT(Encoder):
         """The output of a block, ``[G, E + V, D]``, after the final norm."""
         return self.norm(state)
 
-    def unread(self, depth: int, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
+    def unread(self, depth: int | None, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
         """Later blocks, the projector and the mask token of pre-training, and the norm if it is not used."""
-        yield from self.blocks[depth:]
-        yield self.projector
+        if depth is not None:
+            yield from self.blocks[depth:]
+            yield self.projector
         if self.mask_token is not None:
             yield self.mask_token
         if not final_norm:

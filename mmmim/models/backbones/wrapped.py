@@ -66,9 +66,9 @@ class WrappedEncoder(Encoder):
         """The output of a block, ``[B, E + N, D]``, after the final norm."""
         return self.norm(state)
 
-    def unread(self, depth: int, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
+    def unread(self, depth: int | None, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
         """Later blocks, and the norm if it is not used."""
-        yield from self.blocks[depth:]
+        yield from () if depth is None else self.blocks[depth:]
         if not final_norm:
             yield self.norm
 

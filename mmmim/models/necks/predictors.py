@@ -1,5 +1,7 @@
 """Predictors: Transformers that turn encoded patches into predictions of the others."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -118,6 +120,10 @@ class CrossAttentionPredictor(PoolingNeck):
         """
         codes = self.positions.codes(context.grid).unsqueeze(0)
         return self._predict(context, codes, codes, depth=1).mean(dim=1)
+
+    def unread(self) -> Iterator[nn.Module | nn.Parameter]:
+        """All blocks but the first."""
+        yield from self.blocks[1:]
 
 
 @MODELS.register_module()
