@@ -250,8 +250,13 @@ def _target(module: nn.Module) -> Outputs:
 
 PRETRAINED = dict(checkpoint='random', encoder=ENCODERS['projector'], out_indices=(0, 1))
 PRETRAINED['type'] = 'mmmim.PretrainedBackbone'
+_PREDICTED = {**PRETRAINED, 'encoder': ENCODERS['rotary, registers'], 'predictor': _neck('CrossAttentionPredictor')}
 _STATISTICS = {'mean': [120.0, 110.0, 100.0], 'std': [60.0, 59.0, 58.0]}
 _LIST_PREPROCESSOR = {'type': 'mmmim.ImageListPreprocessor', **_STATISTICS}
+
+
+def _outputs(module: nn.Module) -> Outputs:
+    return {f'{i}': each for i, each in enumerate(module(normalized()))}
 
 
 def _extract(module: nn.Module) -> Outputs:
@@ -273,7 +278,18 @@ PARTS: dict[str, Case] = {
         {'type': 'mmmim.MIMDataPreprocessor', **_STATISTICS}, lambda m: {'inputs': m({'inputs': pixels()})['inputs']}
     ),
     'preprocessor of lists': Case(_LIST_PREPROCESSOR, lambda m: {'inputs': m({'inputs': list(pixels())})['inputs']}),
-    'pretrained': Case(PRETRAINED, lambda m: {f'{i}': each for i, each in enumerate(m(normalized()))}),
+    'pretrained': Case(PRETRAINED, _outputs),
+    'pretrained, mean through a norm': Case({**PRETRAINED, 'out_type': 'avg_featmap', 'final_norm': False}, _outputs),
+    'pretrained, predicted': Case({**_PREDICTED, 'out_type': 'predicted+pooled+registers@0'}, _outputs),
+    'frozen features, predicted': Case(
+        {
+            'type': 'mmmim.FrozenFeatures',
+            'backbone': {**_PREDICTED, 'out_indices': (0,)},
+            'features': 'predicted',
+            'data_preprocessor': _LIST_PREPROCESSOR,
+        },
+        _extract,
+    ),
     'frozen features': Case(
         {'type': 'mmmim.FrozenFeatures', 'backbone': PRETRAINED, 'data_preprocessor': _LIST_PREPROCESSOR}, _extract
     ),

@@ -103,7 +103,8 @@ class FitTestLoop(TestLoop):
         metrics: dict[str, float] = {}
         self.records = []
         for layer, *samples in zip(model.layers, train, test, strict=True):
-            record = self._fit_and_test(layer, *samples)
+            of = f'Block {layer}' if model.backbone.feature.of_a_block else f'Feature {model.features}'
+            record = {'layer': layer, **self._fit_and_test(of, *samples)}
             self.records.append(record)
             prefix = f'layer_{layer}/' if len(model.layers) > 1 else ''
             metrics |= {f'{prefix}{key}': value for key, value in record['scores'].items()}
@@ -157,7 +158,8 @@ class FitTestLoop(TestLoop):
         for sentence in counts.dropped():
             self.runner.logger.warning(sentence)
 
-    def _fit_and_test(self, layer: int, train: Samples, test: Samples) -> dict[str, Any]:
+    def _fit_and_test(self, of: str, train: Samples, test: Samples) -> dict[str, Any]:
+        """Setting, grid and scores of a feature, which the log calls ``of``."""
         probe, logger = self.probe, self.runner.logger
         images = np.arange(len(train.features))
         start = time.perf_counter()
@@ -166,17 +168,17 @@ class FitTestLoop(TestLoop):
         if len(probe.grid) > 1:
             setting, grid = choose(probe, train, self.held_out, self.seed, self.choose_by, self.device)
             logger.info(
-                f'Block {layer}: fitted on {1 - self.held_out:.0%} of {len(images)} images and scored on the others '
+                f'{of}: fitted on {1 - self.held_out:.0%} of {len(images)} images and scored on the others '
                 f'({time.perf_counter() - start:.1f} s):\n{_table(grid, self.choose_by)}'
             )
         probe.fit(train, images, [setting], self.device)
         scores = self._test(test)
         seconds = time.perf_counter() - start
         logger.info(
-            f'Block {layer}, {setting_text(setting)}, fitted on all images ({seconds:.1f} s in all): '
+            f'{of}, {setting_text(setting)}, fitted on all images ({seconds:.1f} s in all): '
             + ', '.join(f'{key} {value:.2f}' for key, value in scores.items())
         )
-        return {'layer': layer, 'setting': setting, 'grid': grid, 'scores': scores, 'seconds': seconds}
+        return {'setting': setting, 'grid': grid, 'scores': scores, 'seconds': seconds}
 
     def _test(self, test: Samples) -> dict[str, float]:
         """Predict the images of this process, and run through its loader."""

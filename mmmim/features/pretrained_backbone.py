@@ -241,10 +241,10 @@ def _build(
 def _check_feature(feature: FeatureName, encoder: Encoder) -> None:
     """Refuse a feature of tokens that the encoder does not have."""
     registers = encoder.num_extra_tokens - encoder.num_cls_tokens
-    if lacking := feature.lacking(encoder.num_cls_tokens, registers, predictor=True):
+    if lacking := feature.lacking(encoder.num_cls_tokens, registers):
         raise InputError(
-            f'The encoder has no feature {", ".join(lacking)}: it has {encoder.num_cls_tokens} CLS tokens or proxies and '
-            f'{registers} registers. Choose another feature than {feature.text!r}, such as pooled.'
+            f'The encoder has no feature {", ".join(lacking)}, with {encoder.num_cls_tokens} CLS tokens or proxies and '
+            f'{registers} registers: choose another one than {feature.text!r}, such as pooled.'
         )
 
 
