@@ -1,5 +1,6 @@
 # k-NN on whole images of FashionScenes: the class of the garment from the average of the patch tokens; accuracy.
-# Other features: --cfg-options model.features=cls (or max, top10, all, ...: Features.pool).
+# Other features: --cfg-options model.features=cls (predicted, cls+pooled, ...: docs/en/evaluation.md, "Features by
+# name").
 #
 # Run: python tools/test.py configs/eval/cls_knn_fashion.py --pretrained CHECKPOINT (or a config: random weights)
 _base_ = [

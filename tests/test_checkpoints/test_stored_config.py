@@ -195,6 +195,8 @@ DOWNSTREAM_HOLES = [
     ('backbone.encoder', command(), 'os.system'),
     ('backbone.encoder.norm_cfg', command(), 'os.system'),
     ('backbone.encoder', INNER, r"model\.backbone\.encoder\.checkpoint='evil\.pth' names a file"),
+    ('backbone.predictor', command(), 'os.system'),
+    ('backbone.predictor', INNER, r"model\.backbone\.predictor\.checkpoint='evil\.pth' names a file"),
     ('backbone.encoder.extra', INNER, r"model\.backbone\.encoder\.extra\.checkpoint='evil\.pth' names a file"),
     ('backbone.init_cfg', {'type': 'Pretrained', 'checkpoint': 'evil.pth'}, 'would load another file'),
     ('backbone.trust_checkpoint', True, 'trust_checkpoint'),

@@ -194,7 +194,9 @@ def test_every_config_runs(name, tmp_path, monkeypatch, fashion_scenes):
         ({'fit_dataloader': None}, 'needs the images to fit on: fit_dataloader'),
         ({'test_cfg__held_out': 0.99}, r'held_out=0.99 of 10 images leaves none'),
         ({'test_cfg__probe__k': [1, 400]}, r'test_cfg\.probe\.k: 400 neighbours of 144 samples'),
-        ({'model__features': 'predicted'}, r"does not give a class \(gt_label\), which model\.features='predicted'"),
+        ({'model__features': 'pooled'}, r"does not give a class \(gt_label\), which model\.features='pooled'"),
+        ({'model__features': 'predicted'}, "'predicted' needs a predictor"),
+        ({'model__features': 'pooled@0', 'model__backbone__out_indices': [0, 1]}, 'the same for every block'),
         ({'model__features': 'everything'}, "no feature 'everything'"),
     ],
 )

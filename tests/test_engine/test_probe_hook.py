@@ -47,17 +47,19 @@ def table(folder):
 
 
 def test_table_with_the_random_initialisation_first(images, tmp_path):
-    cfg = make(images, tmp_path, 3)
+    linear = ('all', 'pooled', 'pooled@0+registers')
+    cfg = make(images, tmp_path, 3, default_hooks__probe__linear=linear)
     runner = start(cfg)
     rows = table(tmp_path)
     assert [row['iter'] for row in rows] == [0, 2, 3]
-    scores = {f'quick_{name}' for name in ('knn_predicted', 'knn_pooled', 'linear_predicted', 'linear_pooled')}
+    scores = {f'quick_{name}' for name in ('knn_predicted', 'knn_pooled', 'linear_all', 'linear_pooled')}
+    scores |= {f'quick_{probe}_{linear[-1]}' for probe in ('knn', 'linear')}
     assert set(rows[0]) == {'iter'} | {f'student_{score}' for score in scores}
     assert set(rows[1]) == set(rows[0]) | {f'teacher_{score}' for score in scores}
     # The last row is what the probes say of the trained model, when they are asked directly.
     data = LabelledImages.read(DATASETS.build(cfg.probe_data.train))
-    for name, extract in encoders(runner.model).items():
-        expected = quick_scores(extract, data, data, ('pooled', 'predicted'))
+    for name, extract in encoders(runner.model, linear).items():
+        expected = quick_scores(extract, data, data, linear)
         assert {key: rows[-1][f'{name}_{key}'] for key in expected} == pytest.approx(expected)
     assert (
         len({row['student_quick_knn_pooled'] for row in rows} | {row['teacher_quick_knn_pooled'] for row in rows[1:]})
@@ -96,7 +98,7 @@ def test_training_is_the_same_with_and_without(images, tmp_path):
 
 
 def test_options_that_do_not_exist_are_refused(images, tmp_path):
-    with pytest.raises(InputError, match="no feature 'patches'"):
+    with pytest.raises(InputError, match="'patches' is one vector for each token"):
         ProbeHook(10, linear=('pooled', 'patches'))
     with pytest.raises(InputError, match=r"linear must be a list, each a text, not 'pooled'"):
         ProbeHook(10, linear='pooled')

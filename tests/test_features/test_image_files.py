@@ -25,10 +25,11 @@ def paths(tmp_path):
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_features_are_those_of_the_images(model, paths, workers, capsys):
-    encoded = encode_files(model, paths, ['pooled', 'top2', 'predicted'], batch_size=2, workers=workers)
+    names = ['pooled', 'top2', 'predicted', 'registers+pooled@0']
+    encoded = encode_files(model, paths, names, batch_size=2, workers=workers)
     pixels = torch.stack([torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) for path in paths])
-    expected = model(model.preprocess(pixels))
-    assert list(encoded.features) == ['pooled', 'top2', 'predicted']
+    expected = model(model.preprocess(pixels), layers=(0, -1))
+    assert list(encoded.features) == names
     for name, features in encoded.features.items():
         torch.testing.assert_close(features, expected.pool(name))
     assert (encoded.index, encoded.unreadable, encoded.size) == ([0, 1, 2, 3, 4], [], 16)
