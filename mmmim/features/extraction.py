@@ -166,7 +166,7 @@ class Features(Sequence[LayerFeatures]):
 
         Args:
             name: Name of the feature. A part of it with a number, such as 'cls@3', is of that block.
-            place: Which of the layers asked for all other parts are of.
+            place: Place of the layer that all other parts are of, among those asked for.
 
         Returns:
             The feature; None where the model does not have all of its parts.

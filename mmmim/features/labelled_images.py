@@ -184,7 +184,7 @@ def extractor(model: Any, names: Sequence[str] = ()) -> Callable[[Tensor], Featu
     """From uint8 RGB images to features, by a :class:`mmmim.FeatureExtractor`.
 
     Args:
-        model: The extractor.
+        model: Encoder with its normalisation.
         names: Names of the features that will be asked for; the blocks that they name come before the last one.
     """
     layers = layers_of(names)

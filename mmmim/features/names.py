@@ -51,7 +51,7 @@ class FeatureName:
 
     Attributes:
         text: The name as it was given.
-        parts: Its parts.
+        parts: Features that are joined, in their order.
     """
 
     text: str

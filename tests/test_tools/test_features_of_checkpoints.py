@@ -1,5 +1,6 @@
 """Features by name on the command line: the predictor of a checkpoint reaches probes and heads, and stays with them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -151,3 +152,13 @@ def test_fitted_protocols(name, feature, folder, config_of, fashion_scenes):
     runner = build(config_of('test', config, '--pretrained', 'capi.pth', '--cfg-options', *options), f'{name}{feature}')
     assert 0 <= runner.test()['accuracy/top1'] <= 100
     assert (f'Feature {feature}' if feature == 'predicted' else 'Block 1') in log_of(runner)
+
+
+def test_a_sweep_is_of_features_of_blocks(folder, tool, fashion_scenes):
+    (folder / 'data/fashion_scenes').symlink_to(fashion_scenes)
+    few = ['+fit_dataloader.dataset.indices=20', '+test_dataloader.dataset.indices=6', 'test_cfg.probe.k=[1]']
+    arguments = [KNN, '--pretrained', 'capi.pth', '--work-dir', 'out', '--cfg-options', *few]
+    tool('analysis_tools/layer_sweep', *arguments, 'model.features=predicted+pooled')
+    assert [row['layer'] for row in json.loads(Path('out/layer_sweep.json').read_text())['layers']] == [0, 1]
+    error = tool('analysis_tools/layer_sweep', *arguments, 'model.features=predicted', code=2)
+    assert 'is the same for every block' in error
