@@ -146,19 +146,15 @@ def _facts(
         numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
         if file is not None and not (numbers and all(map(math.isfinite, values))):
             raise InputError(f'{file}: data_preprocessor.{name}={str(values)[:100]!r} is no list of finite numbers.')
-    predicted_dim = None
-    if not feature.predicts:
-        predictor = None
-    elif predictor is None:
-        raise InputError(
-            f"The feature {feature.text!r} needs a predictor that sums up an image, as CAPI's does: {checkpoint} has "
-            'none, or not with these weights. Choose another feature, such as pooled.'
-        )
-    else:
-        source = str(file or checkpoint)
-        predicted_dim = check_part(
-            build_sizes(predictor, None, source), PoolingNeck, f'{source}: the predictor'
-        ).out_dim
+    neck: Any = None
+    if feature.predicts:
+        if predictor is None:
+            named = 'the model' if checkpoint == RANDOM else checkpoint
+            raise InputError(
+                f"The feature {feature.text!r} needs a predictor that sums up an image, as CAPI's does: {named} has "
+                'none, or not with these weights. Choose another feature, such as pooled.'
+            )
+        neck = check_part(build_sizes(predictor, None, str(file or checkpoint)), PoolingNeck, 'The predictor')
     return Pretrained(
         checkpoint=checkpoint,
         encoder=config,
@@ -168,8 +164,8 @@ def _facts(
         mean=list(statistics['mean']),
         std=list(statistics['std']),
         image_size=min(built.grid) * built.patch_size,
-        feature_dim=feature.width(built.embed_dim, predicted_dim),
-        predictor=None if predictor is None else copy.deepcopy(dict(predictor)),
+        feature_dim=feature.width(built.embed_dim, None if neck is None else neck.out_dim),
+        predictor=None if neck is None else copy.deepcopy(dict(predictor or {})),
     )
 
 
