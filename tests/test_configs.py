@@ -233,7 +233,7 @@ def test_arms_of_the_comparison(subset, arm):
     merge_cfg_options(cfg, [f'{key}={value}' for key, value in options.get('options', {}).items()])
     assert cfg.train_dataloader.dataset.dataset.subset == subset
     if options.get('train', True):
-        assert cfg.train_cfg.max_iters * cfg.global_batch_size == 102_400
+        assert cfg.train_cfg.max_iters * cfg.global_batch_size == 51_200
         assert cfg.train_cfg.max_iters % cfg.default_hooks.checkpoint.interval == 0
     patch, size = (4, 32) if subset == 'single' else (8, 64)
     backbone, loader = cfg.model.backbone, cfg.train_dataloader

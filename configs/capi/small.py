@@ -37,6 +37,8 @@ train_cfg = dict(max_iters=1600, val_interval=800)
 default_hooks = dict(
     _base_.short.default_hooks,
     checkpoint=dict(interval=800, max_keep_ckpts=1),
+    health=dict(interval=100),
+    probe=dict(interval=400),
     target_ema=dict(momentum=dict(base=0.98)),
 )
 log_processor = _base_.short.log_processor

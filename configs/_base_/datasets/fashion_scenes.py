@@ -90,12 +90,12 @@ probe_data = dict(
 
 # What trainings of minutes on these images have in common; their configs take it (`_base_.short`).
 short = dict(
-    train_cfg=dict(max_iters=800, val_interval=400),
+    train_cfg=dict(max_iters=400, val_interval=200),
     default_hooks=dict(
         logger=dict(interval=25),
-        checkpoint=dict(interval=400, max_keep_ckpts=1),
-        health=dict(interval=100),
-        probe=dict(interval=400, linear=('pooled', 'cls', 'predicted')),
+        checkpoint=dict(interval=200, max_keep_ckpts=1),
+        health=dict(interval=50),
+        probe=dict(interval=200, linear=('pooled', 'cls', 'predicted')),
     ),
     log_processor=dict(window_size=25),
 )

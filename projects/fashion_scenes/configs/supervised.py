@@ -12,7 +12,7 @@ model = dict(
     data_preprocessor=dict(type='mmmim.MIMDataPreprocessor'),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(max_iters=500)
+train_cfg = dict(max_iters=400)
 train_dataloader = dict(
     dataset=dict(
         dataset=dict(
