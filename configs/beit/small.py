@@ -1,5 +1,5 @@
 # BEiT on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes.
-# The recipe of vitb16.py at 32 px with a tiny ViT, batch 128, fp32, learning rate 4e-3 and no jitter; 38 of the 64
+# The recipe of vitb16.py at 32 px with a tiny ViT, batch 128, fp32, learning rate 2e-3 and no jitter; 38 of the 64
 # patches are visible. The tokenizer is no network but k-means of patches; this writes its file in half a minute:
 #
 # python tools/misc/fit_patch_codebook.py configs/beit/small.py data/fashion_scenes_codebook.pth
@@ -35,7 +35,7 @@ train_dataloader = dict(collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
 
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=4e-3))
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=2e-3))
 param_scheduler = dict(schedule=dict(warmup_ratio=0.1))
 train_cfg = _base_.short.train_cfg
 default_hooks = _base_.short.default_hooks

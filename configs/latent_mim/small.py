@@ -1,6 +1,6 @@
 # Latent MIM on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes.
 # The recipe of vitb16.py with a tiny ViT: images of 40 px in cells of 5 px with a patch of 4 px in each, 8 of the 64
-# patches visible, batch 128, fp32, learning rate 4e-3.
+# patches visible, batch 128, fp32, learning rate 1e-3.
 _base_ = [
     '../_base_/models/latent_mim_vitb16.py',
     '../_base_/datasets/fashion_scenes.py',
@@ -47,7 +47,7 @@ train_dataloader = dict(collate_fn=mask_collate, dataset=dict(dataset=dict(pipel
 val_dataloader = dict(collate_fn=mask_collate, dataset=dict(dataset=dict(pipeline=whole)))
 test_dataloader = dict(collate_fn=mask_collate, dataset=dict(dataset=dict(pipeline=whole)))
 
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=4e-3))
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=1e-3))
 param_scheduler = dict(schedule=dict(warmup_ratio=0.1))
 train_cfg = _base_.short.train_cfg
 default_hooks = _base_.short.default_hooks

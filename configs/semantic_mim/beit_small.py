@@ -1,6 +1,6 @@
 # SemanticMIM on BEiT, on FashionScenes, for a CPU and a few minutes: the recipe of configs/beit/small.py with 8
-# proxies, as in the paper, and 25 of the 64 patches visible (60 % masks). This writes the tokenizer's file in half a
-# minute:
+# proxies, as in the paper, 25 of the 64 patches visible (60 % masks) and learning rate 1e-3. This writes the
+# tokenizer's file in half a minute:
 #
 # python tools/misc/fit_patch_codebook.py configs/semantic_mim/beit_small.py data/fashion_scenes_codebook.pth
 _base_ = '../beit/small.py'
@@ -31,3 +31,5 @@ mask_collate = dict(masking=dict(num_visible=25))
 train_dataloader = dict(collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))

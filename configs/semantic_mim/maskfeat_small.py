@@ -1,5 +1,5 @@
 # SemanticMIM on MaskFeat, on FashionScenes, for a CPU and a few minutes: the recipe of configs/maskfeat/small.py with 8
-# proxies, as in the paper, and 25 of the 64 patches visible (60 % masks).
+# proxies, as in the paper, 25 of the 64 patches visible (60 % masks) and learning rate 1e-3.
 _base_ = '../maskfeat/small.py'
 
 model = dict(
@@ -25,3 +25,5 @@ mask_collate = dict(masking=dict(num_visible=25))
 train_dataloader = dict(collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))

@@ -16,6 +16,13 @@ _recipes = {
     'SemanticMIM on MaskFeat': 'configs/semantic_mim/maskfeat_small.py',
 }
 
+# A teacher that is made for half a million iterations is slow for 400.
+_momentum = {
+    'I-JEPA': ('configs/ijepa/small.py', 1e-3),
+    'Latent MIM': ('configs/latent_mim/small.py', 1e-3),
+    'PiLaMIM': ('configs/pilamim/small.py', 4e-3),
+}
+
 # CAPI's has more parts. Its batches are half as large.
 _capi = 'model.branches.capi'
 _crop = 'train_dataloader.dataset.dataset.pipeline.1.crop_ratio_range'
@@ -46,6 +53,13 @@ subsets = {
         f'{method}, lr {rate:g}': dict(config=config, options={'optim_wrapper.optimizer.lr': rate})
         for method, config in _recipes.items()
         for rate in (1e-3, 2e-3, 4e-3)
+    }
+    | {
+        f'{method}, momentum from 0.98': dict(
+            config=config,
+            options={'optim_wrapper.optimizer.lr': rate, 'default_hooks.target_ema.momentum.start': 0.98},
+        )
+        for method, (config, rate) in _momentum.items()
     }
     | {
         f'CAPI, {name}': dict(config='configs/capi/small.py', options={'train_cfg.max_iters': 800, **change})

@@ -1,5 +1,5 @@
 # BootMAE on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes. The recipe of
-# vitb16.py at 32 px with a tiny ViT, as configs/mae/small.py, and a momentum from 0.99.
+# vitb16.py at 32 px with a tiny ViT, as configs/mae/small.py, with learning rate 4e-3 and a momentum from 0.99.
 _base_ = '{{$MMMIM_CONFIGS:../../../configs}}/mae/small.py'
 custom_imports = dict(imports=['projects.bootmae.decoder'])
 
@@ -36,7 +36,10 @@ model = dict(
 )
 
 # The blocks of the decoder have norms with longer names than MAE's.
-optim_wrapper = dict(paramwise_cfg=dict(rules=dict(no_decay=dict(match=r'\.bias$|norm\w*\.weight$'))))
+optim_wrapper = dict(
+    optimizer=dict(lr=4e-3),
+    paramwise_cfg=dict(rules=dict(no_decay=dict(match=r'\.bias$|norm\w*\.weight$'))),
+)
 default_hooks = dict(
     target_ema=dict(
         type='mmmim.TargetEMAHook',
