@@ -39,10 +39,26 @@ def fitted_config(name: str, folder: Path, **changes) -> Config:
     apply_pretrained(cfg, 'random')
     for loader in (cfg.fit_dataloader, cfg.test_dataloader):
         loader.num_workers, loader.batch_size = 0, 3
-        for transform in loader.dataset.pipeline:
-            if 'scale' in transform:
+        for transform in loader.dataset.get('pipeline', []):
+            if 'scale' in transform and name.startswith('seg'):
                 transform.scale = (SIDE, SIDE)
     cfg.test_cfg.cache.folder = str(folder / 'cache')
     cfg.work_dir, cfg.experiment_name = str(folder / 'run'), f'{name}_{folder.name}'
     cfg.merge_from_dict(changes)
     return cfg
+
+
+def write_classes(folder: Path, per_class: tuple[int, int] = (6, 3), classes: int = 8) -> None:
+    """Images of classes that have a colour, and much noise, in class folders of ``train/`` and ``val/``."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(80, 176, (classes, 1, 1, 3))
+    for split, number in zip(('train', 'val'), per_class, strict=True):
+        for label in range(classes):
+            for i in range(number):
+                coarse = colours[label] + rng.normal(0, 250, (7, 7, 3))
+                image = Image.fromarray(coarse.clip(0, 255).astype(np.uint8)).resize(
+                    (230, 226), Image.Resampling.NEAREST
+                )
+                path = folder / split / f'class{label}' / f'{i}.png'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image.save(path)

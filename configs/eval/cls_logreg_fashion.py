@@ -4,12 +4,6 @@
 # name").
 #
 # Run: python tools/test.py configs/eval/cls_logreg_fashion.py --pretrained CHECKPOINT (or a config: random weights)
-_base_ = [
-    '../_base_/probes/logreg.py',
-    '../_base_/datasets/cls_fashion_fitted.py',
-]
+_base_ = ['../_base_/probes/cls_logreg.py', '../_base_/datasets/fitted_fashion.py']
 
-model = dict(features='pooled')
-test_cfg = dict(choose_by='aAcc', probe=dict(max_iter=100))
-test_evaluator = [dict(type='mmpretrain.Accuracy')]
-default_hooks = dict(pictures=None)
+test_cfg = dict(probe=dict(max_iter=100))

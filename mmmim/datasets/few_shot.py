@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,7 +56,7 @@ def few_shot_dataset(dataset: dict[str, Any] | BaseDataset, shots: Count, seed: 
         A copy of the data set with these images.
 
     Raises:
-        InputError: An image has no class, or several.
+        InputError: An image has no class, or several; or no class has so many images.
     """
     check_value('FewShot.shots', shots, Count)
     check_value('FewShot.seed', seed, Seed)
@@ -66,5 +67,11 @@ def few_shot_dataset(dataset: dict[str, Any] | BaseDataset, shots: Count, seed: 
         raise InputError(
             f'mmmim.FewShot chooses images by their class, and an image of {type(whole).__name__} has {odd[0]!r}: give '
             'it a data set with one class per image (with_label=True of mmmim.ImageFolder).'
+        )
+    most = max(Counter(labels).values(), default=0)
+    if shots > most:
+        raise InputError(
+            f'mmmim.FewShot: shots={shots}, and no class of {type(whole).__name__} has more than {most} images, so all '
+            f'would be taken: give up to {most} shots.'
         )
     return whole.get_subset(few_shot(labels, shots, seed))

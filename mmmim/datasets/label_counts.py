@@ -182,6 +182,31 @@ def check_two_classes(*sets: tuple[str, Any]) -> None:
     )
 
 
+def check_two_classes_of_images(name: str, dataset: Any) -> None:
+    """Refuse to fit on whole images that are all of one class.
+
+    Args:
+        name: Key of the data set in the config.
+        dataset: The data set.
+
+    Raises:
+        InputError: All its images are of the same class.
+    """
+    label = None
+    for i in range(len(dataset)):
+        found = dataset.get_data_info(i).get('gt_label')
+        if not isinstance(found, int) or (label is not None and found != label):  # of several labels nothing is said
+            return
+        label = found
+    if label is not None:
+        classes = label_spaces(name, dataset)[0].classes or ()
+        of = repr(classes[label]) if 0 <= label < len(classes) else f'label {label}'
+        raise InputError(
+            f'{name}: all {len(dataset)} images are of one class ({of}), so any image would be given it: fit on images '
+            'of two classes at least.'
+        )
+
+
 def _maps(dataset: Any) -> Any:
     """Label maps as the pipeline of a data set loads them, before any other transform, with their files."""
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -14,9 +15,14 @@ from mmengine.dist import is_main_process
 from mmengine.runner import TestLoop
 from torch import Tensor
 
-from mmmim.datasets.label_counts import LabelCounts, check_two_classes, count_labels
+from mmmim.datasets.label_counts import (
+    LabelCounts,
+    check_two_classes,
+    check_two_classes_of_images,
+    count_labels,
+)
 from mmmim.datasets.label_spaces import check_agreement, label_spaces
-from mmmim.evaluation.probes.fitted import Probe, choose, held_out_images, number_text, setting_text
+from mmmim.evaluation.probes.fitted import Probe, Setting, choose, held_out_images, number_text, setting_text
 from mmmim.features.cache import Data, FeatureCache, Samples, ignore_index, samples_per_image
 from mmmim.features.frozen import FrozenFeatures
 from mmmim.models.layers import unpatchify
@@ -39,8 +45,13 @@ class FitTestLoop(TestLoop):
 
     Features of the images of ``fit_dataloader`` (a key of the config) and of the test images come from a cache on disk.
     The probe's grid is scored on images held out from the first, the best setting is fitted on all of them, and its
-    predictions go to hooks and evaluator as those of a model would. Of several layers (``model.backbone.out_indices``)
-    each is tested by itself, and the names of its scores begin with ``layer_<index>/``.
+    predictions go to hooks and evaluator as those of a model would. Without such a choice every setting is tested, and
+    the names of its scores begin with it, as in ``k_10/``; hooks see the first. Of several layers
+    (``model.backbone.out_indices``) each is tested by itself, and the names of its scores begin with
+    ``layer_<index>/``.
+
+    Probes that leave one out (``probe.leave_one_out``) are fitted on the test images; the names of their scores begin
+    with ``leave_one_out/``, and the images of ``fit_dataloader`` are not read.
 
     Several processes share the work: images to extract, rows of a regression, queries of k-NN.
 
@@ -50,13 +61,13 @@ class FitTestLoop(TestLoop):
         evaluator: Evaluator of the predictions, or its config.
         probe: Config of a probe, such as ``mmmim.KNNProbe``.
         held_out: Share of the images for fitting that choose the setting.
-        choose_by: Score that chooses: 'mIoU', or 'aAcc', the share of correct labels.
+        choose_by: Score that chooses: 'mIoU', or 'aAcc', the share of correct labels; None to test every setting.
         seed: Seed of the choice of the images held out.
         cache: Arguments of :class:`mmmim.features.cache.FeatureCache`.
 
     Raises:
-        InputError: The config lacks what is needed, data set and metrics ignore different labels, the classes of the
-            two data sets differ, or there are too few images.
+        InputError: The config lacks what is needed or contradicts itself, data set and metrics ignore different labels,
+            the classes of the two data sets differ, or there are too few images or classes.
     """
 
     #: Tests of this kind need no trained head.
@@ -69,7 +80,7 @@ class FitTestLoop(TestLoop):
         evaluator: Any,
         probe: dict[str, Any],
         held_out: InnerShare = 0.1,
-        choose_by: Literal['mIoU', 'aAcc'] = 'mIoU',
+        choose_by: Literal['mIoU', 'aAcc'] | None = 'mIoU',
         seed: Seed = 0,
         cache: Annotated[dict | None, OptionsOf(FeatureCache)] = None,
     ) -> None:
@@ -78,6 +89,12 @@ class FitTestLoop(TestLoop):
         super().__init__(runner, dataloader, evaluator)
         self.probe: Probe = PROBES.build(probe)
         self.held_out, self.choose_by, self.seed = held_out, choose_by, seed
+        self._chooses = choose_by is not None and len(self.probe.grid) > 1
+        if self._chooses and self.probe.leave_one_out:
+            raise InputError(
+                'test_cfg.probe.leave_one_out=True has no images to choose a setting by: set test_cfg.choose_by=None, '
+                'which tests every setting, or give a single one.'
+            )
         self.cache = FeatureCache(**(cache or {}))
         #: By layer ``layer``, ``setting``, ``grid``, ``scores`` and ``seconds``.
         self.records: list[dict[str, Any]] = []
@@ -94,12 +111,13 @@ class FitTestLoop(TestLoop):
             raise InputError(f"mmmim.FitTestLoop tests model.type='mmmim.FrozenFeatures', not {type(model).__name__}.")
         self.device = next(model.parameters()).device
         config = runner.cfg.model.to_dict()
-        fit, tested = self._data('fit_dataloader', None), self._data('test_dataloader', self.dataloader.dataset)
+        tested = self._data('test_dataloader', self.dataloader.dataset)
+        fit = tested if self.probe.leave_one_out else self._data('fit_dataloader', None)
         self._check_data(model, fit, tested)
         train = self.cache.read(model, config, fit, labels=True)
         if is_main_process():
             self._say_dropped(fit, train[0])
-        test = self.cache.read(model, config, tested, labels=False)
+        test = train if tested is fit else self.cache.read(model, config, tested, labels=False)
         metrics: dict[str, float] = {}
         self.records = []
         for layer, *samples in zip(model.layers, train, test, strict=True):
@@ -141,8 +159,9 @@ class FitTestLoop(TestLoop):
         for sentence in check_agreement([space for item in sets.items() for space in label_spaces(*item)]):
             self.runner.logger.warning(sentence)
         check_two_classes(*sets.items())
+        self._check_images(model, fit, test)
         images = np.arange(len(fit.dataset))
-        if len(self.probe.grid) > 1:
+        if self._chooses:
             images, _ = held_out_images(len(images), self.held_out, self.seed)
         self.probe.check(len(images) * samples_per_image(model, fit))
 
@@ -158,48 +177,79 @@ class FitTestLoop(TestLoop):
         for sentence in counts.dropped():
             self.runner.logger.warning(sentence)
 
+    def _check_images(self, model: FrozenFeatures, fit: Data, test: Data) -> None:
+        """Refuse what can be told of classes of whole images, and of probes that are made for them."""
+        kind = type(self.probe).__name__
+        if model.kind != 'vector':
+            if self.probe.ranks:
+                raise InputError(
+                    f'mmmim.{kind} names classes of whole images, and model.features={model.features!r} are patches: '
+                    "use mmmim.KNNProbe, or a feature of the whole image, such as 'pooled'."
+                )
+            return
+        check_two_classes_of_images(f'{fit.name}.dataset', fit.dataset)
+        if test.dataset.metainfo.get('evaluated_classes') and not self.probe.ranks:
+            raise InputError(
+                f'{test.name}.dataset scores predictions among some of the classes, and mmmim.{kind} says which of all '
+                'is the most likely: use mmmim.WeightedKNNProbe, or a head that is trained.'
+            )
+
     def _fit_and_test(self, of: str, train: Samples, test: Samples) -> dict[str, Any]:
         """Setting, grid and scores of a feature, which the log calls ``of``."""
         probe, logger = self.probe, self.runner.logger
         images = np.arange(len(train.features))
         start = time.perf_counter()
-        setting = probe.grid[0]
-        grid: list[dict[str, Any]] = []
-        if len(probe.grid) > 1:
-            setting, grid = choose(probe, train, self.held_out, self.seed, self.choose_by, self.device)
+        settings, grid = probe.grid, []
+        if self._chooses:
+            setting, grid = choose(probe, train, self.held_out, self.seed, str(self.choose_by), self.device)
+            settings = [setting]
             logger.info(
                 f'{of}: fitted on {1 - self.held_out:.0%} of {len(images)} images and scored on the others '
-                f'({time.perf_counter() - start:.1f} s):\n{_table(grid, self.choose_by)}'
+                f'({time.perf_counter() - start:.1f} s):\n{_table(grid, str(self.choose_by))}'
             )
-        probe.fit(train, images, [setting], self.device)
-        scores = self._test(test)
+        probe.fit(train, images, settings, self.device)
+        scores = self._test(test, settings)
         seconds = time.perf_counter() - start
+        setting = settings[0] if len(settings) == 1 else {}
+        what = setting_text(setting) if setting else f'{len(settings)} settings'
+        how = 'each image by the others' if probe.leave_one_out else 'fitted on all images'
         logger.info(
-            f'{of}, {setting_text(setting)}, fitted on all images ({seconds:.1f} s in all): '
+            f'{of}, {what}, {how} ({seconds:.1f} s in all): '
             + ', '.join(f'{key} {value:.2f}' for key, value in scores.items())
         )
         return {'setting': setting, 'grid': grid, 'scores': scores, 'seconds': seconds}
 
-    def _test(self, test: Samples) -> dict[str, float]:
-        """Predict the images of this process, and run through its loader."""
+    def _test(self, test: Samples, settings: Sequence[Setting]) -> dict[str, float]:
+        """Predict the images of this process by every setting, and run through its loader."""
         batches = [list(batch) for batch in self.dataloader.batch_sampler]
         images = np.array([i for batch in batches for i in batch])
-        per_image = test.features.shape[1]
-        found = torch.cat([labels.to(_dtype(test.num_classes)).cpu() for (labels,) in self.probe.predict(test, images)])
-        predictions = iter(found.unflatten(0, (-1, per_image)))
+        per_image, dtype = test.features.shape[1], _dtype(test.num_classes)
+        chunks = [[labels.to(dtype).cpu() for labels in found] for found in self.probe.predict(test, images)]
+        predictions = [iter(torch.cat(found).unflatten(0, (-1, per_image))) for found in zip(*chunks, strict=True)]
+        evaluators = [self.evaluator, *(copy.deepcopy(self.evaluator) for _ in settings[1:])]
         for i, batch in enumerate(self.dataloader):
             self.runner.call_hook('before_test_iter', batch_idx=i, data_batch=batch)
-            outputs = [self._output(sample, next(predictions), test) for sample in batch['data_samples']]
-            self.evaluator.process(data_samples=outputs, data_batch=batch)
+            for evaluator, found in reversed(list(zip(evaluators, predictions, strict=True))):  # hooks see the first
+                outputs = [self._output(sample, next(found), test) for sample in batch['data_samples']]
+                evaluator.process(data_samples=outputs, data_batch=batch)
             self.runner.call_hook('after_test_iter', batch_idx=i, data_batch=batch, outputs=outputs)
-        return self.evaluator.evaluate(len(self.dataloader.dataset))
+        scores: dict[str, float] = {}
+        for setting, evaluator in zip(settings, evaluators, strict=True):
+            prefix = 'leave_one_out/' if self.probe.leave_one_out else ''
+            if self.choose_by is None:
+                prefix += '_'.join(f'{name}_{number_text(value)}' for name, value in setting.items()) + '/'
+            found = evaluator.evaluate(len(self.dataloader.dataset))
+            scores |= {f'{prefix}{name}': value for name, value in found.items()}
+        return scores
 
     def _output(self, sample: Any, labels: Tensor, test: Samples) -> Any:
         """A data sample with its prediction, from labels ``[N, q]`` as the samples ``test`` have them."""
         labels = labels.long()
         classes = labels - test.first
         if 'gt_sem_seg' not in sample:
-            return sample.set_pred_label(classes.view(-1))
+            if self.probe.ranks:
+                sample.set_field(classes[0], 'pred_ranking')
+            return sample.set_pred_label(classes[0, :1])
         from mmengine.structures import PixelData
 
         height, width = sample.gt_sem_seg.data.shape[-2:]

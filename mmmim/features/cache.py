@@ -214,9 +214,9 @@ class FeatureCache:
         if rank == 0:
             size = sum(entry.nbytes for entry in entries)
             check_space(Path(self.folder), size)
+            what = f'Features of {data.name}: {n} images, layers {[model.layers[i] for i in layers]}'
             print_log(
-                f'Features of {data.name}: {n} images, layers {[model.layers[i] for i in layers]}, '
-                f'{size / 2**20:.0f} MiB to {self.folder}.',
+                f'{what if layers else f"Labels of {data.name}: {n} images"}, {size / 2**20:.0f} MiB to {self.folder}.',
                 'current',
             )
         with contextlib.ExitStack() as stack:
@@ -225,7 +225,8 @@ class FeatureCache:
                 return
             loader = data.loader(range(start, stop))
             for batch in progress(loader, 'batches encoded') if rank == 0 else loader:
-                features, found = model.extract(batch['inputs'])
+                # Where only labels are missing, these very images have been encoded before.
+                features, found = model.extract(batch['inputs']) if layers else ((), grid)
                 if found != grid:
                     raise InputError(
                         f'{data.name}: images of {found[0]} x {found[1]} patches and of {grid[0]} x {grid[1]}. Probes '
@@ -240,7 +241,8 @@ class FeatureCache:
                 raise InputError(f'{data.name} leaves out {stop - start} images: set drop_last=False.')
         if rank == 0:
             seconds = time.perf_counter() - begin
-            print_log(f'Features of {data.name}: {seconds:.1f} s, {n / seconds:.0f} images/s.', 'current')
+            what = 'Features' if layers else 'Labels'
+            print_log(f'{what} of {data.name}: {seconds:.1f} s, {n / seconds:.0f} images/s.', 'current')
 
     def _stored(self, features: Tensor, layer: int) -> np.ndarray:
         values = features.float().cpu().numpy()
@@ -325,6 +327,12 @@ def label_vectors(samples: Sequence[Any], grid: tuple[int, int], data: Data) -> 
         maps = torch.cat([sample.gt_sem_seg.data for sample in samples])
         labels = patch_labels(maps, _patch_size(maps.shape[-2:], grid, data))
     else:
+        several = next((sample for sample in samples if len(sample.gt_label) != 1), None)
+        if several is not None:
+            raise InputError(
+                f'{data.name}.dataset: {several.get("img_path", "an image")} has the classes '
+                f'{several.gt_label.tolist()}, and probes are fitted on images that have one.'
+            )
         labels = torch.cat([sample.gt_label for sample in samples]).view(-1, 1, 1)
     index = ignore_index(data.dataset)
     ignored = torch.zeros_like(labels, dtype=torch.bool) if index is None else labels == index

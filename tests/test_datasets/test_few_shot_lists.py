@@ -101,7 +101,10 @@ def test_few_images_of_each_class_of_any_data_set(name):
         assert torch.equal(chosen[i]['inputs'], whole[place]['inputs'])
         assert chosen.get_data_info(i)['img_path'] == whole.get_data_info(place)['img_path']
     assert chosen.metainfo == whole.metainfo
-    assert len(DATASETS.build({**options, 'shots': 100})) == len(whole)
+    most = max(map(labels(whole).count, labels(whole)))
+    assert len(DATASETS.build({**options, 'shots': most})) == len(whole)
+    with pytest.raises(InputError, match=f'shots={most + 1}, and no class of .* more than {most} images'):
+        DATASETS.build({**options, 'shots': most + 1})
     assert len(whole) > len(chosen) or len(set(labels(whole))) == len(whole)
 
 

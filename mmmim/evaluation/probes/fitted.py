@@ -1,6 +1,6 @@
 """Probes that are fitted on frozen features: k-NN and logistic regression, their grids, and how one is chosen.
 
-CAPI's protocol (arXiv 2502.08769, table 3 and A). Legend as in ``feature_cache.py``.
+CAPI's protocol (arXiv 2502.08769, table 3 and A), and DINO's k-NN of whole images. Legend as in ``cache.py``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..measures.jaccard import percent
 from .knn import nearest_neighbours, vote
 from .logistic_regression import fit_logistic_regression, predict
 from .rows import Rows, Standardizer
+from .weighted_knn import votes_in_chunks
 
 #: Samples whose labels are predicted at a time.
 CHUNK = 4096
@@ -50,6 +51,11 @@ class Probe(ABC):
         grid: Values of every hyper-parameter.
         standardize: Whether channels are given mean 0 and variance 1, those of the samples that it is fitted on.
     """
+
+    #: Whether predictions are classes of whole images ``[m, R]``, the most likely first, and not one label.
+    ranks = False
+    #: Whether what it is fitted on is what it is asked for, each sample without itself.
+    leave_one_out = False
 
     def __init__(self, grid: dict[str, Sequence[Any]], standardize: bool = True) -> None:
         for name, values in grid.items():
@@ -81,7 +87,7 @@ class Probe(ABC):
 
     @abstractmethod
     def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
-        """Labels of the samples of some images, chunk by chunk: by setting ``[m, q]`` or ``[m, 1]``."""
+        """Labels of the samples of some images, chunk by chunk: by setting ``[m, q]``, ``[m, 1]`` or a ranking."""
 
 
 @PROBES.register_module()
@@ -114,11 +120,7 @@ class KNNProbe(Probe):
 
     def check(self, samples: int) -> None:
         """Refuse more neighbours than there are samples."""
-        if (k := max(setting['k'] for setting in self.grid)) > samples:
-            raise InputError(
-                f'test_cfg.probe.k: {k} neighbours of {samples} samples to fit on (without those of test_cfg.held_out, '
-                f'where several settings are tried): give values up to {samples}, or more images.'
-            )
+        _check_neighbours(self.grid, samples)
 
     def _fit(self, train: Samples, index: np.ndarray) -> None:
         self.check(len(index))
@@ -138,6 +140,59 @@ class KNNProbe(Probe):
                 vote(part[setting['distance']][:, : setting['k']], self.labels, self.num_classes + 1)
                 for setting in self.settings
             ]
+
+
+@PROBES.register_module()
+class WeightedKNNProbe(Probe):
+    """DINO's k-NN of whole images (arXiv 2104.14294, section 4.1), see :mod:`mmmim.evaluation.probes.weighted_knn`.
+
+    Of the nearest images by cosine each votes for its class with the weight ``exp(similarity / T)``; features are not
+    standardised. With one neighbour that is looked for inside the test set it is the nearest neighbour of Latent MIM
+    (arXiv 2407.15837, table 1).
+
+    Args:
+        k: Numbers of neighbours, of one search for the largest.
+        temperature: What similarities are divided by, T.
+        leave_one_out: Whether the neighbours of a test image are the other test images, and not the images of
+            ``fit_dataloader``.
+    """
+
+    ranks = True
+
+    def __init__(
+        self,
+        k: Annotated[Sequence[Count], Members(1)] = (10, 20, 100, 200),
+        temperature: Positive = 0.07,
+        leave_one_out: bool = False,
+    ) -> None:
+        super().__init__({'k': k}, standardize=False)
+        self.temperature, self.leave_one_out = temperature, leave_one_out
+
+    def check(self, samples: int) -> None:
+        """Refuse more neighbours than there are (other) samples."""
+        if self.leave_one_out:
+            _check_neighbours(self.grid, samples - 1, 'other test images')
+        else:
+            _check_neighbours(self.grid, samples)
+
+    def _fit(self, train: Samples, index: np.ndarray) -> None:
+        self.check(len(index))
+        self.database, self.index, self.num_classes = self.rows(train, index), index, train.num_classes
+        labels = train.flat('majority')[index].astype(np.int64) - train.first
+        self.labels = torch.from_numpy(labels).to(self.device)
+
+    def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
+        """Classes by their votes, chunk by chunk: by setting ``[m, min(k, K)]``."""
+        rows, own = queries.rows(images), None
+        if self.leave_one_out:
+            places = np.searchsorted(self.index, rows).clip(max=len(self.index) - 1)
+            own = torch.from_numpy(np.where(self.index[places] == rows, places, -1)).to(self.device)
+        ks = [setting['k'] for setting in self.settings]
+        asked, report = self.rows(queries, rows), _report('samples compared with')
+        for votes in votes_in_chunks(
+            self.database, self.labels, asked, self.num_classes, ks, self.temperature, own=own, report=report
+        ):
+            yield [votes[k].ranked[:, :k] + queries.first for k in ks]
 
 
 @PROBES.register_module()
@@ -182,6 +237,22 @@ class LogisticRegressionProbe(Probe):
         rows = self.rows(queries, queries.rows(images))
         for features in rows.chunks(rows.rows_per_chunk(self.weights[..., 0].numel())):
             yield [labels.unsqueeze(1) + queries.first for labels in predict(self.weights, features)]
+
+
+def _check_neighbours(
+    grid: Sequence[Setting],
+    samples: int,
+    what: str = 'samples to fit on (without those of test_cfg.held_out, where they choose among several settings)',
+) -> None:
+    """Refuse more neighbours than there are samples.
+
+    Raises:
+        InputError: There are fewer.
+    """
+    if (k := max(setting['k'] for setting in grid)) > samples:
+        raise InputError(
+            f'test_cfg.probe.k: {k} neighbours of {samples} {what}: give values up to {samples}, or more images.'
+        )
 
 
 def _loaded(features: np.ndarray, index: np.ndarray, device: torch.device) -> tuple[Any, np.ndarray | None]:
@@ -254,7 +325,8 @@ def confusions(probe: Probe, samples: Samples, images: np.ndarray) -> list[Tenso
     for predictions in probe.predict(samples, images):
         true = torch.from_numpy(labels[rows[start : start + len(predictions[0])]])
         for table, predicted in zip(tables, predictions, strict=True):
-            table += confusion_matrix(predicted.cpu().expand_as(true), true, size, (samples.ignored,))
+            named = predicted[:, :1] if probe.ranks else predicted
+            table += confusion_matrix(named.cpu().expand_as(true), true, size, (samples.ignored,))
         start += len(true)
     return tables
 

@@ -163,12 +163,25 @@ def _greatest(values: Tensor, k: int) -> Tensor:
     return kept.nonzero()[:, 1].view(-1, k)
 
 
+def without_own(neighbours: Tensor, own: Tensor) -> Tensor:
+    """Neighbours that are not the sample itself.
+
+    Args:
+        neighbours: Indices, nearest first, one more than are wanted, ``[m, k + 1]``.
+        own: Index of each sample among those that were searched, ``[m]``; -1 where it is not among them.
+
+    Returns:
+        ``[m, k]``. The sample need not come first, where others equal it, nor at all.
+    """
+    others = neighbours != own.unsqueeze(1)
+    others[:, -1] &= ~others.all(dim=1)
+    return neighbours[others].view(len(neighbours), neighbours.shape[1] - 1)
+
+
 def leave_one_out_neighbours(features: Tensor) -> Tensor:
     """Index of the nearest other sample by cosine, ``[n]``, of features ``[n, D]`` (at least 2)."""
     nearest = nearest_neighbours(features, features, 2)['cosine']
-    own = torch.arange(len(features), device=features.device)
-    # Of equal samples either may come first.
-    return torch.where(nearest[:, 0] == own, nearest[:, 1], nearest[:, 0])
+    return without_own(nearest, torch.arange(len(features), device=features.device)).squeeze(1)
 
 
 def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:

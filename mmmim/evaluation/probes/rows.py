@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,17 @@ class Rows:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Rows ``[start, stop)``, ``[stop - start, D]``; to be read only, since it may be the features themselves."""
-        part = self.features[start:stop] if self.index is None else self.features[self.index[start:stop]]
+        return self._made(self.features[start:stop] if self.index is None else self.features[self.index[start:stop]])
+
+    def take(self, places: Tensor) -> Tensor:
+        """Rows by their places, ``[..., D]`` of integers ``[...]`` on any device; held as a whole."""
+        flat: Any = places.reshape(-1)
+        flat = flat.to(self.features.device) if isinstance(self.features, Tensor) else flat.cpu().numpy()
+        rows = self._made(self.features[flat if self.index is None else self.index[flat]])
+        return rows.unflatten(0, places.shape)
+
+    def _made(self, part: Any) -> Tensor:
+        """Rows of the features as the device is to have them."""
         if not isinstance(part, Tensor):
             # A view of a file that must not be written to; torch warns of those.
             part = torch.from_numpy(np.array(part, copy=not part.flags.writeable))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 from mmmim.utils import InputError
 from mmmim.utils.precision import with_float64
 
-from .knn import nearest_neighbours
+from .knn import nearest_neighbours, without_own
+from .rows import Rows
 
-#: Numbers of neighbours' features that are gathered at a time.
+#: Numbers that are held at a time: features of neighbours, and votes.
 GATHERED = 2**24
 
 
@@ -62,8 +63,6 @@ def weighted_votes(
 ) -> dict[int, Votes]:
     """Votes for several k of one search for the largest; training and test samples are compared in chunks.
 
-    The votes are not divided by their sum, which changes no order.
-
     Args:
         features: Features of the training samples, ``[n, D]``; their lengths do not matter.
         labels: Classes of the training samples, ``[n]``.
@@ -79,22 +78,63 @@ def weighted_votes(
     Raises:
         InputError: There is no k, one is not in 1 to n, or a label is no class.
     """
+    rows = Rows.of(features), Rows.of(queries)
+    parts = list(votes_in_chunks(rows[0], labels, rows[1], num_classes, ks, temperature, chunk))
+    return {
+        k: Votes(torch.cat([part[k].votes for part in parts]), torch.cat([part[k].neighbours for part in parts]))
+        for k in ks
+    }
+
+
+def votes_in_chunks(
+    features: Rows,
+    labels: Tensor,
+    queries: Rows,
+    num_classes: int,
+    ks: Sequence[int],
+    temperature: float,
+    chunk: tuple[int, int] | None = None,
+    own: Tensor | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Iterator[dict[int, Votes]]:
+    """:func:`weighted_votes` of consecutive test samples, so that the votes of all never lie in memory.
+
+    The votes are not divided by their sum, which changes no order.
+
+    Args:
+        features: Features of the training samples, ``[n, D]``.
+        labels: Classes of the training samples, ``[n]``.
+        queries: Features of the test samples, ``[m, D]``, on the same device.
+        num_classes: Number of classes, K.
+        ks: Numbers of neighbours, each at most n, or n - 1 with ``own``.
+        temperature: What similarities are divided by, T.
+        chunk: Test and training samples that are compared at a time.
+        own: Place of every test sample among the training samples, ``[m]``, which then has no vote on itself; -1 for
+            those that are not among them. None where none is.
+        report: Called with the training samples that are done and with n.
+
+    Yields:
+        Votes by k, of a few test samples at a time.
+
+    Raises:
+        InputError: As :func:`weighted_votes`.
+    """
     if not ks or min(ks) < 1:
         raise InputError(f'ks={list(ks)}: give numbers of neighbours, 1 or more.')
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         raise InputError(f'Labels are {int(labels.min())} to {int(labels.max())}: there are {num_classes} classes.')
-    nearest = nearest_neighbours(features, queries, max(ks), ('cosine',), chunk=chunk)['cosine']
-    features, queries, labels, found = (with_float64(x) for x in (features, queries, labels, nearest))
-    size = max(1, GATHERED // (max(ks) * features.shape[1]))
-    weights, order = [], []
-    for asked, index in zip(queries.split(size), found.split(size), strict=True):
-        entries = F.normalize(features[index].double(), dim=2)
-        similarity = torch.einsum('md,mkd->mk', F.normalize(asked.double(), dim=1), entries)
+    k = max(ks) + (own is not None)
+    found = nearest_neighbours(features, queries, k, ('cosine',), chunk=chunk, report=report)['cosine']
+    labels = with_float64(labels).long()
+    size = max(1, GATHERED // max(k * features.width, num_classes))
+    for start, part in zip(range(0, max(1, len(found)), size), found.split(size), strict=True):
+        index = part if own is None else without_own(part, own[start : start + len(part)])
+        asked = with_float64(queries.read(start, start + len(part))).double()
+        entries = F.normalize(with_float64(features.take(index)).double(), dim=2)
+        similarity = torch.einsum('md,mkd->mk', F.normalize(asked, dim=1), entries)
         # The search has ordered them as its precision could tell.
         closest = similarity.sort(dim=1, descending=True, stable=True)
-        weights.append((closest.values / temperature).exp())
-        order.append(index.gather(1, closest.indices))
-    weight, index = torch.cat(weights), torch.cat(order)
-    classes = labels[index].long()
-    empty = weight.new_zeros(len(queries), num_classes)
-    return {k: Votes(empty.scatter_add(1, classes[:, :k], weight[:, :k]), index[:, :k]) for k in ks}
+        weight, order = (closest.values / temperature).exp(), with_float64(index).gather(1, closest.indices)
+        classes = labels[order]
+        empty = weight.new_zeros(len(order), num_classes)
+        yield {k: Votes(empty.scatter_add(1, classes[:, :k], weight[:, :k]), order[:, :k]) for k in ks}
