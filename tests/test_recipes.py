@@ -12,6 +12,7 @@ from tests.recipes import (
     capi,
     complaints,
     evaluation,
+    fitted_images,
     ijepa,
     is_house,
     latent_mim,
@@ -22,7 +23,9 @@ from tests.recipes import (
     semantic_mim,
 )
 
-RECIPES = read(*(method.TABLE for method in (capi, ijepa, latent_mim, mae, pilamim, semantic_mim, evaluation)))
+RECIPES = read(
+    *(method.TABLE for method in (capi, ijepa, latent_mim, mae, pilamim, semantic_mim, evaluation, fitted_images))
+)
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from mmmim.datasets.label_counts import (
 )
 from mmmim.datasets.label_spaces import check_agreement, label_spaces
 from mmmim.evaluation.probes.fitted import Probe, Setting, choose, held_out_images, number_text, setting_text
+from mmmim.evaluation.probes.selection import first_best
 from mmmim.features.cache import Data, FeatureCache, Samples, ignore_index, samples_per_image
 from mmmim.features.frozen import FrozenFeatures
 from mmmim.models.layers import unpatchify
@@ -199,7 +200,8 @@ class FitTestLoop(TestLoop):
         probe, logger = self.probe, self.runner.logger
         images = np.arange(len(train.features))
         start = time.perf_counter()
-        settings, grid = probe.grid, []
+        settings = probe.grid
+        grid: list[dict[str, Any]] = []
         if self._chooses:
             setting, grid = choose(probe, train, self.held_out, self.seed, str(self.choose_by), self.device)
             settings = [setting]
@@ -283,7 +285,7 @@ def _dtype(num_classes: int) -> torch.dtype:
 
 def _table(grid: Sequence[Mapping[str, Any]], by: str) -> str:
     """The scores of a grid; a star at the best."""
-    best = max(range(len(grid)), key=lambda i: grid[i][by])
+    best = first_best([row[by] for row in grid])
     lines = []
     for i, row in enumerate(grid):
         cells = [f'{v:.2f}' if key in ('mIoU', 'aAcc') else number_text(v) for key, v in row.items()]

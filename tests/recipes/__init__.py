@@ -56,7 +56,7 @@ HOUSE = {
     # How a step is divided, which does not change it.
     r'model\.micro_batch_size|.*\.chunk_positions|optim_wrapper\.optimizer\.fused',
     # Where files lie, and how an encoder gets into a protocol.
-    r'.*\.tokenizer\.weights|.*\.data_prefix\.\w+|.*\.ann_file|(test|val|fit)_dataloader\.dataset\.data_root',
+    r'.*\.tokenizer\.weights|.*\.data_prefix\.\w+|.*\.ann_file|(test|val|fit)_dataloader\.dataset\.(dataset\.)?data_root',
     r'model\.data_preprocessor\.(mean|std|bgr_to_rgb|pad_val|size|seg_pad_val)|.*\.test_mode',
     r"model\.backbone\.(checkpoint|encoder)|test_cfg\.(cache\.\w+|seed)|train_cfg\.val_interval|.*\.prefix",
     # Options of heads of mmsegmentation that follow from the number of classes and the encoder.

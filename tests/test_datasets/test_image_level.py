@@ -209,44 +209,26 @@ def test_a_protocol_takes_any_data_set(data, pipeline, monkeypatch):
     check_config(cfg)
     for key in ('train', 'val', 'fit'):
         dataset = DATASETS.build(cfg[f'{key}_dataloader'].dataset)
-        assert dataset[0]['inputs'].shape == (3, 224, 224)
+        assert pipeline == 'whole' or dataset[0]['inputs'].shape == (3, 224, 224)
     assert cfg.val_dataloader.dataset.type == config(data).val_set.type
     cfg.fit_dataloader.dataset.shot = 2
     with pytest.raises(InputError, match=r'no option fit_dataloader.dataset.shot \(did you mean shots'):
         check_config(cfg)
 
 
-FITTED = """
-_base_ = ['{base}/probes/knn.py', '{base}/datasets/cls_cifar10.py', '{base}/pipelines/eval224.py']
-
-model = dict(features='pooled')
-fit_dataloader = dict(
-    batch_size=4, num_workers=0, dataset=dict(**_base_.train_set, pipeline=_base_.train_pipeline, test_mode=True)
-)
-test_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
-    dataset=dict(**_base_.val_set, pipeline=_base_.val_pipeline, test_mode=True),
-)
-test_cfg = dict(choose_by='aAcc', probe=dict(k=[1], distance=['cosine']))
-test_evaluator = [dict(type='mmmim.AcceptedAccuracy')]
-default_hooks = dict(pictures=None)
-"""
-
-
-def test_a_probe_is_fitted_on_images_in_memory():
+def test_a_probe_is_fitted_on_images_in_memory(monkeypatch):
     """And on other ones where the file is another, of which no features are in the cache."""
+    monkeypatch.setenv('MMMIM_DATA', 'cifar10')
     folder = Path('data/cifar10/cifar-10-batches-py')
     LAYOUTS['cifar10'].write(Path('data'))
-    text(Path('fitted.py'), FITTED.format(base=BASE))
     scores = []
     for run in range(2):
-        cfg = load_config('fitted.py')
+        cfg = load_config('eval/cls_knn_imagenet')
+        cfg.test_cfg.probe.k, cfg.fit_dataloader.num_workers, cfg.test_dataloader.num_workers = [1], 0, 0
         cfg.model.backbone.encoder = tiny_encoder(32, 224, depth=1)
         apply_pretrained(cfg, 'random')
         cfg.work_dir, cfg.experiment_name, cfg.test_cfg.cache.folder = 'run', f'cifar_{run}_{Path.cwd().name}', 'cache'
-        scores.append(Runner.from_cfg(cfg).test()['accuracy/top1'])
+        scores.append(Runner.from_cfg(cfg).test()['k_1/accuracy/top1'])
         # Some images to fit on become those of the test: their classes are found.
         (folder / 'data_batch_1').write_bytes((folder / 'test_batch').read_bytes())
     assert scores[1] == 100

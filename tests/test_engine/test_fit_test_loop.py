@@ -21,12 +21,12 @@ from tests.paths import ROOT
 from tests.runs import log_of
 from tests.segmentation import write_data
 
-#: ADE20K's run in the other tests.
+#: ADE20K's run in the other tests, and ImageNet's in those of whole images.
 FITTED = sorted(
     path.stem
-    for kind in ('knn', 'logreg')
+    for kind in ('knn', 'nn', 'logreg')
     for path in (ROOT / 'configs/eval').glob(f'*_{kind}_*.py')
-    if 'ade20k' not in path.stem
+    if not path.stem.endswith(('ade20k', 'imagenet'))
 )
 
 
@@ -177,13 +177,16 @@ def test_every_config_runs(name, tmp_path, monkeypatch, fashion_scenes):
     write_data(tmp_path / 'data', fashion_scenes)
     cfg = fitted_config(name, tmp_path)
     if 'fashion' in name:
-        cfg.fit_dataloader.dataset.indices, cfg.test_dataloader.dataset.indices = 20, 6
+        few = list(range(0, 9000, 450)), list(range(0, 2000, 340))  # images are sorted by class
+        cfg.fit_dataloader.dataset.indices, cfg.test_dataloader.dataset.indices = few
     cfg.test_cfg.held_out = 0.5  # of two images
-    cfg.test_cfg.probe.update({'k': [1, 3]} if 'knn' in name else {'max_iter': 20})
+    cfg.test_cfg.probe.update({'k': [1, 3]} if 'nn' in name else {'max_iter': 20})
     if name == 'cls_logreg_fashion':
         cfg.model.features = 'cls'
     metrics = Runner.from_cfg(cfg).test()
-    names = ['accuracy/top1'] if name.startswith('cls') else ['capi/mIoU', 'mmseg/mIoU']
+    names = ['accuracy/top1'] if 'logreg' in name else ['k_1/accuracy/top1', 'k_3/accuracy/top1']
+    names = names if name.startswith('cls') else ['capi/mIoU', 'mmseg/mIoU']
+    names = [f'leave_one_out/{each}' for each in names] if '_nn_' in name else names
     assert all(0 <= metrics[key] <= 100 for key in names)
 
 

@@ -10,7 +10,7 @@ from mmmim.utils import InputError
 
 @pytest.mark.parametrize('chunk', [None, (3, 7)])
 def test_votes(chunk, monkeypatch):
-    monkeypatch.setattr(weighted_knn, 'GATHERED', 1 if chunk else 2**24)
+    monkeypatch.setattr(weighted_knn, 'GATHERED', {'cpu': 1 if chunk else 2**24})
     rng = np.random.default_rng(0)
     x, q, y, true = rng.normal(size=(40, 5)), rng.normal(size=(11, 5)), rng.integers(0, 6, 40), rng.integers(0, 6, 11)
     similarity = (q / np.linalg.norm(q, axis=1)[:, None]) @ (x / np.linalg.norm(x, axis=1)[:, None]).T

@@ -95,6 +95,17 @@ def test_every_probe_is_measured(tool):
     assert all(0 <= int(share.rstrip('%')) <= 100 for share in shares)
 
 
+def test_weighted_knn_is_measured_beside_other_libraries(tool):
+    small = '--weighted --device cpu --train 300 --queries 50 --dim 16 --classes 5 --repeats 1'
+    out = tool(PROBES, *small.split())
+    assert '300 images, 50 queries, width 16, 5 classes, on cpu' in out
+    rows = dict(re.findall(r'^(.*): ([\d.]+) s, \d+ queries/s$', out, re.MULTILINE))
+    assert list(rows)[:2] == ['mmmim, search and votes of 10, 20, 100, 200', 'scikit-learn, search']
+    assert 'those of mmmim, scikit-learn: 100.00%' in out
+    assert ('faiss, search' in rows) != ('faiss: not installed' in out)
+    assert '--train 199: give 200 or more' in tool(PROBES, '--weighted', '--train', '199', code=2)
+
+
 def test_the_sweep_is_measured_beside_single_heads(tool):
     small = '--sweep --device cpu --batch 2 --tokens 3 --dim 64 --classes 2 --iterations 1 --repeats 1'
     out = tool(PROBES, *small.split())

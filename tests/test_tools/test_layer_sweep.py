@@ -27,8 +27,15 @@ def folder(tmp_path, monkeypatch, fashion_scenes):
     return tmp_path
 
 
-@pytest.mark.parametrize(('config', 'score'), [('seg_knn', 'capi/mIoU'), ('cls_knn', 'accuracy/top1')])
-def test_a_row_and_a_point_for_every_layer(config, score, folder, monkeypatch, tool):
+@pytest.mark.parametrize(
+    ('config', 'score', 'chosen', 'probe'),
+    [
+        ('seg_knn', 'capi/mIoU', 'k ', []),
+        ('cls_logreg', 'accuracy/top1', 'c ', []),
+        ('cls_knn', 'k_3/accuracy/top5', '', ['test_cfg.probe.k=[1,3]']),
+    ],
+)
+def test_a_row_and_a_point_for_every_layer(config, score, chosen, probe, folder, monkeypatch, tool):
     passes = []
     extract = cache.FeatureCache._extract
 
@@ -38,18 +45,19 @@ def test_a_row_and_a_point_for_every_layer(config, score, folder, monkeypatch, t
 
     monkeypatch.setattr(cache.FeatureCache, '_extract', counted)
     name = f'configs/eval/{config}_fashion.py'
-    out = tool(SWEEP, name, '--pretrained', 'a.pth', '--work-dir', 'out', *FEW)
+    few = [*FEW, *probe]
+    out = tool(SWEEP, name, '--pretrained', 'a.pth', '--work-dir', 'out', *few)
     assert passes == [('fit_dataloader', [0, 1]), ('test_dataloader', [0, 1])]
     found = json.loads((folder / 'out/layer_sweep.json').read_text())
     assert found['about']['pretrained'] == 'a.pth'
     assert [record['layer'] for record in found['layers']] == [0, 1]
     for record in found['layers']:
         assert f'{record["scores"][score]:.2f}' in out
-        assert f'k {record["setting"]["k"]}' in out
+        assert not chosen or f'{chosen}{record["setting"][chosen.strip()]:.3g}' in out
     assert (folder / 'out/layer_sweep.md').read_text().count('\n| ') == 3
     assert np.asarray(Image.open('out/layer_sweep.png'))[..., :3].std() > 10
     # One layer alone comes from the cache.
-    tool(SWEEP, name, '--pretrained', 'a.pth', '--layers', '-1', '--work-dir', 'last', *FEW)
+    tool(SWEEP, name, '--pretrained', 'a.pth', '--layers', '-1', '--work-dir', 'last', *few)
     assert len(passes) == 2
     (record,) = json.loads((folder / 'last/layer_sweep.json').read_text())['layers']
     assert {**record, 'seconds': 0} == {**found['layers'][1], 'seconds': 0}

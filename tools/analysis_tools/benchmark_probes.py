@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """Measure dense probes on noise in memory-mapped files of float16: k-NN by both distances, logistic regression.
 
-With --sweep, measure CAPI's sweep of probes instead: all heads in one computation, beside one head after the other.
+With --weighted, measure DINO's weighted k-NN of whole images instead, beside scikit-learn's search and, where
+faiss-cpu is installed, that of faiss. With --sweep, CAPI's sweep of probes: all heads in one computation, beside one
+head after the other.
 Logistic regression is fitted with eight penalties at once; an iteration takes one pass over the data or a few.
 """
 
@@ -19,6 +21,8 @@ from mmmim.cli.program import user_errors
 
 #: Neighbours, as the largest number of CAPI's grid (arXiv 2502.08769, A).
 NEIGHBOURS = 30
+#: Numbers of neighbours of DINO (arXiv 2104.14294, 4.1).
+WEIGHTED = (10, 20, 100, 200)
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--pixels', type=COUNT, default=256, help='of a patch (default: %(default)s)')
     parser.add_argument('--iterations', type=COUNT, default=5, help='of logistic regression (default: %(default)s)')
     parser.add_argument('--repeats', type=COUNT, default=3, help='of k-NN (default: %(default)s)')
+    parser.add_argument('--weighted', action='store_true', help='weighted k-NN, 10 to 200 neighbours of --train images')
     parser.add_argument('--sweep', action='store_true', help='10 rates x 3 decays on 4 sources: 120 heads')
     parser.add_argument('--batch', type=COUNT, default=128, help='images of a step of --sweep (default: %(default)s)')
     parser.add_argument('--tokens', type=COUNT, default=196, help='of an image of --sweep (default: %(default)s)')
@@ -130,6 +135,85 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
     return {'parts': parts, 'peaks': peaks, 'memory': peak_memory(device), 'libraries': libraries, 'device': device}
 
 
+def measure_weighted(args: argparse.Namespace) -> str:
+    """Seconds of DINO's classifier for all numbers of neighbours, and of searches of other libraries.
+
+    Those get features in memory that are normalised already, find neighbours and do not vote; on the CPU, with as many
+    threads. Noise has no neighbours that are near, which exact searches do not see.
+    """
+    import numpy as np
+    import torch
+    from torch.nn.functional import normalize
+
+    from mmmim.cli.inputs import pick_device
+    from mmmim.evaluation.probes.weighted_knn import weighted_votes
+
+    device, rng = torch.device(pick_device(args.device)), torch.Generator().manual_seed(0)
+    x, queries = (torch.randn(rows, args.dim, generator=rng) for rows in (args.train, args.queries))
+    labels = torch.randint(args.classes, (args.train,), generator=rng).to(device)
+    found: dict[str, np.ndarray] = {}
+
+    def votes() -> None:
+        all_votes = weighted_votes(x.to(device), labels, queries.to(device), args.classes, WEIGHTED)
+        found['mmmim'] = all_votes[max(WEIGHTED)].neighbours.cpu().numpy()
+
+    ours = f'mmmim, search and votes of {", ".join(map(str, WEIGHTED))}'
+    seconds = {ours: timed(votes, device, args.repeats)}
+    unit, asked = (normalize(each).numpy() for each in (x, queries))
+    for name, search in (('scikit-learn', _scikit_search), ('faiss', _faiss_search)):
+        try:
+            run = search(unit, max(WEIGHTED), torch.get_num_threads())
+        except ImportError:
+            continue
+        seconds[f'{name}, search'] = timed(
+            lambda name=name, run=run: found.update({name: run(asked)}), torch.device('cpu'), args.repeats
+        )
+    lines = [
+        f'{args.train} images, {args.queries} queries, width {args.dim}, {args.classes} classes, on {device.type}, '
+        f'{torch.get_num_threads()} threads'
+    ]
+    lines += [f'{name}: {value:.3f} s, {args.queries / value:.0f} queries/s' for name, value in seconds.items()]
+    lines += [
+        f'neighbours that are those of mmmim, {name}: {_shared(other, found["mmmim"]):.2%}'
+        for name, other in found.items()
+        if name != 'mmmim'
+    ]
+    if 'faiss' not in found:
+        lines.append('faiss: not installed (pip install faiss-cpu)')
+    return '\n'.join(lines)
+
+
+def _shared(one: Any, other: Any) -> float:
+    """Share of the neighbours ``[m, k]`` of one search that another one has found."""
+    import numpy as np
+
+    return float(np.mean([np.isin(*pair).mean() for pair in zip(one, other, strict=True)]))
+
+
+def _scikit_search(unit: Any, k: int, threads: int) -> Callable[[Any], Any]:
+    """Neighbours by scikit-learn; among vectors of length 1 the order of distances is that of cosines."""
+    from sklearn.neighbors import NearestNeighbors
+    from threadpoolctl import threadpool_limits
+
+    model = NearestNeighbors(n_neighbors=k, algorithm='brute').fit(unit)
+
+    def run(asked: Any) -> Any:
+        with threadpool_limits(threads):
+            return model.kneighbors(asked, return_distance=False)
+
+    return run
+
+
+def _faiss_search(unit: Any, k: int, threads: int) -> Callable[[Any], Any]:
+    """Neighbours by faiss's exact index of inner products."""
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexFlatIP(unit.shape[1])
+    index.add(unit)
+    return lambda asked: index.search(asked, k)[1]
+
+
 def measure_sweep(args: argparse.Namespace) -> str:
     """Seconds of a step of all heads of CAPI's sweep (arXiv 2502.08769), at once and one after the other.
 
@@ -222,15 +306,15 @@ def main() -> None:
 
     for name in ('train', 'queries', 'dim', 'classes', 'pixels', 'iterations', 'repeats', 'batch', 'tokens', 'threads'):
         value = getattr(args, name)
-        least = NEIGHBOURS if name == 'train' else 1
+        least = (max(WEIGHTED) if args.weighted else NEIGHBOURS) if name == 'train' else 1
         if value is not None and value < least:
             raise InputError(f'--{name} {value}: give {least} or more.')
     if args.classes > 256:
         raise InputError(f'--classes {args.classes}: labels are uint8 here, give at most 256.')
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.sweep:
-        print(measure_sweep(args))
+    if args.weighted or args.sweep:
+        print(measure_weighted(args) if args.weighted else measure_sweep(args))
         return
     with tempfile.TemporaryDirectory() as folder:
         result = measure(args, folder)

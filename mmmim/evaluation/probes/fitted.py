@@ -26,6 +26,7 @@ from ..measures.jaccard import percent
 from .knn import nearest_neighbours, vote
 from .logistic_regression import fit_logistic_regression, predict
 from .rows import Rows, Standardizer
+from .selection import first_best
 from .weighted_knn import votes_in_chunks
 
 #: Samples whose labels are predicted at a time.
@@ -293,8 +294,7 @@ def choose(
     for setting, table in zip(probe.grid, confusions(probe, train, share(scored)), strict=True):
         all_reduce(table)
         rows.append({**setting, **percent(table)})
-    best = max(range(len(rows)), key=lambda i: rows[i][by])
-    return probe.grid[best], rows
+    return probe.grid[first_best([row[by] for row in rows])], rows
 
 
 def held_out_images(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

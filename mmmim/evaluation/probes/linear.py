@@ -10,6 +10,7 @@ from mmmim.utils.precision import with_float64
 
 from .logistic_regression import fit_logistic_regression, predict
 from .rows import Standardizer
+from .selection import first_best
 
 
 class LinearProbe:
@@ -35,7 +36,7 @@ class LinearProbe:
     def choose(self, features: Tensor, score: Callable[[Tensor], float]) -> None:
         """Keep the penalty whose predictions on held-out features ``[m, D]`` score best, the first of several."""
         predictions = predict(self.weights, self.scale(features))
-        self.weight = self.weights[max(range(len(self.weights)), key=lambda i: score(predictions[i]))]
+        self.weight = self.weights[first_best([score(each) for each in predictions])]
 
     def predict(self, features: Tensor) -> Tensor:
         """Classes ``[m]`` of features ``[m, D]``."""

@@ -1,4 +1,4 @@
-"""Accuracy where an image may have several labels, and the choice of a head."""
+"""Accuracy where an image may have several labels, and the choice of a head or setting."""
 
 from collections.abc import Sequence
 
@@ -26,6 +26,11 @@ def count_accepted(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
 def restrict(logits: Tensor, classes: Sequence[int]) -> Tensor:
     """Logits ``[..., C']`` of the classes of a data set, in its order, from those of all, ``[..., C]``."""
     return logits[..., torch.as_tensor(classes, device=logits.device)]
+
+
+def first_best(scores: Sequence[float]) -> int:
+    """Place of the highest score, the first of several: every choice of a setting is made so."""
+    return max(range(len(scores)), key=scores.__getitem__)
 
 
 def best_of_each(sources: Sequence[str], scores: Sequence[float]) -> dict[str, int]:
