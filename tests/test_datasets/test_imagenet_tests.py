@@ -62,8 +62,8 @@ def test_test_sets_with_other_folders():
         build('imagenet_a', 'val')
 
 
-def scored(samples, **metainfo):
-    evaluator = Evaluator([METRICS.build({'type': 'mmmim.AcceptedAccuracy'})])
+def scored(samples, topk=(1,), **metainfo):
+    evaluator = Evaluator([METRICS.build({'type': 'mmmim.AcceptedAccuracy', 'topk': topk})])
     evaluator.dataset_meta = metainfo
     evaluator.process(data_samples=samples, data_batch=None)
     return evaluator.evaluate(len(samples))
@@ -88,5 +88,21 @@ def test_accuracy_with_several_labels_and_some_classes():
     assert scored(single) == plain.evaluate(2)
     votes = [DataSample().set_pred_label(2).set_gt_label([1, 2]), DataSample().set_pred_label(0).set_gt_label([1])]
     assert scored(votes) == {'accuracy/top1': 50}
-    with pytest.raises(InputError, match='needs scores of all classes'):
-        scored(votes, evaluated_classes=[1, 2])
+    for options in ({'evaluated_classes': [1, 2]}, {'topk': (1, 2)}):
+        with pytest.raises(InputError, match='needs scores of all classes'):
+            scored(votes, **options)
+
+
+def test_accuracy_of_several_classes_that_are_named():
+    samples = [sample([0.1, 0.7, 0.2], 0), sample([0.5, 0.3, 0.2], 1), sample([0.2, 0.1, 0.7], 0, 2)]
+    plain = Evaluator([METRICS.build({'type': 'mmpretrain.Accuracy', 'topk': (1, 2)})])
+    plain.process(data_samples=samples[:2], data_batch=None)
+    assert scored(samples[:2], (1, 2)) == plain.evaluate(2) == {'accuracy/top1': 0, 'accuracy/top2': 50}
+    assert scored(samples, (1, 2), evaluated_classes=[0, 2]) == {
+        'accuracy/top1': pytest.approx(100 / 3),
+        'accuracy/top2': pytest.approx(200 / 3),
+    }
+    # Rankings name as many classes as they do.
+    ranked = [DataSample(pred_ranking=torch.tensor(r)).set_gt_label(2) for r in ([1, 2], [1], [0, 1, 2], [0, 1, 3])]
+    assert scored(ranked, (1, 2, 5)) == {'accuracy/top1': 0, 'accuracy/top2': 25, 'accuracy/top5': 50}
+    assert scored(ranked, evaluated_classes=[0, 2, 3]) == {'accuracy/top1': 25}

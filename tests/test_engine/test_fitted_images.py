@@ -1,10 +1,14 @@
 """Fitted protocols of whole images, by their configs, against scikit-learn and the authors' records."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from mmengine.dataset import BaseDataset
 from mmpretrain.structures import DataSample
 from sklearn.linear_model import LogisticRegression
@@ -214,6 +218,31 @@ def test_features_of_an_image_are_extracted_once_for_all_protocols(tmp_path, mon
         # Each time one image tells of the sizes.
         assert sum(encoded) - len([n for n in encoded if n == 1]) <= 45 + 3
     assert sum(n for n in encoded if n > 1) == 45 + 3
+
+
+def worker(rank, folder):
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
+    os.chdir(folder)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    found = {name: run(Path(folder), name, launcher='pytorch', **options)[1] for name, options in IN_TWO.items()}
+    torch.save(found, f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+#: 24 test images in batches of 5: the last ones of the two processes differ.
+IN_TWO = {
+    'cls_knn_imagenet': {'test_cfg__probe__k': [1, 10], 'randomness__seed': 3, 'test_dataloader__batch_size': 5},
+    'cls_nn_imagenet': {'randomness__seed': 3, 'test_dataloader__batch_size': 5},
+}
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(photos):
+    mp.spawn(worker, (str(photos),), nprocs=2)
+    first, second = (torch.load(photos / f'{rank}.pth', weights_only=False) for rank in range(2))
+    for name, options in IN_TWO.items():
+        assert first[name] == second[name] == run(photos, name, **options)[1]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from mmmim.utils.precision import with_float64
 from .knn import nearest_neighbours, without_own
 from .rows import Rows
 
-#: Numbers that are held at a time, features of neighbours or votes, by kind of device: on a CPU as many as its caches
-#: hold, which takes a third of the time of pages that are new.
+#: Numbers that are held at a time, features of neighbours or votes, by kind of device. On a CPU so few that memory is
+#: used again instead of paged in anew.
 GATHERED = {'cpu': 2**20, 'cuda': 2**24}
 
 
