@@ -55,13 +55,13 @@ def _child(root: Registry, *locations: str) -> Registry:
 
 RUNNERS = _child(_roots.RUNNERS, 'mmmim.engine')
 RUNNER_CONSTRUCTORS = _child(_roots.RUNNER_CONSTRUCTORS)
-LOOPS = _child(_roots.LOOPS, 'mmmim.engine.fit_test_loop')
+LOOPS = _child(_roots.LOOPS, 'mmmim.engine', 'mmmim.engine.fit_test_loop', 'mmmim.engine.choosing_test_loop')
 HOOKS = _child(_roots.HOOKS, 'mmmim.engine')
 STRATEGIES = _child(_roots.STRATEGIES, 'mmmim.engine')
 DATASETS = _child(_roots.DATASETS, 'mmmim.datasets')
 DATA_SAMPLERS = _child(_roots.DATA_SAMPLERS, 'mmmim.datasets')
 TRANSFORMS = _child(_roots.TRANSFORMS, 'mmmim.datasets')
-MODELS = _child(_roots.MODELS, 'mmmim.models', 'mmmim.features')
+MODELS = _child(_roots.MODELS, 'mmmim.models', 'mmmim.features', 'mmmim.evaluation.probes.classifier')
 MODEL_WRAPPERS = _child(_roots.MODEL_WRAPPERS, 'mmmim.engine')
 WEIGHT_INITIALIZERS = _child(_roots.WEIGHT_INITIALIZERS)
 OPTIMIZERS = _child(_roots.OPTIMIZERS, 'mmmim.engine')
@@ -73,6 +73,7 @@ METRICS = _child(
     'mmmim.evaluation.measures.losses',
     'mmmim.evaluation.measures.jaccard',
     'mmmim.evaluation.probes.accepted',
+    'mmmim.evaluation.probes.head_accuracy',
 )
 EVALUATOR = _child(_roots.EVALUATOR)
 TASK_UTILS = _child(_roots.TASK_UTILS, 'mmmim.datasets')

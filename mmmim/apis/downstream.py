@@ -19,7 +19,7 @@ from torch import nn
 from mmmim.checkpoints import trusting
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, trained_model
 from mmmim.features.names import FeatureName
-from mmmim.features.pretrained_backbone import PretrainedBackbone, feature_of, is_wrapped
+from mmmim.features.pretrained_backbone import PretrainedBackbone, features_of, is_wrapped
 from mmmim.features.stored_encoder import StoredEncoder
 from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from mmmim.models.interfaces import Encoder, PoolingNeck, check_part
@@ -46,6 +46,7 @@ class Pretrained:
         encoder: Config of the encoder.
         embed_dim: Width D of the encoder's tokens.
         depth: Number of blocks.
+        blocks: Numbers of all blocks, from 0.
         patch_size: Side of a patch in pixels.
         mean: Mean of every channel, in the 0-255 range, RGB, that images were normalised with.
         std: Standard deviation of every channel, in the 0-255 range, RGB, that images were normalised with.
@@ -59,6 +60,7 @@ class Pretrained:
     encoder: dict[str, Any]
     embed_dim: int
     depth: int
+    blocks: list[int]
     patch_size: int
     mean: list[float]
     std: list[float]
@@ -160,6 +162,7 @@ def _facts(
         encoder=config,
         embed_dim=built.embed_dim,
         depth=built.depth,
+        blocks=list(range(built.depth)),
         patch_size=built.patch_size,
         mean=list(statistics['mean']),
         std=list(statistics['std']),
@@ -282,13 +285,19 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
 
 
 def _features(node: Any) -> list[tuple[dict[str, Any], FeatureName]]:
-    """The configs of :class:`mmmim.PretrainedBackbone` in a config, each with the name of what is read of it."""
+    """The configs of :class:`mmmim.PretrainedBackbone` in a config, each with every name of what is read of it."""
     probed = {
         id(model.get('backbone')): model.get('features', 'patches')
         for model in dicts(node)
-        if model.get('type') in ('mmmim.FrozenFeatures', 'FrozenFeatures')
+        if str(model.get('type')).rpartition('.')[2] in ('FrozenFeatures', 'ProbeClassifier')
     }
-    return [(each, feature_of(probed.get(id(each)) or each.get('out_type', 'featmap'))) for each in backbones(node)]
+    found = []
+    for each in backbones(node):
+        names = probed.get(id(each)) or each.get('out_type', 'featmap')
+        if isinstance(names, Mapping):  # by source; None is left out
+            names = [name for name in names.values() if name is not None] or 'featmap'
+        found += [(each, feature) for feature in features_of(names)]
+    return found
 
 
 def _main_feature(found: list[tuple[dict[str, Any], FeatureName]]) -> FeatureName:

@@ -33,6 +33,7 @@ from .masking import (
 )
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
+from .split import split_dataset
 from .synthetic import SyntheticImages
 from .transforms import (
     ForgetOriginalSize,
@@ -83,4 +84,5 @@ __all__ = [
     'WebDatasetStream',
     'few_shot_dataset',
     'mask_collate',
+    'split_dataset',
 ]

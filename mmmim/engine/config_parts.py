@@ -85,6 +85,7 @@ _GIVEN: dict[str, tuple[str, ...]] = {
     R.VISUALIZERS.name: ('name',),
     R.VISBACKENDS.name: ('save_dir',),
     R.MODEL_WRAPPERS.name: ('module',),
+    R.MODELS.name: ('shapes',),
 }
 
 #: Ranges of arguments of other libraries, which their signatures do not tell.

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from mmmim.datasets.image_stream import is_stream
 from mmmim.registry import DATA_SAMPLERS, LOOPS
 from mmmim.utils import InputError
+from mmmim.utils.options import Count
 
 #: A batch may have an image more than once, which is logged; so often, somebody has mistyped a number.
 _MOST_REPEATS = 100
@@ -68,6 +69,46 @@ def check_epochs(loop: Any, loader: Any, batch: int | None = None) -> None:
         f"train_cfg: an epoch of {endless} never ends; use train_cfg.type='mmengine.IterBasedTrainLoop' with {advice}, "
         'and without max_epochs.'
     )
+
+
+@LOOPS.register_module()
+class EpochsTrainLoop(IterBasedTrainLoop):
+    """A training of so many epochs of whatever data set it gets, on the endless images of a :class:`PositionSampler`.
+
+    An epoch is as many iterations as there are whole batches of the images (``drop_last`` of other loops), at least
+    one; images left over come first in the next epoch. Everything else counts iterations, so that schedules move in
+    every iteration and a training is resumed exactly, also within an epoch.
+
+    Args:
+        runner: The runner.
+        dataloader: Loader of the training images, or its config.
+        max_epochs: Number of epochs.
+        val_begin: The first epoch that is validated, from 1.
+        val_interval: Epochs from one validation to the next; the last epoch is always validated.
+
+    Raises:
+        InputError: The data set is a stream, whose epochs have no end.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: Any, max_epochs: Count, val_begin: Count = 1, val_interval: Count = 1
+    ) -> None:
+        loader = dataloader if isinstance(dataloader, DataLoader) else runner.build_dataloader(dataloader, runner.seed)
+        if is_stream(loader.dataset):
+            raise InputError(
+                'train_cfg: an epoch of a stream of images never ends; use '
+                "train_cfg.type='mmengine.IterBasedTrainLoop' with train_cfg.max_iters."
+            )
+        batch = runner.cfg.get('global_batch_size') or loader.batch_size * runner.world_size
+        #: Iterations of an epoch.
+        self.epoch_length = max(len(loader.dataset) // batch, 1)
+        super().__init__(
+            runner,
+            loader,
+            max_iters=max_epochs * self.epoch_length,
+            val_begin=val_begin * self.epoch_length,
+            val_interval=val_interval * self.epoch_length,
+        )
 
 
 def check_batch(loader: Any, images: int) -> None:

@@ -122,7 +122,7 @@ class FitTestLoop(TestLoop):
         metrics: dict[str, float] = {}
         self.records = []
         for layer, *samples in zip(model.layers, train, test, strict=True):
-            of = f'Block {layer}' if model.backbone.feature.of_a_block else f'Feature {model.features}'
+            of = f'Block {layer}' if model.backbone.features[0].of_a_block else f'Feature {model.features}'
             record = {'layer': layer, **self._fit_and_test(of, *samples)}
             self.records.append(record)
             prefix = f'layer_{layer}/' if len(model.layers) > 1 else ''

@@ -38,6 +38,18 @@ def feature_of(out_type: str) -> FeatureName:
     return FeatureName.of(_THEIR_NAMES.get(out_type, out_type))
 
 
+def features_of(out_type: str | Sequence[str]) -> tuple[FeatureName, ...]:
+    """The features that an ``out_type`` asks for, one or several.
+
+    Raises:
+        InputError: There is no such feature, or none is named.
+    """
+    names = [out_type] if isinstance(out_type, str) else list(out_type)
+    if not names:
+        raise InputError('PretrainedBackbone.out_type names no feature: give one, such as pooled.')
+    return tuple(map(feature_of, names))
+
+
 def rounded_share(side: Any, patch: int) -> Any:
     """``round(side / patch)`` in whole numbers, which tracing and export follow; halves go to the even neighbour."""
     whole, rest = side // patch, side % patch
@@ -50,8 +62,10 @@ class PretrainedBackbone(BaseModule):
 
     Outputs follow the convention of mmpretrain and mmsegmentation: a tuple with one for each of ``out_indices``, maps
     ``[B, D, h, w]`` without registers. Each is of its block alone; what is concatenated stands in the name of the
-    feature, so that ``out_type='cls@-2+cls@-1'`` gives the CLS token of the last two blocks side by side. Images whose
-    sides the patch size does not divide are resized to the nearest size that it does.
+    feature, so that ``out_type='cls@-2+cls@-1'`` gives the CLS token of the last two blocks side by side. Of several
+    names (``out_type=['cls', 'pooled', 'patches']``) it has every one at each of ``out_indices``, the blocks of the
+    first name first; the images pass through the encoder once. Images whose sides the patch size does not divide are
+    resized to the nearest size that it does.
 
     All weights of the encoder come from ``checkpoint``, or construction fails; mmengine never initialises them. Blocks
     after the last one that is read are not computed (but in encoders of mmpretrain). They and what else the outputs do
@@ -71,9 +85,10 @@ class PretrainedBackbone(BaseModule):
         stride: Resize maps (bilinear) to one cell for so many pixels, rounded up, where the encoder has other ones.
         drop_path_rate: Stochastic depth of the last block, from 0 at the first in equal steps (BEiT); None for the
             encoder's own.
-        out_type: Name of the feature, see :meth:`mmmim.features.LayerFeatures.pool`; or mmpretrain's name for it:
-            'featmap', 'raw' (all tokens), 'cls_token' (their mean where there are several), 'avg_featmap' (the mean of
-            the patches through a LayerNorm, ``ln2``, which is trained with the head unless ``frozen``).
+        out_type: Name of the feature, see :meth:`mmmim.features.LayerFeatures.pool`, or a list of names; or
+            mmpretrain's name: 'featmap', 'raw' (all tokens), 'cls_token' (their mean where there are several),
+            'avg_featmap' (the mean of the patches through a LayerNorm, ``ln2``, which is trained with the head unless
+            ``frozen``).
         predictor: Config of the neck that makes the feature 'predicted'; None for that of the checkpoint.
         init_cfg: Must stay None; weights come from ``checkpoint``.
 
@@ -92,27 +107,28 @@ class PretrainedBackbone(BaseModule):
         final_norm: bool = True,
         stride: Count | None = None,
         drop_path_rate: ShareBelowOne | None = None,
-        out_type: str = 'featmap',
+        out_type: str | Sequence[str] = 'featmap',
         predictor: Mapping[str, Any] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__()
         if init_cfg is not None:
             raise InputError('PretrainedBackbone takes no init_cfg: its weights are those of its checkpoint.')
-        self.feature = feature_of(out_type)
-        if stride is not None and self.feature.kind != 'featmap':
+        self.features = features_of(out_type)
+        if stride is not None and {feature.kind for feature in self.features} != {'featmap'}:
             raise InputError(
                 f"PretrainedBackbone.stride is of maps, out_type='featmap', not of {out_type!r}: leave it out."
             )
         self.backbone, stored = _build(checkpoint, weights, encoder, drop_path_rate)
-        _check_feature(self.feature, self.backbone)
         self.predictor: PoolingNeck | None = None
-        if self.feature.predicts:
-            self.predictor = _build_predictor(self.backbone, self.feature, checkpoint, stored, predictor)
+        for feature in self.features:
+            _check_feature(feature, self.backbone)
+            if feature.predicts and self.predictor is None:
+                self.predictor = _build_predictor(self.backbone, feature, checkpoint, stored, predictor)
         self.out_indices = tuple(block_index(index, self.backbone.depth) for index in out_indices)
-        if len(self.out_indices) > 1 and not self.feature.of_a_block:
+        if len(self.out_indices) > 1 and (same := [name.text for name in self.features if not name.of_a_block]):
             raise InputError(
-                f'The feature {out_type!r} is the same for every block, and out_indices are {list(out_indices)}: give '
+                f'The feature {same[0]!r} is the same for every block, and out_indices are {list(out_indices)}: give '
                 'one of them.'
             )
         self.ln2 = nn.LayerNorm(self.backbone.embed_dim, eps=1e-6) if out_type == 'avg_featmap' else None
@@ -128,14 +144,16 @@ class PretrainedBackbone(BaseModule):
         return self.backbone.embed_dim
 
     @property
-    def feature_dim(self) -> int | None:
-        """Channels C of the outputs; None where they depend on the number of patches."""
-        return self.feature.width(self.embed_dim, None if self.predictor is None else self.predictor.out_dim)
+    def feature_dims(self) -> tuple[int | None, ...]:
+        """Channels C of each of the ``features``; None where they depend on the number of patches."""
+        predicted = None if self.predictor is None else self.predictor.out_dim
+        return tuple(feature.width(self.embed_dim, predicted) for feature in self.features)
 
     @property
     def _layers(self) -> tuple[int, ...]:
-        """Blocks that are read: ``out_indices``, then those that the feature names."""
-        return (*self.out_indices, *(layer_index(block, self.backbone.depth) for block in self.feature.blocks))
+        """Blocks that are read: ``out_indices``, then those that the features name."""
+        named = dict.fromkeys(block for feature in self.features for block in feature.blocks)
+        return (*self.out_indices, *(layer_index(block, self.backbone.depth) for block in named))
 
     def init_weights(self) -> None:
         """Leave the weights alone: they are the checkpoint's."""
@@ -153,7 +171,9 @@ class PretrainedBackbone(BaseModule):
         return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Features of normalised images ``[B, 3, H, W]``, such as maps ``[B, D, h, w]``, for each of ``out_indices``.
+        """Features of normalised images ``[B, 3, H, W]``, such as maps ``[B, D, h, w]``.
+
+        Of every name in ``out_type`` one for each of ``out_indices``.
 
         ``torch.export`` can keep the number of images and their sides open. ``torch.jit.trace`` keeps the grid of its
         example: other images must have as many patches, or the trace ends with an error.
@@ -171,13 +191,15 @@ class PretrainedBackbone(BaseModule):
             images = F.interpolate(images, fitting, mode='bilinear', align_corners=False)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features = extract_features(self.backbone, images, self.predictor, self._layers, self.final_norm)
-            found = [features.read(self.feature, place) for place in range(len(self.out_indices))]
-            # Constructed, the encoder has the feature.
-            outputs = [each for each in found if each is not None]
-            if self.ln2 is not None:
-                outputs = [self.ln2(each) for each in outputs]
-            if self.feature.kind == 'featmap':
-                outputs = [self._resized(each.contiguous(), (height, width)) for each in outputs]
+            outputs = []
+            for name in self.features:
+                for place in range(len(self.out_indices)):
+                    each: Any = features.read(name, place)  # constructed, the encoder has the feature
+                    if self.ln2 is not None:
+                        each = self.ln2(each)
+                    if name.kind == 'featmap':
+                        each = self._resized(each.contiguous(), (height, width))
+                    outputs.append(each)
             return tuple(outputs)
 
     def _resized(self, feature_map: Tensor, size: tuple[Any, Any]) -> Tensor:
@@ -190,7 +212,7 @@ class PretrainedBackbone(BaseModule):
         return feature_map
 
     def _freeze_unused(self) -> None:
-        normed = self.predictor is not None or (self.final_norm and self.feature.normed)
+        normed = self.predictor is not None or (self.final_norm and any(name.normed for name in self.features))
         depth = max(self._layers) + 1 if self.predictor is None else None
         for part in (*self.backbone.unread(depth, normed), *(self.predictor.unread() if self.predictor else ())):
             part.requires_grad_(False)

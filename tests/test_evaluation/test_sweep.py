@@ -12,7 +12,8 @@ from mmmim.evaluation.probes.trained import ProbeHead, train_probe
 from mmmim.utils import InputError
 
 CLASSES, BATCH, STEPS = 3, 4, 4
-PAIRS = grid([1e-3, 5e-2], [5e-4, 5e-2])
+GRID = [1e-3, 5e-2], [5e-4, 5e-2]
+PAIRS = grid(*GRID)
 
 
 def alone(values, x):
@@ -37,7 +38,7 @@ def test_heads_move_as_each_would_alone(reduction):
     """With torch's AdamW, its rate and decay; biases do not decay, nor do those of keys move."""
     batches = [features(seed) for seed in range(STEPS)]
     factors = [0.0, 1.0, 0.6, 0.2]
-    sweep = ProbeSweep({name: x.shape[1:] for name, x in batches[0][0].items()}, len(PAIRS), CLASSES).double()
+    sweep = ProbeSweep({name: x.shape[1:] for name, x in batches[0][0].items()}, CLASSES, *GRID).double()
     heads = []
     for source, probe in sweep.probes.items():
         for i, pair in enumerate(PAIRS):
@@ -73,7 +74,7 @@ def test_heads_move_as_each_would_alone(reduction):
 def test_what_does_not_fit():
     with pytest.raises(InputError, match='heads of 64 channels, which do not divide 96'):
         AttentiveHeads(2, 96, 3)
-    with pytest.raises(InputError, match=r'2 rates, 2 decays and parameters of \[\(3, 4\)\]'):
+    with pytest.raises(InputError, match=r'2 rates, 3 decays and parameters of \[\(3, 4\)\]'):
         HeadAdamW([nn.Parameter(torch.ones(3, 4))], [1e-3, 1e-2])
 
 

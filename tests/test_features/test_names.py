@@ -141,7 +141,7 @@ def test_every_name_by_every_road(name, tmp_path):
         wanted = [expected(encoder, predictor, inputs, feature, block) for block in blocks]
         options = {'checkpoint': 'random', 'encoder': config, 'out_indices': blocks, 'frozen': True, **more}
         backbone = filled(PretrainedBackbone(**options, out_type=feature))
-        assert backbone.feature_dim in (None, wanted[0].shape[1 if read.kind == 'featmap' else -1])
+        assert backbone.feature_dims[0] in (None, wanted[0].shape[1 if read.kind == 'featmap' else -1])
         for block, output, value in zip(blocks, backbone(inputs), wanted, strict=True):
             assert_close(features.pool(feature, block), value, msg=lambda m, feature=feature: f'{feature}: {m}')
             assert_close(output, value)

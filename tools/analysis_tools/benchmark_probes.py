@@ -227,28 +227,29 @@ def measure_sweep(args: argparse.Namespace) -> str:
     from mmmim.evaluation.probes.trained import train_probe
 
     device = torch.device(pick_device(args.device))
-    pairs = grid([a * 10.0**b for b in (-5, -4, -3) for a in (1, 2, 5)] + [1e-2], [5e-4, 1e-3, 5e-2])
+    rates, decays = [a * 10.0**b for b in (-5, -4, -3) for a in (1, 2, 5)] + [1e-2], [5e-4, 1e-3, 5e-2]
+    pairs = grid(rates, decays)
     cls, patches = (torch.randn(*size, args.dim, device=device) for size in ((args.batch,), (args.batch, args.tokens)))
     features, labels = probe_sources(cls, patches), torch.randint(args.classes, (args.batch,), device=device)
 
-    def steps(sources: list[str], settings: list[tuple[float, float]]) -> Callable[[], Any]:
+    def steps(sources: list[str], rates: list[float], decays: list[float]) -> Callable[[], Any]:
         own = {source: features[source] for source in sources}
-        sweep = ProbeSweep({source: x.shape[1:] for source, x in own.items()}, len(settings), args.classes).to(device)
+        sweep = ProbeSweep({source: x.shape[1:] for source, x in own.items()}, args.classes, rates, decays).to(device)
         decaying, free = sweep.decaying()
-        groups = [{'params': decaying, 'decays': [decay for _, decay in settings]}, {'params': free}]
-        optimizer = HeadAdamW(groups, [rate * args.batch / 256 for rate, _ in settings])
+        groups = [{'params': decaying, 'decays': [decay for _, decay in sweep.grid]}, {'params': free}]
+        optimizer = HeadAdamW(groups, [rate * args.batch / 256 for rate, _ in sweep.grid])
         return lambda: list(train_probe(sweep, optimizer, [(own, labels)] * args.iterations, [1.0] * args.iterations))
 
     seconds: dict[str, float] = {}
     for source in (*features, 'all'):
-        together = steps(list(features) if source == 'all' else [source], pairs)
+        together = steps(list(features) if source == 'all' else [source], rates, decays)
         together()
         seconds[source] = timed(together, device, args.repeats) / args.iterations
         del together
     single = dict.fromkeys(features, 0.0)
     for source in features:
-        for pair in pairs:
-            alone = steps([source], [pair])
+        for rate, decay in pairs:
+            alone = steps([source], [rate], [decay])
             alone()
             single[source] += timed(alone, device, args.repeats) / args.iterations
     single['all'] = sum(single.values())

@@ -9,6 +9,7 @@ from .probe_hook import ProbeHook
 from .report_hook import ReportHook
 from .runtime_info_hook import RuntimeInfoHook
 from .scheduled_value_hook import ScheduledValueHook
+from .scores_hook import ScoresHook
 from .segmentation_pictures_hook import SegmentationPicturesHook
 from .step_seed_hook import StepSeedHook
 from .target_ema_hook import TargetEMAHook
@@ -24,6 +25,7 @@ __all__ = [
     'ReportHook',
     'RuntimeInfoHook',
     'ScheduledValueHook',
+    'ScoresHook',
     'SegmentationPicturesHook',
     'StepSeedHook',
     'TargetEMAHook',

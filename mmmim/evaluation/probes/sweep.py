@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmim.registry import MODELS
 from mmmim.utils import InputError
+from mmmim.utils.options import Count, Members, NonNegative, Positive
 
 #: Channels of a head of attention.
 HEAD_DIM = 64
@@ -71,21 +74,27 @@ class AttentiveHeads(nn.Module):
     norm, residual or output projection (CAPI, arXiv 2502.08769). Keys and values are never computed: ``q . W_k x`` is
     ``(W_k^T q) . x``, and the weighted sum of values is ``W_v`` times that of the tokens, as weights sum to 1. A key's
     bias adds the same to the scores of all tokens: it has no effect and no gradient, and stands for the layout alone.
+    With heads of another width than 64, 8 is the root of that.
 
     Args:
         heads: Number of probes G.
-        dim: Width D of the tokens, a multiple of 64.
+        dim: Width D of the tokens, a multiple of ``head_dim``.
         num_classes: Number of classes C.
         std: Deviation of the initial weights and queries, normal and cut at 2.
+        head_dim: Channels of a head of attention.
 
     Raises:
-        InputError: The width is no multiple of 64.
+        InputError: The width is no multiple of ``head_dim``.
     """
 
-    def __init__(self, heads: int, dim: int, num_classes: int, std: float = 0.02) -> None:
+    def __init__(self, heads: int, dim: int, num_classes: int, std: float = 0.02, head_dim: int = HEAD_DIM) -> None:
         super().__init__()
-        if dim % HEAD_DIM:
-            raise InputError(f'Attentive probes have heads of {HEAD_DIM} channels, which do not divide {dim}.')
+        if dim % head_dim:
+            raise InputError(
+                f'Attentive probes have heads of {head_dim} channels, which do not divide {dim}: set another '
+                'model.head.head_dim.'
+            )
+        self.head_dim = head_dim
         self.query_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, dim), std=std))
         self.kv = LinearHeads(heads, dim, 2 * dim, std)
         self.linear = LinearHeads(heads, dim, num_classes, std)
@@ -93,8 +102,8 @@ class AttentiveHeads(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits ``[B, G, C]`` of tokens ``[B, N, D]``."""
         g, d = self.query_token.shape
-        keys, values = (weight.reshape(-1, HEAD_DIM, d) for weight in self.kv.weight.chunk(2, dim=1))
-        query = self.query_token.reshape(-1, 1, HEAD_DIM) * HEAD_DIM**-0.5
+        keys, values = (weight.reshape(-1, self.head_dim, d) for weight in self.kv.weight.chunk(2, dim=1))
+        query = self.query_token.reshape(-1, 1, self.head_dim) * self.head_dim**-0.5
         scores = F.linear(tokens, torch.bmm(query, keys).squeeze(1))  # [B, N, G heads]
         gathered = torch.bmm(scores.softmax(dim=1).transpose(1, 2), tokens)  # [B, G heads, D]
         pooled = torch.bmm(gathered.transpose(0, 1), values.transpose(1, 2))  # [G heads, B, 64]
@@ -102,24 +111,41 @@ class AttentiveHeads(nn.Module):
         return self.linear.of_own(pooled)
 
 
+@MODELS.register_module()
 class ProbeSweep(nn.Module):
     """Probes of several kinds of features, of each as many as a grid of settings has; heads never see each other.
 
-    Train it with :class:`mmmim.engine.HeadAdamW` and :func:`mmmim.evaluation.probes.trained.train_probe`.
+    Train it with :class:`mmmim.HeadAdamW` or :class:`mmmim.HeadSGD`: as the head of a :class:`mmmim.ProbeClassifier`
+    with ``optim_wrapper.constructor='mmmim.SweepOptimWrapperConstructor'``, which gives them the rates and decays, or
+    by :func:`mmmim.evaluation.probes.trained.train_probe`.
 
     Args:
-        shapes: Shapes of the features by source, without the batch: ``(D,)`` is read by linear heads, ``(N, D)`` by
-            attentive ones.
-        settings: Number of settings G.
+        shapes: Shapes of the features by source, without the batch: ``(D,)`` is read by linear heads, ``(N, D)``,
+            whatever N, by attentive ones.
         num_classes: Number of classes C.
+        rates: Learning rates of the grid.
+        decays: Weight decays of the grid, of which every rate has each.
+        std: Deviation of the initial weights, normal and cut at 2.
+        head_dim: Channels of a head of attention.
     """
 
-    def __init__(self, shapes: Mapping[str, Sequence[int]], settings: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        num_classes: Count,
+        rates: Annotated[Sequence[Positive], Members(1)],
+        decays: Annotated[Sequence[NonNegative], Members(1)] = (0.0,),
+        std: Positive = 0.02,
+        head_dim: Count = HEAD_DIM,
+    ) -> None:
         super().__init__()
-        self.settings = settings
+        self.num_classes, self.grid = num_classes, grid(rates, decays)
+        number = len(self.grid)
         self.probes = nn.ModuleDict(
             {
-                source: (AttentiveHeads if len(shape) == 2 else LinearHeads)(settings, shape[-1], num_classes)
+                source: AttentiveHeads(number, shape[-1], num_classes, std, head_dim)
+                if len(shape) == 2
+                else LinearHeads(number, shape[-1], num_classes, std)
                 for source, shape in shapes.items()
             }
         )
@@ -127,7 +153,12 @@ class ProbeSweep(nn.Module):
     @property
     def sources(self) -> list[str]:
         """The source of every head, ``K = sources x G`` of them, in the order of the logits."""
-        return [source for source in self.probes for _ in range(self.settings)]
+        return [source for source in self.probes for _ in self.grid]
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """Learning rate and weight decay of every head, ``[K]``."""
+        return [{'lr': rate, 'weight_decay': decay} for _ in self.probes for rate, decay in self.grid]
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Logits ``[B, K, C]`` of the features by source."""

@@ -1,7 +1,7 @@
 """Necks: from the encoder's context to predictions of the masked patches."""
 
 from .cross_attention_decoder import CrossAttentionDecoder
-from .feature_norm import FeatureBatchNorm
+from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
 from .proxy_reconstruction import ProxyReconstruction
 
@@ -9,6 +9,7 @@ __all__ = [
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
     'FeatureBatchNorm',
+    'FeatureLayerNorm',
     'PickPredicted',
     'ProxyReconstruction',
     'SelfAttentionPredictor',

@@ -1,4 +1,4 @@
-"""Normalisation of feature maps."""
+"""Normalisation of features."""
 
 from collections.abc import Sequence
 
@@ -37,3 +37,21 @@ class FeatureBatchNorm(BaseModule):
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The maps ``[B, D, h, w]``, normalised over B, h and w."""
         return tuple(norm(x) for norm, x in zip(self.norms, maps, strict=True))
+
+
+@MODELS.register_module()
+class FeatureLayerNorm(BaseModule):
+    """A LayerNorm of features ``[..., D]``, as a neck: in the place of the final norm of an encoder that is fine-tuned.
+
+    Args:
+        dim: Number of channels D.
+        init_cfg: mmengine's initialisation config; None for none.
+    """
+
+    def __init__(self, dim: Count, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The features, each normalised."""
+        return tuple(self.norm(feature) for feature in features)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmmim.engine.head_adamw import HeadAdamW
+from mmmim.engine.head_optimizers import HeadAdamW
 from mmmim.engine.schedules import closed_cosine
 from mmmim.evaluation.probes.selection import best_of_each, count_accepted
-from mmmim.evaluation.probes.sweep import ProbeSweep, grid, probe_sources
+from mmmim.evaluation.probes.sweep import ProbeSweep, probe_sources
 from mmmim.evaluation.probes.trained import train_probe
 from mmmim.utils import InputError
 
@@ -45,11 +45,10 @@ def split(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[st
 def _sweep(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray], features: dict[str, Tensor]) -> ProbeSweep:
     """The heads of the recording with its initial weights."""
     settings = about['settings']
-    pairs = grid(settings['learning_rates'], settings['weight_decays'])
     shapes = {source: value.shape[2:] for source, value in features.items()}
-    sweep = ProbeSweep(shapes, len(pairs), settings['classes'])
+    sweep = ProbeSweep(shapes, settings['classes'], settings['learning_rates'], settings['weight_decays'])
     order = [(head['source'], head['lr'], head['wd']) for head in about['head_order']]
-    if order != [(source, *pair) for source in features for pair in pairs]:
+    if order != [(source, *pair) for source in features for pair in sweep.grid]:
         raise InputError('head_order is not every source with the grid of rates and decays, the decay changing first.')
     with torch.no_grad():
         for source, probe in sweep.probes.items():
@@ -73,7 +72,7 @@ def replay_sweep(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
         raise InputError(f'head_order has the source {unknown[0]!r}: there are {", ".join(steps[0])}.')
     features = {source: torch.stack([step[source] for step in steps]) for source in present}
     sweep = _sweep(about, arrays, features)
-    pairs = grid(settings['learning_rates'], settings['weight_decays'])
+    pairs = sweep.grid
     batch = settings['batch'] * settings['world_size']
     decaying, free = sweep.decaying()
     optimizer = HeadAdamW(
