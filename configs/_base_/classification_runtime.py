@@ -28,8 +28,6 @@ default_hooks = dict(
     scores=dict(type='mmmim.ScoresHook'),
     health=None,
     probe=None,
-    # dict(type='mmengine.EMAHook', momentum=1e-4): validations and checkpoints of averaged weights.
-    ema=None,
 )
 custom_hooks = [
     dict(type='mmmim.StepSeedHook'),

@@ -15,7 +15,10 @@ _base_ = [
     '../_base_/pipelines/finetune224.py',
 ]
 
-model = dict(head=dict(init_cfg=dict(std=0.02 * 0.001), num_classes={{_base_.num_classes}}))
+model = dict(
+    data_preprocessor=dict(num_classes={{_base_.num_classes}}),
+    head=dict(init_cfg=dict(std=0.02 * 0.001), num_classes={{_base_.num_classes}}),
+)
 optim_wrapper = dict(optimizer=dict(lr=4e-3), paramwise_cfg=dict(layer_decay=0.65))
 # Both ends of the warm-up are included, as in the released code.
 param_scheduler = dict(

@@ -19,6 +19,7 @@ _base_ = [
 global_batch_size = 512
 
 model = dict(
+    data_preprocessor=dict(num_classes={{_base_.num_classes}}),
     backbone=dict(out_type='pooled', final_norm=True, drop_path_rate=0.0),
     head=dict(num_classes={{_base_.num_classes}}),
     train_cfg=None,

@@ -14,7 +14,7 @@ _base_ = [
     '../_base_/pipelines/finetune224.py',
 ]
 
-model = dict(head=dict(num_classes={{_base_.num_classes}}))
+model = dict(data_preprocessor=dict(num_classes={{_base_.num_classes}}), head=dict(num_classes={{_base_.num_classes}}))
 optim_wrapper = dict(optimizer=dict(lr=5e-4 * 1024 / 256), paramwise_cfg=dict(layer_decay=0.65))
 param_scheduler = dict(schedule=dict(warmup_ratio=10 / 100, final=1e-6 / (5e-4 * 1024 / 256)))
 train_cfg = dict(max_epochs=100)

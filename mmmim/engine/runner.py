@@ -364,11 +364,19 @@ class Runner(CheckpointRunner):
         if isinstance(scheduler, dict) and 'type' not in scheduler:
             scheduler = list(scheduler.values())
         try:
-            return super().build_param_scheduler(scheduler)
+            return super().build_param_scheduler(self._in_epochs(scheduler))
         except ValueError as error:
             if 'end should be larger than begin' not in str(error):
                 raise
             raise refuse_short(error) from error
+
+    def _in_epochs(self, schedulers: Any) -> Any:
+        """Schedulers of epochs that move in iterations, on a loop that knows how long an epoch of endless images is."""
+        length = getattr(self.train_loop, 'epoch_length', None)
+        if isinstance(schedulers, list | tuple) and length is not None:
+            return [self._in_epochs(each) for each in schedulers]
+        converted = isinstance(schedulers, MutableMapping) and schedulers.get('convert_to_iter_based')
+        return {'epoch_length': length, **schedulers} if converted and length is not None else schedulers
 
     def _init_model_weights(self) -> None:
         if self.strategy is None:

@@ -1,5 +1,5 @@
-# The probes of CAPI (arXiv 2502.08769, appendix, and its released code): AdamW, 12 500 iterations with batch 1024, rates
-# per 256 images; a warm-up of a tenth and a cosine to 0, both with both ends.
+# The probes of CAPI (arXiv 2502.08769, appendix, and its released code): AdamW, 12 500 iterations with batch 1024,
+# rates per 256 images; a warm-up of a tenth and a cosine to 0, both with both ends.
 _base_ = '../classification_runtime.py'
 
 global_batch_size = 1024
