@@ -10,6 +10,7 @@ import mmmim
 from tests.paths import ROOT
 from tests.recipes import (
     capi,
+    classification,
     complaints,
     evaluation,
     fitted_images,
@@ -24,7 +25,10 @@ from tests.recipes import (
 )
 
 RECIPES = read(
-    *(method.TABLE for method in (capi, ijepa, latent_mim, mae, pilamim, semantic_mim, evaluation, fitted_images))
+    *(
+        method.TABLE
+        for method in (capi, ijepa, latent_mim, mae, pilamim, semantic_mim, evaluation, fitted_images, classification)
+    )
 )
 
 

@@ -1,5 +1,5 @@
-# Fine-tuning of Latent MIM on ImageNet-1k (arXiv 2407.15837, tables 5 and 12): 100 epochs, 10 of them warm-up, 5e-4 per
-# 256 images.
+# Fine-tuning of Latent MIM on ImageNet-1k (arXiv 2407.15837, tables 5, 8c and 12): 100 epochs, 10 of them warm-up, 5e-4
+# per 256 images.
 #
 # The number of the paper, top-1 of ViT-B/16: 83.0 (not run here). Not stated and our choices, as MAE has them: layer
 # decay, which goes with the rate, the least rate, the head, the mean of the patches through a new LayerNorm. The paper

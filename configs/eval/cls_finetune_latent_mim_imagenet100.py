@@ -1,5 +1,5 @@
-# Fine-tuning of Latent MIM on ImageNet-100 (arXiv 2407.15837, tables 1 to 4, 10 and 11): 50 epochs, 5 of them warm-up,
-# 1e-3 per 256 images.
+# Fine-tuning of Latent MIM on ImageNet-100 (arXiv 2407.15837, tables 1 to 4, 8c, 10 and 11): 50 epochs, 5 of them
+# warm-up, 1e-3 per 256 images.
 #
 # The number of the paper, top-1 of ViT-B/16: 89.9 (not run here). Not stated and our choices, as MAE has them: layer
 # decay, which goes with the rate, the least rate, the head, the mean of the patches through a new LayerNorm. The paper

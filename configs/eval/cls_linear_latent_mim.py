@@ -1,6 +1,6 @@
-# Linear probe of Latent MIM on ImageNet-1k (arXiv 2407.15837, table 5): LARS with batch 16 384, 0.1 per 256 images, 90
-# epochs, 10 of them warm-up. Of the poolings that the paper tries, CLS, the mean of the patches and the mean of the 10
-# greatest values of each channel, each has a head of its own, trained in the same steps.
+# Linear probe of Latent MIM on ImageNet-1k (arXiv 2407.15837, tables 5 and 8b): LARS with batch 16 384, 0.1 per 256
+# images, 90 epochs, 10 of them warm-up. Of the poolings that the paper tries, CLS, the mean of the patches and the mean
+# of the 10 greatest values of each channel, each has a head of its own, trained in the same steps.
 #
 # The number of the paper, top-1 of ViT-B/16: 72.0 (not run here). Its probe is not released, and which pooling a number
 # is of is not said. Our choices: the ten greatest are of each channel; batch norm, final norm and crops are MAE's.

@@ -1,5 +1,5 @@
-# The protocol of cls_linear_latent_mim.py on ImageNet-100 (arXiv 2407.15837, tables 1 to 4, 10 and 11): batch 1024, 0.5
-# per 256 images, 20 epochs, 2 of them warm-up.
+# The protocol of cls_linear_latent_mim.py on ImageNet-100 (arXiv 2407.15837, tables 1 to 4, 8b, 10 and 11): batch 1024,
+# 0.5 per 256 images, 20 epochs, 2 of them warm-up.
 #
 # The number of the paper, top-1 of ViT-B/16: 77.3 (not run here).
 #

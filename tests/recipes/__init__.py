@@ -57,7 +57,9 @@ HOUSE = {
     r'model\.micro_batch_size|.*\.chunk_positions|optim_wrapper\.optimizer\.fused',
     # Where files lie, and how an encoder gets into a protocol.
     r'.*\.tokenizer\.weights|.*\.data_prefix\.\w+|.*\.ann_file|(test|val|fit)_dataloader\.dataset\.(dataset\.)?data_root',
-    r'model\.data_preprocessor\.(mean|std|bgr_to_rgb|pad_val|size|seg_pad_val)|.*\.test_mode',
+    r'model\.data_preprocessor\.(mean|std|bgr_to_rgb|to_rgb|pad_val|size|seg_pad_val|num_classes)|.*\.test_mode',
+    # How files are read, and what a sentence about missing ones says.
+    r'.*\.(section|with_label|split_file|images|pool\..*|convert_to_iter_based)',
     r"model\.backbone\.(checkpoint|encoder)|test_cfg\.(cache\.\w+|seed)|train_cfg\.val_interval|.*\.prefix",
     # Options of heads of mmsegmentation that follow from the number of classes and the encoder.
     r'model\.\w+\.(in_channels|in_index|embed_dim|num_features|align_corners|concat_input|norm_cfg\.\w+)',

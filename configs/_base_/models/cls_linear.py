@@ -12,7 +12,7 @@ model = dict(
         out_indices=(-1,),
         frozen=True,
     ),
-    head=dict(type='mmmim.LinearProbes'),
+    head=dict(type='mmmim.LinearProbes', batch_norm=True, std=0.01, bias='zero'),
     reduction='sum',
 )
 val_evaluator = dict(type='mmmim.HeadAccuracy')

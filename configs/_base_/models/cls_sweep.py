@@ -5,6 +5,7 @@ _base_ = './cls_linear.py'
 
 model = dict(
     head=dict(
+        _delete_=True,
         type='mmmim.ProbeSweep',
         rates=[1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
         decays=[5e-4, 1e-3, 5e-2],
