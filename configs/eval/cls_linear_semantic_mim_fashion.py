@@ -1,5 +1,5 @@
 # The protocol of cls_linear_semantic_mim.py on FashionScenes at 32 px, for encoders of 4 x 4 patches and a CPU: the
-# third block, 5 epochs with batch 256.
+# third block, 5 epochs with batch 256, learning rate 1e-2.
 #
 # Run: python tools/train.py configs/eval/cls_linear_semantic_mim_fashion.py --pretrained CHECKPOINT
 _base_ = [
@@ -23,6 +23,7 @@ val_dataloader = dict(
 )
 test_dataloader = dict(num_workers=0, dataset=dict(**_base_.val_set, pipeline=_base_.val_pipeline, test_mode=True))
 
+optim_wrapper = dict(optimizer=dict(lr=1e-2))
 train_cfg = dict(max_epochs=5)
 default_hooks = dict(logger=dict(interval=35), checkpoint=dict(interval=175))
 log_processor = dict(window_size=35)
