@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmmim.engine import HeadAdamW
+from mmmim.engine import HeadAdamW, HeadSGD, SweepOptimWrapperConstructor
 from mmmim.evaluation.probes.selection import best_of_each, count_accepted, restrict
 from mmmim.evaluation.probes.sweep import AttentiveHeads, ProbeSweep, grid, probe_sources
 from mmmim.evaluation.probes.trained import ProbeHead, train_probe
@@ -69,6 +69,41 @@ def test_heads_move_as_each_would_alone(reduction):
                 assert not mine[:128].any()
                 mine, other = mine[128:], other[128:]
             torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.1])
+def test_heads_of_sgd_move_as_each_would_alone(decay):
+    rates, start = [0.1, 0.7], torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    together, alone = nn.Parameter(start.clone()), [nn.Parameter(each.clone()) for each in start]
+    optimizers = [HeadSGD([together], rates, decay, lr=0.5)]
+    optimizers += [
+        torch.optim.SGD([p], rate / 2, momentum=0.9, weight_decay=decay) for p, rate in zip(alone, rates, strict=True)
+    ]
+    for seed in range(3):
+        together.grad = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(seed))
+        for parameter, gradient in zip(alone, together.grad, strict=True):
+            parameter.grad = gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(together.detach(), torch.stack([p.detach() for p in alone]))
+
+
+def test_the_optimiser_of_a_sweep_has_its_grid():
+    """Rates and decays of the head; biases do not decay, and ``lr`` is a factor of all."""
+    model = nn.Module()
+    model.head = ProbeSweep({'a': (4,), 'b': (3, 64)}, CLASSES, *GRID)
+    config = {'type': 'mmengine.OptimWrapper', 'optimizer': {'type': 'mmmim.HeadAdamW', 'lr': 4.0}}
+    wrapper = SweepOptimWrapperConstructor(config)(model)
+    decaying, free = wrapper.optimizer.param_groups
+    assert (decaying['rates'], decaying['lr']) == ([rate for rate, _ in PAIRS], 4.0)
+    assert (decaying['decays'], free['decays']) == ([decay for _, decay in PAIRS], [0.0] * 4)
+    assert {id(p) for group in (decaying, free) for p in group['params']} == {id(p) for p in model.parameters()}
+    assert all(parameter.ndim < 3 for parameter in free['params'])
+    with pytest.raises(InputError, match=r'paramwise_cfg: rates and decays of a sweep are model\.head\.rates'):
+        SweepOptimWrapperConstructor({}, {'layer_decay': 0.5})
+    model.head = nn.Linear(2, 2)
+    with pytest.raises(InputError, match=r"is for model\.head\.type='mmmim\.ProbeSweep', not Linear"):
+        SweepOptimWrapperConstructor(config)(model)
 
 
 def test_what_does_not_fit():

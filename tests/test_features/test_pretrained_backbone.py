@@ -51,6 +51,28 @@ def test_maps_with_and_without_the_final_norm():
             assert feature_map.shape == (2, DIM, 4, 6)
 
 
+def test_several_features_of_one_pass():
+    """Every name at every block, the blocks of the first name first, each as it is alone; one of all blocks."""
+    names, images = ['cls', 'pooled', 'cls+pooled', 'patches', 'featmap'], torch.randn(2, 3, 16, 24)
+    model = backbone(out_type=names, out_indices=(0, 2)).eval()
+    calls = []
+    model.backbone.register_forward_hook(lambda *args: calls.append(1))
+    found = model(images)
+    assert (len(found), calls) == (10, [1])
+    assert model.feature_dims == (DIM, DIM, 2 * DIM, DIM, DIM)
+    for i, name in enumerate(names):
+        alone = backbone(out_type=name, out_indices=(0, 2)).eval()
+        alone.load_state_dict(model.state_dict())
+        for one, other in zip(found[2 * i : 2 * i + 2], alone(images), strict=True):
+            torch.testing.assert_close(one, other)
+    with pytest.raises(InputError, match='names no feature'):
+        backbone(out_type=[])
+    with pytest.raises(InputError, match='stride is of maps'):
+        backbone(out_type=['featmap', 'cls'], stride=4)
+    with pytest.raises(InputError, match="'cls@1' is the same for every block"):
+        backbone(out_type=['cls', 'cls@1'], out_indices=(0, 1))
+
+
 def test_sizes_that_the_patch_does_not_divide_and_a_stride():
     model = backbone().eval()
     images = torch.randn(1, 3, 17, 23)
