@@ -14,7 +14,9 @@ from tests.paths import ROOT
 
 #: Trained protocols of whole images.
 NAMES = sorted(
-    path.stem for path in ROOT.glob('configs/eval/cls_*.py') if not path.stem.startswith(('cls_knn', 'cls_logreg'))
+    path.stem
+    for path in ROOT.glob('configs/eval/cls_*.py')
+    if not path.stem.startswith(('cls_knn', 'cls_nn', 'cls_logreg'))
 )
 CLASSES, PER_CLASS, SIDE = 3, 6, 32
 #: An encoder with a block for every protocol.
@@ -79,6 +81,11 @@ def shrink_classification(name: str, folder: Path, work_dir: Path, **options: An
         part = 'val' if key == 'test' or (loader.dataset.get('type') != 'mmmim.Split' and key == 'val') else 'train'
         images.clear()
         images.update(type='mmmim.ImageFolder', data_root=str(folder / part), with_label=True, **kept)
+        node = loader.dataset
+        while 'dataset' in node:
+            if node.get('type') == 'mmmim.FewShot':
+                node.shots = PER_CLASS - 1
+            node = node.dataset
         # Not half of a pair whose order is that of its classes.
         if key != 'test' and loader.dataset.get('type') == 'mmmim.Split':
             loader.dataset.share = 0.7

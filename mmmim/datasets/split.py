@@ -24,7 +24,7 @@ def split_dataset(
 
     Args:
         dataset: Any data set, or its config.
-        part: Which part: 'train' or 'val'.
+        part: 'train' for the larger part, 'val' for the rest.
         share: Share of the images in 'train'.
         seed: Seed of the permutation.
 

@@ -209,7 +209,7 @@ def test_a_protocol_takes_any_data_set(data, pipeline, monkeypatch):
     check_config(cfg)
     for key in ('train', 'val', 'fit'):
         dataset = DATASETS.build(cfg[f'{key}_dataloader'].dataset)
-        assert pipeline == 'whole' or dataset[0]['inputs'].shape == (3, 224, 224)
+        assert pipeline in ('whole', 'fashion') or dataset[0]['inputs'].shape == (3, 224, 224)
     assert cfg.val_dataloader.dataset.type == config(data).val_set.type
     cfg.fit_dataloader.dataset.shot = 2
     with pytest.raises(InputError, match=r'no option fit_dataloader.dataset.shot \(did you mean shots'):

@@ -66,7 +66,7 @@ class ScoresHook(Hook):
                 runner.logger.warning(str(error))
 
     def after_train(self, runner: Any) -> None:
-        """Say it."""
+        """Log the last and the best scores of the validations."""
         if not self.validations:
             return
         last = self.validations[-1]
