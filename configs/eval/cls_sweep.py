@@ -24,13 +24,21 @@ model = dict(
 
 train_dataloader = dict(
     dataset=dict(
-        dataset=dict(type='mmmim.Split', part='train', dataset=dict(**_base_.train_set, pipeline=_base_.train_pipeline))
+        dataset=dict(
+            type='mmmim.Split',
+            part='train',
+            share=0.9,
+            seed=42,
+            dataset=dict(**_base_.train_set, pipeline=_base_.train_pipeline),
+        )
     )
 )
 val_dataloader = dict(
     dataset=dict(
         type='mmmim.Split',
         part='val',
+        share=0.9,
+        seed=42,
         dataset=dict(**_base_.train_set, pipeline=_base_.val_pipeline, test_mode=True),
     )
 )

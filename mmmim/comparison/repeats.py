@@ -137,7 +137,7 @@ def summary(repeats: Sequence[Repeat]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table of :func:`summary`."""
-    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
+    names = dict.fromkeys(name for row in rows for name in row['scores'] if not name.startswith('dropped/'))
     lines = []
     for row in rows:
         first = ['all' if row['shots'] is None else str(row['shots'])]

@@ -132,6 +132,7 @@ model.head: num_classes=1000  # ImageNet-1k
 model.features: cls='cls', avg_patch='pooled', cls_avg_patch='cls+pooled', patch='patches'  # CAPI, appendix: features
 $images: type='mmmim.Split', part='train'  # CAPI, released code: nine tenths of the training images
 val_dataloader.dataset: type='mmmim.Split', part='val'  # CAPI, released code: a tenth of the training images
+{$images,val_dataloader.dataset}: share=0.9, seed=42  # CAPI, released code: numpy's generator
 {$images,val_dataloader.dataset}.dataset: type='mmmim.ImageFolder', data_root='data/imagenet/train'
 test_dataloader.dataset: type='mmmim.ImageFolder'
 $images.dataset.pipeline: mmmim.LoadImage, mmmim.RandomResizedCrop, mmpretrain.RandomFlip, mmpretrain.PackInputs

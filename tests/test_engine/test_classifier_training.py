@@ -13,7 +13,7 @@ from mmmim.engine.hooks import ScoresHook
 from mmmim.utils import InputError
 from tests.classification import load, shrink_classification, write_classes
 from tests.processes import run_group
-from tests.runs import At, assert_same_training, log_of, names, start
+from tests.runs import At, assert_same_training, log_of, start
 
 EMA = {'type': 'mmengine.EMAHook', 'momentum': 0.3}
 

@@ -72,18 +72,14 @@ class HeadAccuracy(BaseMetric):
             {'source': source, **setting, 'top1': score}
             for (source, setting), score in zip(self._heads, accuracy, strict=True)
         ]
-        heads = self.choice or best_heads(self.table)
-        scores = {source: accuracy[head] for source, head in heads.items()}
-        if len(self.table) > len(heads):
-            words = [
-                f'{source} {score:.2f} ({setting_text(self._heads[heads[source]][1])})'
-                for source, score in scores.items()
-            ]
-            print_log(
-                f'Of {len(self.table)} heads, {"chosen before" if self.choice else "the best"}: {"; ".join(words)}',
-                'current',
-            )
-        return {'top1': next(iter(scores.values())), **(scores if len(scores) > 1 else {})}
+        best = self.choice or best_heads(self.table)
+        scores = {source: accuracy[best[source]] for source in dict.fromkeys(source for source, _ in self._heads)}
+        if len(self.table) > len(best):
+            how = 'chosen before' if self.choice else 'the best'
+            of = {source: setting_text(self._heads[head][1]) for source, head in best.items()}
+            words = '; '.join(f'{source} {score:.2f} ({of[source]})' for source, score in scores.items())
+            print_log(f'Of {len(self.table)} heads, {how}: {words}', 'current')
+        return {'top1': scores[next(iter(best))], **(scores if len(scores) > 1 else {})}
 
 
 def best_heads(table: Sequence[Mapping[str, Any]]) -> dict[str, int]:
