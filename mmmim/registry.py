@@ -55,7 +55,13 @@ def _child(root: Registry, *locations: str) -> Registry:
 
 RUNNERS = _child(_roots.RUNNERS, 'mmmim.engine')
 RUNNER_CONSTRUCTORS = _child(_roots.RUNNER_CONSTRUCTORS)
-LOOPS = _child(_roots.LOOPS, 'mmmim.engine', 'mmmim.engine.fit_test_loop', 'mmmim.engine.choosing_test_loop')
+LOOPS = _child(
+    _roots.LOOPS,
+    'mmmim.engine',
+    'mmmim.engine.fit_test_loop',
+    'mmmim.engine.choosing_test_loop',
+    'mmmim.engine.label_free_loop',
+)
 HOOKS = _child(_roots.HOOKS, 'mmmim.engine')
 STRATEGIES = _child(_roots.STRATEGIES, 'mmmim.engine')
 DATASETS = _child(_roots.DATASETS, 'mmmim.datasets')
@@ -72,6 +78,7 @@ METRICS = _child(
     _roots.METRICS,
     'mmmim.evaluation.measures.losses',
     'mmmim.evaluation.measures.jaccard',
+    'mmmim.evaluation.label_free.scores',
     'mmmim.evaluation.probes.accepted',
     'mmmim.evaluation.probes.head_accuracy',
 )
@@ -87,8 +94,10 @@ FUNCTIONS = _child(_roots.FUNCTIONS, 'mmmim.datasets')
 MASKINGS = TASK_UTILS
 #: Schedules ``(step, total) -> value`` of learning rates and EMA momenta.
 SCHEDULES = CheckedRegistry('schedule', scope='mmmim', locations=['mmmim.engine'])
-#: Probes of frozen features, fitted by :class:`mmmim.FitTestLoop`.
-PROBES = CheckedRegistry('probe', scope='mmmim', locations=['mmmim.evaluation.probes.fitted'])
+#: Probes of frozen features, fitted by :class:`mmmim.FitTestLoop`, and what :class:`mmmim.LabelFreeTestLoop` finds by.
+PROBES = CheckedRegistry(
+    'probe', scope='mmmim', locations=['mmmim.evaluation.probes.fitted', 'mmmim.evaluation.label_free.methods']
+)
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

@@ -1,5 +1,6 @@
 """Data sets, samplers, collate functions and masking strategies."""
 
+from .boxes import BoxesOfLabelMap, COCOBoxes, VOCBoxes
 from .classification import (
     CIFAR10,
     CIFAR100,
@@ -53,6 +54,8 @@ __all__ = [
     'SUN397',
     'BEiTMasking',
     'BlockMasking',
+    'BoxesOfLabelMap',
+    'COCOBoxes',
     'Caltech101',
     'CoOpSplit',
     'FashionScenes',
@@ -81,6 +84,7 @@ __all__ = [
     'StanfordCars',
     'SyntheticImages',
     'UniformMasking',
+    'VOCBoxes',
     'WebDatasetStream',
     'few_shot_dataset',
     'mask_collate',

@@ -3,6 +3,15 @@
 from .extraction import Features, LayerFeatures, extract_features
 from .extractor import FeatureExtractor
 from .frozen import FrozenFeatures
+from .frozen_patches import FrozenPatches
 from .pretrained_backbone import PretrainedBackbone
 
-__all__ = ['FeatureExtractor', 'Features', 'FrozenFeatures', 'LayerFeatures', 'PretrainedBackbone', 'extract_features']
+__all__ = [
+    'FeatureExtractor',
+    'Features',
+    'FrozenFeatures',
+    'FrozenPatches',
+    'LayerFeatures',
+    'PretrainedBackbone',
+    'extract_features',
+]

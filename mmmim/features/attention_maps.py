@@ -1,26 +1,129 @@
-"""What the tokens of an encoder attend to.
+"""What the tokens of an encoder attend to, and what they are compared by.
 
-Maps are made beside the attention that runs, of the tokens that it runs on; encoders stay as they are.
+Maps are made beside the attention that runs, of the tokens that it runs on; encoders stay as they are. That works for
+those of every library: what a block's attention calls of torch is looked at, not how it is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from mmmim.models.backbones.wrapped import WrappedEncoder
 from mmmim.models.layers import Attention, layer_index
 from mmmim.structures import Context
 from mmmim.utils import InputError
 
 from .extraction import eval_mode
 
+#: What is projected from the tokens of a block, by the place in a layer that makes all three.
+PROJECTIONS = ('queries', 'keys', 'values')
 
-def self_attentions(backbone: nn.Module) -> list[Attention]:
-    """The self-attention of every block, in their order."""
-    return [module for module in backbone.modules() if isinstance(module, Attention) and not module.is_cross]
+
+def self_attentions(backbone: nn.Module) -> list[Any]:
+    """The self-attention of every block, in their order.
+
+    Raises:
+        InputError: The encoder is of another library, and its blocks have none.
+    """
+    if not isinstance(backbone, WrappedEncoder):
+        return [module for module in backbone.modules() if isinstance(module, Attention) and not module.is_cross]
+    found = [getattr(block, 'attn', None) for block in backbone.blocks]
+    if not all(isinstance(module, nn.Module) for module in found):
+        raise InputError(
+            f'The blocks of {type(backbone.encoder).__name__} have no self-attention of their own to look at: use '
+            'another encoder.'
+        )
+    return found
+
+
+class _Watch(TorchFunctionMode):
+    """Notes what an attention computes, while it does.
+
+    Attributes:
+        projections: By the name of the layer, ``qkv`` or ``k_proj``, what it makes of the tokens.
+        weights: Softmax attention, ``[B, heads, L, L]`` in fp32; None before it is computed, and where nothing is.
+    """
+
+    def __init__(self, module: nn.Module, with_weights: bool) -> None:
+        super().__init__()
+        self.projections: dict[str, Tensor] = {}
+        self.weights: Tensor | None = None
+        self._with_weights = with_weights
+        # Some libraries call torch with the weights of a layer, not the layer.
+        self._layers = {
+            id(layer.weight): name for name, layer in module.named_children() if isinstance(layer, nn.Linear)
+        }
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        result = func(*args, **kwargs)
+        if func is F.linear:
+            weight = kwargs['weight'] if 'weight' in kwargs else args[1]
+            if (name := self._layers.get(id(weight))) is not None:
+                self.projections[name] = result
+        elif self._with_weights and func is F.scaled_dot_product_attention:
+            self.weights = _softmax_attention(*args, **kwargs)
+        elif self._with_weights and func in (torch.softmax, Tensor.softmax, F.softmax) and result.ndim == 4:
+            self.weights = result.float()
+        return result
+
+
+def _softmax_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The weights inside of ``torch.nn.functional.scaled_dot_product_attention``, whose arguments these are."""
+    if is_causal or enable_gqa:
+        raise InputError('There are no attention maps of an encoder whose tokens do not all see each other.')
+    products = (query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)).float()
+    if attn_mask is not None:
+        masked = attn_mask.dtype == torch.bool
+        products = products.masked_fill(~attn_mask, -torch.inf) if masked else products + attn_mask
+    return products.softmax(dim=-1)
+
+
+def _watched(
+    backbone: nn.Module,
+    images: Tensor,
+    visit: Callable[[int, _Watch], None],
+    layers: Sequence[int] | None,
+    with_weights: bool,
+) -> Context:
+    """Encode images in evaluation mode, and show what the attention of some blocks computes, one at a time."""
+    modules = self_attentions(backbone)
+    wanted = range(len(modules)) if layers is None else {layer_index(layer, len(modules)) for layer in layers}
+
+    def watch(layer: int, forward: Callable) -> Callable:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with _Watch(modules[layer], with_weights) as seen:
+                result = forward(*args, **kwargs)
+            visit(layer, seen)
+            return result
+
+        return run
+
+    with ExitStack() as stack:
+        stack.enter_context(eval_mode(backbone))
+        for layer in wanted:
+            module = modules[layer]
+            module.forward = watch(layer, module.forward)  # of this object alone
+            stack.callback(module.__dict__.pop, 'forward')
+        return backbone(images)
 
 
 def visit_attention(
@@ -28,7 +131,8 @@ def visit_attention(
 ) -> Context:
     """Encode images in evaluation mode, and look at the attention of one block at a time: only the visitor keeps it.
 
-    Works on every encoder whose blocks attend by :class:`~mmmim.models.layers.Attention`, whatever its positions are.
+    Works on every encoder whose blocks attend by softmax, of any library, whatever its positions are: a bias of
+    relative positions is inside of the softmax.
 
     Args:
         backbone: The encoder, uncompiled.
@@ -41,24 +145,18 @@ def visit_attention(
         What the encoder returns.
 
     Raises:
-        InputError: There is no such block, or the encoder is of another library.
+        InputError: There is no such block, or its attention is none by softmax.
     """
-    modules = self_attentions(backbone)
-    if not modules:
-        raise InputError(
-            f'There are no attention maps of {type(backbone).__name__}, which is of another library: use an encoder '
-            'mmmim.ViT.'
-        )
-    wanted = range(len(modules)) if layers is None else {layer_index(layer, len(modules)) for layer in layers}
 
-    def look(layer: int) -> Callable[[nn.Module, tuple], None]:
-        return lambda module, args: visit(layer, modules[layer].weights(*args).float())
+    def look(layer: int, seen: _Watch) -> None:
+        if seen.weights is None:
+            raise InputError(
+                f'There are no attention maps of {type(self_attentions(backbone)[layer]).__name__}, the attention of '
+                f'block {layer}: it computes no softmax of all pairs of tokens.'
+            )
+        visit(layer, seen.weights)
 
-    with ExitStack() as stack:
-        stack.enter_context(eval_mode(backbone))
-        for layer in wanted:
-            stack.callback(modules[layer].register_forward_pre_hook(look(layer)).remove)
-        return backbone(images)
+    return _watched(backbone, images, look, layers, True)
 
 
 def attention_maps(backbone: nn.Module, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
@@ -67,6 +165,41 @@ def attention_maps(backbone: nn.Module, images: Tensor, layers: Sequence[int]) -
     visit_attention(backbone, images, found.__setitem__, layers)
     depth = len(self_attentions(backbone))
     return [found[layer_index(layer, depth)] for layer in layers]
+
+
+def projection(backbone: nn.Module, images: Tensor, name: str, layer: int = -1) -> Tensor:
+    """Queries, keys or values of the attention of a block.
+
+    They are what the layer makes of the block's normed tokens, its bias included, and before rotary positions or a norm
+    of keys turn or scale them.
+
+    Args:
+        backbone: The encoder, uncompiled.
+        images: ``[B, C, H, W]``, normalised.
+        name: 'queries', 'keys' or 'values'.
+        layer: Block, negative from the end.
+
+    Returns:
+        ``[B, E + N, D]``, the heads side by side in their order.
+
+    Raises:
+        InputError: There is no such block, or its attention has no such layer.
+    """
+    found: list[Tensor] = []
+
+    def look(layer: int, seen: _Watch) -> None:
+        if (own := seen.projections.get(f'{name[0]}_proj')) is not None:
+            found.append(own)
+        elif (joined := seen.projections.get('qkv')) is not None:
+            found.append(joined.chunk(3, dim=-1)[PROJECTIONS.index(name)])
+        else:
+            raise InputError(
+                f'There are no {name} of {type(self_attentions(backbone)[layer]).__name__}, the attention of block '
+                f'{layer}: it has no layer qkv and none {name[0]}_proj.'
+            )
+
+    _watched(backbone, images, look, [layer], False)
+    return found[0]
 
 
 def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: int, num_extra: int) -> Tensor:

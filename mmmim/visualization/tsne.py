@@ -6,7 +6,6 @@ import os
 import textwrap
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 import torch.nn.functional as F
 from matplotlib.axes import Axes
@@ -18,6 +17,8 @@ from torch import Tensor
 
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
+
+from .colours import distinct_colours
 
 #: More classes than this have a colour bar in the place of a legend.
 _MAX_LEGEND = 20
@@ -80,7 +81,7 @@ def draw_tsne(
     width = 7.4 if len(classes) == 1 else 9.0
     figure = Figure(figsize=(width, 7.8), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     ax: Axes = figure.subplots()
-    colours = _colours(len(classes))
+    colours = distinct_colours(len(classes))
     size = float(np.clip(9000 / len(labels), 3, 40))
     # Mixed, so that no class lies on top because it is the last.
     order = np.random.default_rng(0).permutation(len(labels))
@@ -106,15 +107,6 @@ def draw_tsne(
         bar.outline.set_visible(False)
         bar.ax.set_title(f'{len(classes)} classes', fontsize=9, loc='left')
     figure.savefig(path, dpi=140)
-
-
-def _colours(number: int) -> np.ndarray:
-    """RGBA ``[number, 4]``: as different as can be for few classes, a rainbow for many."""
-    if number <= 10:
-        return matplotlib.colormaps['tab10'](np.arange(number))
-    if number <= 20:  # dark ones first: neighbours in this map are shades of one colour
-        return matplotlib.colormaps['tab20'](np.r_[0:20:2, 1:20:2][:number])
-    return matplotlib.colormaps['turbo'](np.linspace(0.03, 0.97, number))
 
 
 def _shorten(name: str) -> str:

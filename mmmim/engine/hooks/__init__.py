@@ -3,6 +3,7 @@
 from .checkpoint_hook import CheckpointHook
 from .curves_hook import CurvesHook
 from .health_hook import HealthHook
+from .label_free_pictures_hook import LabelFreePicturesHook
 from .labels_hook import LabelsHook
 from .pictures_hook import PicturesHook
 from .probe_hook import ProbeHook
@@ -19,6 +20,7 @@ __all__ = [
     'CheckpointHook',
     'CurvesHook',
     'HealthHook',
+    'LabelFreePicturesHook',
     'LabelsHook',
     'PicturesHook',
     'ProbeHook',

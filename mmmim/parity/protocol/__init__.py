@@ -1,8 +1,10 @@
 """Replay of recorded protocols: does the evaluation of the toolbox give the numbers of the authors' code?
 
 A recording is of one protocol, such as a k-NN classifier or a few steps of a linear probe: arrays ``in.*`` (``sd.*``
-and ``init.*`` where it begins with weights) and what became of them. Its JSON sidecar says which protocol it is. The
-modules beside this one hand the inputs to the code that configs use; they compute nothing themselves.
+and ``init.*`` where it begins with weights) and what became of them. Its JSON sidecar says which protocol it is, and
+how exactly quantities must be met: all in one sentence, ``tolerance``, or each by itself, ``keys.NAME.tolerance``,
+which then also says what is an input (:mod:`mmmim.parity.protocol.worded`). The modules beside this one hand the inputs
+to the code that configs use; they compute nothing themselves.
 """
 
 import re
@@ -24,9 +26,12 @@ from . import (
     layer_decay,
     linear_lars,
     mae_crop,
+    object_discovery,
+    patch_clustering,
     rankme,
     semanticmim_probe_features,
     weighted_knn,
+    worded,
 )
 
 #: What the names of inputs begin with.
@@ -70,6 +75,8 @@ PROTOCOLS = {
     'mae_crop': Protocol(mae_crop.matches, mae_crop.replay),
     'mae_linprobe_lars': Protocol(linear_lars.is_mae, linear_lars.replay_mae),
     'pilamim_linprobe_lars': Protocol(linear_lars.is_pilamim, linear_lars.replay_pilamim),
+    'object_discovery': Protocol(object_discovery.matches, object_discovery.replay),
+    'patch_clustering': Protocol(patch_clustering.matches, patch_clustering.replay),
     'rankme': Protocol(rankme.matches, rankme.replay),
     'semanticmim_probe_features': Protocol(semanticmim_probe_features.matches, semanticmim_probe_features.replay),
     'weighted_knn': Protocol(weighted_knn.matches, weighted_knn.replay),
@@ -112,8 +119,11 @@ def method(fixture: Fixture) -> Method:
     Raises:
         InputError: It is of no known protocol, or its sidecar gives no tolerance.
     """
-    protocol = PROTOCOLS[recognised(fixture)]
+    name = recognised(fixture)
+    protocol = PROTOCOLS[name]
     about = _Told.of(fixture.settings)
+    if isinstance(about.get('keys'), dict):
+        return _worded(name, about, fixture.arrays)
     results = _numbers(about.get('result_percent', {}), 'result_percent')
     limits = _limits(about['tolerance'])
     absolute = about['tolerance'].get('metric') == 'absolute'
@@ -127,13 +137,52 @@ def method(fixture: Fixture) -> Method:
         return limit / max(1.0, float(np.abs(recorded[name]).max(initial=0.0))) if absolute else limit
 
     return Method(
-        replay=lambda recording: protocol.replay(about, _Told(recording.arrays)),
+        replay=lambda recording: _replayed(name, about, recording),
         is_input=lambda name: name.startswith(INPUTS),
         tolerance=tolerance,
         split=lambda recording, arrays: protocol.split(
             about, {**arrays, **results} if arrays is recording.arrays else arrays
         ),
         floor=lambda recording: lambda name: 1.0 if absolute else 0.0,
+    )
+
+
+def _replayed(name: str, about: _Told, recording: Fixture) -> dict[str, np.ndarray]:
+    """What a protocol makes of a recording.
+
+    Raises:
+        InputError: What the recording says or holds cannot be replayed.
+    """
+    try:
+        return PROTOCOLS[name].replay(about, _Told(recording.arrays))
+    except InputError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(f'The recording cannot be replayed as {name} ({type(error).__name__}: {reason}).') from error
+
+
+def _worded(name: str, about: _Told, recorded: Mapping[str, np.ndarray]) -> Method:
+    """How a recording is replayed whose sidecar has words about every array."""
+    words = {each: worded.tolerance_of(about, each) for each in recorded}
+
+    def split(recording: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        free = {each for each, said in words.items() if worded.PARTITION in said}
+        return {each: worded.partitions(value) if each in free else value for each, value in arrays.items()}
+
+    def tolerance(each: str) -> float | None:
+        limit = worded.absolute_limit(words[each])
+        if limit == 0:
+            return EXACT if recorded[each].dtype.kind == 'f' else 0.0
+        # Errors are relative to the larger of 1 (`floor`) and the greatest value.
+        return None if limit is None else limit / max(1.0, float(np.abs(recorded[each]).max(initial=0.0)))
+
+    return Method(
+        replay=lambda recording: _replayed(name, about, recording),
+        is_input=lambda each: words[each] == worded.INPUT,
+        tolerance=tolerance,
+        split=split,
+        floor=lambda recording: lambda each: 1.0,
     )
 
 
