@@ -29,10 +29,8 @@ from mmmim.utils import InputError
 from mmmim.utils.internals import config_dict
 from mmmim.utils.nested import children, dicts, walk
 
-from .models import model_config
+from .models import encoder_config, model_config
 
-#: What ``--encoder`` calls other libraries.
-LIBRARIES = {'timm': 'mmmim.TimmEncoder', 'mmpretrain': 'mmmim.MMPretrainEncoder'}
 #: What is read of an encoder where nothing is said.
 MAPS = FeatureName.of('featmap')
 
@@ -189,14 +187,12 @@ def set_encoder(cfg: Any, encoder: str | None) -> None:
     """
     if encoder is None:
         return
-    library, _, name = encoder.partition(':')
-    if library not in LIBRARIES or not name:
-        raise InputError(f'--encoder {encoder}: write timm:NAME or mmpretrain:NAME, the name of a model there.')
+    config = encoder_config(encoder)
     found = backbones(config_dict(cfg))
     if not found:
         raise InputError('--encoder: the config has no backbone of type mmmim.PretrainedBackbone.')
     for backbone in found:
-        backbone['encoder'] = {'type': LIBRARIES[library], 'name': name}
+        backbone['encoder'] = dict(config)
 
 
 def apply_pretrained(cfg: Any, source: str | Path | None, weights: str = 'auto') -> None:

@@ -6,9 +6,29 @@ from typing import Any
 
 from mmengine import Config
 
+from mmmim.checkpoints import trusting
+from mmmim.checkpoints.pretrained import RANDOM
 from mmmim.config.resources import config_names, find_config
 from mmmim.features.extractor import FeatureExtractor
 from mmmim.utils import InputError
+
+#: What ``--encoder`` calls other libraries.
+LIBRARIES = {'timm': 'mmmim.TimmEncoder', 'mmpretrain': 'mmmim.MMPretrainEncoder'}
+
+
+def encoder_config(name: str) -> dict[str, Any]:
+    """The config of a model of another library, by what ``--encoder`` calls it.
+
+    Args:
+        name: 'timm:NAME' or 'mmpretrain:NAME'.
+
+    Raises:
+        InputError: The library is another one.
+    """
+    library, _, model = name.partition(':')
+    if library not in LIBRARIES or not model:
+        raise InputError(f'--encoder {name}: write timm:NAME or mmpretrain:NAME, the name of a model there.')
+    return {'type': LIBRARIES[library], 'name': model}
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -24,17 +44,23 @@ def list_models(pattern: str = '*') -> list[str]:
 
 
 def get_model(
-    source: str | Path, weights: str = 'auto', device: str = 'cpu', trust_checkpoint: bool = False
+    source: str | Path,
+    weights: str = 'auto',
+    device: str = 'cpu',
+    trust_checkpoint: bool = False,
+    encoder: str | None = None,
 ) -> FeatureExtractor:
     """A frozen encoder with its features.
 
     Args:
         source: A checkpoint (``*.pth``: training checkpoint of mmmim or converted file), or the name of a config
-            (see :func:`list_models`) or a config file, for a random initialisation.
+            (see :func:`list_models`) or a config file, for a random initialisation. With an ``encoder``, the file of
+            its weights, or 'random'.
         weights: Weights of a checkpoint to take: 'ema' (the teacher), 'student', or 'auto': the teacher's where there
             are any.
         device: Where to put it.
         trust_checkpoint: Whether to read files that hold pickled Python objects too, which can run any code.
+        encoder: A model of another library, 'timm:NAME' or 'mmpretrain:NAME'; None for one of mmmim.
 
     Returns:
         The extractor.
@@ -43,6 +69,12 @@ def get_model(
         InputError: There is no such file or model, or the weights do not fit.
     """
     path = Path(source)
+    if encoder is not None:
+        if weights != 'auto':
+            raise InputError(f'{source} is of another library and holds one set of weights: leave weights out.')
+        config = {**encoder_config(encoder), 'weights': None if str(source) == RANDOM else str(source)}
+        with trusting(trust_checkpoint):
+            return FeatureExtractor({'backbone': config}, source=str(source)).to(device)
     if path.suffix in ('.pth', '.pt'):
         return FeatureExtractor.from_checkpoint(path, weights, trust_checkpoint).to(device)
     return FeatureExtractor(model_config(source), source=str(source)).to(device)

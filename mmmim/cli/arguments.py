@@ -14,7 +14,7 @@ from typing import Any
 
 from mmmim.config.cfg_options import merge_cfg_options as merge_cfg_options
 from mmmim.utils import InputError
-from mmmim.utils.options import Count, InnerShare, Natural, Positive, Seed, check_value
+from mmmim.utils.options import Count, InnerShare, Natural, NonNegative, Positive, Seed, Share, check_value
 
 
 def argument(hint: Any, parse: Callable[[str], Any] = int) -> Callable[[str], Any]:
@@ -36,7 +36,8 @@ def argument(hint: Any, parse: Callable[[str], Any] = int) -> Callable[[str], An
 
 #: Of arguments of tools: ``parser.add_argument('--size', type=COUNT)``.
 COUNT, NATURAL, SEED = argument(Count), argument(Natural), argument(Seed)
-POSITIVE, INNER_SHARE = argument(Positive, float), argument(InnerShare, float)
+POSITIVE, NON_NEGATIVE = argument(Positive, float), argument(NonNegative, float)
+SHARE, INNER_SHARE = argument(Share, float), argument(InnerShare, float)
 #: In the help of options that take names of features of whole images.
 FEATURES = 'such as cls, pooled, predicted, top10, cls+pooled, cls@5 (all names: docs/en/evaluation.md)'
 
@@ -127,17 +128,28 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Give a tool that looks at an encoder what :func:`mmmim.cli.inputs.load_model` reads, but for the checkpoint."""
+    add_checkpoint_options(parser)
+    parser.add_argument(
+        '--encoder',
+        metavar='LIBRARY:NAME',
+        help='the model of another library that CKPT is the weights of: timm:NAME or mmpretrain:NAME (CKPT random: '
+        'random weights)',
+    )
+    parser.add_argument(
+        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
+    )
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
+
+
 def add_feature_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool checkpoint and images, for :func:`mmmim.features.image_files.encode_files`."""
-    add_checkpoint_options(parser)
+    add_model_options(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )
     parser.add_argument('data', metavar='DATA', help='folder of images, flat or in class folders as ImageNet')
-    parser.add_argument(
-        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
-    )
     parser.add_argument('--size', type=COUNT, help='side of the square images (default: as in training)')
     parser.add_argument('--batch-size', type=COUNT, default=64, help='images encoded at a time (default: %(default)s)')
     parser.add_argument('--workers', type=NATURAL, default=2, help='processes that read images (default: %(default)s)')
-    parser.add_argument('--device', help='default: cuda if there is a GPU')

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 from collections.abc import Sequence
 
 import torch
 
+from mmmim.apis.models import get_model
 from mmmim.datasets.image_folder import IMAGE_EXTENSIONS, list_images
+from mmmim.datasets.squares import nearest_multiple
+from mmmim.features import FeatureExtractor
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
 
@@ -108,3 +112,33 @@ def pick_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # unknown names, and builds of torch without the device
         raise InputError(f'--device {name} cannot be used: {str(error).splitlines()[0]}') from None
     return device
+
+
+def load_model(args: argparse.Namespace, seed: int = 0) -> FeatureExtractor:
+    """The encoder that a command line names, on its device.
+
+    Args:
+        args: What :func:`mmmim.cli.arguments.add_model_options` adds, and ``checkpoint``.
+        seed: Seed of random weights, which are the same every time.
+
+    Raises:
+        InputError: There is no such model or device, or its weights do not fit.
+    """
+    torch.manual_seed(seed)
+    device = str(pick_device(args.device))
+    return get_model(args.checkpoint, args.weights, device, args.trust_checkpoint, args.encoder)
+
+
+def model_title(args: argparse.Namespace) -> str:
+    """What pictures call the encoder that a command line names."""
+    has_weights = args.checkpoint != 'random' if args.encoder else args.checkpoint.endswith(('.pth', '.pt'))
+    names = [name for name in (args.encoder, args.checkpoint) if name and name != 'random']
+    return ', '.join(names) + ('' if has_weights else ' (random initialisation)')
+
+
+def fitting_size(asked: int, extractor: FeatureExtractor) -> int:
+    """A side of square images that the patch size divides, near the one that is asked for; says so if it is another."""
+    size = nearest_multiple(asked, extractor.patch_size)
+    if size != asked:
+        print(f'The patch size {extractor.patch_size} does not divide {asked}: {size} pixels instead.')
+    return size

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmmim.evaluation.label_free.discovery import strongest
 from mmmim.features import FeatureExtractor
 from mmmim.features.attention_maps import visit_attention
 from mmmim.models.layers import patch_grid
@@ -25,11 +26,18 @@ _MARK = (40, 255, 40)
 
 @dataclass(frozen=True)
 class Query:
-    """A token whose attention is shown: its name, and its ``index`` among extra tokens or ``place`` among patches."""
+    """A token whose attention is shown: its name, and its ``index`` among extra tokens or ``place`` among patches.
+
+    With neither, it stands for the mean of all patches.
+    """
 
     name: str
     index: int | None = None
     place: tuple[int, int] | None = None
+
+
+#: What there is to show of encoders without CLS.
+MEAN = Query('mean of patches')
 
 
 def patch_queries(places: Sequence[tuple[int, int]], grid: tuple[int, int]) -> list[Query]:
@@ -81,11 +89,14 @@ def query_maps(
         ``[B, heads, Q, h, w]``: columns of extra tokens are dropped, nothing is normalised again.
     """
     extra = attention.shape[-1] - grid[0] * grid[1]
-    index = [
-        extra + query.place[0] * grid[1] + query.place[1] if query.place is not None else query.index
-        for query in queries
-    ]
-    maps = attention[:, :, index, extra:]
+    rows = []
+    for query in queries:
+        if query == MEAN:
+            rows.append(attention[:, :, extra:, extra:].mean(dim=2))
+        else:
+            index = query.index if query.place is None else extra + query.place[0] * grid[1] + query.place[1]
+            rows.append(attention[:, :, index, extra:])
+    maps = torch.stack(rows, dim=2)
     if subtract_extra:
         maps = maps - attention[:, :, :extra, extra:].mean(dim=2, keepdim=True)
     return maps.unflatten(-1, grid)
@@ -125,6 +136,12 @@ def image_maps(
 
     visit_attention(extractor.backbone, batch, visit, layers)
     return torch.stack([maps for _, maps in found])
+
+
+def only_strongest(maps: Tensor, mass: float) -> Tensor:
+    """Maps ``[..., h, w]`` of which the patches that hold a share of the attention are left, and others are 0."""
+    kept = strongest(maps.flatten(-2).numpy(), mass)
+    return maps * torch.from_numpy(kept).view_as(maps)
 
 
 def to_heat(values: Tensor, side: int, signed: bool = False) -> np.ndarray:

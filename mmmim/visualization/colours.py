@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import hsv_to_rgb
 
 
 def distinct_colours(number: int) -> np.ndarray:
@@ -11,6 +12,14 @@ def distinct_colours(number: int) -> np.ndarray:
     if number <= 20:  # dark ones first: neighbours in this map are shades of one colour
         return matplotlib.colormaps['tab20'](np.r_[0:20:2, 1:20:2][:number])
     return matplotlib.colormaps['turbo'](np.linspace(0.03, 0.97, number))
+
+
+def colour_sequence(number: int) -> np.ndarray:
+    """RGB ``[number, 3]`` in [0, 1], of which each colour is the same however many there are."""
+    known = distinct_colours(20)[:number, :3]
+    hues = 0.12 + 0.618034 * np.arange(len(known), number) % 1
+    levels = 0.55 + 0.45 * (0.754878 * np.arange(len(known), number) % 1)
+    return np.concatenate([known, hsv_to_rgb(np.stack([hues % 1, 0 * hues + 0.65, levels], axis=1))])
 
 
 def heat(values: np.ndarray) -> np.ndarray:

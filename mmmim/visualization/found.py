@@ -12,7 +12,7 @@ from mmcv.image import imresize
 from mmmim.evaluation.label_free.clusters import spread
 from mmmim.evaluation.label_free.methods import FoundObject
 
-from .colours import distinct_colours, heat
+from .colours import colour_sequence, heat
 from .image_table import draw_image_table
 from .segmentations import paint_labels
 
@@ -46,20 +46,20 @@ def blended(image: np.ndarray, colours: np.ndarray, share: float) -> np.ndarray:
     return ((1 - share) * image + share * colours).round().astype(np.uint8)
 
 
-def paint_clusters(image: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
-    """Clusters as colours over the grey image.
+def grey(image: np.ndarray) -> np.ndarray:
+    """An image ``[H, W, 3]`` uint8 without its colours."""
+    return np.broadcast_to(image.mean(axis=2, keepdims=True), image.shape).round().astype(np.uint8)
 
-    Args:
-        image: RGB, ``[H, W, 3]`` uint8.
-        labels: Number of the cluster of every pixel, ``[H, W]``.
-        number: Number of clusters that have a colour of their own, those of other pictures included.
 
-    Returns:
-        ``[H, W, 3]`` uint8.
-    """
-    grey = np.broadcast_to(image.mean(axis=2, keepdims=True), image.shape)
-    colours: np.ndarray = 255 * distinct_colours(number)[:, :3]
-    return blended(grey, colours[labels], _CLUSTERS)
+def paint_clusters(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Clusters ``[H, W]`` as colours over the grey image ``[H, W, 3]`` uint8."""
+    colours: np.ndarray = 255 * colour_sequence(int(labels.max()) + 1)
+    return blended(grey(image), colours[labels], _CLUSTERS)
+
+
+def paint_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Pixels of a mask ``[H, W]`` in red over the image ``[H, W, 3]`` uint8."""
+    return np.where(mask[..., None], blended(image, np.array(FOUND), _MASK), image)
 
 
 def magnified(picture: np.ndarray) -> tuple[np.ndarray, float]:
@@ -103,8 +103,7 @@ def _of_object(example: Example, found: FoundObject) -> list[np.ndarray]:
     """What the patches were chosen by, and the mask with its box."""
     size = example.image.shape[:2]
     values, _ = magnified(heat(spread(found.patches.values, found.cell, size)))
-    mask = spread(found.patches.mask, found.cell, size)[..., None]
-    shown, factor = magnified(np.where(mask, blended(example.image, np.array(FOUND), _MASK), example.image))
+    shown, factor = magnified(paint_mask(example.image, spread(found.patches.mask, found.cell, size)))
     for box in example.boxes:
         frame(shown, box, GIVEN, factor, width=2)
     return [values, frame(shown, found.box, FOUND, factor)]
@@ -153,7 +152,7 @@ def draw_found_clusters(
         classes = next(iter(example.found.values())).classes
         row = [example.image, paint_labels(classes, palette)]
         for found in example.found.values():
-            row += [paint_clusters(example.image, labels, labels.max() + 1) for labels in found.labels.values()]
+            row += [paint_clusters(example.image, labels) for labels in found.labels.values()]
         rows.append([magnified(each)[0] for each in row])
     for name, found in examples[0].found.items():
         columns += [

@@ -1,4 +1,4 @@
-"""Features of images in the plane, by t-SNE (van der Maaten and Hinton 2008)."""
+"""Features in the plane, by t-SNE (van der Maaten and Hinton 2008)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ _MAX_TICKS = 16
 _LONGEST_NAME = 24
 
 
-def tsne(features: Tensor, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
+def tsne(features: Tensor, perplexity: float = 30.0, seed: int = 0, points: str = 'images') -> np.ndarray:
     """Coordinates in the plane, by scikit-learn's t-SNE from a PCA.
 
     Features are brought to length 1, so that near means what it means to the probes by nearest neighbours: cosine.
 
     Args:
-        features: Features of n images, ``[n, D]``.
+        features: Features of n images or patches, ``[n, D]``.
         perplexity: Effective number of neighbours, from 1 to below n.
         seed: Seed of the approximation of the PCA.
+        points: What messages call those whose features these are.
 
     Returns:
         ``[n, 2]`` fp32.
@@ -45,13 +46,13 @@ def tsne(features: Tensor, perplexity: float = 30.0, seed: int = 0) -> np.ndarra
     """
     if not 1 <= perplexity < len(features):
         raise InputError(
-            f'--perplexity {perplexity:g} does not fit {len(features)} images: give 1 to less than their number.'
+            f'--perplexity {perplexity:g} does not fit {len(features)} {points}: give 1 to less than their number.'
         )
     if not features.isfinite().all():
         raise InputError('Some features are not finite: the model is broken, or the images are.')
     unit = F.normalize(features.float().cpu(), dim=1)
     if bool((unit == unit[0]).all()):
-        raise InputError('All images have the same feature: there is nothing to draw. The model has collapsed.')
+        raise InputError(f'All {points} have the same feature: there is nothing to draw. The model has collapsed.')
     from sklearn.manifold import TSNE
 
     model = TSNE(perplexity=perplexity, init='pca', learning_rate='auto', random_state=seed)

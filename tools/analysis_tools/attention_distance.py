@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 
-from mmmim.cli.arguments import COUNT, add_checkpoint_options
+from mmmim.cli.arguments import COUNT, add_model_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 from mmmim.utils.progress import progress
@@ -20,7 +20,7 @@ from mmmim.utils.progress import progress
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_checkpoint_options(parser)
+    add_model_options(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )
@@ -30,10 +30,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--size', type=COUNT, help="side of the square images (default: the training's)")
     parser.add_argument('--batch', type=int, default=8, help='images at a time (default: 8)')
-    parser.add_argument(
-        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
-    )
-    parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument(
         '--out', default='work_dirs/attention_distance', help='folder, or a file .png (default: %(default)s)'
     )
@@ -48,9 +44,8 @@ def main() -> None:
     import numpy as np
     import torch
 
-    import mmmim
-    from mmmim.cli.inputs import find_images, pick_device
-    from mmmim.datasets.squares import nearest_multiple, read_square
+    from mmmim.cli.inputs import find_images, fitting_size, load_model, model_title
+    from mmmim.datasets.squares import read_square
     from mmmim.features.attention_maps import attention_distance, visit_attention
     from mmmim.models.layers import patch_grid
     from mmmim.utils import InputError
@@ -62,14 +57,9 @@ def main() -> None:
         raise InputError(f'--batch must be at least 1, got {args.batch}.')
     (picture,) = picture_files(args.out, ['attention_distance.png'])
     paths = find_images([args.folder], args.max_images)
-    torch.manual_seed(0)  # random weights are the same every time
-    extractor = mmmim.get_model(args.checkpoint, weights=args.weights, trust_checkpoint=args.trust_checkpoint)
-    device = pick_device(args.device)
-    extractor.to(device)
+    extractor = load_model(args)
     patch_size = extractor.patch_size
-    size = nearest_multiple(args.size or extractor.image_size, patch_size)
-    if args.size not in (None, size):
-        print(f'The patch size {patch_size} does not divide {args.size}: {size} pixels instead.')
+    size = fitting_size(args.size or extractor.image_size, extractor)
     grid = patch_grid((size, size), patch_size)
     sums: dict[int, torch.Tensor] = {}
 
@@ -90,8 +80,7 @@ def main() -> None:
     rows = [
         [str(layer), f'{row.mean():.1f}', *(f'{value:.1f}' for value in row)] for layer, row in enumerate(distances)
     ]
-    weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
-    title = f'{args.checkpoint}{weights}, {len(paths)} images of {size} px'
+    title = f'{model_title(args)}, {len(paths)} images of {size} px'
     print(f'Attention distance in pixels: {title}\n\n{markdown_table(header, rows)}\n')
     os.makedirs(os.path.dirname(os.path.abspath(picture)), exist_ok=True)
     files = [f'{os.path.splitext(picture)[0]}.json', picture]

@@ -40,10 +40,7 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    import torch
-
-    import mmmim
-    from mmmim.cli.inputs import find_images, pick_device
+    from mmmim.cli.inputs import find_images, load_model
     from mmmim.evaluation.measures.rankme import rankme
     from mmmim.features.image_files import encode_files
     from mmmim.utils.atomic import write_text_atomically
@@ -52,14 +49,17 @@ def main() -> None:
 
     check_folder(args.out_dir, '--out-dir')
     paths = find_images([args.data], args.max_images)
-    torch.manual_seed(0)  # random weights are the same every time
-    device = pick_device(args.device)
-    model = mmmim.get_model(args.checkpoint, args.weights, str(device), args.trust_checkpoint)
+    model = load_model(args)
+    device = model.preprocessor.mean.device
     encoded = encode_files(model, paths, args.pool, args.size, args.batch_size, args.workers)
     images, rows = len(encoded.index), {}
     for name, features in encoded.features.items():
         width = features.shape[1]
-        rows[name] = {'rankme': float(rankme(features.to(device))), 'images': images, 'width': width}
+        rows[name] = {
+            'rankme': float(rankme(features.to(device))),
+            'images': images,
+            'width': width,
+        }
         if images < width:
             print(f'{name}: {images} images are fewer than the width {width}, and RankMe is at most {images}.')
     cells = [[name, f'{row["rankme"]:.2f}', str(row['images']), str(row['width'])] for name, row in rows.items()]

@@ -1,25 +1,26 @@
 #!/usr/bin/env python
 """Show what tokens of an encoder attend to (SemanticMIM, arXiv 2406.10673, figures 1, 7, 9 and 14).
 
-Images are resized to a square, whatever their aspect ratio is. Written are queries.png (patches named by --query),
-extra_tokens.png (with --extra-tokens: CLS, proxies, registers) and averaged.png (with --averaged: extra tokens, their
-maps averaged over a folder).
+Images are resized to a square, whatever their aspect ratio is. Written are queries.png (patches named by --query, and
+with --mean all of them), extra_tokens.png (with --extra-tokens: CLS, proxies, registers) and averaged.png (with
+--averaged: extra tokens, their maps averaged over a folder).
 """
 
 import argparse
 import os
 from typing import Any
 
-from mmmim.cli.arguments import COUNT, add_checkpoint_options
+from mmmim.cli.arguments import COUNT, add_model_options, argument
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
+from mmmim.utils.options import PositiveShare
 from mmmim.utils.progress import progress
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_checkpoint_options(parser)
+    add_model_options(parser)
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
     )
@@ -37,10 +38,19 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         action='append',
         metavar=('ROW', 'COLUMN'),
-        help='a patch, from 0; may be given several times (default: the middle, unless --extra-tokens)',
+        help='a patch, from 0; may be given several times (default: the middle, unless --extra-tokens or --mean)',
     )
     parser.add_argument('--heads', default='mean', choices=['mean', 'each'], help='mean over the heads (default)')
     parser.add_argument('--extra-tokens', action='store_true', help='also what CLS, proxies and registers attend to')
+    parser.add_argument(
+        '--mean', action='store_true', help='also what all patches attend to, their mean: for encoders without CLS'
+    )
+    parser.add_argument(
+        '--mass',
+        type=argument(PositiveShare, float),
+        metavar='SHARE',
+        help='show only the patches that hold this share of the attention, 0.6 in DINO',
+    )
     parser.add_argument(
         '--subtract-extra', action='store_true', help='subtract the mean map of the extra tokens from those of patches'
     )
@@ -49,15 +59,11 @@ def parse_args() -> argparse.Namespace:
         '--size', type=COUNT, help="side of the square images, 480 in the paper (default: the training's)"
     )
     parser.add_argument(
-        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
-    )
-    parser.add_argument(
         '--max-images', type=COUNT, default=8, help='of more IMAGES, so many spread evenly are shown (default: 8)'
     )
     parser.add_argument(
         '--max-averaged', type=COUNT, default=500, help='of more in FOLDER, so many are averaged (default: 500)'
     )
-    parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument(
         '--out', default='work_dirs/vis_attention', help='folder, or a file .png of one picture (default: %(default)s)'
     )
@@ -84,7 +90,7 @@ def chosen_layers(texts: list[str], depth: int) -> list[int]:
 
 def pictures(args: argparse.Namespace) -> list[str]:
     """Names of the pictures that a command line asks for."""
-    names = ['queries.png'] * bool(args.images and (args.query or not args.extra_tokens))
+    names = ['queries.png'] * bool(args.images and (args.query or args.mean or not args.extra_tokens))
     names += ['extra_tokens.png'] * bool(args.images and args.extra_tokens)
     return names + ['averaged.png'] * (args.averaged is not None)
 
@@ -119,27 +125,16 @@ class Drawing:
     """What the pictures of a command line share."""
 
     def __init__(self, args: argparse.Namespace, files: dict[str, str]) -> None:
-        import torch
-
-        import mmmim
-        from mmmim.cli.inputs import pick_device
-        from mmmim.datasets.squares import nearest_multiple
+        from mmmim.cli.inputs import fitting_size, load_model, model_title
         from mmmim.features.attention_maps import self_attentions
 
         self.args, self.files = args, files
-        torch.manual_seed(0)  # random weights are the same every time
-        self.extractor = mmmim.get_model(args.checkpoint, weights=args.weights, trust_checkpoint=args.trust_checkpoint)
-        self.extractor.to(pick_device(args.device))
+        self.extractor = load_model(args)
         self.layers = chosen_layers(args.layers, len(self_attentions(self.extractor.backbone)))
-        self.size = nearest_multiple(args.size or self.extractor.image_size, self.extractor.patch_size)
-        if args.size not in (None, self.size):
-            print(
-                f'The patch size {self.extractor.patch_size} does not divide {args.size}: {self.size} pixels instead.'
-            )
+        self.size = fitting_size(args.size or self.extractor.image_size, self.extractor)
         self.grid = (self.size // self.extractor.patch_size,) * 2
         check_memory(self.extractor, self.grid[0] ** 2, self.size)
-        weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
-        self.model = f'{args.checkpoint}{weights}'
+        self.model = model_title(args)
 
     def extra(self) -> list[Any]:
         """The extra tokens."""
@@ -153,12 +148,13 @@ class Drawing:
         import torch
 
         from mmmim.datasets.squares import read_stretched
-        from mmmim.visualization.attention import image_maps
+        from mmmim.visualization.attention import image_maps, only_strongest
         from mmmim.visualization.feature_pictures import picture
 
         image = read_stretched(path, self.size, self.extractor.in_channels)
         shown = picture(torch.from_numpy(image.copy()).permute(2, 0, 1), self.extractor.preprocessor)
-        return shown, image_maps(self.extractor, image, queries, self.layers, self.args.heads, subtract)
+        maps = image_maps(self.extractor, image, queries, self.layers, self.args.heads, subtract)
+        return shown, maps if self.args.mass is None else only_strongest(maps, self.args.mass)
 
     def draw(self, file: str, examples: list[Any], queries: list[Any], what: str, signed: bool = False) -> None:
         """Write a picture."""
@@ -171,11 +167,11 @@ class Drawing:
 
     def images(self, paths: list[str]) -> None:
         """``queries.png`` and ``extra_tokens.png``."""
-        from mmmim.visualization.attention import patch_queries
+        from mmmim.visualization.attention import MEAN, patch_queries
 
         args, middle = self.args, [side // 2 for side in self.grid]
-        places = args.query or ([] if args.extra_tokens else [middle])
-        patches = patch_queries(places, self.grid)
+        places = args.query or ([] if args.extra_tokens or args.mean else [middle])
+        patches = [*patch_queries(places, self.grid), *[MEAN] * args.mean]
         extra = self.extra() if args.extra_tokens or args.subtract_extra else []
         parts = [('queries.png', patches, args.subtract_extra, 'Attention of patches')]
         if args.extra_tokens:
@@ -210,6 +206,8 @@ def main() -> None:
         raise InputError('Nothing to look at: give IMAGES, or --averaged FOLDER.')
     if args.size is not None and args.size < 1:
         raise InputError(f'--size {args.size}: give a number of pixels of 1 or more.')
+    if args.mass is not None and args.subtract_extra:
+        raise InputError('--mass is of attention, and --subtract-extra shows differences: give one of them.')
     names = pictures(args)
     files = dict(zip(names, picture_files(args.out, names), strict=True))
     images = find_images(args.images, args.max_images)

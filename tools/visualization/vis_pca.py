@@ -9,7 +9,7 @@ at the largest size. Components are whitened, of positive skew, and shown over +
 import argparse
 import os
 
-from mmmim.cli.arguments import COUNT, add_checkpoint_options
+from mmmim.cli.arguments import COUNT, add_model_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -17,7 +17,7 @@ from mmmim.cli.program import user_errors
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_checkpoint_options(parser)
+    add_model_options(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
     parser.add_argument(
         'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
@@ -26,9 +26,6 @@ def parse_args() -> argparse.Namespace:
         '--sizes', type=COUNT, nargs='+', default=[224, 448, 560], help='sides of the square images (224 448 560)'
     )
     parser.add_argument('--layer', type=int, default=-1, help='block, from 0; negative from the end (default: -1)')
-    parser.add_argument(
-        '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
-    )
     parser.add_argument('--channels', type=COUNT, default=8, help='components shown one by one (default: 8)')
     parser.add_argument(
         '--mode',
@@ -39,7 +36,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--max-images', type=COUNT, default=8, help='of more images, so many spread evenly are shown (default: 8)'
     )
-    parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument('--out', default='work_dirs/vis_pca', help='folder (default: work_dirs/vis_pca)')
     return parser.parse_args()
 
@@ -49,27 +45,15 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
-    import torch
-
-    import mmmim
-    from mmmim.cli.inputs import find_images, pick_device
-    from mmmim.datasets.squares import nearest_multiple
+    from mmmim.cli.inputs import find_images, fitting_size, load_model, model_title
     from mmmim.utils.names import printable
     from mmmim.utils.outputs import picture_files
     from mmmim.visualization.feature_pictures import draw_channels, draw_resolutions, patch_features
 
     files = picture_files(args.out, ['resolutions.png', 'channels.png'])
     paths = find_images(args.images, args.max_images)
-    torch.manual_seed(0)  # random weights are the same every time
-    extractor = mmmim.get_model(args.checkpoint, weights=args.weights, trust_checkpoint=args.trust_checkpoint)
-    extractor.to(pick_device(args.device))
-    sizes = []
-    for asked in args.sizes:
-        size = nearest_multiple(asked, extractor.patch_size)
-        if size != asked:
-            print(f'The patch size {extractor.patch_size} does not divide {asked}: {size} pixels instead.')
-        if size not in sizes:
-            sizes.append(size)
+    extractor = load_model(args)
+    sizes = list(dict.fromkeys(fitting_size(asked, extractor) for asked in args.sizes))
     examples = []
     for i, path in enumerate(paths, start=1):
         examples.append([patch_features(extractor, path, size, args.layer) for size in sizes])
@@ -77,8 +61,7 @@ def main() -> None:
 
     os.makedirs(args.out, exist_ok=True)
     names = [os.path.basename(path) for path in paths]
-    weights = '' if args.checkpoint.endswith(('.pth', '.pt')) else ' (random initialisation)'
-    model = f'{args.checkpoint}{weights}, ' + ('last block' if args.layer == -1 else f'block {args.layer}')
+    model = f'{model_title(args)}, ' + ('last block' if args.layer == -1 else f'block {args.layer}')
     draw_resolutions(examples, names, args.mode, files[0], model)
     largest = sizes.index(max(sizes))
     draw_channels([example[largest] for example in examples], names, args.mode, args.channels, files[1], model)
