@@ -89,6 +89,11 @@ class FitTestLoop(TestLoop):
             raise InputError('mmmim.FitTestLoop needs the images to fit on: fit_dataloader=dict(...) in the config.')
         super().__init__(runner, dataloader, evaluator)
         self.probe: Probe = PROBES.build(probe)
+        if not isinstance(self.probe, Probe):
+            raise InputError(
+                f'mmmim.FitTestLoop takes a probe that is fitted, such as mmmim.KNNProbe, not '
+                f'{type(self.probe).__name__}: that is of mmmim.LabelFreeTestLoop.'
+            )
         self.held_out, self.choose_by, self.seed = held_out, choose_by, seed
         self._chooses = choose_by is not None and len(self.probe.grid) > 1
         if self._chooses and self.probe.leave_one_out:

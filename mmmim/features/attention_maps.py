@@ -6,8 +6,8 @@ those of every library: what a block's attention calls of torch is looked at, no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class _Watch(TorchFunctionMode):
     """Notes what an attention computes, while it does.
 
     Attributes:
-        projections: By the name of the layer, ``qkv`` or ``k_proj``, what it makes of the tokens.
+        projections: What linear layers make of the tokens, by the name of the layer: ``qkv``, ``k_proj``.
         weights: Softmax attention, ``[B, heads, L, L]`` in fp32; None before it is computed, and where nothing is.
     """
 
@@ -97,6 +97,18 @@ def _softmax_attention(
     return products.softmax(dim=-1)
 
 
+@contextmanager
+def _replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """Another ``forward`` of one module, for a while."""
+    own = {'forward': module.forward} if 'forward' in vars(module) else {}
+    vars(module)['forward'] = forward
+    try:
+        yield
+    finally:
+        del vars(module)['forward']
+        vars(module).update(own)
+
+
 def _watched(
     backbone: nn.Module,
     images: Tensor,
@@ -120,9 +132,7 @@ def _watched(
     with ExitStack() as stack:
         stack.enter_context(eval_mode(backbone))
         for layer in wanted:
-            module = modules[layer]
-            module.forward = watch(layer, module.forward)  # of this object alone
-            stack.callback(module.__dict__.pop, 'forward')
+            stack.enter_context(_replaced_forward(modules[layer], watch(layer, modules[layer].forward)))
         return backbone(images)
 
 

@@ -98,8 +98,8 @@ class FrozenPatches(BaseModel):
         """Read the patches of an image.
 
         Args:
-            image: As a loader gives it, uint8 ``[C, H, W]``.
-            reading: 'patches': tokens after the final norm. 'queries', 'keys', 'values': see
+            image: Pixels as a loader gives them, uint8 ``[C, H, W]``.
+            reading: What to read. 'patches': tokens after the final norm. 'queries', 'keys', 'values': see
                 :func:`mmmim.features.attention_maps.projection`. 'cls_attention': softmax attention of CLS, the mean
                 over several, to the patches, of every head. 'mean_attention': that of all patches, their mean.
 

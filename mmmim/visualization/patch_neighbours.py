@@ -64,15 +64,18 @@ def draw_neighbourhoods(
             masks = neighbourhoods(similarity.reshape(example.grid), limits)
             rows.append([_marked(example, place), *(_marked(example, place, mask) for mask in masks)])
             row_names.append(f'{name} {place[0]}, {place[1]}')
-    what = 'the share of the patches, the most similar ones, that is red' if shares else 'the cosine similarity of red ones'
+    what = (
+        'the share of the patches, the most similar ones, that is red'
+        if shares
+        else 'the cosine similarity of red ones'
+    )
     draw_image_table(
         rows,
         path,
         ['query', *([f'{share:.0%}' for share in shares] or [f'≥ {threshold:g}' for threshold in thresholds])],
         row_names,
         f'Neighbourhoods of patches of {model}, {examples[0].size} px',
-        f'Green: the patch that is asked about, row and column. Above: {what}.'
-        f'{channel_note(examples[0].channels)}',
+        f'Green: the patch that is asked about, row and column. Above: {what}.{channel_note(examples[0].channels)}',
     )
 
 

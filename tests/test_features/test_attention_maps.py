@@ -3,8 +3,14 @@ import weakref
 import pytest
 import torch
 
-from mmmim.features.attention_maps import attention_distance, attention_maps, self_attentions, visit_attention
-from mmmim.models import ViT
+from mmmim.features.attention_maps import (
+    attention_distance,
+    attention_maps,
+    projection,
+    self_attentions,
+    visit_attention,
+)
+from mmmim.models import MMPretrainEncoder, TimmEncoder, ViT
 from mmmim.utils import InputError
 from tests.toys import CAPI_STYLE
 
@@ -77,6 +83,64 @@ def test_layers_in_the_order_asked_for(images):
     assert not torch.equal(first, last)
     with pytest.raises(InputError, match='There is no block 3 in an encoder of 3'):
         attention_maps(backbone, images, [3])
+
+
+TINY = {'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': 32}
+ARCH = {'embed_dims': 24, 'num_layers': 2, 'num_heads': 3, 'feedforward_channels': 48}
+FOREIGN = {
+    'plain': lambda: TimmEncoder('vit_tiny_patch16_224', **TINY),
+    'norms of keys': lambda: TimmEncoder('vit_tiny_patch16_224', qk_norm=True, **TINY),
+    'registers': lambda: TimmEncoder('vit_small_patch14_reg4_dinov2', **{**TINY, 'img_size': 28}),
+    'relative positions': lambda: TimmEncoder('beit_base_patch16_224', **TINY),
+    'rotary positions': lambda: TimmEncoder('eva02_tiny_patch14_224', **{**TINY, 'img_size': 28}),
+    'mmpretrain': lambda: MMPretrainEncoder('VisionTransformer', arch=ARCH, img_size=32, patch_size=16),
+    'relative positions of mmpretrain': lambda: MMPretrainEncoder('BEiTViT', arch=ARCH, img_size=32, patch_size=16),
+}
+
+
+@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize('name', FOREIGN)
+def test_maps_of_encoders_of_other_libraries(name, fused):
+    """Maps times values are what their attention hands to its last layer, whichever way it computes."""
+    torch.manual_seed(0)
+    backbone = FOREIGN[name]()
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    inputs, handed_on = [], []
+    for module in self_attentions(backbone):
+        if hasattr(module, 'fused_attn'):
+            module.fused_attn = fused
+        module.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        module.proj.register_forward_pre_hook(lambda _, args: handed_on.append(args[0]))
+    images = torch.randn(2, 3, *(side * backbone.patch_size for side in backbone.grid))
+    maps = attention_maps(backbone, images, [0, 1])
+    tokens = backbone.num_extra_tokens + backbone.grid[0] * backbone.grid[1]
+    # Copies, as projections encode once more.
+    for layer, (x, expected, attention) in enumerate(zip([*inputs], [*handed_on], maps, strict=True)):
+        assert attention.shape == (2, 3, tokens, tokens)
+        torch.testing.assert_close(attention.sum(dim=-1), torch.ones(2, 3, tokens), rtol=0, atol=1e-6)
+        assert attention.std(dim=-1).max() > 0.01
+        values = projection(backbone, images, 'values', layer).unflatten(-1, (3, 8)).transpose(1, 2)
+        found = (attention @ values).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+        weight = self_attentions(backbone)[layer].qkv.weight
+        for place, kind in enumerate(('queries', 'keys')):
+            made = projection(backbone, images, kind, layer) - x @ weight[24 * place : 24 * place + 24].T
+            assert made.flatten(0, 1).std(dim=0).max() < 1e-4  # but for the bias, which is the same everywhere
+
+
+def test_encoders_that_cannot_be_looked_at(images):
+    """Their blocks have no attention, or none by softmax, or no layer for keys."""
+    backbone = TimmEncoder('vit_tiny_patch16_224', **TINY)
+    backbone.blocks[1].attn.forward = lambda x, **options: x
+    picture = torch.randn(1, 3, 32, 32)
+    with pytest.raises(InputError, match='There are no attention maps of Attention, the attention of block 1'):
+        attention_maps(backbone, picture, [1])
+    with pytest.raises(InputError, match=r'There are no keys of Attention, the attention of block 1: it has no layer'):
+        projection(backbone, picture, 'keys')
+    del backbone.blocks[1].attn
+    with pytest.raises(InputError, match='VisionTransformer have no self-attention of their own'):
+        self_attentions(backbone)
 
 
 def test_distance_of_known_attention():

@@ -21,6 +21,8 @@ GIVEN = [
     'layer_decay',
     'mae_crop',
     'mae_linprobe_lars',
+    'object_discovery',
+    'patch_clustering',
     'pilamim_linprobe_lars',
     'rankme',
     'semanticmim_probe_features',
@@ -49,11 +51,11 @@ def test_given(name):
     method = method_of('protocol', fixture)
     for changed in (each for each in fixture.arrays if not method.is_input(each)):
         value = fixture.arrays[changed]
-        other = (
-            ~value
-            if value.dtype == bool
-            else value + (1 if value.dtype.kind in 'iu' else 1e-3 * max(abs(value).max(), 1e-3))
-        )
+        other = value.copy()
+        if value.dtype.kind in 'biu':  # one number, as labels of clusters may be numbered in any way
+            other.flat[0] = ~other.flat[0] if value.dtype == bool else other.flat[0] + 1
+        else:
+            other += 1e-3 * max(abs(value).max(), 1e-3)
         assert failures(Fixture({**fixture.arrays, changed: other}, fixture.settings)), changed
 
 
@@ -65,6 +67,92 @@ def test_what_is_no_protocol():
         method_of('protocol', Fixture(fixture.arrays, {}))
     with pytest.raises(InputError, match=r"lacks 'in\.z0'"):
         failures(Fixture({name: v for name, v in fixture.arrays.items() if name != 'in.z0'}, fixture.settings))
+
+
+def drop(*path):
+    def change(settings):
+        for key in path[:-1]:
+            settings = settings[key]
+        del settings[path[-1]]
+
+    return change
+
+
+def put(value, *path):
+    def change(settings):
+        for key in path[:-1]:
+            settings = settings[key]
+        settings[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'message'),
+    [
+        ('object_discovery', drop('config', 'eps'), "lacks 'eps'"),
+        ('object_discovery', drop('cases', 'case1', 'taus'), "lacks 'taus'"),
+        ('object_discovery', drop('keys', 'iou'), r'lacks keys\.iou\.tolerance'),
+        ('object_discovery', put(3, 'keys', 'iou', 'tolerance'), r'lacks keys\.iou\.tolerance'),
+        ('object_discovery', put('near', 'keys', 'iou', 'tolerance'), "a tolerance 'near': it must be input, exact or"),
+        ('object_discovery', put(11, 'cases', 'case0', 'h'), '240 patches do not fill a grid of 11 x 20'),
+        ('object_discovery', put('12', 'cases', 'case0', 'h'), 'cannot be replayed as object_discovery'),
+        ('object_discovery', put([1], 'cases', 'case0'), 'cannot be replayed as object_discovery'),
+        ('object_discovery', put('x', 'cases'), 'cannot be replayed as object_discovery'),
+        ('patch_clustering', put([[3, 99]], 'queries'), 'asks for the patch 3, 99 of a grid of 12 x 20'),
+        ('patch_clustering', put([3], 'queries'), 'cannot be replayed as patch_clustering'),
+        ('patch_clustering', put(['two'], 'clusters'), 'cannot be replayed as patch_clustering'),
+        ('patch_clustering', drop('cuts'), "lacks 'cuts'"),
+    ],
+)
+def test_malformed_sidecars(name, change, message):
+    fixture = given(name)
+    change(fixture.settings)
+    with pytest.raises(InputError, match=message):
+        failures(fixture)
+
+
+def test_malformed_arrays():
+    fixture = given('patch_clustering')
+    for value in (np.zeros((3, 4)), np.full((2, 3, 4), np.nan), np.array([['a']])):
+        with pytest.raises(InputError):
+            failures(Fixture({**fixture.arrays, 'feats': value}, fixture.settings))
+    fixture = given('object_discovery')
+    with pytest.raises(InputError, match=r"lacks 'case0\.tokens'"):
+        failures(Fixture({k: v for k, v in fixture.arrays.items() if k != 'case0.tokens'}, fixture.settings))
+
+
+def test_records_of_other_sizes():
+    """Of one case alone, with other settings; partitions are compared whatever their numbers are."""
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(4, 3, 5))
+    settings = {
+        'clusters': [2, 4],
+        'cuts': [0.5],
+        'queries': [[0, 1]],
+        'thresholds': [0.0],
+        'keys': {'feats': {'tolerance': 'input'}},
+    }
+    empty = Fixture({'feats': features}, settings)
+    computed = method_of('protocol', empty).replay(empty)
+    assert computed['ward_unit.clusters'].shape == (2, 4, 3)
+    settings['keys'] |= {
+        'ward_unit.clusters': {'tolerance': 'exact as a partition'},
+        'similarity': {'tolerance': 'abs 1e-6'},
+        'note': {'tolerance': 'information'},
+    }
+    recorded = {
+        'feats': features,
+        'ward_unit.clusters': 7 - computed['ward_unit.clusters'],
+        'similarity': computed['similarity'] + 1e-7,
+        'note': np.zeros(3),
+    }
+    assert failures(Fixture(recorded, settings)) == set()
+    moved = recorded['ward_unit.clusters'].copy()
+    moved[0, 0, 0] = 3
+    assert failures(Fixture({**recorded, 'ward_unit.clusters': moved}, settings)) == {'ward_unit.clusters'}
+    far = recorded['similarity'] + 1e-5
+    assert failures(Fixture({**recorded, 'similarity': far}, settings)) == {'similarity'}
 
 
 @pytest.mark.parametrize(

@@ -81,16 +81,16 @@ class VOCBoxes(ImagesWithBoxes):
     )
 
     def __init__(self, data_root: str, split: str = 'trainval', no_hard: bool = False, **kwargs: Any) -> None:
-        self.split, self.no_hard = split, no_hard
-        super().__init__(data_root=data_root, data_prefix='JPEGImages', **kwargs)
+        self.no_hard = no_hard
+        names = os.path.join('ImageSets', 'Main', f'{split}.txt')
+        super().__init__(data_root=data_root, ann_file=names, data_prefix='JPEGImages', **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Path and boxes of every image."""
-        lists, annotations = (os.path.join(self.data_root, *each) for each in (('ImageSets', 'Main'), ('Annotations',)))
-        list_file = os.path.join(lists, f'{self.split}.txt')
-        self.check_inside(list_file, lists)
+        annotations = os.path.join(self.data_root, 'Annotations')
+        self.check_inside(self.ann_file, self.data_root)
         found = []
-        for line in list_from_file(list_file):
+        for line in list_from_file(self.ann_file):
             if not (name := line.strip()):
                 continue
             file = os.path.join(annotations, f'{name}.xml')

@@ -39,7 +39,7 @@ def parse_xml(data: bytes, name: str) -> Element:
     name other files.
 
     Args:
-        data: The document.
+        data: Bytes of the document.
         name: What messages call it.
 
     Raises:

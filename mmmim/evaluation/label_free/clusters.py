@@ -78,7 +78,7 @@ def spread(values: np.ndarray, cell: tuple[float, float], size: tuple[int, int])
     """Values of patches as values of pixels: each has that of the patch that holds its centre.
 
     Args:
-        values: ``[h, w]``.
+        values: Values of the patches, ``[h, w]``.
         cell: Height and width of a patch in pixels of the image.
         size: Height and width of the image.
 

@@ -28,7 +28,7 @@ class FoundObject:
     """The object of an image.
 
     Attributes:
-        patches: Its patches.
+        patches: What was found in the grid of patches.
         box: Box around them in pixels of the image, ``(x0, y0, x1, y1)``.
         cell: Height and width of a patch in pixels of the image.
     """
@@ -133,7 +133,7 @@ class DINOSeg(ObjectDiscovery):
     """The object by attention, see :func:`mmmim.evaluation.label_free.discovery.dino_seg`.
 
     Args:
-        attention: Whose: that of 'cls', or the 'mean' of all patches, for encoders without CLS.
+        attention: Attention of 'cls', or the 'mean' of that of all patches, for encoders without CLS.
         head: Number of the head, from 0, or 'mean' of all heads.
         mass: Share of the attention that the patches hold.
     """
