@@ -77,8 +77,8 @@ def run(repeat: Repeat, config: str, words: Sequence[str], options: Sequence[str
     """Train and test, unless that is done; a run that was interrupted goes on.
 
     Args:
-        repeat: Seed, number of shots and folder of the run.
-        config: File of the protocol.
+        repeat: Seed, shots and folder of the run.
+        config: Path or name of the config of the protocol.
         words: Words of the command line of a training that say which encoder it has.
         options: Changes of the config of all runs.
         processes: Processes, or GPUs, of a run.

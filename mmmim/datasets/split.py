@@ -24,7 +24,7 @@ def split_dataset(
 
     Args:
         dataset: Any data set, or its config.
-        part: 'train' for the larger part, 'val' for the rest.
+        part: 'train', or 'val' for the images that are not in it.
         share: Share of the images in 'train'.
         seed: Seed of the permutation.
 

@@ -80,7 +80,7 @@ class EpochsTrainLoop(IterBasedTrainLoop):
     every iteration and a training is resumed exactly, also within an epoch.
 
     Args:
-        runner: The runner of the training.
+        runner: The runner that trains.
         dataloader: Loader of the training images, or its config.
         max_epochs: Number of epochs.
         val_begin: The first epoch that is validated, from 1.

@@ -178,7 +178,7 @@ def test_rates_of_blocks_are_those_of_the_recording(name, folder, tmp_path):
 def worker(folder):
     torch.set_num_threads(1)
     dist.init_process_group('gloo')
-    for name in ('cls_linear_semantic_mim', 'cls_sweep'):
+    for name in ('cls_linear_semantic_mim', 'cls_sweep', 'cls_linear_mae'):
         cfg = config(name, folder / 'data', folder / f'two_{name}', epochs=1)
         cfg.launcher = 'pytorch'
         start(cfg)
@@ -201,3 +201,8 @@ def test_two_processes_do_what_one_does(tmp_path):
             images = 17 if name == 'cls_linear_semantic_mim' else 5
             for score in each[0]['scores'].values():
                 assert score * images / 100 == pytest.approx(round(score * images / 100))
+    # Statistics of batch norms are those of the images of a process: all validate with those that are saved.
+    cfg = config('cls_linear_mae', tmp_path / 'data', tmp_path / 'tested')
+    cfg.load_from = str(tmp_path / 'two_cls_linear_mae/iter_2.pth')
+    validated = json.loads((tmp_path / 'two_cls_linear_mae/validations.json').read_text())
+    assert Runner.from_cfg(cfg).test() == validated[0]['scores']

@@ -7,11 +7,11 @@ import math
 import os
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
-from mmmim.engine.ddp import main_process_decides
+from mmmim.engine.ddp import bare_model, main_process_decides
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
@@ -26,7 +26,8 @@ class ScoresHook(Hook):
     """Say at the end of a training what the last validation has given, and the best of all: papers report either.
 
     ``validations.json`` in the work folder has the scores of every validation. A training that was stopped during a
-    validation repeats it when it is resumed.
+    validation repeats it when it is resumed. All processes validate with the statistics (buffers) of the first one,
+    which are those that checkpoints hold.
 
     Args:
         prefix: What the names of scores begin with of which a higher one is better.
@@ -55,6 +56,11 @@ class ScoresHook(Hook):
             return False
         return done % loop.val_interval == 0 or done == loop.max_iters
 
+    def before_val_epoch(self, runner: Any) -> None:
+        """Give all processes the buffers of the first one."""
+        for buffer in bare_model(runner).buffers():
+            broadcast(buffer)
+
     def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
         """Keep the scores."""
         scores = {key: float(value) for key, value in (metrics or {}).items() if key.startswith(self.prefix)}
@@ -66,7 +72,7 @@ class ScoresHook(Hook):
                 runner.logger.warning(str(error))
 
     def after_train(self, runner: Any) -> None:
-        """Log the last and the best scores of the validations."""
+        """Log the last and the best value of every score, and when the best was."""
         if not self.validations:
             return
         last = self.validations[-1]

@@ -139,7 +139,7 @@ class ProbeClassifier(BaseModel):
 
         Args:
             inputs: ``[B, 3, H, W]``.
-            data_samples: One for each image, with its class in ``gt_label``.
+            data_samples: A data sample of every image, with its ``gt_label``.
             mode: 'tensor': the logits. 'loss': their loss, and the mean of every source where there are several.
                 'predict': the data samples, each with ``head_scores`` ``[K, C]`` and ``heads``, source and settings of
                 each; with a single head also ``pred_score`` and ``pred_label``, as mmpretrain's have.
