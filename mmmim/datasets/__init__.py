@@ -19,6 +19,7 @@ from .classification import (
 )
 from .clevr import CLEVR
 from .collate import mask_collate
+from .davis import DAVIS2017
 from .fashion_scenes import FashionScenes
 from .few_shot import few_shot_dataset
 from .huggingface_stream import HuggingFaceStream
@@ -32,6 +33,7 @@ from .masking import (
     MultiBlockMasking,
     UniformMasking,
 )
+from .moving_fashion import MovingFashion
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
 from .split import split_dataset
@@ -50,6 +52,7 @@ __all__ = [
     'CIFAR10',
     'CIFAR100',
     'CLEVR',
+    'DAVIS2017',
     'DTD',
     'SUN397',
     'BEiTMasking',
@@ -71,6 +74,7 @@ __all__ = [
     'LoadLabelMap',
     'MAERandomResizedCrop',
     'MaskingStrategy',
+    'MovingFashion',
     'MultiBlockMasking',
     'ObjectNet',
     'OxfordIIITPet',

@@ -143,20 +143,20 @@ def _collages(items: Items, split: str) -> Scenes:
     counts = rng.randint(fewest, most + 1, n, dtype=np.int64)
     which = rng.randint(0, len(items.classes), (n, most), dtype=np.int64)
     sizes = rng.randint(smallest, largest + 1, (n, most), dtype=np.int64)
-    tops, lefts = place(rng, sizes, counts, side)
+    tops, lefts = place(rng, sizes, counts, (side, side))
     tints = rng.randint(0, 256, (n, most, CANDIDATES, 3), dtype=np.int64)
 
     for slot in range(most):
         for i in np.flatnonzero(slot < counts):
             size, item = sizes[i, slot], which[i, slot]
             window = np.s_[tops[i, slot] : tops[i, slot] + size, lefts[i, slot] : lefts[i, slot] + size]
-            grey, alpha = _shrink(items.images[item], size)
+            grey, alpha = resize_item(items.images[item], size)
             _paint(images[i][window], grey, alpha, tints[i, slot])
             label_maps[i][window][alpha >= 128] = FIRST_LABEL + items.classes[item]
     return Scenes(images, label_maps, counts)
 
 
-def _shrink(item: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def resize_item(item: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Grey and opacity, 0 to 255, of a garment ``[28, 28]`` averaged over areas to ``[size, size]``."""
     weights = _area_weights(size)
     inside = (item > THRESHOLD).astype(np.int64)

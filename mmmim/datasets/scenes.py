@@ -130,37 +130,55 @@ def write_scenes(
     """
     if subset not in SUBSETS:
         raise InputError(f'{title} has no subset {subset!r}: give one of {", ".join(SUBSETS)}')
-    root = Path(data_root).expanduser()
-    folder = root / subset
-    if not os.path.lexists(folder):
-        print_log(f'Writing {title} to {folder}, once; it takes some seconds.', logger='current')
+    folder = Path(data_root).expanduser() / subset
+
+    def write(new: Path) -> dict[str, Any]:
         scenes = {split: make(split) for split in SPLITS}
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=f'.{subset}-') as temporary:
-                new = Path(temporary) / subset
-                checksums = {split: checksum(scenes[split]) for split in SPLITS}
-                if reference is not None and checksums != reference[subset]:
-                    _warn(title, subset)
-                for split in SPLITS:
-                    _write_split(new, split, scenes[split], class_folder)
-                images = {split: len(scenes[split].classes) for split in SPLITS}
-                meta = {'version': version, 'subset': subset, **(about or {}), 'images': images, 'checksums': checksums}
-                (new / _META).write_text(json.dumps(meta, indent=2) + '\n')
-                try:
-                    os.rename(new, folder)
-                except OSError:
-                    if not folder.is_dir():  # otherwise another process was faster
-                        raise
-        except OSError as error:
-            raise InputError(f'cannot write {title} to {folder} ({error}): set data_root to another folder') from None
-    meta = read_meta(title, folder)
+        checksums = {split: checksum(scenes[split]) for split in SPLITS}
+        if reference is not None and checksums != reference[subset]:
+            warn_of_pixels(f'{title} {subset}')
+        for split in SPLITS:
+            _write_split(new, split, scenes[split], class_folder)
+        images = {split: len(scenes[split].classes) for split in SPLITS}
+        return {'version': version, 'subset': subset, **(about or {}), 'images': images, 'checksums': checksums}
+
+    write_once(title, folder, write)
+    meta = read_meta(title, folder, lambda found: 'subset' in found)
     if (meta['subset'], meta['version']) != (subset, version):
         raise InputError(
             f'{folder} holds {title} {meta["subset"]} of version {meta["version"]}, this release reads {subset} of '
             f'version {version}: delete it, it will be written anew, or set data_root to another folder'
         )
     return folder
+
+
+def write_once(title: str, folder: Path, write: Callable[[Path], Mapping[str, Any]]) -> None:
+    """Write a folder as a whole, unless it is there already. Of several processes that write it at once, one wins.
+
+    Args:
+        title: Name of the data set, for messages.
+        folder: Folder that is written; those above it are made.
+        write: Writes into the folder that it is given, which does not exist, and gives what the meta file says.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    if os.path.lexists(folder):
+        return
+    print_log(f'Writing {title} to {folder}, once; it takes some seconds.', logger='current')
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as temporary:
+            new = Path(temporary) / folder.name
+            meta = write(new)
+            (new / _META).write_text(json.dumps(meta, indent=2) + '\n')
+            try:
+                os.rename(new, folder)
+            except OSError:
+                if not folder.is_dir():  # otherwise another process was faster
+                    raise
+    except OSError as error:
+        raise InputError(f'cannot write {title} to {folder} ({error}): set data_root to another folder') from None
 
 
 def read_meta(title: str, folder: Path, valid: Callable[[dict[str, Any]], bool] = bool) -> dict[str, Any]:
@@ -176,16 +194,17 @@ def read_meta(title: str, folder: Path, valid: Callable[[dict[str, Any]], bool] 
     """
     try:
         meta = json.loads((folder / _META).read_text())
-        if {'subset', 'version'} <= meta.keys() and valid(meta):
+        if 'version' in meta and valid(meta):
             return meta
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise InputError(f'{folder} is not a complete {title} folder: delete it, it will be written anew, or set data_root')
 
 
-def _warn(title: str, subset: str) -> None:
+def warn_of_pixels(what: str) -> None:
+    """Say that a generated data set is not the reference, which happens where photographs are decoded differently."""
     print_log(
-        f'{title} {subset} differs from the reference data, probably because the JPEG decoder of this machine rounds '
+        f'{what} differs from the reference data, probably because the JPEG decoder of this machine rounds '
         f'differently: results will be close to, not the same as, those on the reference data.',
         logger='current',
         level=logging.WARNING,

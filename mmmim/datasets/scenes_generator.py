@@ -59,6 +59,26 @@ def _photographs() -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(photo, np.int64) for photo in load_sample_images().images)
 
 
+def wide_background(rng: np.random.RandomState, size: tuple[int, int], right_half: bool, min_std: int) -> np.ndarray:
+    """One random busy crop of a half of the photographs at half their size, for a window that moves over it.
+
+    Args:
+        rng: The stream of random numbers.
+        size: Height and width of the crop in pixels.
+        right_half: Whether the right halves are cropped, or the left ones.
+        min_std: Least standard deviation of the crop's luminance.
+
+    Returns:
+        ``[*size, 3]`` uint8.
+    """
+    photos = _photographs()
+    half = np.split(photos[rng.randint(0, len(photos), dtype=np.int64)], 2, axis=1)[int(right_half)]
+    shrunk = _block_mean(half, _SHRINK[0])
+    corners = _busy_corners(shrunk, size, min_std)
+    top, left = corners[rng.randint(0, 2**31, dtype=np.int64) % len(corners)]
+    return shrunk[top : top + size[0], left : left + size[1]].astype(np.uint8)
+
+
 def backgrounds(rng: np.random.RandomState, n: int, side: int, right_half: bool, min_std: int) -> np.ndarray:
     """Random busy crops of one half of the photographs, at random scale, mirrored at random.
 
@@ -77,7 +97,7 @@ def backgrounds(rng: np.random.RandomState, n: int, side: int, right_half: bool,
         half = np.split(photo, 2, axis=1)[int(right_half)]
         for factor in _SHRINK:
             shrunk = _block_mean(half, factor)
-            sources.append((shrunk, _busy_corners(shrunk, side, min_std)))
+            sources.append((shrunk, _busy_corners(shrunk, (side, side), min_std)))
     which = rng.randint(0, len(sources), n, dtype=np.int64)
     corner = rng.randint(0, 2**31, n, dtype=np.int64)
     mirror = rng.randint(0, 2, n, dtype=np.int64)
@@ -97,18 +117,19 @@ def _block_mean(photo: np.ndarray, factor: int) -> np.ndarray:
     return (blocks.sum((1, 3)) + factor**2 // 2) // factor**2
 
 
-def _busy_corners(photo: np.ndarray, side: int, min_std: int) -> np.ndarray:
+def _busy_corners(photo: np.ndarray, size: tuple[int, int], min_std: int) -> np.ndarray:
     """Top left corners ``[m, 2]`` of the crops whose luminance varies enough."""
     grey = luminance(photo)
-    total, squares = _box_sum(grey, side), _box_sum(grey**2, side)
-    area = side**2
+    total, squares = _box_sum(grey, size), _box_sum(grey**2, size)
+    area = size[0] * size[1]
     return np.argwhere(squares * area - total**2 >= (min_std * area) ** 2)
 
 
-def _box_sum(grey: np.ndarray, side: int) -> np.ndarray:
-    """Sum over every ``side`` x ``side`` window."""
+def _box_sum(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Sum over every window of a size."""
+    height, width = size
     table = np.pad(grey.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    return table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
+    return table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
@@ -117,7 +138,7 @@ def luminance(rgb: np.ndarray) -> np.ndarray:
 
 
 def place(
-    rng: np.random.RandomState, sizes: np.ndarray, counts: np.ndarray, side: int
+    rng: np.random.RandomState, sizes: np.ndarray, counts: np.ndarray, image: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Top and left of every thing, ``[n, slots]`` each: of several random places the one that overlaps least.
 
@@ -125,14 +146,14 @@ def place(
         rng: The stream of random numbers.
         sizes: Sides of the things in pixels, ``[n, slots]``.
         counts: How many of the slots an image uses, ``[n]``.
-        side: Side of the images in pixels.
+        image: Height and width of the images in pixels.
     """
     n, slots = sizes.shape
     tops, lefts = np.zeros((2, n, slots), np.int64)
     draws = rng.randint(0, 2**31, (2, slots, n, CANDIDATES), dtype=np.int64)
     for slot in range(slots):
         size = sizes[:, slot, None]
-        top, left = draws[:, slot] % (side - size + 1)
+        top, left = (draw % (length - size + 1) for draw, length in zip(draws[:, slot], image, strict=True))
         overlap = np.zeros((n, CANDIDATES), np.int64)
         for other in range(slot):
             high = np.minimum(top + size, (tops[:, other] + sizes[:, other])[:, None])
