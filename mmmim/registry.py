@@ -61,6 +61,7 @@ LOOPS = _child(
     'mmmim.engine.fit_test_loop',
     'mmmim.engine.choosing_test_loop',
     'mmmim.engine.label_free_loop',
+    'mmmim.engine.propagation_test_loop',
 )
 HOOKS = _child(_roots.HOOKS, 'mmmim.engine')
 STRATEGIES = _child(_roots.STRATEGIES, 'mmmim.engine')
@@ -79,6 +80,7 @@ METRICS = _child(
     'mmmim.evaluation.measures.losses',
     'mmmim.evaluation.measures.jaccard',
     'mmmim.evaluation.label_free.scores',
+    'mmmim.evaluation.measures.video_objects',
     'mmmim.evaluation.probes.accepted',
     'mmmim.evaluation.probes.head_accuracy',
 )

@@ -15,8 +15,11 @@ GIVEN = [
     'capi_probe',
     'capi_select',
     'clevr_labels',
+    'davis_frames',
+    'davis_metrics',
     'dino_weighted_knn',
     'fewshot_sampling',
+    'label_propagation',
     'latentmim_1nn',
     'layer_decay',
     'mae_crop',
@@ -27,6 +30,10 @@ GIVEN = [
     'rankme',
     'semanticmim_probe_features',
 ]
+
+
+#: Larger changes, where a recording allows for more than a thousandth.
+COARSE = {'frame': 0.02}
 
 
 def given(name):
@@ -55,7 +62,7 @@ def test_given(name):
         if value.dtype.kind in 'biu':  # one number, as labels of clusters may be numbered in any way
             other.flat[0] = ~other.flat[0] if value.dtype == bool else other.flat[0] + 1
         else:
-            other += 1e-3 * max(abs(value).max(), 1e-3)
+            other += COARSE.get(changed, 1e-3) * max(abs(value).max(), 1e-3)
         assert failures(Fixture({**fixture.arrays, changed: other}, fixture.settings)), changed
 
 
@@ -183,6 +190,77 @@ def test_tolerances(tolerance, limits):
     whole = {name: np.asarray(3) for name in limits}
     method = method_of('protocol', Fixture({**fixture.arrays, **whole}, settings))
     assert [method.tolerance(name) for name in limits] == [0.0] * len(limits)
+
+
+def test_doubtful_pixels_do_not_count():
+    fixture, name = given('label_propagation'), 'radius3_ctx2_k5'
+    hard = fixture.arrays[f'{name}.hard'].copy()
+    doubtful = np.zeros(hard[1:].shape, bool)
+    doubtful[2, 5, 7] = True
+    hard[3, 5, 7] += 1
+    changed = {**fixture.arrays, f'{name}.hard': hard}
+    assert failures(Fixture(changed, fixture.settings)) == {f'{name}.hard'}
+    changed[f'{name}.doubtful'] = np.packbits(doubtful)
+    assert failures(Fixture(changed, fixture.settings)) == set()
+
+
+def test_other_sizes_of_label_propagation():
+    """The settings that a replay reads are the recording's own."""
+    fixture = given('label_propagation')
+    cases = {'one': {'radius': 1, 'n_last_frames': 1, 'topk': 3}}
+    rng = np.random.default_rng(0)
+    annotation = np.zeros((30, 44), np.uint8)
+    annotation[5:20, 8:30] = 2
+    annotation[0, 0] = 3  # vanishes on the grid
+    arrays = {'feats': rng.normal(size=(3, 5, 7, 4)).astype(np.float32), 'first_label': annotation}
+    shapes = {'soft': (2, 3, 5, 7), 'hard': (3, 30, 44), 'norm_last': (3, 20, 28), 'doubtful': (330,)}
+    arrays |= {'first_small': np.full((5, 7), 2), 'first_one_hot': np.zeros((3, 5, 7))}
+    arrays |= {f'one.{key}': np.zeros(shape, np.uint8) for key, shape in shapes.items()}
+    config = {'patch_size': 8, 'temperature': 0.2}
+    read = ('feats', 'first_label', 'one.doubtful')
+    keys = {name: {'tolerance': 'input' if name in read else 'exact'} for name in arrays}
+    settings = {**fixture.settings, 'cases': cases, 'config': config, 'keys': keys}
+    rows, computed = check(method_of('protocol', Fixture(arrays, settings)), Fixture(arrays, settings))
+    assert {row.verdict for row in rows} <= {'ok', 'DIFFERS'}
+    assert np.allclose(computed['one.soft'].sum(axis=1), 1)
+    assert (computed['one.hard'][0].max(), computed['one.hard'][1:].max()) == (3, 2)
+    assert computed['first_small'].max() == 2
+
+
+def damaged(name, arrays=None, **settings):
+    fixture = given(name)
+    return Fixture({**fixture.arrays, **(arrays or {})}, {**fixture.settings, **settings})
+
+
+@pytest.mark.parametrize(
+    ('fixture', 'message'),
+    [
+        (damaged('label_propagation', {'feats': np.zeros((6, 12))}), r'must have feats \[T, h, w, D\]'),
+        (damaged('label_propagation', {'first_label': np.zeros((3, 3))}), 'first_label .H, W. uint8'),
+        (damaged('label_propagation', cases={'a': {}}), "lacks 'n_last_frames'"),
+        (damaged('label_propagation', cases={'a': {'n_last_frames': -1}}), 'n_last_frames=-1 .* is no whole number'),
+        (damaged('label_propagation', cases=[1, 2]), r'cannot be replayed as label_propagation .AttributeError'),
+        (damaged('label_propagation', config={}), "lacks 'patch_size'"),
+        (damaged('label_propagation', config={'patch_size': 10**9}), 'up to 64 is replayed'),
+        (damaged('label_propagation', {'radius3_ctx2_k5.doubtful': np.zeros(3, np.uint8)}), 'does not hold the bits'),
+        (damaged('label_propagation', keys=3), "how exact 'feats' is"),
+        (damaged('label_propagation', keys={}), "how exact 'feats' is"),
+        (damaged('davis_frames', {'image_sizes': np.zeros((2, 2), int)}), 'no list of heights and widths'),
+        (damaged('davis_frames', {'image_bgr': np.zeros((2, 2), np.uint8)}), 'no image'),
+        (damaged('davis_frames', config={'short_side': 10**9}), 'is not that of its frame'),
+        (damaged('davis_metrics', config={'H': 10**9, 'W': 10**9}), 'does not hold the bits of 27 x 10+ x 10+'),
+        (damaged('davis_metrics', config={'H': '60', 'W': 101}), 'H=60 of the recording is no whole number'),
+        (damaged('davis_metrics', {'seq0.prediction': np.zeros((7, 3, 3), np.uint8)}), '3 x 3 in the prediction'),
+        (damaged('davis_metrics', objects=['seq9_1']), r"lacks 'seq9\.ground_truth'"),
+        (damaged('davis_metrics', bound_th='0.008'), 'cannot be replayed as davis_metrics .ValueError'),
+        (damaged('davis_metrics', {'series_length': np.zeros((2, 2))}), 'cannot be replayed as davis_metrics'),
+        (damaged('rankme', {'in.z0': np.zeros(3, '<U3')}), 'cannot be replayed as rankme .TypeError'),
+    ],
+)
+def test_recordings_that_do_not_fit_together(fixture, message):
+    with pytest.raises(InputError, match=message) as error:
+        failures(fixture)
+    assert len(str(error.value)) < 400
 
 
 def test_the_command(tmp_path, capsys):

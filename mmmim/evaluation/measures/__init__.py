@@ -1,1 +1,1 @@
-"""Measures of features, of segmentations and of training."""
+"""Measures of features, of segmentations, of objects in videos and of training."""

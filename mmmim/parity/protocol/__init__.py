@@ -9,7 +9,7 @@ to the code that configs use; they compute nothing themselves.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,7 +21,10 @@ from ..report import Fixture, Method
 from . import (
     capi_probes,
     clevr_labels,
+    davis_frames,
+    davis_metrics,
     fewshot_sampling,
+    label_propagation,
     latentmim_1nn,
     layer_decay,
     linear_lars,
@@ -33,6 +36,10 @@ from . import (
     weighted_knn,
     worded,
 )
+from .keyed import Tolerances
+
+#: Protocols whose sidecars say of every array how exact it is.
+OF_VIDEOS = ('label_propagation', 'davis_frames', 'davis_metrics')
 
 #: What the names of inputs begin with.
 INPUTS = ('in.', 'sd.', 'init.')
@@ -69,7 +76,10 @@ PROTOCOLS = {
     'capi_probe': Protocol(capi_probes.is_sweep, capi_probes.replay_sweep, capi_probes.split, capi_probes.exempt),
     'capi_select': Protocol(capi_probes.is_choice, capi_probes.replay_choice),
     'clevr_labels': Protocol(clevr_labels.matches, clevr_labels.replay),
+    'davis_frames': Protocol(davis_frames.matches, davis_frames.replay, davis_frames.split),
+    'davis_metrics': Protocol(davis_metrics.matches, davis_metrics.replay),
     'fewshot_sampling': Protocol(fewshot_sampling.matches, fewshot_sampling.replay),
+    'label_propagation': Protocol(label_propagation.matches, label_propagation.replay, label_propagation.split),
     'latentmim_1nn': Protocol(latentmim_1nn.matches, latentmim_1nn.replay),
     'layer_decay': Protocol(layer_decay.matches, layer_decay.replay),
     'mae_crop': Protocol(mae_crop.matches, mae_crop.replay),
@@ -120,10 +130,10 @@ def method(fixture: Fixture) -> Method:
         InputError: It is of no known protocol, or its sidecar gives no tolerance.
     """
     name = recognised(fixture)
-    protocol = PROTOCOLS[name]
+    protocol = _guarded(name, PROTOCOLS[name])
     about = _Told.of(fixture.settings)
-    if isinstance(about.get('keys'), dict):
-        return _worded(name, about, fixture.arrays)
+    if 'tolerance' not in about and 'keys' in about:
+        return (_keyed if name in OF_VIDEOS else _worded)(protocol, about, fixture)
     results = _numbers(about.get('result_percent', {}), 'result_percent')
     limits = _limits(about['tolerance'])
     absolute = about['tolerance'].get('metric') == 'absolute'
@@ -147,23 +157,9 @@ def method(fixture: Fixture) -> Method:
     )
 
 
-def _replayed(name: str, about: _Told, recording: Fixture) -> dict[str, np.ndarray]:
-    """What a protocol makes of a recording.
-
-    Raises:
-        InputError: What the recording says or holds cannot be replayed.
-    """
-    try:
-        return PROTOCOLS[name].replay(about, _Told(recording.arrays))
-    except InputError:
-        raise
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
-        reason = ' '.join(str(error).split())
-        raise InputError(f'The recording cannot be replayed as {name} ({type(error).__name__}: {reason}).') from error
-
-
-def _worded(name: str, about: _Told, recorded: Mapping[str, np.ndarray]) -> Method:
+def _worded(protocol: Protocol, about: Mapping[str, Any], fixture: Fixture) -> Method:
     """How a recording is replayed whose sidecar has words about every array."""
+    recorded = fixture.arrays
     words = {each: worded.tolerance_of(about, each) for each in recorded}
 
     def split(recording: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -178,12 +174,45 @@ def _worded(name: str, about: _Told, recorded: Mapping[str, np.ndarray]) -> Meth
         return None if limit is None else limit / max(1.0, float(np.abs(recorded[each]).max(initial=0.0)))
 
     return Method(
-        replay=lambda recording: _replayed(name, about, recording),
+        replay=lambda recording: protocol.replay(about, _Told(recording.arrays)),
         is_input=lambda each: words[each] == worded.INPUT,
         tolerance=tolerance,
         split=split,
         floor=lambda recording: lambda each: 1.0,
     )
+
+
+def _keyed(protocol: Protocol, about: Mapping[str, Any], fixture: Fixture) -> Method:
+    """:func:`method` of a recording whose sidecar says of every array how exact it is."""
+    tolerances = Tolerances(about['keys'], fixture.arrays)
+    return Method(
+        replay=lambda recording: protocol.replay(about, _Told(recording.arrays)),
+        is_input=tolerances.is_input,
+        tolerance=tolerances.limit,
+        split=lambda recording, arrays: protocol.split(about, _Told(arrays)),
+        floor=lambda recording: lambda name: 1.0,
+    )
+
+
+def _guarded(name: str, protocol: Protocol) -> Protocol:
+    """A protocol for which a recording that does not fit together is the user's error, too."""
+
+    def guarded(function: Callable[..., dict[str, np.ndarray]]) -> Callable[..., dict[str, np.ndarray]]:
+        def call(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            try:
+                return function(about, arrays)
+            except InputError:
+                raise
+            except Exception as error:  # what is wrong shows wherever it is first used
+                reason = ' '.join(str(error).split())[:200]
+                raise InputError(
+                    f'The recording cannot be replayed as {name} ({type(error).__name__}: {reason}): its arrays and '
+                    'settings do not fit together.'
+                ) from error
+
+        return call
+
+    return replace(protocol, replay=guarded(protocol.replay), split=guarded(protocol.split))
 
 
 def _numbers(table: Any, name: str) -> dict[str, np.ndarray]:

@@ -1,0 +1,1 @@
+"""Objects of a video followed by the features of a frozen encoder."""
