@@ -1,4 +1,8 @@
-"""Protocols of segmentation: SemanticMIM (arXiv 2406.10673, tables 4, 6), CAPI (arXiv 2502.08769, tables 3, 7)."""
+"""Protocols of segmentation and of objects in videos.
+
+SemanticMIM (arXiv 2406.10673, tables 4, 6), CAPI (arXiv 2502.08769, tables 3, 7), DINO (arXiv 2104.14294, section
+4.2.1) and CRW (arXiv 2006.14613).
+"""
 
 TABLE = r"""
 [crops]
@@ -121,4 +125,23 @@ test_cfg.probe: type='mmmim.LogisticRegressionProbe', c=[10 ** (-6 + 11 * i / 7)
 [eval/seg_logreg_ade20k: fitted logreg ade20k]
 [eval/seg_logreg_voc2012: fitted logreg voc2012]
 [eval/seg_logreg_cityscapes: fitted logreg cityscapes]
+
+[eval/vos_davis2017]
+model: features='patches'  # DINO's released script: output of the last block, final-normed, patches alone
+model.backbone: type='mmmim.PretrainedBackbone', out_indices=(-1,), frozen=True
+test_cfg: short_side=480  # DINO's released script: the short side 480, the long one a multiple of 64
+test_cfg.propagation: context=7, radius=12, topk=5  # DINO's released script: defaults of its options
+test_cfg.propagation: temperature=0.1  # DINO's released script: in the code
+test_cfg.propagation: shape='square', keep_ties=True  # DINO's released script: restriction, threshold
+test_cfg.propagation: free_first=False, repeat_first=False  # DINO's released script: the queue of frames
+test_cfg.propagation: min_max=True, first_labels='nearest', upsample='input'  # DINO's released script: masks
+test_dataloader.dataset: type='mmmim.DAVIS2017', split='val'  # DINO, section 4.2.1: DAVIS-2017
+
+[eval/vos_davis2017_crw: eval/vos_davis2017]
+test_cfg: short_side=None  # CRW's released code: frames at their own size
+test_cfg.propagation: context=20, topk=10, temperature=0.05  # CRW's released code: defaults of its options
+test_cfg.propagation: radius=11.99, shape='circle'  # CRW's released code: distances below 12 of its cells
+test_cfg.propagation: keep_ties=False  # CRW's released code: exactly as many
+test_cfg.propagation: free_first=True, repeat_first=True  # CRW's released code: copies of the first frame
+test_cfg.propagation: min_max=False, first_labels='bilinear', upsample='original'  # CRW's released code: masks
 """
