@@ -147,7 +147,7 @@ def method(fixture: Fixture) -> Method:
         return limit / max(1.0, float(np.abs(recorded[name]).max(initial=0.0))) if absolute else limit
 
     return Method(
-        replay=lambda recording: _replayed(name, about, recording),
+        replay=lambda recording: protocol.replay(about, _Told(recording.arrays)),
         is_input=lambda name: name.startswith(INPUTS),
         tolerance=tolerance,
         split=lambda recording, arrays: protocol.split(
