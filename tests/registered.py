@@ -264,10 +264,37 @@ def _extract(module: nn.Module) -> Outputs:
     return {f'{i}': each for i, each in enumerate(features)}
 
 
+_SWEEP = {'type': 'mmmim.ProbeSweep', 'num_classes': 3, 'rates': [0.1, 1.0], 'decays': [0.0, 0.1], 'head_dim': DIM // 2}
+
+
+def _vectors() -> Tensor:
+    return torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(0))
+
+
+def _probed() -> Outputs:
+    return {'a': _vectors(), 'b': torch.stack([_vectors(), 2 * _vectors() + 1], dim=1)}
+
+
 PARTS: dict[str, Case] = {
     **{f'encoder: {name}': Case(config, _encode(name)) for name, config in ENCODERS.items()},
     **{f'neck: {name}': Case(config, _predict(name)) for name, (config, _) in NECKS.items()},
     'neck of maps': Case({'type': 'mmmim.FeatureBatchNorm', 'num_features': DIM, 'num_levels': 2}, _maps),
+    'neck of features': Case({'type': 'mmmim.FeatureLayerNorm', 'dim': DIM}, lambda m: {'0': m((_vectors(),))[0]}),
+    'linear probes': Case(
+        {'type': 'mmmim.LinearProbes', 'shapes': {'a': (DIM,), 'b': (DIM,)}, 'num_classes': 3},
+        lambda m: {'logits': m({'a': _vectors(), 'b': _vectors()})},
+    ),
+    'probes': Case(_SWEEP | {'shapes': {'a': (DIM,), 'b': (2, DIM)}}, lambda m: {'logits': m(_probed())}),
+    'probe classifier': Case(
+        {
+            'type': 'mmmim.ProbeClassifier',
+            'backbone': PRETRAINED | {'frozen': True, 'out_indices': (1,)},
+            'features': {'mean': 'pooled', 'patch': 'patches'},
+            'head': _SWEEP,
+            'data_preprocessor': _LIST_PREPROCESSOR,
+        },
+        lambda m: {'logits': m(normalized())},
+    ),
     **{f'head: {name}': Case(config, lambda m, n=name: m.loss(*head_input(n))) for name, config in HEADS.items()},
     **{f'target: {name}': Case(config, _target) for name, config in TARGETS.items()},
     **{

@@ -290,9 +290,11 @@ def _features(node: Any) -> list[tuple[dict[str, Any], FeatureName]]:
     found = []
     for each in backbones(node):
         names = probed.get(id(each)) or each.get('out_type', 'featmap')
-        if isinstance(names, Mapping):  # by source; None is left out
-            names = [name for name in names.values() if name is not None] or 'featmap'
-        found += [(each, feature) for feature in features_of(names)]
+        names = list(names.values()) if isinstance(names, Mapping) else names  # by source; None is left out
+        several = names if isinstance(names, list | tuple) else [names]
+        # What is no name is refused where it is checked.
+        read = [name for name in several if isinstance(name, str)] or ['featmap']
+        found += [(each, feature) for feature in features_of(read)]
     return found
 
 
