@@ -120,3 +120,12 @@ def test_the_training_step_of_capi():
     moved, wanted = ({name: value - before[name] for name, value in m.named_parameters()} for m in models)
     assert [name for name in wanted if not close(moved[name], wanted[name], 1e-3)] == []  # small beside the weights
     assert {name for name in wanted if not wanted[name].any()} == set()
+
+
+def test_objects_without_labels():
+    """What the page shows of keys, cuts and clusters runs."""
+    (code,) = (code for code in blocks(ROOT / 'docs/en/objects.md') if 'get_model(' in code)
+    shown: dict = {'batch': torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)}
+    exec(code, shown)
+    assert shown['found'].mask.shape == shown['labels'].shape == (14, 14)
+    assert shown['labels'].max() == 3
