@@ -12,13 +12,15 @@ from PIL import Image
 import mmmim
 from mmmim.datasets.masking import UniformMasking
 from mmmim.datasets.squares import read_square, read_stretched
+from mmmim.evaluation.label_free.clusters import PatchTree
 from mmmim.evaluation.measures.rankme import rankme
 from mmmim.features.attention_maps import attention_distance, attention_maps
+from mmmim.visualization.pca import pca_components
 from mmmim.visualization.reconstruction import Reconstructor
 from tests.toys import DIM, capi_config, mae_config, save_model
 
 PCA, TSNE, RECONSTRUCTION = (f'visualization/vis_{name}' for name in ('pca', 'tsne', 'reconstruction'))
-ATTENTION = 'visualization/vis_attention'
+ATTENTION, CLUSTERS, NEIGHBOURS = (f'visualization/vis_{name}' for name in ('attention', 'clusters', 'neighbours'))
 DISTANCE, RANKME = 'analysis_tools/attention_distance', 'analysis_tools/rankme'
 #: Arguments that suffice.
 TOOLS = {
@@ -28,7 +30,11 @@ TOOLS = {
     ATTENTION: ['a.pth', 'images'],
     DISTANCE: ['a.pth', 'images'],
     RANKME: ['a.pth', 'classes', '--workers', '0'],
+    CLUSTERS: ['images', 'a.pth', '--size', '16'],
+    NEIGHBOURS: ['images', 'a.pth', '--size', '16'],
 }
+#: Those that write several pictures.
+SEVERAL = (PCA, RANKME, NEIGHBOURS)
 
 
 def write_image(rng, path, size=(20, 24), **channel):
@@ -196,6 +202,98 @@ def test_attention(folder, tool, monkeypatch):
     assert examples[0][2].min() < 0
 
 
+def test_attention_of_other_libraries(folder, tool, monkeypatch):
+    """CLS of a model of timm with registers, and the mean of all patches; of that, the patches with most of it."""
+    import mmmim.visualization.attention as module
+
+    drawn = {}
+    monkeypatch.setattr(module, 'draw_attention', lambda examples, queries, *rest: drawn.update({rest[1]: examples}))
+    encoder = ('--encoder', 'timm:vit_small_patch14_reg4_dinov2', '--size', 56, '--device', 'cpu')
+    tool(ATTENTION, 'random', *encoder, '--extra-tokens', '--mean', '--out', 'out', 'images/0.png')
+    torch.manual_seed(0)
+    extractor = mmmim.get_model('random', encoder=encoder[1])
+    image = read_stretched('images/0.png', 56)
+    (maps,) = attention_maps(extractor.backbone, preprocessed(extractor, [image]), [-1])
+    expected = maps[0].mean(dim=0)
+    (_, _, extra) = drawn['out/extra_tokens.png'][0]
+    torch.testing.assert_close(extra[0, 0].flatten(-2), expected[:5, 5:])
+    (_, _, mean) = drawn['out/queries.png'][0]
+    torch.testing.assert_close(mean[0, 0, 0].flatten(), expected[5:, 5:].mean(dim=0))
+    tool(ATTENTION, 'random', *encoder, '--mean', '--mass', 0.5, '--out', 'out', 'images/0.png')
+    (_, _, most) = drawn['out/queries.png'][0]
+    kept = most > 0
+    assert torch.equal(most[kept], mean[kept])
+    assert mean[kept].sum() / mean.sum() > 0.5
+    assert (mean[kept].sum() - mean[kept].min()) / mean.sum() <= 0.5
+
+
+def test_clusters(folder, tool, monkeypatch):
+    import mmmim.visualization.patch_clusters as module
+
+    drawn = {}
+    monkeypatch.setattr(module, 'draw_image_table', lambda rows, *rest: drawn.update(rows=rows, rest=rest))
+    args = ('images', 'a.pth', '--size', 33, '--device', 'cpu', '--out', 'out')
+    output = tool(CLUSTERS, *args, '--clusters', 2, 5, '--heights', 0.4)
+    assert 'does not divide 33: 32 pixels instead' in output
+    path, columns, names, *_ = drawn['rest']
+    assert columns == ['input', '2 clusters', '5 clusters', 'height 0.4']
+    assert (path, names) == ('out/clusters.png', ['0.png', '1.png', '2.png'])
+    extractor = mmmim.get_model('a.pth')
+    images = [read_square(f'images/{i}.png', 32) for i in range(3)]
+    features = extractor(preprocessed(extractor, images)).patches[0]
+    for (image, two, *_), expected, patches in zip(drawn['rows'], images, features, strict=True):
+        assert np.array_equal(image, expected)
+        labels = PatchTree(patches.numpy(), (8, 8)).cut(2)
+        # The colours of a cluster lie over the grey image: what is left of them tells it.
+        blue = two[2::4, 2::4].astype(int)[..., 2] - two[2::4, 2::4].astype(int)[..., 0]
+        assert np.array_equal(blue < 0, labels == 1)
+    tool(CLUSTERS, *args)
+    assert drawn['rest'][1] == ['input', '2 clusters', '4 clusters', '8 clusters']
+    tool(CLUSTERS, *args, '--heights', 1, 2, '--linkage', 'average')
+    assert drawn['rest'][1] == ['input', 'height 1', 'height 2']
+
+
+def test_neighbours(folder, tool):
+    args = ('images', 'a.pth', '--size', 16, '--device', 'cpu', '--out', 'out')
+    tool(NEIGHBOURS, *args, '--query', 0, 3, '--nearest', 5, '--shares', 0.1, 0.5)
+    assert set(pictures(folder / 'out')) == {'neighbourhoods.png', 'nearest.png', 'nearest.json'}
+    rows = json.loads((folder / 'out/nearest.json').read_text())
+    extractor = mmmim.get_model('a.pth')
+    images = [read_square(f'images/{i}.png', 16) for i in range(3)]
+    features = torch.nn.functional.normalize(extractor(preprocessed(extractor, images)).patches[0], dim=-1)
+    for i, row in enumerate(rows):
+        assert (row['image'], row['patch']) == (f'images/{i}.png', [0, 3])
+        expected = {}
+        for j in {0, 1, 2} - {i}:
+            similarity, patch = (features[j] @ features[i, 3]).max(dim=0)
+            expected[f'images/{j}.png'] = (list(divmod(patch.item(), 4)), pytest.approx(similarity.item(), abs=1e-5))
+        assert {each['image']: (each['patch'], each['similarity']) for each in row['nearest']} == expected
+        assert row['nearest'][0]['similarity'] >= row['nearest'][1]['similarity']
+    first = pictures(folder / 'out')
+    tool(NEIGHBOURS, *args, '--queries', 2)  # random ones, the same every time
+    random = pictures(folder / 'out')
+    assert random['nearest.json'] != first['nearest.json']
+    assert len(json.loads(random['nearest.json'])) == 6
+    tool(NEIGHBOURS, *args, '--queries', 2)
+    assert pictures(folder / 'out') == random
+    tool(NEIGHBOURS, 'images/0.png', *args[1:-1], 'alone')
+    assert set(pictures(folder / 'alone')) == {'neighbourhoods.png'}
+
+
+def test_patches_of_an_image_in_the_plane(folder, tool):
+    out = folder / 'new/a.png'
+    args = ('a.pth', 'images/0.png', '--clusters', 3, '--size', 32, '--perplexity', 5, '--device', 'cpu', '--out', out)
+    tool(TSNE, *args)
+    with np.load(out.with_suffix('.npz')) as data:
+        found = {name: data[name] for name in data.files}
+    extractor = mmmim.get_model('a.pth')
+    features = extractor(preprocessed(extractor, [read_square('images/0.png', 32)])).patches[0][0]
+    assert np.array_equal(found['labels'], PatchTree(features.numpy(), (8, 8)).cut(3))
+    assert found['coordinates'].shape == (64, 2)
+    np.testing.assert_allclose(found['components'], pca_components(features, 2), atol=1e-4)
+    assert Image.open(out).size[0] > 1000
+
+
 def test_attention_distance(folder, tool):
     output = tool(DISTANCE, 'a.pth', 'images', '--batch', 2, '--out', 'out', '--device', 'cpu')
     result = json.loads((folder / 'out/attention_distance.json').read_text())
@@ -255,6 +353,20 @@ def test_rankme(folder, tool):
         (TSNE, 'a.pth classes --out a.npz', '--out a.npz: give a file that ends in .png'),
         (RECONSTRUCTION, 'images a.pth', 'none of its branches (capi) has the target generator mmmim.PixelTarget'),
         (RECONSTRUCTION, 'images mae.pth --mask-ratio 1', 'must be a finite number above 0 and below 1, not 1.0.'),
+        (TSNE, 'a.pth images --clusters 2', '--clusters shows the patches of one image, and images is a folder'),
+        (TSNE, 'a.pth images/0.png --clusters 2 --pool cls', '--clusters shows the patches of one image: leave --pool'),
+        (TSNE, 'a.pth images/0.png --clusters 2', '--perplexity 30 does not fit 16 patches'),
+        (CLUSTERS, 'images a.pth --clusters 0', 'argument --clusters: it must be a whole number of at least 1, not 0'),
+        (CLUSTERS, 'images cls.pth --encoder timm:vit_tiny', 'has no model vit_tiny. Did you mean'),
+        (CLUSTERS, 'images random --encoder jax:vit', '--encoder jax:vit: write timm:NAME or mmpretrain:NAME'),
+        (
+            NEIGHBOURS,
+            'images a.pth --size 16 --query 4 0',
+            'There is no patch in row 4 and column 0: the image has 4 x',
+        ),
+        (NEIGHBOURS, 'images a.pth --shares 2', 'argument --shares: it must be'),
+        (ATTENTION, 'a.pth images --mass 0.6 --subtract-extra', '--mass is of attention, and --subtract-extra shows'),
+        (ATTENTION, 'a.pth images --encoder timm:vit_tiny_patch16_224 --weights ema', 'holds one set of weights'),
         (ATTENTION, 'a.pth', 'Nothing to look at: give IMAGES, or --averaged FOLDER'),
         (ATTENTION, 'a.pth images --query 4 0', 'There is no patch in row 4 and column 0: the image has 4 x 4'),
         (ATTENTION, 'a.pth images --layers all 1', "--layers all 1: give numbers of blocks, or 'all' alone"),
@@ -279,7 +391,7 @@ def test_errors(folder, tool, name, args, message):
 def test_where_results_go(name, folder, tool):
     """A name of a picture is never a folder, and nothing is computed where a file is in the place of a folder."""
     (folder / 'taken').touch()
-    one = name not in (PCA, RANKME)
+    one = name not in SEVERAL
     option = '--out-dir' if name == RANKME else '--out'
     error = tool(name, *TOOLS[name], option, 'taken/x/y.png' if one else 'taken/x/y', code=2)
     assert 'is a file, not a folder: give another name' in error

@@ -162,6 +162,8 @@ class Drawing:
 
         path = self.files[file]
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        if self.args.mass is not None:
+            what += f', the patches that hold {self.args.mass:.0%}'
         draw_attention(examples, queries, self.layers, path, f'{what}: {self.model}, {self.size} px', signed)
         print(f'Wrote {path}.')
 
