@@ -317,6 +317,14 @@ PARTS: dict[str, Case] = {
         },
         _extract,
     ),
+    'frozen patches': Case(
+        {
+            'type': 'mmmim.FrozenPatches',
+            'backbone': {**PRETRAINED, 'out_indices': (0,)},
+            'data_preprocessor': _LIST_PREPROCESSOR,
+        },
+        lambda m: _outputs(m.backbone),
+    ),
     'frozen features': Case(
         {'type': 'mmmim.FrozenFeatures', 'backbone': PRETRAINED, 'data_preprocessor': _LIST_PREPROCESSOR}, _extract
     ),

@@ -106,7 +106,7 @@ def nearest_elsewhere(
         others = [j for j in range(len(examples)) if j != i]
         queries = features[i][[_number(place, example.grid) for place in asked]]
         nearest = nearest_patches(queries, [features[j] for j in others], number)
-        found.append([[one._replace(image=others[one.image]) for one in each] for each in nearest])
+        found.append([[Nearest(others[one.image], one.patch, one.similarity) for one in each] for each in nearest])
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 from mmpretrain.models import VisionTransformer
 from mmpretrain.registry import MODELS as THEIRS
@@ -26,6 +27,13 @@ from tests.toys import DIM
 #: As configs/mae/small.py, without its decoder.
 ENCODER = {'type': 'mmmim.ViT', 'img_size': 32, 'patch_size': 4, 'embed_dim': 96, 'depth': 2, 'num_heads': 3}
 ARCH = {'embed_dims': DIM, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 32}
+
+
+@pytest.fixture(autouse=True)
+def their_scope():
+    """Names without a scope are theirs, whatever another test has made the default."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
 
 
 def backbone(encoder=ENCODERS['sincos, CLS'], **options):

@@ -193,7 +193,7 @@ def global_scores(objects: Sequence[tuple[Statistics, Statistics]]) -> dict[str,
     found = {
         f'{letter}-{name.capitalize()}': float(value)
         for letter, row in zip('JF', means, strict=True)
-        for name, value in zip(Statistics._fields, row, strict=True)
+        for name, value in zip(('mean', 'recall', 'decay'), row, strict=True)
     }
     return {'J&F-Mean': (found['J-Mean'] + found['F-Mean']) / 2, **found}
 
