@@ -26,6 +26,7 @@ from mmmim.registry import LOOPS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.options import Count, OptionsOf
+from mmmim.utils.plain import to_plain
 from mmmim.utils.progress import reporter
 
 from .ddp import bare_model
@@ -40,9 +41,9 @@ class PropagationTestLoop(TestLoop):
     """Video object segmentation without training: labels of the first frame, carried on by the features of patches.
 
     DINO's protocol for DAVIS-2017 (arXiv 2104.14294, section 4.2.1). Masks, scores, tables and contact sheets go to a
-    folder ``propagation-...`` of the work folder, named by encoder, weights and settings; sequences that are done are
-    not done again. Of several layers (``model.backbone.out_indices``) each has a folder and is scored by itself, and
-    the names of its scores begin with ``layer_<index>/``. Several processes share the sequences.
+    folder ``propagation-...`` of the work folder, named by encoder, weights, data and settings; sequences that are done
+    are not done again. Of several layers (``model.backbone.out_indices``) each has a folder and is scored by itself,
+    and the names of its scores begin with ``layer_<index>/``. Several processes share the sequences.
 
     Args:
         runner: The runner; its model is a :class:`mmmim.FrozenFeatures` of patches.
@@ -116,8 +117,10 @@ class PropagationTestLoop(TestLoop):
 
     def _key(self, encoder: dict[str, Any], layer: int) -> dict[str, Any]:
         """What masks of a layer depend on, beside the files of a sequence."""
+        data = to_plain(self.runner.cfg.test_dataloader.dataset.to_dict())
+        data.pop('indices', None)  # how many sequences there are changes none of them
         settings = {'propagation': asdict(self.how), 'short_side': self.short_side, 'layer': layer, 'loop': VERSION}
-        return {'encoder': encoder, **settings}
+        return {'encoder': encoder, 'data': data, **settings}
 
     def _follow_all(self, model: FrozenFeatures, stores: Sequence[SequenceStore]) -> list[list[dict[str, Any]]]:
         """Of each layer what the evaluator takes of the sequences of this process, done now or before."""

@@ -227,6 +227,17 @@ def test_the_command(folder, tool):
     assert 'fits its own probe' in tool('test', args[1], 'checkpoint.pth', code=2)
 
 
+def test_a_sweep_over_layers(folder, tool):
+    # Of a name of its own: two runs that start within a second share their log.
+    options = ['+test_dataloader.dataset.indices=1', 'test_dataloader.dataset.frames=3', '+experiment_name=sweep']
+    args = (ROOT / 'configs/eval/vos_fashion.py', '--pretrained', ROOT / 'configs/mae/small.py', '--layers', 0, -1)
+    out = tool('analysis_tools/layer_sweep', *args, '--cfg-options', *options)
+    assert '| block | davis/J&F-Mean |' in out
+    record = json.loads(Path('work_dirs/layer_sweep/vos_fashion/layer_sweep.json').read_text())
+    assert [row['layer'] for row in record['layers']] == [0, 3]
+    assert Path('work_dirs/layer_sweep/vos_fashion/layer_sweep.png').stat().st_size > 1000
+
+
 def worker(rank, folder):
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)
