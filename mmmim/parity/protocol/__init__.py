@@ -3,7 +3,7 @@
 A recording is of one protocol, such as a k-NN classifier or a few steps of a linear probe: arrays ``in.*`` (``sd.*``
 and ``init.*`` where it begins with weights) and what became of them. Its JSON sidecar says which protocol it is, and
 how exactly quantities must be met: all in one sentence, ``tolerance``, or each by itself, ``keys.NAME.tolerance``,
-which then also says what is an input (:mod:`mmmim.parity.protocol.worded`). The modules beside this one hand the inputs
+which then also says what is an input (:mod:`mmmim.parity.protocol.keyed`). The modules beside this one hand the inputs
 to the code that configs use; they compute nothing themselves.
 """
 
@@ -34,12 +34,8 @@ from . import (
     rankme,
     semanticmim_probe_features,
     weighted_knn,
-    worded,
 )
-from .keyed import Tolerances
-
-#: Protocols whose sidecars say of every array how exact it is.
-OF_VIDEOS = ('label_propagation', 'davis_frames', 'davis_metrics')
+from .keyed import Tolerances, partitions
 
 #: What the names of inputs begin with.
 INPUTS = ('in.', 'sd.', 'init.')
@@ -85,8 +81,8 @@ PROTOCOLS = {
     'mae_crop': Protocol(mae_crop.matches, mae_crop.replay),
     'mae_linprobe_lars': Protocol(linear_lars.is_mae, linear_lars.replay_mae),
     'pilamim_linprobe_lars': Protocol(linear_lars.is_pilamim, linear_lars.replay_pilamim),
-    'object_discovery': Protocol(object_discovery.matches, object_discovery.replay),
-    'patch_clustering': Protocol(patch_clustering.matches, patch_clustering.replay),
+    'object_discovery': Protocol(object_discovery.matches, object_discovery.replay, partitions),
+    'patch_clustering': Protocol(patch_clustering.matches, patch_clustering.replay, partitions),
     'rankme': Protocol(rankme.matches, rankme.replay),
     'semanticmim_probe_features': Protocol(semanticmim_probe_features.matches, semanticmim_probe_features.replay),
     'weighted_knn': Protocol(weighted_knn.matches, weighted_knn.replay),
@@ -133,7 +129,7 @@ def method(fixture: Fixture) -> Method:
     protocol = _guarded(name, PROTOCOLS[name])
     about = _Told.of(fixture.settings)
     if 'tolerance' not in about and 'keys' in about:
-        return (_keyed if name in OF_VIDEOS else _worded)(protocol, about, fixture)
+        return _keyed(protocol, about, fixture)
     results = _numbers(about.get('result_percent', {}), 'result_percent')
     limits = _limits(about['tolerance'])
     absolute = about['tolerance'].get('metric') == 'absolute'
@@ -154,31 +150,6 @@ def method(fixture: Fixture) -> Method:
             about, {**arrays, **results} if arrays is recording.arrays else arrays
         ),
         floor=lambda recording: lambda name: 1.0 if absolute else 0.0,
-    )
-
-
-def _worded(protocol: Protocol, about: Mapping[str, Any], fixture: Fixture) -> Method:
-    """How a recording is replayed whose sidecar has words about every array."""
-    recorded = fixture.arrays
-    words = {each: worded.tolerance_of(about, each) for each in recorded}
-
-    def split(recording: Fixture, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        free = {each for each, said in words.items() if worded.PARTITION in said}
-        return {each: worded.partitions(value) if each in free else value for each, value in arrays.items()}
-
-    def tolerance(each: str) -> float | None:
-        limit = worded.absolute_limit(words[each])
-        if limit == 0:
-            return EXACT if recorded[each].dtype.kind == 'f' else 0.0
-        # Errors are relative to the larger of 1 (`floor`) and the greatest value.
-        return None if limit is None else limit / max(1.0, float(np.abs(recorded[each]).max(initial=0.0)))
-
-    return Method(
-        replay=lambda recording: protocol.replay(about, _Told(recording.arrays)),
-        is_input=lambda each: words[each] == worded.INPUT,
-        tolerance=tolerance,
-        split=split,
-        floor=lambda recording: lambda each: 1.0,
     )
 
 

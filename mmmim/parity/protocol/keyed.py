@@ -12,7 +12,9 @@ from mmmim.utils import InputError
 
 #: What says that an array is none of the results: they are read, or only tell of others.
 _NO_RESULTS = ('input', 'information')
-_ABSOLUTE = re.compile(r'abs (\d\S*?)(?=$|[\s;,(])')
+_ABSOLUTE = re.compile(r'abs (\d\S*?)(?=$|[\s;,(])(?: \((\d\S*):)?')
+#: Of labels whose numbering is free.
+_PARTITION = 'as a partition'
 
 
 class Tolerances:
@@ -20,7 +22,8 @@ class Tolerances:
 
     Args:
         keys: Table ``keys`` of the sidecar, whose entries have a ``tolerance``: 'input', 'information', 'exact' or
-            'abs 1e-5', with more words behind it.
+            'abs 1e-5', with more words behind it; a number in parentheses and a colon behind it, 'abs 1e-7 (1e-5:
+            ...)', is the larger error that holds.
         arrays: Arrays of the recording.
 
     Raises:
@@ -50,13 +53,34 @@ class Tolerances:
                 return 0.0
             if (found := _ABSOLUTE.match(text)) is not None:
                 try:
-                    return float(found[1])
+                    return max(float(number) for number in found.groups() if number is not None)
                 except ValueError:
                     pass
         raise InputError(
             f"The JSON sidecar must say how exact {name!r} is: keys.{name}.tolerance is 'input', 'information', "
             "'exact' or 'abs NUMBER'."
         )
+
+
+def partitions(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Labels that need to agree as partitions alone, numbered in one way; other arrays as they are.
+
+    Args:
+        about: The sidecar, in whose table ``keys`` their tolerance is 'exact as a partition'.
+        arrays: Arrays of the recording or of the replay: maps of labels ``[h, w]``, or several, ``[n, h, w]``.
+    """
+    free = [name for name in arrays if _PARTITION in str(about['keys'].get(name))]
+    found = dict(arrays)
+    for name in free:
+        maps = arrays[name] if arrays[name].ndim > 2 else arrays[name][None]
+        found[name] = np.stack([_numbered(each) for each in maps]) if len(maps) else maps
+    return found
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """Labels by the place of their first member."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return first[inverse.reshape(labels.shape)]
 
 
 def unpack(bits: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
