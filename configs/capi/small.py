@@ -33,10 +33,10 @@ test_dataloader = dict(collate_fn=mask_collate)
 _base_.train_dataloader.dataset.dataset.pipeline[1].update(crop_ratio_range=(0.2, 0.6))
 
 optim_wrapper = dict(dtype=None, optimizer=dict(lr=3e-3))
-train_cfg = dict(max_iters=1600, val_interval=800)
+train_cfg = dict(max_iters=1200, val_interval=600)
 default_hooks = dict(
     _base_.short.default_hooks,
-    checkpoint=dict(interval=800, max_keep_ckpts=1),
+    checkpoint=dict(interval=600, max_keep_ckpts=1),
     health=dict(interval=100),
     probe=dict(interval=400),
     target_ema=dict(momentum=dict(base=0.98)),

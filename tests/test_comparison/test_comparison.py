@@ -50,7 +50,7 @@ def test_jobs_of_a_specification(tmp_path):
     assert 'default_hooks.probe=None' not in train
     assert test[1] == 'tools/test.py'
     assert 'test_dataloader.dataset.dataset.split=val' in test
-    assert test[3].endswith('iter_1600.pth')
+    assert test[3].endswith('iter_1200.pth')
 
 
 def test_scores_of_a_specification(tmp_path):
