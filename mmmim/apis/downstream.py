@@ -78,7 +78,8 @@ def pretrained_facts(
     Args:
         source: A checkpoint (``*.pth``) of mmmim, or the name or file of a config of mmmim for random weights; with an
             ``encoder``, a file of its weights, or 'random'.
-        weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
+        weights: 'ema', 'student', 'auto': the EMA teacher's where there are any, or 'random': of the file only which
+            encoder it is.
         encoder: Config of the encoder, where it is not that of the checkpoint.
         feature: What is read of the encoder.
 
@@ -87,12 +88,15 @@ def pretrained_facts(
             the feature needs.
     """
     checkpoint, path = str(source), Path(source)
-    if encoder is not None and (is_wrapped(encoder) or checkpoint == RANDOM):
-        if checkpoint != RANDOM and not path.expanduser().is_file():
-            raise InputError(f'--pretrained: the file {path} does not exist.')
+    wrapped = encoder is not None and (is_wrapped(encoder) or checkpoint == RANDOM)
+    if wrapped and checkpoint != RANDOM and not path.expanduser().is_file():
+        raise InputError(f'--pretrained: the file {path} does not exist.')
+    if weights == RANDOM:
+        checkpoint = RANDOM
+    if encoder is not None and wrapped:
         return _facts(checkpoint, encoder, {}, feature)
     if path.suffix in ('.pth', '.pt'):
-        stored = StoredEncoder.of(path, weights)
+        stored = StoredEncoder.of(path, 'auto' if weights == RANDOM else weights)
         preprocessor = stored.model.get('data_preprocessor') or {}
         predictor = stored.predictor if feature.predicts else None
         if encoder is not None:
@@ -201,7 +205,7 @@ def apply_pretrained(cfg: Any, source: str | Path | None, weights: str = 'auto')
     Args:
         cfg: mmengine's ``Config``. An encoder that it names as a dict is the model of the file ``source``.
         source: What ``--pretrained`` names, see :func:`pretrained_facts`; None for nothing.
-        weights: 'ema', 'student', or 'auto': the EMA teacher's where there are any.
+        weights: As there.
 
     Raises:
         InputError: The config needs an encoder and there is none, or the other way round; or of the file.
@@ -239,7 +243,8 @@ def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> Non
     encoder = next((b['encoder'] for b, _ in found if isinstance(b.get('encoder'), dict)), None)
     facts = pretrained_facts(source, weights, encoder, _main_feature(found))
     for backbone, feature in found:
-        backbone.update(checkpoint=facts.checkpoint, encoder=copy.deepcopy(facts.encoder), weights=weights)
+        kept = 'auto' if facts.checkpoint == RANDOM else weights
+        backbone.update(checkpoint=facts.checkpoint, encoder=copy.deepcopy(facts.encoder), weights=kept)
         _set_predictor(backbone, feature, facts.predictor)
     fill_placeholders(root, facts)
 

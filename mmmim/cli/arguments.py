@@ -123,8 +123,9 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights',
         default='auto',
-        choices=['auto', 'ema', 'student'],
-        help='of a checkpoint of mmmim; auto: those of the teacher if there are',
+        choices=['auto', 'ema', 'student', 'random'],
+        help='of a checkpoint of mmmim; auto: those of the teacher if there are; random: of any file only the encoder '
+        'that it describes',
     )
 
 

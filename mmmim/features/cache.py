@@ -171,15 +171,17 @@ class FeatureCache:
         layout = _Layout.of(model, data)
         data_key, encoder = data.key(), encoder_key(model, config)
         n, root = len(data.dataset), Path(self.folder)
-        entries = [
+        asked = [(name, layer) for name in model.names for layer in model.layers]
+        stored = [
             StoredArrays(
                 root,
                 'features',
-                {**encoder, 'layer': layer, 'data': data_key},
+                {**encoder, 'config': {**encoder['config'], 'features': name}, 'layer': layer, 'data': data_key},
                 {'features': ArraySpec((n, layout.samples, width), self.dtype)},
             )
-            for layer, width in zip(model.layers, layout.widths, strict=True)
+            for (name, layer), width in zip(asked, layout.widths, strict=True)
         ]
+        entries = stored[: len(model.layers)]
         if labels:
             dtype = 'uint8' if data.num_classes < 256 else 'int32'
             spec = {
@@ -190,8 +192,14 @@ class FeatureCache:
             entries.append(StoredArrays(root, 'labels', key, spec))
         missing = _missing(entries)
         if missing:
-            layers = [i for i in missing if i < len(model.layers)]
-            self._extract(model, data, layout.grid, [entries[i] for i in missing], layers)
+            places = [i for i in missing if i < len(model.layers)]
+            if places:  # the pass that is needed brings what others will need
+                beside = range(len(model.layers), len(stored))
+                places += [beside[i] for i in _missing([stored[i] for i in beside])]
+            wanted: dict[int | None, StoredArrays] = {i: stored[i] for i in places}
+            if missing[-1] == len(model.layers):
+                wanted[None] = entries[-1]
+            self._extract(model, data, layout.grid, wanted, asked)
         elif is_main_process():
             print_log(f'Features of {data.name}: {n} images, from {self.folder}.', 'current')
         arrays = [entry.read() for entry in entries]
@@ -203,45 +211,56 @@ class FeatureCache:
         model: FrozenFeatures,
         data: Data,
         grid: tuple[int, int],
-        entries: Sequence[StoredArrays],
-        layers: Sequence[int],
+        wanted: Mapping[int | None, StoredArrays],
+        asked: Sequence[tuple[str, int]],
     ) -> None:
-        """Write entries, of which the first are those of ``layers``; each process takes a part of the images."""
+        """Write entries; each process takes a part of the images.
+
+        Args:
+            model: The frozen encoder.
+            data: The images.
+            grid: Grid of the samples of each image.
+            wanted: Entries by the place of their features in what the model extracts; None for the labels.
+            asked: Name and layer of these features, by their place.
+        """
         rank, world = get_dist_info()
         n = len(data.dataset)
         start, stop = n * rank // world, n * (rank + 1) // world
         begin = time.perf_counter()
+        places = [place for place in wanted if place is not None]
+        what = 'Features' if places else 'Labels'
         if rank == 0:
-            size = sum(entry.nbytes for entry in entries)
+            size = sum(entry.nbytes for entry in wanted.values())
             check_space(Path(self.folder), size)
-            what = f'Features of {data.name}: {n} images, layers {[model.layers[i] for i in layers]}'
+            read = ', '.join(f'{asked[i][0]} of block {asked[i][1]}' for i in places)
             print_log(
-                f'{what if layers else f"Labels of {data.name}: {n} images"}, {size / 2**20:.0f} MiB to {self.folder}.',
+                f'{what} of {data.name}: {n} images{read and f", {read}"}, {size / 2**20:.0f} MiB to {self.folder}.',
                 'current',
             )
         with contextlib.ExitStack() as stack:
-            writers = [stack.enter_context(entry.write()) for entry in entries]
-            if not _missing(entries):  # another run wrote them in the meantime
+            # In one order in all processes: two that wait for each other's entries would wait for ever.
+            in_order = sorted(wanted.items(), key=lambda item: item[1].folder)
+            writers = {place: stack.enter_context(entry.write()) for place, entry in in_order}
+            if not _missing(list(wanted.values())):  # another run wrote them in the meantime
                 return
             loader = data.loader(range(start, stop))
             for batch in progress(loader, 'batches encoded') if rank == 0 else loader:
                 # Where only labels are missing, these very images have been encoded before.
-                features, found = model.extract(batch['inputs']) if layers else ((), grid)
+                features, found = model.extract(batch['inputs']) if places else ((), grid)
                 if found != grid:
                     raise InputError(
                         f'{data.name}: images of {found[0]} x {found[1]} patches and of {grid[0]} x {grid[1]}. Probes '
                         'need images of one size: let the pipeline resize them to a square (keep_ratio=False).'
                     )
-                for layer, writer in zip(layers, writers, strict=False):
-                    writer.write('features', start, self._stored(features[layer], model.layers[layer]))
-                for writer in writers[len(layers) :]:
-                    _write_labels(writer, start, batch, grid, data)
+                for place in places:
+                    writers[place].write('features', start, self._stored(features[place], asked[place][1]))
+                if None in writers:
+                    _write_labels(writers[None], start, batch, grid, data)
                 start += len(batch['inputs'])
             if start != stop:
                 raise InputError(f'{data.name} leaves out {stop - start} images: set drop_last=False.')
         if rank == 0:
             seconds = time.perf_counter() - begin
-            what = 'Features' if layers else 'Labels'
             print_log(f'{what} of {data.name}: {seconds:.1f} s, {n / seconds:.0f} images/s.', 'current')
 
     def _stored(self, features: Tensor, layer: int) -> np.ndarray:
@@ -362,6 +381,7 @@ def encoder_key(model: FrozenFeatures, config: Mapping[str, Any]) -> dict[str, A
     """
     parts = [part for part in (model.backbone.backbone, model.backbone.predictor) if part is not None]
     plain = to_plain(config)
+    plain.pop('also', None)
     plain['backbone'] = {k: v for k, v in plain['backbone'].items() if k not in ('checkpoint', 'out_indices', 'frozen')}
     return {
         'weights': [weights_digest(part) for part in parts],

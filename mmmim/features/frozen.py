@@ -22,23 +22,34 @@ class FrozenFeatures(BaseModel):
         features: Name of the feature that is read of each of the backbone's ``out_indices``, see
             :meth:`mmmim.features.LayerFeatures.pool`: one of the whole image, 'patches' or 'tokens'.
         data_preprocessor: Config, e.g. of ``mmmim.ImageListPreprocessor``.
+        also: Names of features of the same kind that other probes will read of the same images: where ``features`` are
+            extracted, these are put into the cache from the same pass through the encoder.
 
     Raises:
-        InputError: There is no such feature, the encoder does not have it, or options of the backbone contradict it.
+        InputError: There is no such feature, the encoder does not have it, it is of another kind, or options of the
+            backbone contradict it.
     """
 
     def __init__(
-        self, backbone: dict[str, Any], features: str = 'patches', data_preprocessor: dict[str, Any] | None = None
+        self,
+        backbone: dict[str, Any],
+        features: str = 'patches',
+        data_preprocessor: dict[str, Any] | None = None,
+        also: Sequence[str] = (),
     ) -> None:
         super().__init__(data_preprocessor)
         self.features = features
+        #: All features of a pass, the one that is read first.
+        self.names = tuple(dict.fromkeys((features, *also)))
         self.kind = FeatureName.of(features).kind
         if self.kind == 'featmap':
             raise InputError(f"model.features={features!r}: probes read the cells of maps, which are 'patches'.")
         if backbone.get('out_type') is not None:
             raise InputError('model.backbone.out_type: the feature that probes read is set by model.features.')
+        if other := [name for name in self.names if FeatureName.of(name).kind != self.kind]:
+            raise InputError(f'model.also={other}: what comes from one pass is of one kind, as {features!r} is.')
         # Patches go the way of maps, which may be resized.
-        out_type = features.replace('patches', 'featmap')
+        out_type = [name.replace('patches', 'featmap') for name in self.names]
         self.backbone = MODELS.build({**backbone, 'out_type': out_type})
         self.requires_grad_(False)
 
@@ -54,8 +65,8 @@ class FrozenFeatures(BaseModel):
             images: uint8 ``[3, H, W]`` each.
 
         Returns:
-            Of each layer ``[B, N, C]``, and the grid of the samples: that of the patches, or one row of all tokens, or
-            (1, 1) for whole images.
+            Of each of ``names`` and layers ``[B, N, C]``, the layers of the first name first, and the grid of the
+            samples: that of the patches, or one row of all tokens, or (1, 1) for whole images.
 
         Raises:
             InputError: The images differ in size.
