@@ -108,7 +108,7 @@ def config_of(tool, monkeypatch):
 
         def from_cfg(cfg):
             configs.append(cfg)
-            return SimpleNamespace(rank=1, train=dict, test=dict)
+            return SimpleNamespace(train=dict, test=dict, test_loop=None)
 
         with monkeypatch.context() as patch:
             patch.setattr(Runner, 'from_cfg', from_cfg)

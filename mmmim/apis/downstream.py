@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmmim.checkpoints import trusting
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, trained_model
@@ -27,7 +27,7 @@ from mmmim.models.stored import build_sizes, pooling_necks
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.internals import config_dict
-from mmmim.utils.nested import children, dicts, walk
+from mmmim.utils.nested import children, dicts, under, walk
 
 from .models import encoder_config, model_config
 
@@ -241,12 +241,60 @@ def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> Non
             "such as 'pretrained:embed_dim'."
         )
     encoder = next((b['encoder'] for b, _ in found if isinstance(b.get('encoder'), dict)), None)
-    facts = pretrained_facts(source, weights, encoder, _main_feature(found))
+    _apply_facts(root, found, pretrained_facts(source, weights, encoder, _main_feature(found)), weights)
+
+
+def _apply_facts(root: Any, found: list[tuple[dict[str, Any], FeatureName]], facts: Pretrained, weights: str) -> None:
     for backbone, feature in found:
         kept = 'auto' if facts.checkpoint == RANDOM else weights
         backbone.update(checkpoint=facts.checkpoint, encoder=copy.deepcopy(facts.encoder), weights=kept)
         _set_predictor(backbone, feature, facts.predictor)
     fill_placeholders(root, facts)
+
+
+@dataclass(frozen=True)
+class EncoderInMemory:
+    """The encoder of a pre-training without a file: what :func:`mmmim.checkpoints.pretrained.load_pretrained` gives.
+
+    Attributes:
+        model: Config of the :class:`MaskedImageModeling`, as its checkpoints store it.
+        state: One set of its weights, ``backbone.*`` and ``branches.*``, without gradients.
+    """
+
+    model: dict[str, Any]
+    state: Mapping[str, Tensor]
+
+    @property
+    def _predictor(self) -> tuple[str, dict[str, Any] | None]:
+        """What the names of the predictor's weights begin with, and its config; None where these weights have none."""
+        necks = pooling_necks(self.model)
+        return next(((prefix, neck) for prefix, neck in necks if under(self.state, prefix)), ('', None))
+
+    def apply(self, cfg: Any) -> None:
+        """Make a config one for this encoder, in place, as :func:`apply_pretrained` does for one of a file.
+
+        Raises:
+            InputError: The config asks for what the encoder does not have.
+        """
+        root = config_dict(cfg)
+        found = _features(root)
+        preprocessor, feature = self.model.get('data_preprocessor') or {}, _main_feature(found)
+        facts = _facts(LATER, self.model['backbone'], preprocessor, feature, self._predictor[1])
+        _apply_facts(root, found, facts, 'auto')
+
+    def share(self, model: nn.Module) -> None:
+        """Give a model that was built from such a config the weights themselves, without a copy.
+
+        Args:
+            model: Has a frozen :class:`PretrainedBackbone`.
+        """
+        for part in model.modules():
+            if isinstance(part, PretrainedBackbone):
+                shared = {'backbone.': 'backbone.'}
+                if part.predictor is not None:
+                    shared['predictor.'] = self._predictor[0]
+                state = {own + k: v for own, prefix in shared.items() for k, v in under(self.state, prefix).items()}
+                part.load_state_dict(state, assign=True)
 
 
 def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:

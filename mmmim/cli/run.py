@@ -98,24 +98,19 @@ def _take_model(cfg: Any, checkpoint: str) -> None:
 
 
 def run(args: argparse.Namespace, command: Command, start: Callable[[Any], None]) -> None:
-    """Make the runner of a command line and start it.
+    """Start what a command line asks for.
 
     Args:
         args: Arguments of :func:`mmmim.cli.arguments.add_run_options` and of the command, parsed.
         command: The command that is run.
-        start: What is done with the runner.
+        start: What is done with the config.
     """
     keep_writing()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     from mmmim.checkpoints.mapped import reading_once
 
     with reading_once():
-        cfg = build_config(args, command)
-
-        from mmmim.engine import Runner
-        from mmmim.registry import RUNNERS
-
-        start(RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
+        start(build_config(args, command))
 
 
 def latest_checkpoint(cfg: Any, folder: str) -> tuple[str | None, Sequence[str]]:

@@ -33,25 +33,20 @@ def build_parser() -> ToolParser:
     return parser
 
 
-def _fits(cfg: Any) -> bool:
-    """Whether the test loop of a config trains what it tests, on frozen features."""
-    from mmmim.registry import LOOPS
-
-    kind = (cfg.get('test_cfg') or {}).get('type')
-    return bool(getattr(LOOPS.get(kind) if isinstance(kind, str) else kind, 'fits', False))
-
-
 def _tested(cfg: Any, args: argparse.Namespace) -> str | None:
     """The checkpoint of a downstream task that brings its encoder along."""
     from mmmim.apis.downstream import wants_pretrained
+    from mmmim.engine.protocols import fits
 
-    brings = args.checkpoint is not None and args.pretrained is None and wants_pretrained(cfg) and not _fits(cfg)
+    brings = args.checkpoint is not None and args.pretrained is None and wants_pretrained(cfg) and not fits(cfg)
     return args.checkpoint if brings else None
 
 
 def _prepare(cfg: Any, args: argparse.Namespace) -> None:
     """Refuse to test what was never trained."""
-    fitted = _fits(cfg)
+    from mmmim.engine.protocols import fits
+
+    fitted = fits(cfg)
     if fitted and args.checkpoint is not None:
         raise InputError(
             f'{args.config} fits its own probe to features: give the encoder as --pretrained {args.checkpoint}.'
@@ -103,14 +98,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = build_parser().parse_args(argv)
 
-    def start(runner: Any) -> None:
+    def start(cfg: Any) -> None:
         import json
 
-        from mmmim.utils.atomic import write_text_atomically
-        from mmmim.utils.plain import to_plain
+        from mmengine.dist import is_main_process
 
-        metrics = to_plain({key: getattr(value, 'tolist', lambda v=value: v)() for key, value in runner.test().items()})
-        if runner.rank == 0:
+        from mmmim.engine.protocols import run_protocol
+        from mmmim.utils.atomic import write_text_atomically
+
+        metrics = run_protocol(cfg).metrics
+        if is_main_process():
             print_metrics(metrics)
             if args.out is not None:
                 write_text_atomically(json.dumps(metrics, indent=2) + '\n', args.out)

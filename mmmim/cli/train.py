@@ -121,8 +121,10 @@ def _complete(cfg: Any, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
 
 
-def _start(runner: Any) -> None:
-    runner.train()
+def _start(cfg: Any) -> None:
+    from mmmim.engine.runner import build_runner
+
+    build_runner(cfg).train()
 
 
 COMMAND = Command(

@@ -50,6 +50,40 @@ def parse_values(text: str) -> Any:
     return DictAction._parse_iterable(text)
 
 
+# Instances that mmengine keeps for the whole process: loggers, message hubs, visualizers, default scopes.
+
+
+@contextmanager
+def own_instances() -> Iterator[None]:
+    """Let a runner inside have instances of its own, which are closed and forgotten afterwards.
+
+    The current instance is the one that was made last, of whichever runner, and there is no public way to remove one.
+    """
+    from mmengine.logging import MMLogger
+    from mmengine.utils import ManagerMixin
+    from mmengine.visualization import Visualizer
+
+    def classes(kind: Any) -> Iterator[Any]:
+        yield kind
+        for each in kind.__subclasses__():
+            yield from classes(each)
+
+    before = {kind: kind._instance_dict for kind in classes(ManagerMixin)}
+    for kind in before:
+        kind._instance_dict = OrderedDict()
+    try:
+        yield
+    finally:
+        for kind in dict.fromkeys(classes(ManagerMixin)):  # also those that were imported inside
+            for instance in kind._instance_dict.values():
+                if isinstance(instance, MMLogger):
+                    for handler in instance.handlers:
+                        handler.close()
+                elif isinstance(instance, Visualizer):
+                    instance.close()
+            kind._instance_dict = before.get(kind, OrderedDict())
+
+
 # Registries.
 
 
