@@ -30,6 +30,7 @@ class Command(NamedTuple):
 COMMANDS = {
     'train': Command('mmmim.cli.train', 'train a model'),
     'test': Command('mmmim.cli.test', 'run the test loop of a config and print its metrics'),
+    'benchmark': Command('mmmim.cli.benchmark', 'many protocols over several encoders: a table and a page'),
     'convert': Command('mmmim.cli.convert', "weights of other programs to mmmim's format"),
     'parity': Command('mmmim.cli.parity', 'replay a recorded run of a method and compare every quantity'),
     'list': Command('mmmim.cli.list_configs', 'names of the configs that come with mmmim'),

@@ -105,12 +105,23 @@ def run(repeat: Repeat, config: str, words: Sequence[str], options: Sequence[str
     _run_tool('test', [config, checkpoint, *where, '--out', str(scores), *changes], processes)
 
 
-def _run_tool(name: str, words: list[str], processes: int) -> None:
+def tool_command(name: str, words: Sequence[str], processes: int = 1) -> list[str]:
+    """A command that trains or tests, by several processes where asked for.
+
+    Args:
+        name: 'train' or 'test'.
+        words: Its arguments, the config first.
+        processes: Processes, or GPUs.
+    """
     tool = str(resources() / 'tools' / f'{name}.py')
-    command = [sys.executable, tool, *words]
-    if processes > 1:
-        launch = ['-m', 'mmmim.cli.launch', '--standalone', '--nproc-per-node', str(processes)]
-        command = [sys.executable, *launch, tool, words[0], '--launcher', 'pytorch', *words[1:]]
+    if processes == 1:
+        return [sys.executable, tool, *words]
+    launch = ['-m', 'mmmim.cli.launch', '--standalone', '--nproc-per-node', str(processes)]
+    return [sys.executable, *launch, tool, words[0], '--launcher', 'pytorch', *words[1:]]
+
+
+def _run_tool(name: str, words: Sequence[str], processes: int) -> None:
+    command = tool_command(name, words, processes)
     if run_command(command, Path.cwd()):
         raise InputError(f'A run failed, its messages are above: {" ".join(command)}')
 

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
@@ -48,6 +48,9 @@ class FashionScenes(ScenesDataset):
         InputError: If there is no such subset or split, ``source`` is not Fashion-MNIST, or ``data_root`` holds other
             or incomplete data.
     """
+
+    #: Nothing has to be downloaded.
+    embedded: ClassVar[bool] = True
 
     def __init__(
         self,

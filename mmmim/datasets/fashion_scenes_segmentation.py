@@ -36,6 +36,9 @@ class FashionScenesSegmentation(BaseSegDataset):
         InputError: There is no such subset or split, or ``data_root`` holds other data.
     """
 
+    #: Nothing has to be downloaded, but for a ``source``.
+    embedded: ClassVar[bool] = True
+
     METAINFO: ClassVar[dict] = {
         'classes': ('background', *CLASSES),
         'palette': PALETTE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from PIL import Image
 
@@ -47,6 +47,9 @@ class MovingFashion(VideoSequences):
     """
 
     origin = Origin('MovingFashion', f'{FRAMES}, {ANNOTATIONS} and {LISTS}/val.txt', 'movingfashion-videos-no-download')
+
+    #: Nothing has to be downloaded.
+    embedded: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,0 +1,23 @@
+# `mmmim benchmark CKPT --suite all`: quick.py, papers.py, and what is in neither.
+_base_ = ['./quick.py', './papers.py']
+
+protocols = {
+    f'{method}_{data}': dict(
+        title=f'{name}, {words}',
+        measures='Whether one box around the most salient object is right, without labels: CorLoc.',
+        config=f'eval/discovery_{method}_{data}',
+        options={'+test_cfg.random': False},
+        score='CorLoc',
+    )
+    for data, name in dict(voc2007='Pascal VOC 2007', voc2012='Pascal VOC 2012', coco20k='COCO-20k').items()
+    for method, words in dict(tokencut='TokenCut', lost='LOST', dinoseg="DINO's masks").items()
+} | {
+    f'clusters_{data}': dict(
+        title=f'{name}, clusters of patches',
+        measures='Whether clusters of the patches of an image are its classes: mean IoU under the best matching.',
+        config=f'eval/cluster_{data}',
+        options={'+test_cfg.random': False},
+        score='clusters/mIoU_classes',
+    )
+    for data, name in dict(voc2012='Pascal VOC 2012', ade20k='ADE20K').items()
+}

@@ -1,0 +1,1 @@
+"""Many protocols, several encoders, one page: what ``mmmim benchmark`` does."""
