@@ -91,7 +91,7 @@ def read_suite(name: str) -> list[Protocol]:
 
     Args:
         name: One of :func:`suites`, or a config file with ``protocols``, a dict of dicts of the fields of
-            :class:`Protocol`.
+            :class:`Protocol`, and perhaps names of suites to ``include`` before them.
 
     Raises:
         InputError: There is no such suite, or a protocol lacks a field or has another one.
@@ -103,7 +103,7 @@ def read_suite(name: str) -> list[Protocol]:
     found = cfg.get('protocols')
     if not isinstance(found, Mapping) or not found:
         raise InputError(f'--suite {name}: the file has no protocols=dict(...).')
-    protocols = []
+    protocols = [protocol for each in cfg.get('include', []) for protocol in read_suite(each)]
     for key, options in cfg.to_dict()['protocols'].items():
         where = f'{name}: protocols.{key}'
         known = {*Protocol.__dataclass_fields__} - {'name'}

@@ -1,5 +1,5 @@
 # `mmmim benchmark CKPT --suite all`: quick.py, papers.py, and what is in neither.
-_base_ = ['./quick.py', './papers.py']
+include = ['quick', 'papers']
 
 protocols = {
     f'{method}_{data}': dict(
