@@ -336,19 +336,26 @@ def apply_trained(cfg: Any, path: str | Path) -> dict[str, Any]:
 def _features(node: Any) -> list[tuple[dict[str, Any], FeatureName]]:
     """The configs of :class:`mmmim.PretrainedBackbone` in a config, each with every name of what is read of it."""
     probed = {
-        id(model.get('backbone')): model.get('features', 'patches')
+        id(model.get('backbone')): _names(model)
         for model in dicts(node)
         if str(model.get('type')).rpartition('.')[2] in ('FrozenFeatures', 'ProbeClassifier')
     }
     found = []
     for each in backbones(node):
-        names = probed.get(id(each)) or each.get('out_type', 'featmap')
-        names = list(names.values()) if isinstance(names, Mapping) else names  # by source; None is left out
+        names: Any = probed.get(id(each)) or each.get('out_type', 'featmap')
         several = names if isinstance(names, list | tuple) else [names]
         # What is no name is refused where it is checked.
         read = [name for name in several if isinstance(name, str)] or ['featmap']
         found += [(each, feature) for feature in features_of(read)]
     return found
+
+
+def _names(model: Mapping[str, Any]) -> Any:
+    """Names of the features that a model of probes reads."""
+    names = model.get('features', 'patches')
+    if isinstance(names, Mapping):
+        return list(names.values())  # by source; None is left out
+    return [names, *model['also']] if isinstance(model.get('also'), list | tuple) else names
 
 
 def _main_feature(found: list[tuple[dict[str, Any], FeatureName]]) -> FeatureName:

@@ -98,14 +98,14 @@ class Benchmark:
         shared = self._shared(cfg, encoder, [] if protocol.blocks else together.get(_images(cfg), []))
         start = time.monotonic()
         try:
-            merge_cfg_options(cfg, options[len(protocol.options) :])
-            encoder.apply(cfg)
-            made_by = digest([to_plain(cfg.to_dict()), encoder.identity])
+            made_by = digest([to_plain(cfg.to_dict()), protocol.data, encoder.identity, protocol.blocks])
             if (known := self.done.get(made_by)) is not None:
                 return replace(known, protocol=protocol.name, encoder=encoder.label), False
             result = replace(result, made_by=made_by)
+            merge_cfg_options(cfg, [*options[len(protocol.options) :], *shared])
+            encoder.apply(cfg)
             if fits(cfg) and self.processes == 1:
-                metrics = self._here(cfg, shared, place)
+                metrics = self._here(cfg, place)
             else:
                 metrics = self._by_commands(protocol, fits(cfg), words, [*options, *shared], place)
         except InputError as error:
@@ -122,9 +122,8 @@ class Benchmark:
         also = [name for name in dict.fromkeys(beside) if name != _feature(cfg) and encoder.has(name)]
         return [*words, f'+model.also={also!r}'.replace(' ', '')] if also else words
 
-    def _here(self, cfg: Any, shared: Sequence[str], place: Path) -> dict[str, Any]:
+    def _here(self, cfg: Any, place: Path) -> dict[str, Any]:
         """The scores of a protocol that needs no training, computed in this process."""
-        merge_cfg_options(cfg, shared)
         cfg.launcher, cfg.load_from, cfg.resume = 'none', None, False
         cfg.work_dir = str(self.folder / place)
         check_config(cfg)

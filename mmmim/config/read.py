@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmmim.utils import InputError
@@ -43,7 +46,8 @@ def load_config(path: str) -> Any:
     if not os.path.isfile(path):
         raise InputError(f'The config {path} does not exist (in {os.getcwd()}).{_similar_file(path)}')
     try:
-        cfg = Config.fromfile(path)
+        with _quiet():
+            cfg = Config.fromfile(path)
     except Exception as error:
         folder = os.path.dirname(os.path.abspath(path))
         frames = traceback.extract_tb(error.__traceback__)
@@ -63,3 +67,14 @@ def _similar_file(path: str) -> str:
     names = [n for n in os.listdir(folder or '.') if n.endswith('.py')] if os.path.isdir(folder or '.') else []
     close = difflib.get_close_matches(name, names, n=1)
     return f' Did you mean {os.path.join(folder, close[0])}?' if close else ''
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep mmengine from saying of every variable of the environment that a config reads it."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
+    try:
+        yield
+    finally:
+        logging.disable(before)

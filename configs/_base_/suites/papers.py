@@ -44,7 +44,7 @@ protocols = (
     | {
         f'nn_{data}': dict(
             title=f'{name}, nearest other image',
-            measures='Whether the nearest other image of the validation set is of the same class (Latent MIM, table 1).',
+            measures='Whether the nearest other image of the validation set is of its class (Latent MIM, table 1).',
             config='eval/cls_nn_imagenet',
             data=data,
             score=f'leave_one_out/k_1/{_top1}',
