@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-_WIDTH = 640
+#: Of the drawing, whose letters have 14 px: small enough that they can be read on a telephone.
+_WIDTH = 480
 #: Colours of several encoders, told apart by people who confuse red and green, too (Okabe and Ito).
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 
@@ -19,15 +20,15 @@ def bars(values: Sequence[tuple[str, float, bool]], unit: str) -> str:
     """
     if not values:
         return ''
-    height, top = 34, max(max(value for _, value, _ in values), 1e-12)
+    height, top = 40, max(max(value for _, value, _ in values), 1e-12)
     parts = []
     for i, (label, value, is_random) in enumerate(values):
         y, length = i * height, max(value, 0) / top * (_WIDTH - 90)
         colour = 'var(--random)' if is_random else 'var(--mark)'
         parts += [
-            f'<text x="0" y="{y + 12}">{escape(label)}</text>',
-            f'<rect x="0" y="{y + 16}" width="{length:.1f}" height="10" rx="2" fill="{colour}"/>',
-            f'<text x="{length + 6:.1f}" y="{y + 26}">{value:.4g} {escape(unit)}</text>',
+            f'<text x="0" y="{y + 14}">{escape(label)}</text>',
+            f'<rect x="0" y="{y + 20}" width="{length:.1f}" height="10" rx="2" fill="{colour}"/>',
+            f'<text x="{length + 6:.1f}" y="{y + 30}">{value:.4g} {escape(unit)}</text>',
         ]
     spoken = '; '.join(f'{label}: {value:.4g} {unit}' for label, value, _ in values)
     return _svg(parts, len(values) * height, spoken)

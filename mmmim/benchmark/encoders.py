@@ -87,12 +87,12 @@ def read_encoders(names: Sequence[str], weights: str = 'auto') -> list[Encoder]:
             raise InputError(f'{name} is given twice: every encoder is measured once.')
         known = next((other for other in encoders if other.identity == twin.identity), None)
         if given.identity == twin.identity:
-            encoders.append(given)
+            encoders.append(replace(given, label=_unique(given.label, encoders)))
             continue
         if known is None:
-            twin = replace(twin, label=_unique(twin.label, encoders))
-            encoders.append(twin)
-        encoders.append(replace(given, label=_unique(given.label, encoders), twin=(known or twin).label))
+            known = replace(twin, label=_unique(twin.label, encoders))
+            encoders.append(known)
+        encoders.append(replace(given, label=_unique(given.label, encoders), twin=known.label))
     return encoders
 
 
@@ -117,9 +117,9 @@ def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
         'type': str(facts['encoder'].get('name') or facts['encoder']['type']).rpartition('.')[2],
         **{key: facts[key] for key in ('embed_dim', 'depth', 'patch_size', 'image_size')},
     }
-    size = f'{about["depth"]} blocks, width {about["embed_dim"]}, patches of {about["patch_size"]} px'
+    label = library or ('/'.join(path.with_suffix('').parts[-2:]))
     twin = Encoder(
-        label=f'random weights ({about["type"]}, {size})',
+        label=f'random weights, as {label}',
         source=RANDOM if library else source,
         library=library,
         weights='auto' if library or is_random else RANDOM,
@@ -131,7 +131,6 @@ def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
     if is_random:
         return twin, twin
     sha256 = file_digest(path)
-    label = library or '/'.join(path.with_suffix('').parts[-2:])
     identity = digest([described, sha256, weights])
     return Encoder(label, source, library, weights, sha256, about, lacks, identity), twin
 

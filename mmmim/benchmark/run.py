@@ -59,17 +59,19 @@ class Benchmark:
                 self.record.skipped[protocol.name] = missing
         together = self._features()
         plan = [(protocol, encoder) for encoder in self.record.encoders for protocol in self.record.measured]
-        start, computed = time.monotonic(), 0
+        took: dict[str, float] = {}
         for i, (protocol, encoder) in enumerate(plan, 1):
             result, is_new = self._result(protocol, encoder, together)
-            computed += is_new
+            if is_new:
+                took[protocol.name] = result.seconds
             self.record.results[protocol.name, encoder.label] = result
             finished()
-            left = (time.monotonic() - start) / max(computed, 1) * (len(plan) - i)
+            mean = sum(took.values()) / max(len(took), 1)
+            left = sum(took.get(each.name, mean) for each, _ in plan[i:])
             score = result.score(protocol)
             what = f'{score:.4g} {protocol.unit}'.strip() if score is not None else result.message
-            took = f'{result.seconds:.0f} s' if is_new else 'nothing to do'
-            say(f'[{i}/{len(plan)}] {encoder.label}: {protocol.title}: {what} ({took}; about {left:.0f} s left)')
+            seconds = f'{result.seconds:.0f} s' if is_new else 'nothing to do'
+            say(f'[{i}/{len(plan)}] {encoder.label}: {protocol.title}: {what} ({seconds}; about {left:.0f} s left)')
 
     def _features(self) -> dict[str, list[str]]:
         """Names of features that protocols read of the same images, by a hash of the images."""
