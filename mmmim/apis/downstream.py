@@ -205,7 +205,8 @@ def apply_pretrained(cfg: Any, source: str | Path | None, weights: str = 'auto')
     Args:
         cfg: mmengine's ``Config``. An encoder that it names as a dict is the model of the file ``source``.
         source: What ``--pretrained`` names, see :func:`pretrained_facts`; None for nothing.
-        weights: As there.
+        weights: 'ema', 'student', 'auto': the EMA teacher's where there are any, or 'random': of the file only which
+            encoder it is.
 
     Raises:
         InputError: The config needs an encoder and there is none, or the other way round; or of the file.

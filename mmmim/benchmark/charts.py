@@ -38,7 +38,7 @@ def curves(lines: Mapping[str, Mapping[int, float]], unit: str, axis: str) -> st
     """Lines over whole numbers.
 
     Args:
-        lines: Of each label its values by their place; those that begin with 'random' are dashed.
+        lines: Values by their place, for each label; a line whose label begins with 'random' is dashed.
         unit: What follows a value.
         axis: What the places are.
     """

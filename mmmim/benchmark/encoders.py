@@ -31,7 +31,7 @@ class Encoder:
         source: What ``--pretrained`` takes: a file, the name of a config, or 'random'.
         library: What ``--encoder`` takes, for a file of another library.
         weights: What ``--weights`` takes.
-        sha256: Of the file; None for random weights.
+        sha256: Hash of the file, in hexadecimal digits; None for random weights.
         about: Facts: ``type``, ``embed_dim``, ``depth``, ``patch_size``, ``image_size``.
         lacks: Features that it does not have.
         identity: A hash of weights and architecture, by which stored scores are found again.

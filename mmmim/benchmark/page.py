@@ -30,7 +30,7 @@ def write_page(record: Record, folder: Path, reported: dict[str, list[str]] | No
     Args:
         record: What was measured.
         folder: Where it goes, and where the pictures of the runs are.
-        reported: Of a protocol, by its name, what papers report of it.
+        reported: What papers report, a list of texts by the name of the protocol.
 
     Returns:
         The file.

@@ -68,9 +68,9 @@ class Record:
     Attributes:
         about: The command, the versions, the machine.
         protocols: What was measured, in the order of the suite.
-        encoders: Of what, random weights before what they are compared with.
-        results: By protocol and label of the encoder.
-        skipped: By protocol, what was missing.
+        encoders: Encoders that were measured, each behind the same one with random weights.
+        results: What came out, by name of the protocol and label of the encoder.
+        skipped: What was missing of the data, by name of the protocol.
     """
 
     about: dict[str, Any]

@@ -27,7 +27,7 @@ class Protocol:
     """A protocol of a suite.
 
     Attributes:
-        name: Its key in the suite, which names files.
+        name: Key of the protocol in its suite, which names files.
         title: What the table calls it.
         measures: A sentence on what it tells.
         config: The config that runs it, by its name (``eval/cls_knn_fashion``) or file.

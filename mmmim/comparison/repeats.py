@@ -110,7 +110,7 @@ def tool_command(name: str, words: Sequence[str], processes: int = 1) -> list[st
 
     Args:
         name: 'train' or 'test'.
-        words: Its arguments, the config first.
+        words: Arguments of the command, the config first.
         processes: Processes, or GPUs.
     """
     tool = str(resources() / 'tools' / f'{name}.py')

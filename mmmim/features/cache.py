@@ -218,7 +218,7 @@ class FeatureCache:
 
         Args:
             model: The frozen encoder.
-            data: The images.
+            data: The data set whose images are encoded.
             grid: Grid of the samples of each image.
             wanted: Entries by the place of their features in what the model extracts; None for the labels.
             asked: Name and layer of these features, by their place.
