@@ -174,8 +174,10 @@ class ProbeHook(Hook):
                 f'{len(self.data[1].images)} to score ({scored - start:.1f} s; {share}):\n{table(self.rows)}'
             )
         if protocols:
-            tables = '\n'.join(f'{name}:\n{table(self.rows, name)}' for name in protocols_of(row))
-            runner.logger.info(f'Protocols at iteration {iteration} ({now - scored:.1f} s; {share}):\n{tables}')
+            for name in protocols_of(row):  # one by one: the screen leaves out long messages
+                took = sum(value for key, value in row.items() if key.endswith(f'_{name}/{SECONDS}'))
+                runner.logger.info(f'{name} at iteration {iteration} ({took:.1f} s):\n{table(self.rows, name)}')
+            runner.logger.info(f'Protocols at iteration {iteration}: {now - scored:.1f} s; {share}.')
 
     def _quick(self, runner: Any, copied: bool) -> dict[str, float]:
         """Scores of the quick probes."""
@@ -273,16 +275,16 @@ def table(rows: list[dict[str, float]], protocol: str | None = None, last: int =
     """
     found = [({'iter': row['iter']} | scores) for row in rows if set(scores := _of(row, protocol)) - {'iter'}]
     shown = found[:1] + found[1:][-last:]
-    scores = list(dict.fromkeys(key.split('_', 1)[1] for row in found for key in row if key != 'iter'))
+    columns = list(dict.fromkeys(key.split('_', 1)[1] for row in found for key in row if key != 'iter'))
     lines = []
     for scored in shown:
         for name in ('student', 'teacher'):
             if not any(key.startswith(f'{name}_') for key in scored):
                 continue
-            values = [scored.get(f'{name}_{score}') for score in scores]
+            values = [scored.get(f'{name}_{column}') for column in columns]
             label = f'{scored["iter"]}' if scored['iter'] else 'start'
             lines.append([label, name, *('' if value is None else _number(value) for value in values)])
-    return markdown_table(['iteration', 'weights', *scores], lines)
+    return markdown_table(['iteration', 'weights', *columns], lines)
 
 
 def _number(value: float) -> str:
