@@ -106,7 +106,7 @@ def build_runner(cfg: Any) -> Any:
     """The runner of a whole config: mmmim's, or that of its ``runner_type``.
 
     Args:
-        cfg: mmengine's ``Config``.
+        cfg: A whole config, mmengine's ``Config``, whose placeholders for an encoder have been filled.
     """
     return RUNNERS.build(cfg) if 'runner_type' in cfg else RUNNERS.get('mmmim.Runner').from_cfg(cfg)
 

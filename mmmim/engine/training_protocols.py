@@ -60,7 +60,7 @@ class TrainingProtocols:
 
         Args:
             runner: The runner of the training.
-            tested: Whose weights are tested, of :meth:`tested`.
+            tested: 'student', 'teacher' or both, one after the other: what :meth:`tested` gives, or a part of it.
 
         Yields:
             Name of the protocol, 'student' or 'teacher', and what the protocol says.

@@ -63,8 +63,8 @@ class ProbeHook(Hook):
         protocols: Names of fitted protocols, such as ``cls_knn_fashion``, or files.
         protocol_interval: Iterations from one run of the protocols to the next, beside those at start and end; None for
             ``interval``.
-        protocol_weights: Whose weights protocols test: 'ema', 'student', 'both', or 'auto': the EMA teacher's where
-            there are any, as ``--weights`` of the command.
+        protocol_weights: The weights that protocols test: 'ema', 'student', 'both', or 'auto', as ``--weights`` of the
+            command: the EMA teacher's where there are any.
     """
 
     # After the teacher has moved; before IterTimerHook, so that the time of probes belongs to their iteration.
