@@ -102,6 +102,15 @@ PROBES = CheckedRegistry(
 )
 
 
+def build_runner(cfg: Any) -> Any:
+    """The runner of a whole config: mmmim's, or that of its ``runner_type``.
+
+    Args:
+        cfg: A whole config, mmengine's ``Config``, whose placeholders for an encoder have been filled.
+    """
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else RUNNERS.get('mmmim.Runner').from_cfg(cfg)
+
+
 def register_all_modules(init_default_scope: bool = True) -> None:
     """Import everything that registers itself, as the function of this name in other OpenMMLab packages does.
 

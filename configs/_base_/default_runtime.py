@@ -8,8 +8,8 @@ default_hooks = dict(
     checkpoint=dict(type='mmmim.CheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=3),
     sampler_seed=dict(type='mmengine.DistSamplerSeedHook'),
     health=dict(type='mmmim.HealthHook', interval=1000),
-    # Scores features where the config has labelled images, probe_data.
-    probe=dict(type='mmmim.ProbeHook', interval=10000),
+    # Scores features where the config has labelled images, probe_data, and by fitted protocols of configs/eval.
+    probe=dict(type='mmmim.ProbeHook', interval=10000, protocols=[], protocol_interval=None),
 )
 custom_hooks = [
     dict(type='mmmim.StepSeedHook'),

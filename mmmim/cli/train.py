@@ -122,7 +122,7 @@ def _complete(cfg: Any, args: argparse.Namespace) -> None:
 
 
 def _start(cfg: Any) -> None:
-    from mmmim.engine.runner import build_runner
+    from mmmim.registry import build_runner
 
     build_runner(cfg).train()
 

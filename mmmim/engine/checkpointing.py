@@ -358,7 +358,7 @@ class CheckpointRunner(_Runner):
             'meta': meta,
             'state_dict': weights,
             'message_hub': self._message_hub_state(),
-            'mmmim': {'version': 1, 'model': self._model_cfg(), 'config': training_config(self.cfg)},
+            'mmmim': {'version': 1, 'model': self.model_cfg(), 'config': training_config(self.cfg)},
         }
         if optimizer is not None:
             checkpoint['optimizer'] = optimizer
@@ -395,7 +395,8 @@ class CheckpointRunner(_Runner):
         info = {key: value for key, value in hub.runtime_info.items() if is_resumed(hub, key)}
         return {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)}
 
-    def _model_cfg(self) -> dict | None:
+    def model_cfg(self) -> dict | None:
+        """Config of the model as checkpoints carry it, before it is made plain; None where it is no config."""
         if self.cfg.get('model') is None:
             return None
         model = self.cfg.model.to_dict()

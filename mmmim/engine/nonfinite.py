@@ -233,7 +233,7 @@ def _describe(runner: Any, batch: Any, outputs: Mapping[str, Any]) -> dict[str, 
         'world_size': get_world_size(),
         'seeded': any(type(hook).__name__ == 'StepSeedHook' for hook in runner.hooks),
         # As in checkpoints, so that what reads and checks the models of those does it here.
-        'mmmim': {'version': 1, 'model': to_plain(runner._model_cfg()), 'config': training_config(runner.cfg)},
+        'mmmim': {'version': 1, 'model': to_plain(runner.model_cfg()), 'config': training_config(runner.cfg)},
         'scheduled': to_plain(scheduled),
         'dtype': None if dtype is None else str(dtype).removeprefix('torch.'),
         'loss_scale': _numbers(outputs).get('loss_scale', 1.0),

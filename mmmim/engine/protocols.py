@@ -17,14 +17,13 @@ from typing import Any
 from mmmim.apis.downstream import EncoderInMemory
 from mmmim.config.read import load_config
 from mmmim.config.resources import config_names
-from mmmim.registry import LOOPS
+from mmmim.registry import LOOPS, build_runner
 from mmmim.utils import InputError
 from mmmim.utils.isolation import isolated
 from mmmim.utils.names import printable
 from mmmim.utils.plain import to_plain
 
 from .ddp import bare_model
-from .runner import build_runner
 
 #: The folder of the protocols among the configs.
 _FOLDER = 'eval/'

@@ -393,8 +393,3 @@ class Runner(CheckpointRunner):
         """Load weights or resume training, once."""
         self._divide()
         super().load_or_resume()
-
-
-def build_runner(cfg: Any) -> Any:
-    """The runner of a whole config: that of its ``runner_type``, or :class:`Runner`."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -200,6 +200,8 @@ def _rank(key: str) -> tuple[int, str]:
 
 def _words(name: str) -> str:
     """A readable title: ``knn_pooled`` is 'k-NN, pooled', ``capi_target_entropy`` is 'target entropy, capi'."""
+    if '/' in name:  # of a protocol
+        return name.replace('/', ': ', 1)
     if name.startswith('quick_'):
         return f'quick {_words(name.removeprefix("quick_"))}'
     for quantity in _OF_A_BRANCH:

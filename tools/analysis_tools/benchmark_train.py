@@ -70,6 +70,7 @@ def build_config(args: argparse.Namespace, work_dir: str) -> Any:
     # What writes files at the end of a training or at long intervals is not part of a step.
     writing = ('mmmim.CurvesHook', 'mmmim.PicturesHook', 'mmmim.ReportHook')
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] not in writing]
+    cfg.default_hooks.probe = None
     cfg.default_hooks.checkpoint = dict(type='mmmim.CheckpointHook', by_epoch=False, interval=2**31, save_last=False)
     cfg.visualizer = dict(type='mmengine.Visualizer')
     cfg.log_level = 'WARNING'

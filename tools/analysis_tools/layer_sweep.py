@@ -34,14 +34,13 @@ def build_config(args: argparse.Namespace) -> Any:
     from mmmim.apis.downstream import apply_pretrained, set_encoder
     from mmmim.config.cfg_options import merge_cfg_options
     from mmmim.config.read import load_config
-    from mmmim.registry import LOOPS
+    from mmmim.engine.protocols import fits
     from mmmim.utils import InputError
 
     cfg = load_config(args.config)
     if args.trust_checkpoint:
         cfg.trust_checkpoint = True
-    loop = LOOPS.get((cfg.get('test_cfg') or {}).get('type', ''))
-    if not getattr(loop, 'fits', False):
+    if not fits(cfg):
         raise InputError(f'{args.config} fits no probe: test_cfg.type must be mmmim.FitTestLoop.')
     set_encoder(cfg, args.encoder)
     merge_cfg_options(cfg, args.cfg_options)
@@ -66,21 +65,20 @@ def main() -> None:
 
     import json
 
+    from mmengine.dist import is_main_process
+
     from mmmim.checkpoints.mapped import reading_once
-    from mmmim.engine import Runner
+    from mmmim.engine.protocols import run_protocol
     from mmmim.evaluation.probes.fitted import setting_text
     from mmmim.utils.atomic import write_text_atomically
-    from mmmim.utils.plain import to_plain
     from mmmim.utils.tables import markdown_table
     from mmmim.visualization.layer_curves import draw_layer_curves
 
     with reading_once():
         cfg = build_config(args)
-        runner = Runner.from_cfg(cfg)
-        runner.test()
-    if runner.rank:
+        records = run_protocol(cfg).records
+    if not is_main_process():
         return
-    records = to_plain(runner.test_loop.records)
     names = list(records[0]['scores'])
     rows = [
         [

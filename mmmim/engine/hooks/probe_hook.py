@@ -8,11 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
 from mmmim.datasets.label_spaces import check_agreement, label_spaces
-from mmmim.engine.ddp import bare_model, gathered, is_sharded, takes_part
+from mmmim.engine.ddp import bare_model, gathered, takes_part
+from mmmim.engine.training_protocols import TrainingProtocols, Weights
 from mmmim.evaluation.probes.quick import quick_scores
 from mmmim.features.extraction import encoders
 from mmmim.features.labelled_images import LabelledImages, dropped_labels
@@ -26,22 +27,30 @@ from mmmim.utils.options import Count, Natural
 from mmmim.utils.tables import markdown_table
 
 FILE = 'probes.json'
+#: Of the scores of a protocol, what it took.
+SECONDS = 'seconds'
 
 
 @HOOKS.register_module()
 class ProbeHook(Hook):
     """Scores frozen features of student and teacher on labelled images every so many iterations.
 
-    k-NN top-1 (predictor pooling, CLS, average of the patches, as available), linear probes, and dense k-NN mIoU where
-    there are label maps. The first row of the table is the model before its first step: what the features are worth
-    without training. Scores go to the log, to ``probes.json`` and ``probes.png`` in the work folder and, as
-    ``probe/<student|teacher>_<score>``, to the visualizer. The time that probing takes, and its share of the run, is
-    logged with every table. Features are computed by the first process while the others wait; where
-    parameters are sharded, by all.
+    **Quick probes**, on the data sets of ``probe_data = dict(train=..., val=...)`` in the config (what probes learn on
+    and what they are scored on, with pipelines that end in ``mmpretrain.PackInputs``): k-NN top-1 (predictor pooling,
+    CLS, average of the patches, as available), linear probes, and dense k-NN mIoU where there are label maps. Without
+    such data, or without labels, they are left out, which is said once. Features are computed by the first process
+    while the others wait; where parameters are sharded, by all.
 
-    The images are the data sets of ``probe_data = dict(train=..., val=...)`` in the config: what probes learn on and
-    what they are scored on, with pipelines that end in ``mmpretrain.PackInputs``. Without it, or without labels,
-    nothing is scored, which is said once.
+    **Protocols** of ``configs/eval`` that need no trained head, by their names: each is run as ``mmmim test`` runs it
+    on a checkpoint of this iteration, and gives the same numbers. All processes share the work.
+
+    The first row of the table is the model before its first step: what the features are worth without training. Scores
+    go to the log, to ``probes.json`` and ``probes.png`` in the work folder and, as
+    ``probe/<student|teacher>_quick_<score>`` and ``probe/<student|teacher>_<protocol>/<score>``, to the visualizer. The
+    time that probing takes, that of every protocol, and their share of the run are logged with every table.
+
+    A protocol that cannot be run is refused before the first step. Later it is a warning where a training has one
+    process; of several, it ends the training, since the others wait for the one that failed.
 
     Args:
         interval: Iterations from one table to the next; there is one at the end, too.
@@ -51,6 +60,11 @@ class ProbeHook(Hook):
             except 'all'.
         k: Number of nearest neighbours that vote.
         dense_images: Images of each that dense k-NN uses.
+        protocols: Names of fitted protocols, such as ``cls_knn_fashion``, or files.
+        protocol_interval: Iterations from one run of the protocols to the next, beside those at start and end; None for
+            ``interval``.
+        protocol_weights: The weights that protocols test: 'ema', 'student', 'both', or 'auto', as ``--weights`` of the
+            command: the EMA teacher's where there are any.
     """
 
     # After the teacher has moved; before IterTimerHook, so that the time of probes belongs to their iteration.
@@ -64,20 +78,35 @@ class ProbeHook(Hook):
         linear: Sequence[str] = ('pooled',),
         k: Count = 10,
         dense_images: Natural = 200,
+        protocols: Sequence[str] = (),
+        protocol_interval: Count | None = None,
+        protocol_weights: Weights = 'auto',
     ) -> None:
         for name in linear:
             check_pooling(name)
         self.interval = interval
         self.images, self.linear, self.k, self.dense_images = images, tuple(linear), k, dense_images
+        self.protocols = TrainingProtocols(protocols, protocol_weights) if protocols else None
+        self.protocol_interval = protocol_interval or interval
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
 
     def before_train(self, runner: Any) -> None:
         """Read the images and score the model as it is."""
         self._start = time.perf_counter()
+        self._path = os.path.join(runner.work_dir, FILE)
         self.data: tuple[LabelledImages, LabelledImages] | None = None
-        if not takes_part(runner):
-            return
+        if takes_part(runner):
+            self._read_data(runner)
+        self.rows = [row for row in read_rows(self._path) if row['iter'] <= runner.iter] if runner.iter else []
+        self.seconds = time.perf_counter() - self._start
+        known = {protocol for row in self.rows for protocol in protocols_of(row)}
+        due = [self.data is not None and not any(map(is_quick, self.rows))]
+        due.append(self.protocols is not None and not known >= set(self.protocols.configs))
+        broadcast_object_list(due)  # the file may lie on the machine of the first process only
+        self._probe(runner, runner.iter, *due)
+
+    def _read_data(self, runner: Any) -> None:
         configs = runner.cfg.get('probe_data')
         if configs is not None:
             if set(configs) != {'train', 'val'}:
@@ -88,20 +117,11 @@ class ProbeHook(Hook):
                 self.data = (train, val)
                 for sentence in dropped_labels(self.data, self.dense_images):
                     runner.logger.warning(sentence)
-        if self.data is None:
+        if self.data is None and self.protocols is None:
             runner.logger.info(
                 'Probes: no labelled images, so only losses and health are reported. To see what the features are '
                 'worth, give labelled data sets: probe_data=dict(train=..., val=...) in the config.'
             )
-            return
-        self._path = os.path.join(runner.work_dir, FILE)
-        self.rows = [row for row in read_rows(self._path) if row['iter'] <= runner.iter] if runner.iter else []
-        self.seconds = time.perf_counter() - self._start
-        fresh = [not self.rows]
-        if is_sharded(runner):  # the file may lie on the machine of the first process only
-            broadcast_object_list(fresh)
-        if fresh[0]:
-            self._probe(runner, runner.iter)
 
     def _read(self, configs: dict, model: Any) -> tuple[LabelledImages, LabelledImages]:
         datasets = [DATASETS.build(configs[split]) for split in ('train', 'val')]
@@ -120,42 +140,90 @@ class ProbeHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Score, every ``interval`` iterations and after the last."""
-        due = self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
-        if due and self.data is not None and takes_part(runner):
-            self._probe(runner, runner.iter + 1)
+        last = self.is_last_train_iter(runner)
+        quick = self.data is not None and (last or self.every_n_train_iters(runner, self.interval))
+        protocols = self.protocols is not None and (last or self.every_n_train_iters(runner, self.protocol_interval))
+        self._probe(runner, runner.iter + 1, quick, protocols)
 
-    def _probe(self, runner: Any, iteration: int) -> None:
-        assert self.data is not None
+    def _probe(self, runner: Any, iteration: int, quick: bool, protocols: bool) -> None:
+        """Score, and say what was found; all processes come here."""
+        if not (quick or protocols):
+            return
         start = time.perf_counter()
-        model = bare_model(runner)
         copied = iteration == 0 and loaded_from(runner) is None  # the teacher is the student's copy
         row: dict[str, float] = {'iter': iteration}
+        if quick and takes_part(runner):
+            row |= self._quick(runner, copied)
+        scored = time.perf_counter()
+        if protocols:
+            row |= self._run_protocols(runner, iteration, copied)
+        if self.rows and self.rows[-1]['iter'] == iteration:  # of a training that is resumed
+            self.rows[-1] |= row
+        else:
+            self.rows.append(row)
+        if not is_main_process():
+            return
+        self._write(runner, row, copied)
+        now = time.perf_counter()
+        self.seconds += now - start
+        share = f'all probes {self.seconds / (now - self._start):.1%} of the run so far'
+        if quick:
+            assert self.data is not None
+            runner.logger.info(
+                f'Probes at iteration {iteration}, on {len(self.data[0].images)} images to learn and '
+                f'{len(self.data[1].images)} to score ({scored - start:.1f} s; {share}):\n{table(self.rows)}'
+            )
+        if protocols:
+            for name in protocols_of(row):  # one by one: the screen leaves out long messages
+                took = sum(value for key, value in row.items() if key.endswith(f'_{name}/{SECONDS}'))
+                runner.logger.info(f'{name} at iteration {iteration} ({took:.1f} s):\n{table(self.rows, name)}')
+            runner.logger.info(f'Protocols at iteration {iteration}: {now - scored:.1f} s; {share}.')
+
+    def _quick(self, runner: Any, copied: bool) -> dict[str, float]:
+        """Scores of the quick probes."""
+        assert self.data is not None
+        row: dict[str, float] = {}
         with gathered(runner):
-            for name, extract in encoders(model, self.linear).items():
+            for name, extract in encoders(bare_model(runner), self.linear).items():
                 if name == 'teacher' and copied:
                     continue
                 scores = quick_scores(extract, *self.data, self.linear, self.k, self.dense_images)
                 row |= {f'{name}_{key}': value for key, value in scores.items()}
-        self.rows.append(row)
-        if not is_main_process():
-            return
-        scalars = {f'probe/{key}': value for key, value in row.items() if key != 'iter'}
-        if copied and model.teacher is not None:
+        return row
+
+    def _run_protocols(self, runner: Any, iteration: int, copied: bool) -> dict[str, float]:
+        """Scores of the protocols, and the seconds of each."""
+        assert self.protocols is not None
+        tested = ['student'] if copied else self.protocols.tested(runner)
+        row: dict[str, float] = {}
+        try:
+            for protocol, name, result in self.protocols.run(runner, tested):
+                scores = {key: value for key, value in result.metrics.items() if isinstance(value, int | float)}
+                row |= {f'{name}_{protocol}/{key}': value for key, value in {**scores, SECONDS: result.seconds}.items()}
+        except Exception as error:
+            if get_world_size() > 1:
+                raise InputError(
+                    f'The protocols of default_hooks.probe failed ({type(error).__name__}: {error}): the training '
+                    'ends, since its other processes wait. Resume it without them.'
+                ) from error
+            if not isinstance(error, InputError) or iteration == runner.iter:  # nothing is lost yet
+                raise
+            runner.logger.warning(f'Protocols at iteration {iteration} were left out: {error}')
+        return row
+
+    def _write(self, runner: Any, row: dict[str, float], copied: bool) -> None:
+        """Give the scores to the visualizer and to the file."""
+        scalars = {
+            f'probe/{key}': value for key, value in row.items() if key != 'iter' and not key.endswith(f'/{SECONDS}')
+        }
+        if copied and bare_model(runner).teacher is not None:
             scalars |= {key.replace('/student_', '/teacher_'): value for key, value in scalars.items()}
         # With `iter`, as LoggerHook's values of the training have it.
-        runner.visualizer.add_scalars({**scalars, 'iter': iteration}, step=iteration)
+        runner.visualizer.add_scalars({**scalars, 'iter': row['iter']}, step=row['iter'])
         try:
             write_text_atomically(json.dumps(self.rows, indent=1) + '\n', self._path)
         except InputError as error:  # a table must not end a training
             runner.logger.warning(str(error))
-        now = time.perf_counter()
-        self.seconds += now - start
-        share = self.seconds / (now - self._start)
-        runner.logger.info(
-            f'Probes at iteration {iteration}, on {len(self.data[0].images)} images to learn and '
-            f'{len(self.data[1].images)} to score ({now - start:.1f} s; all probes {share:.1%} of the run so far):\n'
-            f'{table(self.rows)}'
-        )
 
 
 def read_rows(path: str) -> list[dict[str, float]]:
@@ -174,15 +242,50 @@ def read_rows(path: str) -> list[dict[str, float]]:
     return rows if numbers else []
 
 
-def table(rows: list[dict[str, float]], last: int = 5) -> str:
-    """A Markdown table of the first row, which training is compared with, and the last ones."""
-    shown = rows[:1] + rows[1:][-last:]
-    scores = list(dict.fromkeys(key.split('_', 1)[1] for row in rows for key in row if key != 'iter'))
+def is_quick(row: dict[str, float]) -> bool:
+    """Whether a row has scores of the quick probes, whose names have no protocol in front."""
+    return any(key != 'iter' and '/' not in key for key in row)
+
+
+def protocols_of(row: dict[str, float]) -> list[str]:
+    """Names of the protocols that a row has scores of: keys are ``<student|teacher>_<protocol>/<score>``."""
+    return list(dict.fromkeys(key.partition('/')[0].partition('_')[2] for key in row if '/' in key))
+
+
+def _of(row: dict[str, float], protocol: str | None) -> dict[str, float]:
+    """The scores of a protocol as ``<student|teacher>_<score>``; None: those of the quick probes."""
+    found = {}
+    for key, value in row.items():
+        name, slash, score = key.partition('/')
+        weights, _, of = name.partition('_')
+        if not slash and protocol is None:
+            found[key] = value
+        elif slash and of == protocol:
+            found[f'{weights}_{score}'] = value
+    return found
+
+
+def table(rows: list[dict[str, float]], protocol: str | None = None, last: int = 5) -> str:
+    """A Markdown table of the first row, which training is compared with, and the last ones.
+
+    Args:
+        rows: Rows of ``probes.json``.
+        protocol: Name of the protocol whose scores are shown; None for the quick probes.
+        last: How many rows are shown beside the first.
+    """
+    found = [({'iter': row['iter']} | scores) for row in rows if set(scores := _of(row, protocol)) - {'iter'}]
+    shown = found[:1] + found[1:][-last:]
+    columns = list(dict.fromkeys(key.split('_', 1)[1] for row in found for key in row if key != 'iter'))
     lines = []
-    for row in shown:
-        weights = ['student', 'teacher'] if any(key.startswith('teacher_') for key in row) else ['student']
-        for name in weights:
-            values = [row.get(f'{name}_{score}') for score in scores]
-            label = f'{row["iter"]}' if row['iter'] else 'start'
-            lines.append([label, name, *('' if value is None else f'{value:.3f}' for value in values)])
-    return markdown_table(['iteration', 'weights', *scores], lines)
+    for scored in shown:
+        for name in ('student', 'teacher'):
+            if not any(key.startswith(f'{name}_') for key in scored):
+                continue
+            values = [scored.get(f'{name}_{column}') for column in columns]
+            label = f'{scored["iter"]}' if scored['iter'] else 'start'
+            lines.append([label, name, *('' if value is None else _number(value) for value in values)])
+    return markdown_table(['iteration', 'weights', *columns], lines)
+
+
+def _number(value: float) -> str:
+    return f'{value}' if isinstance(value, int) else f'{value:.3f}'

@@ -12,7 +12,7 @@ from mmmim.registry import HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
 
-from .probe_hook import FILE, read_rows, table
+from .probe_hook import FILE, is_quick, protocols_of, read_rows, table
 
 #: Pictures of a work folder, and what they show.
 _PICTURES = {
@@ -45,7 +45,10 @@ class ReportHook(Hook):
             f'{runner.iter} of {runner.max_iters} iterations. Log: {runner.log_dir}',
         ]
         if rows := read_rows(os.path.join(folder, FILE)):
-            parts += ['## Scores of frozen features', 'The first row is the model before its first step.', table(rows)]
+            parts += ['## Scores of frozen features', 'The first row is the model before its first step.']
+            parts += [table(rows)] if any(map(is_quick, rows)) else []
+            for protocol in dict.fromkeys(name for row in rows for name in protocols_of(row)):
+                parts += [f'### {protocol}', table(rows, protocol)]
         for name, title in _PICTURES.items():
             if os.path.isfile(os.path.join(folder, name)):
                 parts += [f'## {title}', f'![{title}]({name})']
