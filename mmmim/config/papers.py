@@ -75,7 +75,7 @@ class Score:
         """
         if self.maker == 'Instead':
             return []
-        runs = [(folder, None)]
+        runs: list[tuple[str | None, str | None]] = [(folder, None)]
         if self.each:
             runs = [(folder and f'{folder}_{number}', option) for number, option in enumerate(self.each)]
         return [command for place, option in runs for command in self._run(weights, tools, place, option)]
