@@ -30,20 +30,20 @@ class Score:
     """A column of a table: what is measured, and how.
 
     Attributes:
-        name: Its short name, that of the folder of its results, too.
+        name: The short name of the column, and of the folder of the results.
         dataset: Data set, as pages call it.
         protocol: Protocol, as pages call it.
         metric: 'Top 1 Accuracy', 'mIoU', ...
-        maker: Which of :data:`MAKERS` it has.
-        target: What that key says: a config for downstream tasks that ``mmmim test`` fits and tests, that ``mmmim
-            train`` trains, or that ``repeat.py`` trains with several seeds; a tool that takes a checkpoint; or why
-            there is no command.
+        maker: How the score is made, one of :data:`MAKERS`.
+        target: What the maker's key says: a config for downstream tasks that ``mmmim test`` fits and tests, that
+            ``mmmim train`` trains, or that ``repeat.py`` trains with several seeds; a tool that takes a checkpoint; or
+            why there is no command.
         data: ``MMMIM_DATA``; None for the data set of the config.
-        options: ``--cfg-options``.
-        each: Of several runs, the one more option of each; the best of them counts.
+        options: Values of ``--cfg-options`` of the command.
+        each: One more option for each of several runs, of which the best counts; empty for a single run.
         words: Further words of the command, as a shell reads them.
         chosen: Whether a trained config is tested in a run of its own, which chooses among its heads.
-        read: Which of the scores that are printed it is, where there are several.
+        read: Name of the score in what the command prints, where that has several.
     """
 
     name: str
@@ -130,9 +130,9 @@ class Row:
         config: Name of the config of the pre-training, or the file of a project; with ``convert``, the config of its
             encoder; None where there is no recipe here.
         convert: Published file of weights that is converted in the place of a pre-training.
-        note: Remark.
+        note: Remark on the row, such as a reading of ours.
         weights: 'student' or 'ema' of the checkpoint, 'auto' for the default.
-        cells: Its numbers.
+        cells: The numbers of the row.
     """
 
     label: str

@@ -116,6 +116,12 @@ def test_reported_numbers_are_those_of_the_page(path):
         assert bool(numbers(entry['Results'])) == any(seen.get(config, [])), f'{config}: {HINT}'
 
 
+def test_results_are_those_of_the_tables_of_papers():
+    expected = TOOL.results(read_papers(ROOT))
+    assert {name: entry['Results'] for name, entry in ENTRIES.items()} == {n: expected.get(n) for n in ENTRIES}, HINT
+    assert set(expected) - set(ENTRIES) == {'projects/bootmae/configs/vitb16.py'}
+
+
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.parent.name)
 def test_own_numbers_stand_in_projects_alone(path):
     assert '±' not in path.with_name('README.md').read_text()
