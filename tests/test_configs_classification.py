@@ -16,7 +16,7 @@ from tests.test_configs import bare_types
 #: Encoders at full size: with a CLS token, proxies, or a predictor that sums images up.
 WITH_CLS, WITH_PREDICTOR = 'mae/vitb16', 'capi/vitb14'
 #: These run what others run, with other numbers.
-ALIKE = ('released', 'vitl16', 'vith14', 'imagenet100', 'inat2021', 'clevr', 'sweep_fashion', 'fewshot_fashion')
+ALIKE = ('448', 'released', 'vitl16', 'vith14', 'imagenet100', 'inat2021', 'clevr', 'sweep_fashion', 'fewshot_fashion')
 RUN = [pytest.param(name, marks=pytest.mark.slow) if name.endswith(ALIKE) else name for name in NAMES]
 
 

@@ -138,6 +138,7 @@ said = [
     run('misc/scale_recipe', 'capi/small', '--iters', '400'),
     run('train', 'configs/capi/digit.py'),
     run(None, 'list', 'capi/small'),
+    run(None, 'list', '--papers', 'Latent MIM table 7'),
     run(None, 'train', 'configs/capi/digit.py'),
     run('misc/make_metafiles', '--check'),
 ]
@@ -161,12 +162,15 @@ def test_registries_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path
     assert root == str(tmp_path)  # comparisons run where the user is
     assert [Path(command[1]).is_relative_to(unpacked) for command in commands] == [True, True]
     assert all(Path(command[1]).is_file() for command in commands)
-    recipe, missing, listed, missing_too, metafiles = said
+    recipe, missing, listed, papers, missing_too, metafiles = said
     assert recipe[0] == 0
     assert f'_base_ = {str(shipped / "configs/capi/small.py")!r}' in recipe[1]
     for code, text in (missing, missing_too):
         assert (code, 'error: The config configs/capi/digit.py does not exist' in text) == (2, True)
     assert (listed[0], listed[1].split()) == (0, ['capi/small', 'capi/small_gpu'])
+    repeat = shipped / 'tools/analysis_tools/repeat.py'
+    words = ' '.join(papers[1].replace('\\\n', '').split())
+    assert (papers[0], f'MMMIM_DATA=dtd_coop python {repeat} eval/cls_fewshot' in words) == (0, True)
     assert (metafiles[0], 'installed without its repository' in metafiles[1]) == (2, True)
     assert files(tmp_path) == set()
     assert all(os.access(tool, os.X_OK) for tool in (shipped / 'tools').rglob('*.sh'))

@@ -4,10 +4,10 @@
 # have those of other data sets, which the released code prepares in other ways than the paper says. The paper reports
 # the best epoch, the released code the last one: the log says both.
 #
-# The numbers of the paper, top-1 on ImageNet-1k: MAE, 800 epochs, 61.1; I-JEPA, 600 epochs, 67.7; PiLaMIM, 600 epochs,
-# 67.0, 800 epochs, 69.2 (not run here). Encoders without CLS, as I-JEPA's: --cfg-options model.features.cls=pooled. The
-# LARS of MAE: optim_wrapper.optimizer.repeat_first=False optim_wrapper.optimizer.scaled=gradient
-# optim_wrapper.optimizer.vectors=False.
+# The numbers of the paper, top-1 on ImageNet-1k: MAE, 800 epochs, 61.1; I-JEPA, 600 epochs, 67.7; BootMAE, 800 epochs,
+# 67.6; PiLaMIM, 600 epochs, 67.0, 800 epochs, 69.2 (not run here). Encoders without CLS, as I-JEPA's: --cfg-options
+# model.features.cls=pooled. The LARS of MAE: optim_wrapper.optimizer.repeat_first=False
+# optim_wrapper.optimizer.scaled=gradient optim_wrapper.optimizer.vectors=False.
 #
 # Run: tools/dist_train.sh configs/eval/cls_linear_pilamim.py 8 --pretrained CHECKPOINT
 _base_ = [

@@ -2,8 +2,9 @@
 # command: whole images at 224 x 224 pixels, bilinear, and flips, as in the released code (the paper: random crops);
 # batch 1024. CLS is the feature of all methods here.
 #
-# The numbers of the paper, top-1 on Count and Dist: MAE 76.6, 65.0; I-JEPA 71.6, 62.0; PiLaMIM, 600 epochs, 80.7, 66.8,
-# 800 epochs, 83.8, 67.8 (not run here). The labels of Dist are VTAB's; those of the paper are not released.
+# The numbers of the paper, top-1 on Count and Dist: MAE 76.6, 65.0; I-JEPA 71.6, 62.0; BootMAE 82.6, 68.7; PiLaMIM, 600
+# epochs, 80.7, 66.8, 800 epochs, 83.8, 67.8 (not run here). The labels of Dist are VTAB's; those of the paper are not
+# released.
 #
 # Run: tools/dist_train.sh configs/eval/cls_linear_pilamim_clevr.py 8 --pretrained CHECKPOINT
 _base_ = [

@@ -1,6 +1,7 @@
 # The protocol of cls_linear_pilamim.py on iNaturalist 2021 mini, with batch 8192.
 #
-# The numbers of the paper, top-1: MAE 25.8, I-JEPA 27.7, PiLaMIM, 600 epochs, 29.5, 800 epochs, 31.0 (not run here).
+# The numbers of the paper, top-1: MAE 25.8, I-JEPA 27.7, BootMAE 26.6, PiLaMIM, 600 epochs, 29.5, 800 epochs, 31.0 (not
+# run here).
 #
 # Run: tools/dist_train.sh configs/eval/cls_linear_pilamim_inat2021.py 8 --pretrained CHECKPOINT
 _base_ = [

@@ -1,7 +1,8 @@
 # The protocol of cls_linear_pilamim.py on Places365, whose small images of 256 pixels are tested in their central 224 x
 # 224.
 #
-# The numbers of the paper, top-1: MAE 44.2, I-JEPA 45.3, PiLaMIM, 600 epochs, 47.0, 800 epochs, 47.6 (not run here).
+# The numbers of the paper, top-1: MAE 44.2, I-JEPA 45.3, BootMAE 48.8, PiLaMIM, 600 epochs, 47.0, 800 epochs, 47.6 (not
+# run here).
 #
 # Run: tools/dist_train.sh configs/eval/cls_linear_pilamim_places365.py 8 --pretrained CHECKPOINT
 _base_ = [

@@ -1,4 +1,4 @@
-# Linear probe of SemanticMIM (arXiv 2406.10673, tables 1, 3 and 5): a linear layer on the seventh block, by AdamW in
+# Linear probe of SemanticMIM (arXiv 2406.10673, tables 1 and 5): a linear layer on the seventh block, by AdamW in
 # 100 epochs with batch 1024. "Patch" is the mean of the patches and "CLS" that of the proxies or the CLS token, each
 # through a LayerNorm without weights; both are trained in the same steps.
 #

@@ -10,8 +10,8 @@
 # --cfg-options model.features=cls and with model.features=pooled_raw, and take the greater score. Whether its CLS is
 # that before the final norm is not stated; here cls is the one after it.
 #
-# Reported on ImageNet-1k: Latent MIM 50.1, MAE 12.2, data2vec 25.7; on ImageNet-100: Latent MIM 63.3, MAE 30.0 (not run
-# here).
+# Reported on ImageNet-1k: Latent MIM 50.1, MAE 12.2, data2vec 25.7, MoCo v3 61.3; on ImageNet-100: Latent MIM 63.3, MAE
+# 30.0 (not run here). The released code evaluates the online encoder: --weights student.
 #
 # Run: python tools/test.py configs/eval/cls_nn_imagenet.py --pretrained CHECKPOINT
 #  or: MMMIM_DATA=imagenet100 tools/dist_test.sh configs/eval/cls_nn_imagenet.py 8 --pretrained CHECKPOINT

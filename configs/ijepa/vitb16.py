@@ -5,7 +5,7 @@
 # The paper's number: ImageNet-1k linear probing 72.9 (not run here).
 # The numbers of PiLaMIM's paper (Lee et al., 2025, table 1) for 600 epochs of its own training, linear probing of
 # pooled patches: ImageNet-1k 67.7, CIFAR10 86.3, CIFAR100 66.1, iNat2021 (mini) 27.7, Places365 45.3, Clevr/Count
-# 71.6, Clevr/Dist 62.0 (not run here).
+# 71.6, Clevr/Dist 62.0; RankMe on CIFAR100 226.58 (not run here).
 #
 # Run: tools/dist_train.sh configs/ijepa/vitb16.py 16
 # **The batch of one GPU is a hyper-parameter of the masks**: the reference trains with 128 images per GPU. All contexts

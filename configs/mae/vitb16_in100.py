@@ -2,7 +2,7 @@
 # table 8(a): 300 epochs of 123 iterations, batch 1024, learning rate 6e-4, 30 epochs of warm-up.
 #
 # The numbers of Latent MIM's paper, ImageNet-100: nearest neighbour 30.0, linear probing 70.4 in table 1 and 59.9 in
-# tables 2 to 4, fine-tuning 88.3 (not run here).
+# tables 2 to 4, fine-tuning 88.3, mean cosine of latents 0.67 (not run here).
 _base_ = './vitb16.py'
 
 global_batch_size = 1024

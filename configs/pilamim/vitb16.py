@@ -2,7 +2,7 @@
 # the 196 patches visible.
 #
 # The paper's numbers, linear probing of CLS: ImageNet-1k 69.2, CIFAR10 92.4, CIFAR100 74.2, iNat2021 (mini) 31.0,
-# Places365 47.6, Clevr/Count 83.8, Clevr/Dist 67.8 (not run here).
+# Places365 47.6, Clevr/Count 83.8, Clevr/Dist 67.8; RankMe on CIFAR100 254.78 (not run here).
 #
 # Run: tools/dist_train.sh configs/pilamim/vitb16.py 4
 # `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size`.

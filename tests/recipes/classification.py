@@ -150,6 +150,11 @@ model.features: cls='predicted', cls_avg_patch='predicted+pooled'  # CAPI, table
 [eval/cls_attentive: eval/cls_sweep]
 model.features: cls=None, avg_patch=None, cls_avg_patch=None  # CAPI, appendix: attentive probes
 
+[eval/cls_attentive_448: eval/cls_attentive]
+$images.dataset.pipeline.1: scale=448  # CAPI, table 4: images of 448 px
+{val_dataloader.dataset.dataset,test_dataloader.dataset}.pipeline.1: scale=512  # our choice: as 256 is to 224
+{val_dataloader.dataset.dataset,test_dataloader.dataset}.pipeline.2: crop_size=448  # CAPI, table 4: images of 448 px
+
 [eval/cls_linear_dinov2: capi rrc224 imagenet]
 - $optimizer $schedule
 model.features: cls_1='cls', cls_1_avg='cls+pooled', cls_4='cls@-4+cls@-3+cls@-2+cls@-1',

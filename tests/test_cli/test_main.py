@@ -16,7 +16,8 @@ from tests.paths import ROOT
 CHEAP = """
 import sys
 from mmmim.cli.main import COMMANDS, main
-for words in [['--help'], *([name, '--help'] for name in COMMANDS), ['list', 'capi'], ['--version']]:
+lists = [['list', 'capi'], ['list', '--papers', 'CAPI']]
+for words in [['--help'], *([name, '--help'] for name in COMMANDS), *lists, ['--version']]:
     try:
         main(words)
     except SystemExit as end:
@@ -53,6 +54,8 @@ def test_help_is_cheap_and_tells_the_commands():
     (['config', 'capi/small', '--cfg-options', 'model.tipe=a'], 'error: --cfg-options model.tipe=a:'),
     (['list', 'capy'], "error: No config that comes with mmmim has a name like 'capy': did you mean capi?"),
     (['list', 'zzzz'], 'mmmim list shows all names.'),
+    (['list', '--papers', 'zzzz'], "like 'zzzz': there are CAPI, I-JEPA, Latent MIM, MAE, PiLaMIM, SemanticMIM."),
+    (['list', '--papers', 'Latent MIM tabel 3'], 'did you mean Latent MIM table 3'),
 ])  # fmt: skip
 def test_wrong_words_are_one_sentence(words, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -89,6 +92,46 @@ def test_names_of_configs(capsys, monkeypatch):
     assert not any('_base_' in name for name in names)
     assert listed('capi/*') == mmmim.list_models('capi/*')
     assert listed('capi/small') == ['capi/small', 'capi/small_gpu']
+
+
+def test_tables_of_papers(capsys, monkeypatch):
+    def listed(*words):
+        monkeypatch.setattr(sys, 'argv', ['mmmim'])
+        main(['list', '--papers', *words])
+        return capsys.readouterr().out
+
+    text = listed('latent mim table 3')
+    assert '### Latent MIM, table 3: correlation of nearby patches\n' in text
+    row = """
+## masks of 90 %, gap 0
+DIR=work_dirs/latent_mim/ablations/ratio_90_contiguous
+mmmim train latent_mim/ablations/ratio_90_contiguous --work-dir $DIR
+CKPT=$(cat $DIR/last_checkpoint)
+# ImageNet-100 nearest neighbour, top-1 [leave_one_out/k_1/accuracy/top1]: 53.3 (reported, not run here)
+MMMIM_DATA=imagenet100 mmmim test eval/cls_nn_imagenet --pretrained $CKPT --weights student --work-dir $DIR/nn100
+# ImageNet-100 linear probe, top-1: 70.4 (reported, not run here)
+mmmim train eval/cls_linear_latent_mim_imagenet100 --pretrained $CKPT --weights student --work-dir $DIR/lp100
+# ImageNet-100 fine-tuning, top-1: 87.6 (reported, not run here)
+mmmim train eval/cls_finetune_latent_mim_imagenet100 --pretrained $CKPT --weights student --work-dir $DIR/ft100
+"""
+    assert row in text
+    assert text.count('\n## ') == 5
+    # A row by its config, a table and its parts, a paper alone, a column by its config.
+    assert listed('capi/ablations/ratio_55').count('\n## ') == 1
+    assert listed('CAPI table 1').count('\n### ') == 9
+    assert listed('Latent MIM table 1').count('\n### ') == 1
+    assert listed('MAE').count('\n#### ') == 1
+    assert 'SimMIM' not in listed('eval/vos_davis2017')
+    everything = listed()
+    assert max(map(len, everything.splitlines())) <= 120
+    done = subprocess.run(['bash', '-n'], input=everything, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert (
+        '## SimMIM, 800 epochs: no recipe here\n# ImageNet-1k linear probe 56.7 (reported, not run here)' in everything
+    )
+    # One run, three scores.
+    assert everything.count('--pretrained $CKPT --weights student --work-dir $DIR/jf\n') == 2
+    assert '$DIR/j\n' not in everything
 
 
 def test_a_printed_config_is_the_whole_of_it(capsys, monkeypatch, tmp_path):

@@ -10,13 +10,14 @@ import yaml
 from mmengine import Config
 
 import mmmim
+from mmmim.config.papers import read_paper, read_papers
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests.paths import ROOT, load_tool, run_tool
 
 TOOL = load_tool('misc/make_metafiles')
 metafiles, write_metafile, training_data = TOOL.metafiles, TOOL.write_metafile, TOOL.training_data
-read_reported, read_tables = TOOL.read_reported, TOOL.read_tables
+check_page, read_tables = TOOL.check_page, TOOL.read_tables
 
 FILES = sorted(ROOT.glob('configs/**/metafile.yml'))
 CONTENTS = {path: yaml.safe_load(path.read_text()) for path in FILES}
@@ -99,16 +100,26 @@ def test_reported_numbers_are_those_of_the_page(path):
         cells = {name: cell for name, cell in row.items() if '(reported' in name and cell}
         if config is not None:
             seen.setdefault(config, []).append([float(cell) for cell in cells.values()])
-            for result, name in zip(entries[config]['Results'] or [], cells, strict=False):
-                assert name.startswith(result['Dataset'])
-                assert result['Protocol'] in name
+            results = [
+                (f'{r["Dataset"]} {r["Protocol"]}', value)
+                for r in entries[config]['Results'] or []
+                for value in r['Metrics'].values()
+            ]
+            for name, cell in cells.items():
+                title = name.partition(' (reported')[0].removesuffix(' mIoU')
+                assert (title, float(cell)) in results, f'{config}: {HINT}'
             if 'parameters' in row:
                 assert row['parameters'] == f'{entries[config]["Metadata"]["Parameters"] / 1e6:.1f} M'
             if 'iterations' in row:
                 assert row['iterations'] == f'{entries[config]["Metadata"]["Iterations"]:,}'.replace(',', ' ')
     for config, entry in entries.items():
-        for values in seen.get(config, [[]]):
-            assert numbers(entry['Results']) == values, f'{config}: {HINT}'
+        assert bool(numbers(entry['Results'])) == any(seen.get(config, [])), f'{config}: {HINT}'
+
+
+def test_results_are_those_of_the_tables_of_papers():
+    expected = TOOL.results(read_papers(ROOT))
+    assert {name: entry['Results'] for name, entry in ENTRIES.items()} == {n: expected.get(n) for n in ENTRIES}, HINT
+    assert set(expected) - set(ENTRIES) == {'projects/bootmae/configs/vitb16.py'}
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.parent.name)
@@ -143,49 +154,121 @@ def test_metafiles_are_up_to_date():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_metafile_of_a_new_method(tmp_path):
+PAPER = """
+Name: New
+Title: A new method
+Source: arXiv 2000.00001
+Weights: student
+Scores:
+  knn: {Dataset: ADE20K, Protocol: k-NN, Metric: mIoU, Test: eval/seg_knn_ade20k}
+  linear: {Dataset: CIFAR100, Protocol: linear probe, Metric: Top 1 Accuracy, Train: eval/cls_sweep, Data: cifar100}
+Tables:
+  - Table: table 1
+    Caption: rows
+    Scores: [knn, linear]
+    Rows:
+      - {Row: A, Config: new/rows/a, Values: [12.5, [20, 1.5]]}
+      - {Row: B, Config: new/b, Values: [null, .nan]}
+      - {Row: A of the authors, Config: new/rows/a, Convert: a.pth, Values: [13.5, 1.0]}
+  - Table: table 2
+    Caption: again
+    Scores: [knn]
+    Rows:
+      - {Row: A, Config: new/rows/a, Values: [12.5]}
+"""
+
+
+@pytest.fixture
+def new(tmp_path):
+    """A repository with a method, two configs and a paper."""
     folder = tmp_path / 'configs/new/rows'
     folder.mkdir(parents=True)
     config = Config.fromfile(ROOT / 'configs/mae/small.py')
     for file in (folder / 'a.py', folder.parent / 'b.py'):
         config.dump(file)
-    table = '| | ADE20K k-NN mIoU (reported) |\n|---|---|\n| [A](a.py) | 12.5 |\n'
+    table = '| | ADE20K k-NN mIoU (reported) |\n|---|---|\n| [A](a.py) | 12.5 |\n| `a.pth` | 13.5 |\n'
     (folder / 'README.md').write_text(f'Paper: https://arxiv.org/abs/2000.00001\n\n{table}')
     (folder.parent / 'README.md').write_text('No numbers.\n')
+    (folder.parent / 'tables.yml').write_text(PAPER)
     (folder / 'metafile.yml').write_text('# Below the other.\nModels:\n')
+    return tmp_path
+
+
+def test_a_metafile_of_a_new_method(new):
+    folder, papers = new / 'configs/new/rows', read_papers(new)
     with pytest.raises(InputError, match='has no "Collections:"'):
-        write_metafile(folder / 'metafile.yml', tmp_path)
+        write_metafile(folder / 'metafile.yml', new, papers)
     (folder.parent / 'metafile.yml').write_text('Collections:\n  - Name: New\n\nModels:\n  - stale\n')
-    (row,) = yaml.safe_load(write_metafile(folder / 'metafile.yml', tmp_path))['Models']
+    (row,) = yaml.safe_load(write_metafile(folder / 'metafile.yml', new, papers))['Models']
     assert (row['Name'], row['In Collection']) == ('new/rows/a', 'New')
     assert row['Metadata']['Training Data'] == 'FashionScenes (single)'
-    (result,) = row['Results']
-    assert (result['Dataset'], result['Metrics']) == ('ADE20K', {'mIoU': 12.5})
-    assert result['Source'] == 'reported in arXiv 2000.00001, not run here'
-    text = write_metafile(folder.parent / 'metafile.yml', tmp_path)
+    assert row['Results'] == [
+        {
+            'Task': 'Semantic Segmentation',
+            'Dataset': 'ADE20K',
+            'Metrics': {'mIoU': 12.5},
+            'Protocol': 'k-NN',
+            'Source': 'reported in New (arXiv 2000.00001), not run here',
+            'Table': 'table 1, table 2',
+            'Command': 'mmmim test eval/seg_knn_ade20k --pretrained CKPT --weights student',
+        },
+        {
+            'Task': 'Image Classification',
+            'Dataset': 'CIFAR100',
+            'Metrics': {'Top 1 Accuracy': 20.0},
+            'Deviation': 1.5,
+            'Protocol': 'linear probe',
+            'Source': 'reported in New (arXiv 2000.00001), not run here',
+            'Table': 'table 1',
+            'Command': 'MMMIM_DATA=cifar100 mmmim train eval/cls_sweep --pretrained CKPT --weights student',
+        },
+    ]
+    text = write_metafile(folder.parent / 'metafile.yml', new, papers)
     assert text.startswith('Collections:\n  - Name: New\n\nModels:\n  - Name: new/b\n')
     assert yaml.safe_load(text)['Models'][0]['Results'] is None
     (folder / 'metafile.yml').write_text('nothing\n')
     with pytest.raises(InputError, match='has no line "Models:"'):
-        write_metafile(folder / 'metafile.yml', tmp_path)
+        write_metafile(folder / 'metafile.yml', new, papers)
 
 
-def test_rows_that_disagree_are_refused(tmp_path):
-    head = '| config | ImageNet-1k linear probe (reported) |\n|---|---|\n'
-    (tmp_path / 'a.md').write_text(f'{head}| [x](x.py) | 1.0 |\n\n{head}| [x](x.py) | 1.5 |\n')
-    with pytest.raises(InputError, match=r'a\.md: the rows of x\.py do not agree'):
-        read_reported(tmp_path / 'a.md')
-    (tmp_path / 'b.md').write_text(f'{head}| [x](x.py) | 1.0 |\n| [y](y.py) | |\n| [x](x.py) | 1.0 |\n')
-    (result,) = read_reported(tmp_path / 'b.md').pop('x.py')
-    assert (result['Task'], result['Protocol']) == ('Image Classification', 'linear probe')
-    assert result['Source'] == 'reported, not run here'
+@pytest.mark.parametrize(('cell', 'other', 'message'), [
+    ('12.5', '12.6', r'configs/new/rows/a\.py has 12\.6 as "ADE20K k-NN mIoU \(reported\)", and tables\.yml 12\.5'),
+    ('13.5', '13.0', r'a\.pth has 13\.0 .* and tables\.yml 13\.5'),
+    ('ADE20K', 'ADE10K', 'and tables.yml none'),
+    ('(reported)', '(reported in Old)', 'and tables.yml none'),
+    ('(reported)', '(reported in arXiv 2000.00001)', None),
+])  # fmt: skip
+def test_a_page_says_what_the_tables_of_the_paper_say(new, cell, other, message):
+    page = new / 'configs/new/rows/README.md'
+    check_page(page, new, read_papers(new))
+    page.write_text(page.read_text().replace(cell, other))
+    if message is None:
+        check_page(page, new, read_papers(new))
+    else:
+        with pytest.raises(InputError, match=message):
+            check_page(page, new, read_papers(new))
+
+
+@pytest.mark.parametrize(('text', 'other', 'message'), [
+    ('Title: A new method', 'Titel: A new method', "the file has 'Titel', and may have Name, Title"),
+    ('Title: A new method\n', '', "it lacks 'Title'"),
+    ('Values: [12.5]', 'Values: [12.5, 1]', "'A' of table 2 has 2 values in 1 columns"),
+    ('Row: B, Config', 'Row: B, Configs', "a row of table 1 has 'Configs'"),
+    ('Test: eval/seg_knn_ade20k', 'Best: eval/seg_knn_ade20k', "the score knn has 'Best'"),
+    (', Test: eval/seg_knn_ade20k', '', 'the score knn has none of Test, Train'),
+    ('Scores: [knn]', 'Scores: [nn]', "it lacks 'nn'"),
+    ('Scores:\n  knn', 'Scores:\n\tknn', 'is no YAML: '),
+    ('[null, .nan]', '[null, many]', "could not convert string to float: 'many'"),
+])  # fmt: skip
+def test_tables_that_are_none(new, text, other, message):
+    path = new / 'configs/new/tables.yml'
+    assert text in PAPER
+    path.write_text(PAPER.replace(text, other))
+    with pytest.raises(InputError) as raised:
+        read_paper(path)
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_cells_of_tables_of_pages():
     assert [*read_tables('| a |\n|---|\n| 1 |\n\n| b |\n|:-:|\n| 2 |\n')] == [{'a': '1'}, {'b': '2'}]
-
-
-def test_numbers_of_another_paper_name_it(tmp_path):
-    columns = '| config | A k-NN (reported) | B mIoU (reported in X et al., 2025) |\n|---|---|---|\n'
-    (tmp_path / 'a.md').write_text(f'https://arxiv.org/abs/2000.00001\n\n{columns}| [x](x.py) | 1.0 | 2.0 |\n')
-    own, other = read_reported(tmp_path / 'a.md')['x.py']
-    assert own['Source'] == 'reported in arXiv 2000.00001, not run here'
-    assert other['Source'] == 'reported in X et al., 2025, not run here'
-    assert (other['Dataset'], other['Metrics']) == ('B', {'mIoU': 2.0})

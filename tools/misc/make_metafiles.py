@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Write the models of all metafiles that model-index.yml imports, from the configs and pages beside them.
+"""Write the models of all metafiles that model-index.yml imports, from the configs beside them.
 
 The head of a metafile, its Collections, is written by hand and stays. Sizes are those of the built models, numbers of
-papers those of the page's columns "... (reported)".
+papers and commands those of configs/*/tables.yml. A page whose columns "... (reported)" say another number is an error.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
+from mmmim.config.papers import Paper, read_papers
 from mmmim.utils import InputError
 
 #: Names of data sets, by a part of the folder that a config reads them from.
@@ -28,9 +30,15 @@ _DATA = {
     'lvd142m': 'LVD-142M',
     'fashion_scenes': 'FashionScenes',
 }
+#: What a row of a page is about: a config beside the page, or a published file of weights.
 _LINK = re.compile(r'\]\(([^)\s]+\.py)\)')
-#: A column of a paper's numbers: data set, protocol, and the paper if it is another one than the page's.
-_REPORTED = re.compile(r'(\S+) (.+) \(reported(?: in ([^)]+))?\)')
+_FILE = re.compile(r'`([\w.-]+\.(?:pth|tar))`')
+#: What a metric belongs to.
+_TASKS = {'Top 1 Accuracy': 'Image Classification', 'mIoU': 'Semantic Segmentation'}
+_TASKS |= dict.fromkeys(('J&F-Mean', 'J-Mean', 'F-Mean'), 'Video Object Segmentation')
+_TASKS |= dict.fromkeys(('RankMe', 'Cosine Similarity'), 'Feature Spread')
+#: A column of a paper's numbers: data set and protocol, and the paper if it is another one than the page's.
+_REPORTED = re.compile(r'(.+) \(reported(?: in ([^)]+))?\)')
 
 
 def metafiles(root: Path) -> list[Path]:
@@ -39,23 +47,25 @@ def metafiles(root: Path) -> list[Path]:
     return [root / path for path in index['Import']]
 
 
-def write_metafile(path: Path, root: Path) -> str:
+def write_metafile(path: Path, root: Path, papers: Sequence[Paper]) -> str:
     """The text of a metafile: its head, up to ``Models:``, as it is, and a model per config beside the file.
 
     Args:
         path: The metafile. Without ``Collections``, its models belong to that of the folder above.
         root: The repository.
+        papers: The papers whose numbers are results.
 
     Returns:
         The text.
 
     Raises:
-        InputError: The file has no ``Models:``, or no collection.
+        InputError: The file has no ``Models:``, or no collection, or the page beside it has a number that no paper has.
     """
     head, found, _ = path.read_text(encoding='utf-8').partition('\nModels:\n')
     if not found:
         raise InputError(f'{path} has no line "Models:".')
-    reported = read_reported(path.with_name('README.md'))
+    check_page(path.with_name('README.md'), root, papers)
+    reported = results(papers)
     collection = _collection(path)
     models = [_model(config, collection, reported, root) for config in sorted(path.parent.glob('*.py'))]
     return f'{head}\n{yaml.dump({"Models": models}, Dumper=_Indented, sort_keys=False, width=1000)}'
@@ -94,35 +104,58 @@ def read_tables(text: str) -> Iterator[dict[str, str]]:
             yield dict(zip(header, cells, strict=True))
 
 
-def read_reported(readme: Path) -> dict[str, list[dict[str, Any]]]:
-    """A paper's numbers in a page, by the config that a row links to.
+def results(papers: Sequence[Paper]) -> dict[str, list[dict[str, Any]]]:
+    """What papers report of a config's training, as results of a metafile, by the name of the config."""
+    found: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {}
+    for paper in papers:
+        for table, row, cell in ((t, r, c) for t in paper.tables for r in t.rows for c in r.cells):
+            if row.config is None or row.convert is not None or cell.value is None or math.isnan(cell.value):
+                continue
+            result = {
+                'Task': _TASKS[cell.score.metric],
+                'Dataset': cell.score.dataset,
+                'Metrics': {cell.score.metric: cell.value},
+                **({} if cell.deviation is None else {'Deviation': cell.deviation}),
+                'Protocol': cell.score.protocol,
+                'Source': f'reported in {paper.name} ({paper.source}), not run here',
+                'Table': table.name,
+                'Command': ' && '.join(cell.score.commands(row.weights)) or None,
+            }
+            key = tuple(str(value) for name, value in result.items() if name != 'Table')
+            same = found.setdefault(row.config, {}).setdefault(key, result)
+            if table.name not in same['Table'].split(', '):
+                same['Table'] += f', {table.name}'
+    return {config: list(each.values()) for config, each in found.items()}
+
+
+def check_page(readme: Path, root: Path, papers: Sequence[Paper]) -> None:
+    """Compare the numbers of papers in a page with the tables of the papers.
 
     A column of such numbers is named ``<data set> <protocol> (reported)``, or ``(reported in <paper>)`` where it is not
-    the page's own paper; a protocol that ends in mIoU is one of segmentation, any other of classification.
+    the page's own paper, that of the ``tables.yml`` beside it or above; of segmentation, mIoU follows the protocol.
+
+    Raises:
+        InputError: A number stands in no table in this way.
     """
-    reported: dict[str, list[dict[str, Any]]] = {}
-    text = readme.read_text(encoding='utf-8')
-    paper = re.search(r'arxiv\.org/abs/([\d.]+)', text)
-    own = f'reported in arXiv {paper.group(1)}' if paper else 'reported'
-    for row in read_tables(text):
-        link = _LINK.search(' '.join(row.values()))
-        results = []
-        for name, cell in row.items():
-            if (column := _REPORTED.fullmatch(name)) and cell:
-                data, protocol, other = column.groups()
-                dense = protocol.endswith('mIoU')
-                results.append(
-                    {
-                        'Task': 'Semantic Segmentation' if dense else 'Image Classification',
-                        'Dataset': data,
-                        'Metrics': {'mIoU' if dense else 'Top 1 Accuracy': float(cell)},
-                        'Protocol': protocol.removesuffix('mIoU').strip(),
-                        'Source': f'{f"reported in {other}" if other else own}, not run here',
-                    }
-                )
-        if link and results and reported.setdefault(link.group(1), results) != results:
-            raise InputError(f'{readme}: the rows of {link.group(1)} do not agree.')
-    return reported
+    known: dict[tuple[str, str, str], set[float | None]] = {}
+    for paper in papers:
+        for row, cell in ((r, c) for table in paper.tables for r in table.rows for c in r.cells):
+            about = row.convert or f'configs/{row.config}.py'
+            title = f'{cell.score.dataset} {cell.score.protocol}{" mIoU" if cell.score.metric == "mIoU" else ""}'
+            for name in (paper.name, paper.source):
+                known.setdefault((about, title, name), set()).add(cell.value)
+    own = next((p.name for folder in readme.parents for p in papers if p.path.parent == folder), '')
+    for row in read_tables(readme.read_text(encoding='utf-8')):
+        text = ' '.join(row.values())
+        link, file = _LINK.search(text), _FILE.search(text)
+        linked = (readme.parent / link.group(1)).resolve().relative_to(root.resolve()).as_posix() if link else ''
+        about = linked or (file.group(1) if file else '')
+        for name, number in row.items():
+            if (column := _REPORTED.fullmatch(name)) and number:
+                values = known.get((about, column.group(1), column.group(2) or own), set())
+                if float(number) not in values:
+                    has = ' or '.join(map(str, values)) or 'none'
+                    raise InputError(f'{readme}: {about} has {number} as "{name}", and tables.yml {has}.')
 
 
 def _model(path: Path, collection: str, reported: Mapping[str, list], root: Path) -> dict[str, Any]:
@@ -145,7 +178,7 @@ def _model(path: Path, collection: str, reported: Mapping[str, list], root: Path
             'Parameters': sum(p.numel() for p in model.backbone.parameters()),
             'Trained Parameters': sum(p.numel() for p in model.parameters() if p.requires_grad),
         },
-        'Results': reported.get(path.name),
+        'Results': reported.get(config.removeprefix('configs/').removesuffix('.py')),
         'Weights': None,
         'Config': config,
     }
@@ -177,9 +210,9 @@ def main() -> None:
     root = repository()
     if root is None:
         raise InputError('mmmim is installed without its repository: metafiles are written in a clone.')
-    stale = []
+    papers, stale = read_papers(root), []
     for path in metafiles(root):
-        text = write_metafile(path, root)
+        text = write_metafile(path, root, papers)
         if text != path.read_text(encoding='utf-8'):
             stale.append(path.relative_to(root).as_posix())
             if not args.check:

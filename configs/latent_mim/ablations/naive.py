@@ -1,5 +1,6 @@
 # Latent MIM, table 1: both encoders are one, trained through the targets too; 224 px, 49 of 196 patches visible.
-# Paper, on ImageNet-100: nearest neighbour 0.9, linear probing 7.9, fine-tuning nan (not run here).
+# Paper, on ImageNet-100: nearest neighbour 0.9, linear probing 7.9, fine-tuning nan, mean
+# cosine of latents 1.00 (not run here).
 # The mean squared error is that of equation 5, on the latents as they are: our reading.
 _base_ = '../vitb16_in100.py'
 

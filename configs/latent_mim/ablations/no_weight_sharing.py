@@ -1,5 +1,6 @@
 # Latent MIM, table 1: a target encoder of its own, trained with the online one.
-# Paper, on ImageNet-100: nearest neighbour 3.4, linear probing 7.6, fine-tuning 44.4 (not run here).
+# Paper, on ImageNet-100: nearest neighbour 3.4, linear probing 7.6, fine-tuning 44.4, mean
+# cosine of latents 0.96 (not run here).
 _base_ = './naive.py'
 
 model = dict(
