@@ -16,6 +16,7 @@ from mmmim.utils.atomic import write_text_atomically
 
 from .charts import bars, curves
 from .encoders import Encoder
+from .reported import reported
 from .results import Record, Result, number
 from .suite import Protocol
 
@@ -24,13 +25,12 @@ PAGE = 'index.html'
 _SIDE, _PICTURES = 1400, 2
 
 
-def write_page(record: Record, folder: Path, reported: dict[str, list[str]] | None = None) -> Path:
+def write_page(record: Record, folder: Path) -> Path:
     """Write the page.
 
     Args:
         record: What was measured.
         folder: Where it goes, and where the pictures of the runs are.
-        reported: What papers report, a list of texts by the name of the protocol.
 
     Returns:
         The file.
@@ -41,21 +41,21 @@ def write_page(record: Record, folder: Path, reported: dict[str, list[str]] | No
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files(__package__).joinpath('page.html').read_text(encoding='utf-8')
     )
-    reported = reported or {}
+    beside = reported(record.measured)
     titles = {protocol.name: protocol for protocol in record.protocols}
     text = template.render(
         title='What the encoders know',
         about=record.about,
         encoders=record.encoders,
-        rows=[_row(protocol, record, folder, reported.get(protocol.name, [])) for protocol in record.measured],
-        reported=bool(reported),
+        rows=[_row(protocol, record, folder, beside.get(protocol.name, [])) for protocol in record.measured],
+        reported=bool(beside),
         skipped=[(titles[name], reason) for name, reason in record.skipped.items()],
     )
     write_text_atomically(text, str(folder / PAGE))
     return folder / PAGE
 
 
-def _row(protocol: Protocol, record: Record, folder: Path, reported: Sequence[str]) -> dict[str, Any]:
+def _row(protocol: Protocol, record: Record, folder: Path, beside: Sequence[str]) -> dict[str, Any]:
     """What the page shows of a protocol."""
     results = [
         result
@@ -65,7 +65,7 @@ def _row(protocol: Protocol, record: Record, folder: Path, reported: Sequence[st
     return {
         'protocol': protocol,
         'cells': [_cell(protocol, encoder, record) for encoder in record.encoders],
-        'reported': reported,
+        'reported': beside,
         'chart': _chart(protocol, record),
         'pictures': [picture for result in results for picture in _pictures(protocol, result, folder)],
         'messages': [f'{result.encoder}: {result.message}' for result in results if result.message],

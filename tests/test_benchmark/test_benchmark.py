@@ -11,6 +11,7 @@ import pytest
 from mmmim.apis.downstream import apply_pretrained
 from mmmim.benchmark.charts import bars, curves
 from mmmim.benchmark.encoders import read_encoders
+from mmmim.benchmark.reported import reported
 from mmmim.benchmark.results import Result
 from mmmim.benchmark.suite import Protocol, missing_data, read_suite, suites
 from mmmim.cli.benchmark import main
@@ -192,6 +193,16 @@ def test_every_suite_can_be_read():
         cfg = protocol.load()
         assert cfg.get('train_cfg') or fits(cfg), protocol
         assert protocol.measures.endswith('.')
+
+
+def test_numbers_of_papers_stand_beside_the_protocols_that_make_them():
+    found = reported(read_suite('all'))
+    assert found['knn_predicted_imagenet'][0].startswith('73.8: CAPI, table 5')
+    assert '50.1: Latent MIM, table 5, Latent MIM, 800 epochs' in found['nn_imagenet']
+    assert not {each.name for each in read_suite('quick')} & set(found)
+    for name, lines in found.items():
+        values = [float(line.split(':')[0].split(' ')[0]) for line in lines]
+        assert values == sorted(values, reverse=True), name
 
 
 def test_quick_needs_no_download_and_papers_do(monkeypatch, tmp_path):
