@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmmim.comparison.record import arm_config, arm_hash, digest, option_words, read_runs
+from mmmim.config.read import load_config
 from mmmim.config.resources import repository, resources
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
@@ -213,7 +214,8 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
             test loop instead of probes; or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
             what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.Features.pool`), ``weights``
             (of trained models: 'student' or 'ema'; the teacher's where there is one is the default),
-            ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.fashion_scenes.score`.
+            ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.fashion_scenes.score`; or of
+            ``suite``, whose protocols score in the place of these probes, and ``weights``.
         seeds: Seeds, each of which gives every arm a run.
         work_dir: Where everything is written.
         split: 'val' or 'test'.
@@ -225,6 +227,8 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
         InputError: An arm has neither a config nor pixels, or there is no such score.
     """
     measured = _score_options(spec.get('scores', {}))
+    suite = spec.get('scores', {}).get('suite')
+    protocols = [] if suite is None else [load_config(suite).to_dict()['protocols']]
     jobs = []
     for subset, arms in spec['subsets'].items():
         for arm, options in arms.items():
@@ -233,7 +237,7 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
             made_by = arm_hash(options)
             for seed in seeds if 'config' in options else seeds[:1]:
                 job = Job(subset, arm, seed, work_dir / split / subset / file_name(arm) / f'seed_{seed}')
-                job.made_by = digest([made_by, measured, subset, split, seed])
+                job.made_by = digest([made_by, measured, *protocols, subset, split, seed])
                 trained = work_dir / 'runs' / subset / file_name(arm) / f'seed_{seed}'
                 if 'config' in options and options.get('train', True):
                     job.trained, job.trained_by = trained, digest([made_by, seed])
@@ -245,11 +249,10 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
 def _score_options(scores: Mapping[str, Any]) -> list[str]:
     """Options of the tool that scores."""
     switches = ('leave_one_out', 'rankme')
-    if unknown := {*scores} - {'poolings', 'weights', *switches}:
-        raise InputError(
-            f'scores: there is no {", ".join(sorted(unknown))}: use poolings, weights, {", ".join(switches)}.'
-        )
-    chosen = []
+    known = ('suite', 'weights') if 'suite' in scores else ('poolings', 'weights', *switches)
+    if unknown := {*scores} - {*known}:
+        raise InputError(f'scores: there is no {", ".join(sorted(unknown))}: use {", ".join(known)}.')
+    chosen = ['--suite', scores['suite']] if 'suite' in scores else []
     if weights := scores.get('weights'):
         chosen = ['--weights', weights]
     if poolings := scores.get('poolings'):
@@ -272,6 +275,13 @@ def _commands(
 ) -> list[list[str]]:
     score = _tool('tools/analysis_tools/score_fashion_scenes.py')
     where = [*measured, '--subset', subset, '--split', split, '--out', str(scores)]
+    seeded = []
+    if '--suite' in measured:
+        if split != 'test' or 'pixels' in options or options.get('own_test'):
+            raise InputError('scores.suite: its protocols score encoders on the test split: give --split test.')
+        score = _tool('tools/analysis_tools/score_protocols.py')
+        where = [*measured, '--work-dir', str(scores.parent / 'protocols'), '--out', str(scores)]
+        seeded = ['--seed', str(seed)]
     if 'pixels' in options:
         return [[*score, '--pixels', str(options['pixels']), *where]]
     config, changes = str(options['config']), option_words(options.get('options', {}))
@@ -286,7 +296,7 @@ def _commands(
     train += changes
     checkpoint = str(trained / f'iter_{arm_config(options).train_cfg.max_iters}.pth')
     if not options.get('own_test'):
-        return [train, [*score, checkpoint, *where]]
+        return [train, [*score, checkpoint, *seeded, *where]]
     test = [*_tool('tools/test.py'), config, checkpoint, '--work-dir', str(scores.parent), '--out', str(scores)]
     test += ['--cfg-options', *changes, f'test_dataloader.dataset.dataset.split={split}']
     return [train, test]

@@ -1,0 +1,11 @@
+# What tools/misc/compare.py scores by six protocols of the papers: the trainings of whole methods of spec.py, which in
+# one work folder are made once for both. Random weights under fine-tuning are a supervised training.
+_base_ = './spec.py'
+
+title = 'FashionScenes: six protocols'
+scores = dict(_delete_=True, weights='student', suite='projects/fashion_scenes/protocols_suite.py')
+figure_scores = ['knn', 'attentive', 'finetuning']
+subsets = dict(
+    _delete_=True,
+    single={name: arm for name, arm in _base_.subsets.single.items() if arm.get('watch') or name.startswith('random')},
+)
