@@ -59,7 +59,7 @@ def test_order_titles_and_pairs_of_panels():
     keys = [key for _, keys in expected for key in keys]
     panels = _panels({'a': dict.fromkeys(reversed(keys))})
     assert [(panel.title, [*panel.keys]) for panel in panels] == expected
-    assert [*panels[6].keys.values()] == ['student', 'teacher']
+    assert [*panels[7].keys.values()] == ['student', 'teacher']
 
 
 def test_a_picture_for_each_kind_of_which_there_are_values(tmp_path):
