@@ -48,7 +48,7 @@ def test_order_titles_and_pairs_of_panels():
         ('gradient norm', ['grad_norm']),
         ('learning rate', ['base_lr']),
         ('validation: loss', ['val/loss']),
-        ('cls_knn_fashion: k_10/accuracy/top1', ['probe/teacher_cls_knn_fashion/k_10/accuracy/top1']),
+        ('cls_knn_fashion: k_10/accuracy/top1', ['probe/student_cls_knn_fashion/k_10/accuracy/top1']),
         ('quick k-NN, mIoU', ['probe/student_quick_knn_miou']),
         ('quick linear probe, all', ['probe/student_quick_linear_all', 'probe/teacher_quick_linear_all']),
         ('prototypes in use, capi', ['health/capi_prototypes_in_use']),
@@ -59,7 +59,7 @@ def test_order_titles_and_pairs_of_panels():
     keys = [key for _, keys in expected for key in keys]
     panels = _panels({'a': dict.fromkeys(reversed(keys))})
     assert [(panel.title, [*panel.keys]) for panel in panels] == expected
-    assert [*panels[6].keys.values()] == ['student', 'teacher']
+    assert [*panels[7].keys.values()] == ['student', 'teacher']
 
 
 def test_a_picture_for_each_kind_of_which_there_are_values(tmp_path):
