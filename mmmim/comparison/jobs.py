@@ -254,7 +254,7 @@ def _score_options(scores: Mapping[str, Any]) -> list[str]:
         raise InputError(f'scores: there is no {", ".join(sorted(unknown))}: use {", ".join(known)}.')
     chosen = ['--suite', scores['suite']] if 'suite' in scores else []
     if weights := scores.get('weights'):
-        chosen = ['--weights', weights]
+        chosen += ['--weights', weights]
     if poolings := scores.get('poolings'):
         from mmmim.features.names import check_pooling  # imports models, for seconds
 
