@@ -1,6 +1,6 @@
 # CAPI on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes.
 # The recipe of vitl14.py at 32 px with a tiny ViT: 64 prototypes, half of the masked patches predicted, crops of a
-# fifth to three fifths of an image, batch 64, fp32, learning rate 3e-3, momentum from 0.98, no drop path.
+# fifth to three fifths of an image, batch 64, fp32, learning rate 3e-3, momentum from 0.95, no drop path.
 # projects/fashion_scenes says what was tried.
 _base_ = [
     '../_base_/models/capi_vitl14.py',
@@ -39,6 +39,6 @@ default_hooks = dict(
     checkpoint=dict(interval=600, max_keep_ckpts=1),
     health=dict(interval=100),
     probe=dict(interval=400),
-    target_ema=dict(momentum=dict(base=0.98)),
+    target_ema=dict(momentum=dict(base=0.95)),
 )
 log_processor = _base_.short.log_processor

@@ -23,9 +23,10 @@ _momentum = {
     'PiLaMIM': ('configs/pilamim/small.py', 4e-3),
 }
 
-# CAPI's has more parts. Its batches are half as large.
+# CAPI's has more parts. Its batches are half as large, and the momentum of what is changed is 0.98.
 _capi = 'model.branches.capi'
 _crop = 'train_dataloader.dataset.dataset.pipeline.1.crop_ratio_range'
+_start = {'train_cfg.max_iters': 800, 'default_hooks.target_ema.momentum.base': 0.98}
 _capi_changes = {
     'recipe': {},
     '128 prototypes': {f'{_capi}.target_generator.num_prototypes': 128, f'{_capi}.head.num_prototypes': 128},
@@ -62,7 +63,7 @@ subsets = {
         for method, (config, rate) in _momentum.items()
     }
     | {
-        f'CAPI, {name}': dict(config='configs/capi/small.py', options={'train_cfg.max_iters': 800, **change})
+        f'CAPI, {name}': dict(config='configs/capi/small.py', options={**_start, **change})
         for name, change in _capi_changes.items()
     }
 }

@@ -232,7 +232,7 @@ def test_the_tool_prints_or_writes(tool, tmp_path, monkeypatch):
     for name in ('printed.py', 'written.py'):
         cfg = Config.fromfile(tmp_path / name)
         assert (cfg.global_batch_size, cfg.optim_wrapper.optimizer.lr, cfg.train_cfg.max_iters) == (512, 0.024, 1200)
-        assert cfg.default_hooks.target_ema.momentum.base == 0.84
+        assert cfg.default_hooks.target_ema.momentum.base == 0.6
 
 
 @pytest.mark.parametrize(
