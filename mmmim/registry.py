@@ -13,7 +13,10 @@ from mmengine import registry as _roots
 from mmengine.registry import Registry
 
 from .utils import InputError
+from .utils.internals import quiet_imports
 from .utils.options import check_options, checks_its_options
+
+quiet_imports()
 
 
 class CheckedRegistry(Registry):

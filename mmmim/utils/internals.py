@@ -13,6 +13,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+# Imports.
+
+
+def quiet_imports() -> None:
+    """Keep libraries from printing what a user can do nothing about when they are imported.
+
+    ``print_log`` of mmengine prints what is given for debugging, when there is no logger: that mmpretrain and mmseg come
+    without a data set of their maintainer. And mmcv warns that it was built without operators that nothing here uses.
+    """
+    import logging
+    import warnings
+
+    import mmengine.logging as theirs
+
+    original = theirs.print_log
+
+    def print_log(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
+        if logger is not None or level > logging.DEBUG:
+            original(msg, logger, level)
+
+    theirs.print_log = print_log
+    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+
+
 # Configs.
 
 
