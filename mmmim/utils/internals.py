@@ -19,8 +19,9 @@ from typing import Any
 def quiet_imports() -> None:
     """Keep libraries from printing what a user can do nothing about when they are imported.
 
-    ``print_log`` of mmengine prints what is given for debugging, when there is no logger: that mmpretrain and mmseg come
-    without a data set of their maintainer. And mmcv warns that it was built without operators that nothing here uses.
+    ``print_log`` of mmengine prints what is given for debugging, when there is no logger: that mmpretrain and mmseg
+    come without a data set of their maintainer. And mmcv warns that it was built without operators that nothing here
+    uses.
     """
     import logging
     import warnings
