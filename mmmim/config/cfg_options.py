@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
         options: ``key=value``, the key dotted, lists by index (``train_dataloader.dataset.pipeline.1.scale=64``). A key
             must exist; ``+key=value`` adds it, and the dicts on the way to it, and ``~key`` removes it. Values are
             numbers, True, False, None, strings, lists ``[a,b]`` or ``a,b`` and tuples ``"(a,b)"``; quotes keep a text
-            as it is.
+            as it is. Dicts, and what holds some, are written as in a config file: ``[dict(type='mmmim.CurvesHook')]``.
 
     Raises:
         InputError: A key does not exist, or nothing reads it; or an option cannot be understood.
@@ -83,16 +84,44 @@ def _parse(option: str, text: str) -> Any:
     if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
         return text[1:-1]
     if re.search(r'(^|[\[(,])\s*(dict\(|\{)', text):
-        raise InputError(
-            f'--cfg-options {option}: dicts cannot be given as a value. Set their keys one by one, such as '
-            f'{option.partition("=")[0].removeprefix("+")}.some_key=1 (+ in front of keys that the config lacks).'
-        )
+        try:
+            return _literal(ast.parse(text, mode='eval').body)
+        except (SyntaxError, ValueError) as error:
+            raise InputError(
+                f'--cfg-options {option}: write dicts as in a config file, with quotes around texts, and the whole '
+                f'option in quotes for the shell: "custom_hooks=[dict(type=\'mmmim.CurvesHook\')]".'
+            ) from error
     if text[:1] not in '[(' and ',' not in text:
         return parse_value(text)
     try:
         return parse_values(text)
     except AssertionError as error:
         raise InputError(f'--cfg-options {option}: the brackets do not match.') from error
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of an expression of literals, with ``dict(key=value)`` beside ``{'key': value}``; nothing is run.
+
+    Raises:
+        ValueError: There is something else in it.
+    """
+    from mmengine import ConfigDict  # commands that only print their help do without
+
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Name) or node.func.id != 'dict' or node.args:
+            raise ValueError('a call of something else than dict')
+        pairs = [(keyword.arg, keyword.value) for keyword in node.keywords]
+    elif isinstance(node, ast.Dict):
+        keys = [None if key is None else _literal(key) for key in node.keys]
+        pairs = list(zip(keys, node.values, strict=True))
+    elif isinstance(node, ast.List | ast.Tuple):
+        values = [_literal(each) for each in node.elts]
+        return values if isinstance(node, ast.List) else tuple(values)
+    else:
+        return ast.literal_eval(node)
+    if not all(isinstance(key, str) for key, _ in pairs):
+        raise ValueError('a key that is no text')
+    return ConfigDict({key: _literal(value) for key, value in pairs})
 
 
 def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
@@ -124,6 +153,11 @@ def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
 
 
 def _unknown(cfg: Any, key: str) -> str:
+    if key == 'train_dataloader.batch_size' and 'global_batch_size' in cfg:
+        return (
+            'the batch of a training is global_batch_size, which all processes share: set that. Another batch wants '
+            'another learning rate (tools/misc/scale_recipe.py).'
+        )
     scores = {known: _similarity(key, known) for known, _ in walk(what_is_read(config_dict(cfg)))}
     close = [known for known in sorted(scores, key=lambda k: -scores[k]) if scores[known] > 0.7][:3]
     suggestion = f'Did you mean {" or ".join(close)}? ' if close else ''

@@ -23,6 +23,7 @@ def config():
             'optim_wrapper': {'optimizer': {'lr': 1e-3, 'betas': (0.9, 0.95)}, 'clip_grad': None},
             'train_dataloader': {'dataset': {'pipeline': [{'type': 'Load'}, {'type': 'Crop', 'scale': 224}]}},
             'train_cfg': {'max_iters': 10},
+            'global_batch_size': 8,
         }
     )
 
@@ -45,6 +46,12 @@ def config():
         ('+model.backbone.depth=3', 'model.backbone.depth', 3),
         ('train_dataloader.dataset.pipeline.1.scale=64', 'train_dataloader.dataset.pipeline.1.scale', 64),
         ('+randomness.seed=1', 'randomness.seed', 1),
+        (
+            "model.backbone.depth=[dict(a='b', c=(1, -2.5)), None]",
+            'model.backbone.depth',
+            [{'a': 'b', 'c': (1, -2.5)}, None],
+        ),
+        ("model.backbone.depth=[{'a': {'b': [True]}}]", 'model.backbone.depth', [{'a': {'b': [True]}}]),
     ],
 )
 def test_options(option, key, value):
@@ -70,8 +77,11 @@ def test_options(option, key, value):
         ('optim_wrapper.clip_grad.max_norm=3', ['has no optim_wrapper.clip_grad.max_norm', '+optim_wrapper.clip_grad']),
         ('model.type.x=3', ["model.type is 'A', which has no keys"]),
         ('optim_wrapper.optimizer.betas.0=3', ['betas is (0.9, 0.95)', 'whole value']),
-        ('model.backbone=dict(depth=3)', ['Set their keys one by one', 'model.backbone.some_key=1']),
-        ('model.backbone=[dict(depth=3)]', ['Set their keys one by one']),
+        ('model.backbone=[dict(depth=a)]', ['write dicts as in a config file', 'quotes around texts']),
+        ('model.backbone=dict(depth=print(1))', ['write dicts as in a config file']),
+        ('model.backbone=dict(**a)', ['write dicts as in a config file']),
+        ('model.backbone=[dict(depth=3]', ['write dicts as in a config file']),
+        ('train_dataloader.batch_size=4', ['set that', 'global_batch_size']),
         ('model.backbone.depth=[1,(2]', ['brackets']),
         ('model.backbone.depth', ['write key=value']),
         ('model..depth=3', ['write key=value']),
