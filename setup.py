@@ -66,7 +66,12 @@ setup(
     package_dir={'': '.'},
     packages=find_packages(include=['mmmim', 'mmmim.*']),
     package_data={
-        'mmmim': ['py.typed', 'datasets/fashion_mnist/*', 'datasets/classification/*.txt', 'benchmark/*.html']
+        'mmmim': [
+            'py.typed',
+            'datasets/fashion_mnist/*',
+            'datasets/classification/*.txt',
+            'visualization/templates/*.html',
+        ]
     },
     python_requires='>=3.10',
     install_requires=requirements('runtime'),

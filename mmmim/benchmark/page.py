@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-from PIL import Image
-
 from mmmim.utils.atomic import write_text_atomically
+from mmmim.visualization.pages import picture, render
 
 from .charts import bars, curves
 from .encoders import Encoder
@@ -21,8 +16,8 @@ from .results import Record, Result, number
 from .suite import Protocol
 
 PAGE = 'index.html'
-#: The longer side of a picture in the page, in pixels, and how many a protocol shows of each encoder.
-_SIDE, _PICTURES = 1400, 2
+#: Pictures that a protocol shows of each encoder.
+_PICTURES = 2
 
 
 def write_page(record: Record, folder: Path) -> Path:
@@ -38,12 +33,10 @@ def write_page(record: Record, folder: Path) -> Path:
     Raises:
         InputError: It cannot be written.
     """
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        files(__package__).joinpath('page.html').read_text(encoding='utf-8')
-    )
     beside = reported(record.measured)
     titles = {protocol.name: protocol for protocol in record.protocols}
-    text = template.render(
+    text = render(
+        'benchmark.html',
         title='What the encoders know',
         about=record.about,
         encoders=record.encoders,
@@ -67,7 +60,7 @@ def _row(protocol: Protocol, record: Record, folder: Path, beside: Sequence[str]
         'cells': [_cell(protocol, encoder, record) for encoder in record.encoders],
         'reported': beside,
         'chart': _chart(protocol, record),
-        'pictures': [picture for result in results for picture in _pictures(protocol, result, folder)],
+        'pictures': [shown for result in results for shown in _pictures(protocol, result, folder)],
         'messages': [f'{result.encoder}: {result.message}' for result in results if result.message],
         'results': [result for result in results if not result.message],
     }
@@ -100,15 +93,10 @@ def _pictures(protocol: Protocol, result: Result, folder: Path) -> list[dict[str
         file = (folder / result.folder / name).resolve()
         if not file.is_relative_to(folder.resolve()) or not file.is_file():
             continue
-        with Image.open(file) as image:
-            small = image.convert('RGB')
-        small.thumbnail((_SIDE, _SIDE * 2))
-        data = io.BytesIO()
-        small.save(data, 'PNG', optimize=True)
         what = Path(name).stem.replace('_', ' ')
         shown.append(
             {
-                'data': 'data:image/png;base64,' + base64.b64encode(data.getvalue()).decode(),
+                'data': picture(file),
                 'alt': f'{protocol.title}, {result.encoder}: {what}',
             }
         )

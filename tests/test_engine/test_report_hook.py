@@ -1,12 +1,16 @@
 import json
 import logging
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine import Config, MessageHub
+from PIL import Image
 
 from mmmim.engine.hooks import CurvesHook, ReportHook
+from mmmim.engine.hooks.health_hook import WARNINGS
 
 ROWS = [
     {'iter': 0, 'student_quick_knn_pooled': 0.25},
@@ -19,31 +23,63 @@ def runner(tmp_path):
     folder = tmp_path / 'small'
     folder.mkdir()
     logger = logging.getLogger(str(folder))
-    return SimpleNamespace(work_dir=str(folder), iter=10, max_iters=10, log_dir='small/log', logger=logger)
+    hub = MessageHub(f'hub_{tmp_path}')
+    cfg = Config({'model': {'type': '<A>'}})
+    return SimpleNamespace(
+        work_dir=str(folder), iter=10, max_iters=10, log_dir='small/log', logger=logger, message_hub=hub, cfg=cfg
+    )
 
 
-def test_a_page_has_the_table_and_the_pictures_that_there_are(runner, caplog):
+def page_of(runner):
+    return Path(runner.work_dir, 'report.html').read_text()
+
+
+def test_a_page_has_tables_pictures_warnings_and_config(runner, caplog):
     Path(runner.work_dir, 'probes.json').write_text(json.dumps(ROWS))
     for name in ('curves.png', 'features.png', 'other.png'):
-        Path(runner.work_dir, name).touch()
+        Image.new('RGB', (8, 8)).save(Path(runner.work_dir, name))
+    runner.message_hub.update_info(WARNINGS, [[5, 'Collapse: <low> rank.']])
     with caplog.at_level(logging.INFO):
         ReportHook().after_train(runner)
-    page = Path(runner.work_dir, 'report.md').read_text()
-    assert page.startswith('# small\n\n10 of 10 iterations. Log: small/log\n')
-    assert page.index('| start ') < page.index('features.png') < page.index('curves.png')
-    assert '| 10        | teacher |            0.750 |' in page
-    assert 'other.png' not in page
-    assert 'health.png' not in page
-    assert f'one page: {runner.work_dir}/report.md' in caplog.text
+    page = page_of(runner)
+    assert '10 of 10 iterations (done)' in page
+    assert page.index('>start<') < page.index('What the features see') < page.index('Losses and rates')
+    cells = re.findall(r'<t[hd][^>]*>([^<]*)</t[hd]>', page)
+    assert ['10', 'teacher', '0.750'] in [cells[i : i + 3] for i in range(len(cells))]
+    assert page.count('<img') == 2
+    assert 'Collapse: &lt;low&gt; rank.' in page
+    assert '&lt;A&gt;' in page
+    assert not re.findall(r'<script|<link|src="(?!data:)|https?://', page)
+    assert f'one page: {runner.work_dir}/report.html' in caplog.text
 
 
-def test_nothing_ends_a_training(runner, caplog, monkeypatch):
+def test_the_page_is_written_anew_when_something_is_new(runner):
+    hook = ReportHook(interval=5)
+    runner.iter, runner.max_iters = 4, 100
+    page = Path(runner.work_dir, 'report.html')
+    hook.after_train_iter(runner, 4)
+    assert '5 of 100 iterations (running)' in page_of(runner)
+    page.unlink()
+    runner.iter = 9
+    hook.after_train_iter(runner, 9)
+    assert not page.exists()
+    Path(runner.work_dir, 'probes.json').write_text(json.dumps(ROWS))
+    hook.after_train_iter(runner, 9)
+    assert '10 of 100 iterations (running)' in page_of(runner)
+    page.unlink()
+    runner.message_hub.update_info(WARNINGS, [[5, 'Collapse.']])
+    hook.after_train_iter(runner, 9)
+    assert 'Collapse.' in page_of(runner)
+
+
+def test_nothing_ends_a_training(runner, caplog):
     ReportHook().after_train(runner)  # no probes, no pictures
-    assert Path(runner.work_dir, 'report.md').read_text().count('\n') == 3
-    os.remove(os.path.join(runner.work_dir, 'report.md'))
-    os.mkdir(os.path.join(runner.work_dir, 'report.md'))
+    page = Path(runner.work_dir, 'report.html')
+    assert 'nothing has been scored yet' in page_of(runner)
+    page.unlink()
+    page.mkdir()
     ReportHook().after_train(runner)
-    assert 'report.md' in caplog.text
+    assert 'report.html' in caplog.text
 
 
 def test_a_training_says_whether_it_stayed_inside(runner, caplog, tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def test_every_fitted_protocol_gives_the_number_of_the_command(folder, tmp_path)
         assert seconds > 0
         assert found == asked(tmp_path / 'run/iter_2.pth', protocol, 'auto', tmp_path / protocol)
         assert table(rows, protocol) in log_of(runner)
-        assert table(rows, protocol) in (tmp_path / 'run/report.md').read_text()
+        assert f'<caption>{protocol}. ' in (tmp_path / 'run/report.html').read_text()
         assert scores_of(rows[0], 'student', protocol).keys() == {*found, 'seconds'}  # random weights
     logged = [row for row in rows_of(runner) if 'probe/teacher_cls_nn_fashion/leave_one_out/k_1/accuracy/top1' in row]
     assert [row['step'] for row in logged] == [0, 2]

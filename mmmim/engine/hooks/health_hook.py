@@ -33,6 +33,9 @@ from .runtime_info_hook import RuntimeInfoHook
 #: Where a checkpoint holds when the last report was and what it warned of.
 _HISTORY = 'health_history'
 
+#: Under this name the message hub has the warnings that were given: iteration and text.
+WARNINGS = 'health_warnings'
+
 #: Of fewer images, pooled features say nothing: their RankMe is the number of images at most.
 MIN_IMAGES = 16
 
@@ -41,6 +44,17 @@ MAX_TOKENS = 2048
 #: Entropy and positional share are those of at most so many values of a branch's targets; each of the few tensors of
 #: such a measure is then 256 MiB in fp64 at most.
 MAX_TARGET_VALUES = 2**25
+
+
+def given_warnings(hub: Any) -> list[list[Any]]:
+    """The warnings of a training so far, iteration and text each; none where a checkpoint holds something else.
+
+    Args:
+        hub: The message hub of the runner.
+    """
+    found = hub.get_info(WARNINGS, [])
+    pairs = isinstance(found, list) and all(isinstance(each, list) and len(each) == 2 for each in found)
+    return found if pairs and all(type(step) is int and isinstance(text, str) for step, text in found) else []
 
 
 def _baseline(stored: Any, images: int) -> tuple[Any, dict[str, float]]:
@@ -57,6 +71,7 @@ def _evenly(rows: Tensor, number: int) -> Tensor:
     wide = widest_float(rows.device)
     index = torch.linspace(0, len(rows) - 1, number, dtype=wide, device=rows.device).long()
     return rows[index.clamp(max=len(rows) - 1)]
+
 
 
 @HOOKS.register_module()
@@ -176,6 +191,7 @@ class HealthHook(Hook):
         for kind, warning in found.items():
             if kind not in self._warned:
                 runner.logger.warning(f'{warning} See docs/en/health.md.')
+                hub.update_info(WARNINGS, [*given_warnings(hub), [step, warning]])
         self._warned = set(found)
 
     def _gradient_norms(self, runner: Any) -> tuple[np.ndarray, np.ndarray]:

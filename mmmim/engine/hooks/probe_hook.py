@@ -273,6 +273,19 @@ def table(rows: list[dict[str, float]], protocol: str | None = None, last: int =
         protocol: Name of the protocol whose scores are shown; None for the quick probes.
         last: How many rows are shown beside the first.
     """
+    return markdown_table(*table_of(rows, protocol, last))
+
+
+def table_of(
+    rows: list[dict[str, float]], protocol: str | None = None, last: int = 5
+) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of a table of the first row and the last ones.
+
+    Args:
+        rows: Rows of ``probes.json``.
+        protocol: Name of the protocol whose scores are shown; None for the quick probes.
+        last: How many rows are shown beside the first.
+    """
     found = [({'iter': row['iter']} | scores) for row in rows if set(scores := _of(row, protocol)) - {'iter'}]
     shown = found[:1] + found[1:][-last:]
     columns = list(dict.fromkeys(key.split('_', 1)[1] for row in found for key in row if key != 'iter'))
@@ -284,7 +297,7 @@ def table(rows: list[dict[str, float]], protocol: str | None = None, last: int =
             values = [scored.get(f'{name}_{column}') for column in columns]
             label = f'{scored["iter"]}' if scored['iter'] else 'start'
             lines.append([label, name, *('' if value is None else _number(value) for value in values)])
-    return markdown_table(['iteration', 'weights', *columns], lines)
+    return ['iteration', 'weights', *columns], lines
 
 
 def _number(value: float) -> str:
