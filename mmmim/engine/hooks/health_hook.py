@@ -73,7 +73,6 @@ def _evenly(rows: Tensor, number: int) -> Tensor:
     return rows[index.clamp(max=len(rows) - 1)]
 
 
-
 @HOOKS.register_module()
 class HealthHook(Hook):
     """Report the health of a :class:`MaskedImageModeling`, and warn when it is collapsing.
