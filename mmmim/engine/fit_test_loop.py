@@ -22,7 +22,8 @@ from mmmim.datasets.label_counts import (
     count_labels,
 )
 from mmmim.datasets.label_spaces import check_agreement, label_spaces
-from mmmim.evaluation.probes.fitted import Probe, Setting, choose, held_out_images, number_text, setting_text
+from mmmim.evaluation.probes.fitted import Probe, Setting, number_text, setting_text
+from mmmim.evaluation.probes.procedure import fit_chosen, held_out_images
 from mmmim.evaluation.probes.selection import first_best
 from mmmim.features.cache import Data, FeatureCache, Samples, ignore_index, samples_per_image
 from mmmim.features.frozen import FrozenFeatures
@@ -167,7 +168,7 @@ class FitTestLoop(TestLoop):
         check_two_classes(*sets.items())
         self._check_images(model, fit, test)
         images = np.arange(len(fit.dataset))
-        if self._chooses:
+        if self.choose_by is not None and not self.probe.leave_one_out:
             images, _ = held_out_images(len(images), self.held_out, self.seed)
         self.probe.check(len(images) * samples_per_image(model, fit))
 
@@ -203,18 +204,14 @@ class FitTestLoop(TestLoop):
     def _fit_and_test(self, of: str, train: Samples, test: Samples) -> dict[str, Any]:
         """Setting, grid and scores of a feature, which the log calls ``of``."""
         probe, logger = self.probe, self.runner.logger
-        images = np.arange(len(train.features))
-        start = time.perf_counter()
-        settings = probe.grid
-        grid: list[dict[str, Any]] = []
-        if self._chooses:
-            setting, grid = choose(probe, train, self.held_out, self.seed, str(self.choose_by), self.device)
-            settings = [setting]
+        number, start = len(train.features), time.perf_counter()
+        by = None if probe.leave_one_out else self.choose_by
+        settings, grid = fit_chosen(probe, train, self.device, by, self.held_out, self.seed)
+        if grid:
             logger.info(
-                f'{of}: fitted on {1 - self.held_out:.0%} of {len(images)} images and scored on the others '
-                f'({time.perf_counter() - start:.1f} s):\n{_table(grid, str(self.choose_by))}'
+                f'{of}: fitted on {1 - self.held_out:.0%} of {number} images and scored on the others:\n'
+                f'{_table(grid, str(self.choose_by))}'
             )
-        probe.fit(train, images, settings, self.device)
         scores = self._test(test, settings)
         seconds = time.perf_counter() - start
         setting = settings[0] if len(settings) == 1 else {}

@@ -105,7 +105,7 @@ model.decode_head: num_classes=19
 model: features='patches'  # appendix: patch features of the last block
 model.backbone: type='mmmim.PretrainedBackbone', out_indices=(-1,), frozen=True
 test_cfg: held_out=0.1, choose_by='mIoU'  # appendix: chosen by mIoU on a tenth of the training images
-test_cfg.probe: standardize=True  # table 7: standardised features
+test_cfg.probe: standardize='once'  # table 7: standardised features; released code: once, by all patches of the 90 %
 {fit,test}_dataloader.dataset.pipeline: mmmim.LoadImage, mmmim.LoadLabelMap, mmcv.Resize, mmseg.PackSegInputs
   # appendix: 224 x 224
 {fit,test}_dataloader.dataset.pipeline.2: scale=(224, 224), keep_ratio=False, interpolation='bicubic'
