@@ -79,6 +79,7 @@ METRICS = _child(
     _roots.METRICS,
     'mmmim.evaluation.measures.losses',
     'mmmim.evaluation.measures.jaccard',
+    'mmmim.evaluation.measures.maps',
     'mmmim.evaluation.label_free.scores',
     'mmmim.evaluation.measures.video_objects',
     'mmmim.evaluation.probes.accepted',
@@ -98,7 +99,13 @@ MASKINGS = TASK_UTILS
 SCHEDULES = CheckedRegistry('schedule', scope='mmmim', locations=['mmmim.engine'])
 #: Probes of frozen features, fitted by :class:`mmmim.FitTestLoop`, and what :class:`mmmim.LabelFreeTestLoop` finds by.
 PROBES = CheckedRegistry(
-    'probe', scope='mmmim', locations=['mmmim.evaluation.probes.fitted', 'mmmim.evaluation.label_free.methods']
+    'probe',
+    scope='mmmim',
+    locations=[
+        'mmmim.evaluation.probes.fitted',
+        'mmmim.evaluation.probes.regression',
+        'mmmim.evaluation.label_free.methods',
+    ],
 )
 
 

@@ -22,6 +22,8 @@ from mmmim.utils import InputError
 from mmmim.utils.options import Count, Members, NonNegative, Positive
 from mmmim.utils.progress import reporter
 
+from ..measures.dense import confusion_matrix
+from ..measures.jaccard import percent
 from .knn import nearest_neighbours, vote
 from .logistic_regression import fit_logistic_regression, predict
 from .rows import Rows, Standardizer
@@ -61,6 +63,10 @@ class Probe(ABC):
     ranks = False
     #: Whether what it is fitted on is what it is asked for, each sample without itself.
     leave_one_out = False
+    #: Whether it predicts values, such as depths, and not labels.
+    of_values = False
+    #: Scores that may choose a setting.
+    criteria: tuple[str, ...] = ('mIoU', 'aAcc')
     #: Whether all processes fit it together; one that is fitted by a process alone also prints no progress.
     distributed = True
 
@@ -114,6 +120,21 @@ class Probe(ABC):
         """Forget all settings that it is fitted with but one."""
         self.settings = [self.settings[place]]
 
+    def empty_table(self, samples: Samples) -> Tensor:
+        """What predictions are counted in, a sum over the samples: true labels in rows, ``[K + 1, K + 1]``."""
+        size = samples.num_classes + 1
+        return torch.zeros(size, size, dtype=torch.int64)
+
+    def count(self, table: Tensor, predicted: Tensor, samples: Samples, rows: np.ndarray) -> None:
+        """Count predictions of samples, of which ``rows`` are the places, in a table."""
+        true = torch.from_numpy(samples.flat('labels')[rows])
+        named = predicted[:, :1] if self.ranks else predicted
+        table += confusion_matrix(named.cpu().expand_as(true), true, len(table), (samples.ignored,))
+
+    def scores_of(self, table: Tensor) -> dict[str, float]:
+        """Scores by name, of :attr:`criteria` at least those that the samples have."""
+        return percent(table)
+
     def _report(self, unit: str) -> Callable[[int, int], None] | None:
         return reporter(unit) if self.distributed and is_main_process() else None
 
@@ -160,7 +181,7 @@ class KNNProbe(Probe):
 
     def check(self, samples: int) -> None:
         """Refuse more neighbours than there are samples."""
-        _check_neighbours(self.grid, samples)
+        check_neighbours(self.grid, samples)
 
     def _fit(self, train: Samples, index: np.ndarray) -> None:
         self.check(len(index))
@@ -211,9 +232,9 @@ class WeightedKNNProbe(Probe):
     def check(self, samples: int) -> None:
         """Refuse more neighbours than there are (other) samples."""
         if self.leave_one_out:
-            _check_neighbours(self.grid, samples - 1, 'other test images')
+            check_neighbours(self.grid, samples - 1, 'other test images')
         else:
-            _check_neighbours(self.grid, samples)
+            check_neighbours(self.grid, samples)
 
     def _fit(self, train: Samples, index: np.ndarray) -> None:
         self.check(len(index))
@@ -284,7 +305,7 @@ class LogisticRegressionProbe(Probe):
             yield [labels.unsqueeze(1) + queries.first for labels in predict(self.weights, features)]
 
 
-def _check_neighbours(
+def check_neighbours(
     grid: Sequence[Setting],
     samples: int,
     what: str = 'samples to fit on (without those of test_cfg.held_out, where they choose among several settings)',

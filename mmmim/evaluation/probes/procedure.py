@@ -18,8 +18,6 @@ from mmmim.features.cache import Samples
 from mmmim.features.patch_labels import mode
 from mmmim.utils import InputError
 
-from ..measures.dense import confusion_matrix
-from ..measures.jaccard import percent
 from .fitted import Probe, Setting, share
 from .rows import Standardizer
 from .selection import first_best
@@ -117,33 +115,32 @@ def choose(
 
     Returns:
         Place of the best setting, the first of several, and the grid with the scores.
+
+    Raises:
+        InputError: The data have no such score, as depths have no angle.
     """
     probe.fit(fitted.samples, fitted.images, probe.grid, device, scale)
-    rows = [{**setting, **found} for setting, found in zip(probe.grid, scores(probe, scored), strict=True)]
+    found = scores(probe, scored)
+    if by not in found[0]:
+        raise InputError(f'test_cfg.choose_by={by!r} is no score of these data, which have {" and ".join(found[0])}.')
+    rows = [{**setting, **each} for setting, each in zip(probe.grid, found, strict=True)]
     return first_best([probe.sign(by) * row[by] for row in rows]), rows
 
 
 def scores(probe: Probe, part: Part) -> list[dict[str, float]]:
     """Scores of every setting that a probe is fitted with, by all processes that it was fitted by."""
-    images = share(part.images) if probe.distributed else part.images
-    tables = confusions(probe, part.samples, images)
+    samples, images = part.samples, share(part.images) if probe.distributed else part.images
+    tables, start = [probe.empty_table(samples) for _ in probe.settings], 0
+    rows = samples.rows(images)
+    for predictions in probe.predict(samples, images):
+        own = rows[start : start + len(predictions[0])]
+        for table, predicted in zip(tables, predictions, strict=True):
+            probe.count(table, predicted, samples, own)
+        start += len(own)
     if probe.distributed:
         for table in tables:
             all_reduce(table)
-    return [percent(table) for table in tables]
-
-
-def confusions(probe: Probe, samples: Samples, images: np.ndarray) -> list[Tensor]:
-    """What a fitted probe predicts for the samples of some images: a table ``[K + 1, K + 1]`` for each setting."""
-    rows, labels, size = samples.rows(images), samples.flat('labels'), samples.num_classes + 1
-    tables, start = [torch.zeros(size, size, dtype=torch.int64) for _ in probe.settings], 0
-    for predictions in probe.predict(samples, images):
-        true = torch.from_numpy(labels[rows[start : start + len(predictions[0])]])
-        for table, predicted in zip(tables, predictions, strict=True):
-            named = predicted[:, :1] if probe.ranks else predicted
-            table += confusion_matrix(named.cpu().expand_as(true), true, size, (samples.ignored,))
-        start += len(true)
-    return tables
+    return [probe.scores_of(table) for table in tables]
 
 
 def in_memory(features: Tensor, labels: Tensor, classes: int, ignored: Sequence[int] = ()) -> Samples:
