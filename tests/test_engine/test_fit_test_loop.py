@@ -22,12 +22,12 @@ from tests.paths import ROOT
 from tests.runs import log_of
 from tests.segmentation import write_data
 
-#: ADE20K's run in the other tests, and ImageNet's in those of whole images.
+#: ADE20K's run in the other tests, ImageNet's in those of whole images, and NYUv2's in those of values.
 FITTED = sorted(
     path.stem
     for kind in ('knn', 'nn', 'logreg')
     for path in (ROOT / 'configs/eval').glob(f'*_{kind}_*.py')
-    if not path.stem.endswith(('ade20k', 'imagenet'))
+    if not path.stem.endswith(('ade20k', 'imagenet', 'nyuv2'))
 )
 
 
