@@ -41,7 +41,7 @@ class CorruptionsTestLoop(TestLoop):
     be the baseline of another run, a table, curves and, of the first images, a sheet of all corruptions.
 
     Args:
-        runner: The runner.
+        runner: The runner, whose model is a classifier.
         dataloader: Loader of the test images, or its config.
         evaluator: Evaluator with a :class:`mmmim.Calibration`, or its config.
         corruptions: Names of the corruptions.

@@ -18,7 +18,7 @@ def draw_corruptions(record: Mapping[str, Any], baseline: Mapping[str, Any] | No
 
     Args:
         record: What :class:`mmmim.CorruptionsTestLoop` writes to ``corruptions.json``.
-        baseline: The same of another classifier, drawn dashed; None without one.
+        baseline: Record of another classifier, drawn dashed; None without one.
         path: The picture to write.
     """
     names = list(record['corrupted'])

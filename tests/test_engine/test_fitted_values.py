@@ -1,11 +1,14 @@
 """Depths and surface normals of NYUv2's layout, against scikit-learn and loops."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
@@ -133,3 +136,26 @@ def test_refusals(changes, message, folder):
 def test_probes_of_labels_are_not_for_depths(folder):
     with pytest.raises(InputError, match=r'no score of mmmim\.KNNProbe'):
         run('depth_linear_nyuv2', folder, **{'test_cfg.probe': {'type': 'mmmim.KNNProbe', '_delete_': True}})
+
+
+def worker(rank, folder):
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
+    os.chdir(folder)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    runner, scores = run('depth_linear_nyuv2', Path(folder), **{'launcher': 'pytorch', 'randomness.seed': 3})
+    torch.save((scores, runner.test_loop.records[0]['grid']), f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(folder):
+    (folder / 'two').mkdir()
+    (folder / 'two/data').symlink_to(folder / 'data')
+    mp.spawn(worker, (str(folder / 'two'),), nprocs=2)
+    runner, scores = run('depth_linear_nyuv2', folder, **{'randomness.seed': 3})
+    for rank in range(2):
+        found, grid = torch.load(folder / f'two/{rank}.pth', weights_only=False)
+        assert found == pytest.approx(scores, rel=1e-5)
+        for one, two in zip(runner.test_loop.records[0]['grid'], grid, strict=True):
+            assert one == pytest.approx(two, rel=1e-5)

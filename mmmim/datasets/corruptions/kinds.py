@@ -22,7 +22,7 @@ class Corruption(NamedTuple):
 
     Attributes:
         function: Takes the image, a generator, the scale and the constants of a severity.
-        constants: Its further arguments, by severity from 1 to 5.
+        constants: Further arguments of the function, by severity from 1 to 5.
         family: Group of the paper's tables.
     """
 

@@ -22,7 +22,7 @@ def summary(record: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> di
 
     Args:
         record: ``clean`` and ``corrupted``: by corruption and severity, of each top1, ece and nll.
-        baseline: The same of another model; None without one.
+        baseline: Record of another model on the same images; None without one.
     """
     found = {f'clean/{name}': record['clean'][name] for name in SCORES}
     for name in SCORES:
