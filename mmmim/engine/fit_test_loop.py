@@ -163,7 +163,7 @@ class FitTestLoop(TestLoop):
         """Refuse what cannot be fitted or scored, before features are extracted."""
         self.task.check(model, fit, test)
         images = np.arange(len(fit.dataset))
-        if self.choose_by is not None and not self.probe.leave_one_out:
+        if self.choose_by is not None and len(self.probe.grid) > 1:
             images, _ = held_out_images(len(images), self.held_out, self.seed)
         self.probe.check(len(images) * samples_per_image(model, fit))
 
@@ -172,12 +172,14 @@ class FitTestLoop(TestLoop):
         probe, logger = self.probe, self.runner.logger
         number, start = len(train.features), time.perf_counter()
         by = None if probe.leave_one_out else self.choose_by
-        settings, grid = fit_chosen(probe, train, self.device, by, self.held_out, self.seed)
-        if grid:
+
+        def told(grid: list[dict[str, Any]]) -> None:
             logger.info(
-                f'{of}: fitted on {1 - self.held_out:.0%} of {number} images and scored on the others:\n'
-                f'{_table(grid, str(self.choose_by), probe)}'
+                f'{of}: fitted on {1 - self.held_out:.0%} of {number} images and scored on the others '
+                f'({time.perf_counter() - start:.1f} s):\n{_table(grid, str(self.choose_by), probe)}'
             )
+
+        settings, grid = fit_chosen(probe, train, self.device, by, self.held_out, self.seed, told)
         scores = self._test(test, settings)
         seconds = time.perf_counter() - start
         setting = settings[0] if len(settings) == 1 else {}

@@ -5,7 +5,7 @@ CAPI's protocol (arXiv 2502.08769, table 3 and A). Legend as in ``cache.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,13 @@ def held_out_images(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.
 
 
 def fit_chosen(
-    probe: Probe, train: Samples, device: torch.device, by: str | None, held_out: float, seed: int
+    probe: Probe,
+    train: Samples,
+    device: torch.device,
+    by: str | None,
+    held_out: float,
+    seed: int,
+    told: Callable[[list[dict[str, Any]]], None] = lambda grid: None,
 ) -> tuple[list[Setting], list[dict[str, Any]]]:
     """Choose a setting on held-out images and fit it on all of them; by all processes.
 
@@ -83,6 +89,7 @@ def fit_chosen(
         by: Score that chooses, one of the probe's; None to fit every setting.
         held_out: Share of the images to score on.
         seed: Seed of the choice of these images.
+        told: Called with the grid and its scores before all images are fitted, which may take long.
 
     Returns:
         Settings that the probe is fitted with now, and the grid with the scores: empty where nothing was chosen.
@@ -95,6 +102,7 @@ def fit_chosen(
     scale = probe.scale_of(fitted.samples, fitted.images, device) if probe.standardize == 'once' else None
     if by is not None and len(settings) > 1:
         place, grid = choose(probe, fitted, scored, by, device, scale)
+        told(grid)
         settings = [settings[place]]
     probe.fit(whole.samples, whole.images, settings, device, scale)
     return settings, grid
