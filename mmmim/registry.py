@@ -63,6 +63,7 @@ LOOPS = _child(
     'mmmim.engine',
     'mmmim.engine.fit_test_loop',
     'mmmim.engine.choosing_test_loop',
+    'mmmim.engine.corruptions_test_loop',
     'mmmim.engine.label_free_loop',
     'mmmim.engine.propagation_test_loop',
 )
@@ -70,7 +71,7 @@ HOOKS = _child(_roots.HOOKS, 'mmmim.engine')
 STRATEGIES = _child(_roots.STRATEGIES, 'mmmim.engine')
 DATASETS = _child(_roots.DATASETS, 'mmmim.datasets')
 DATA_SAMPLERS = _child(_roots.DATA_SAMPLERS, 'mmmim.datasets')
-TRANSFORMS = _child(_roots.TRANSFORMS, 'mmmim.datasets')
+TRANSFORMS = _child(_roots.TRANSFORMS, 'mmmim.datasets', 'mmmim.datasets.corruptions')
 MODELS = _child(_roots.MODELS, 'mmmim.models', 'mmmim.features', 'mmmim.evaluation.probes.classifier')
 MODEL_WRAPPERS = _child(_roots.MODEL_WRAPPERS, 'mmmim.engine')
 WEIGHT_INITIALIZERS = _child(_roots.WEIGHT_INITIALIZERS)
@@ -82,6 +83,8 @@ METRICS = _child(
     _roots.METRICS,
     'mmmim.evaluation.measures.losses',
     'mmmim.evaluation.measures.jaccard',
+    'mmmim.evaluation.measures.maps',
+    'mmmim.evaluation.measures.calibration',
     'mmmim.evaluation.label_free.scores',
     'mmmim.evaluation.measures.video_objects',
     'mmmim.evaluation.probes.accepted',
@@ -101,7 +104,13 @@ MASKINGS = TASK_UTILS
 SCHEDULES = CheckedRegistry('schedule', scope='mmmim', locations=['mmmim.engine'])
 #: Probes of frozen features, fitted by :class:`mmmim.FitTestLoop`, and what :class:`mmmim.LabelFreeTestLoop` finds by.
 PROBES = CheckedRegistry(
-    'probe', scope='mmmim', locations=['mmmim.evaluation.probes.fitted', 'mmmim.evaluation.label_free.methods']
+    'probe',
+    scope='mmmim',
+    locations=[
+        'mmmim.evaluation.probes.fitted',
+        'mmmim.evaluation.probes.regression',
+        'mmmim.evaluation.label_free.methods',
+    ],
 )
 
 

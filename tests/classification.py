@@ -16,7 +16,7 @@ from tests.paths import ROOT
 NAMES = sorted(
     path.stem
     for path in ROOT.glob('configs/eval/cls_*.py')
-    if not path.stem.startswith(('cls_knn', 'cls_nn', 'cls_logreg'))
+    if not path.stem.startswith(('cls_knn', 'cls_nn', 'cls_logreg', 'cls_corruptions'))
 )
 CLASSES, PER_CLASS, SIDE = 3, 6, 32
 #: An encoder with a block for every protocol.

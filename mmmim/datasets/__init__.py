@@ -34,14 +34,17 @@ from .masking import (
     UniformMasking,
 )
 from .moving_fashion import MovingFashion
+from .nyu import NYUv2
 from .samplers import PositionIndex, PositionSampler
 from .seeded import SeededDataset
 from .split import split_dataset
 from .synthetic import SyntheticImages
 from .transforms import (
     ForgetOriginalSize,
+    LoadDepth,
     LoadImage,
     LoadLabelMap,
+    LoadNormals,
     MAERandomResizedCrop,
     RandomResizedCrop,
     ResizeLabelMap,
@@ -70,12 +73,15 @@ __all__ = [
     'ImageNetTestSet',
     'ImageStream',
     'InverseBlockMasking',
+    'LoadDepth',
     'LoadImage',
     'LoadLabelMap',
+    'LoadNormals',
     'MAERandomResizedCrop',
     'MaskingStrategy',
     'MovingFashion',
     'MultiBlockMasking',
+    'NYUv2',
     'ObjectNet',
     'OxfordIIITPet',
     'Places205',

@@ -13,20 +13,13 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.runner import TestLoop
-from torch import Tensor
 
-from mmmim.datasets.label_counts import (
-    LabelCounts,
-    check_two_classes,
-    check_two_classes_of_images,
-    count_labels,
-)
-from mmmim.datasets.label_spaces import check_agreement, label_spaces
-from mmmim.evaluation.probes.fitted import Probe, Setting, choose, held_out_images, number_text, setting_text
+from mmmim.evaluation.probes.fitted import Probe, Setting, number_text, setting_text
+from mmmim.evaluation.probes.procedure import fit_chosen, held_out_images
 from mmmim.evaluation.probes.selection import first_best
-from mmmim.features.cache import Data, FeatureCache, Samples, ignore_index, samples_per_image
+from mmmim.features.cache import Data, FeatureCache, Samples, samples_per_image
 from mmmim.features.frozen import FrozenFeatures
-from mmmim.models.layers import unpatchify
+from mmmim.features.truths import ignore_index
 from mmmim.registry import LOOPS, PROBES
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
@@ -35,6 +28,7 @@ from mmmim.utils.plain import to_plain
 from mmmim.utils.tables import markdown_table
 
 from .ddp import bare_model
+from .fitted_tasks import Classes, PixelValues
 
 #: Written beside the log.
 FILE = 'probe.json'
@@ -62,7 +56,8 @@ class FitTestLoop(TestLoop):
         evaluator: Evaluator of the predictions, or its config.
         probe: Config of a probe, such as ``mmmim.KNNProbe``.
         held_out: Share of the images for fitting that choose the setting.
-        choose_by: Score that chooses: 'mIoU', or 'aAcc', the share of correct labels; None to test every setting.
+        choose_by: Score that chooses: 'mIoU', or 'aAcc', the share of correct labels; of values 'rmse', or 'angle', the
+            mean angle between vectors, both over the patches; None to test every setting.
         seed: Seed of the choice of the images held out.
         cache: Arguments of :class:`mmmim.features.cache.FeatureCache`.
 
@@ -81,7 +76,7 @@ class FitTestLoop(TestLoop):
         evaluator: Any,
         probe: dict[str, Any],
         held_out: InnerShare = 0.1,
-        choose_by: Literal['mIoU', 'aAcc'] | None = 'mIoU',
+        choose_by: Literal['mIoU', 'aAcc', 'rmse', 'angle'] | None = 'mIoU',
         seed: Seed = 0,
         cache: Annotated[dict | None, OptionsOf(FeatureCache)] = None,
     ) -> None:
@@ -94,9 +89,14 @@ class FitTestLoop(TestLoop):
                 f'mmmim.FitTestLoop takes a probe that is fitted, such as mmmim.KNNProbe, not '
                 f'{type(self.probe).__name__}: that is of mmmim.LabelFreeTestLoop.'
             )
+        if choose_by is not None and choose_by not in self.probe.criteria:
+            raise InputError(
+                f'test_cfg.choose_by={choose_by!r} is no score of mmmim.{type(self.probe).__name__}: use '
+                f'{" or ".join(map(repr, self.probe.criteria))}, or None to test every setting.'
+            )
+        self.task = (PixelValues if self.probe.of_values else Classes)(self.probe, runner.logger.warning)
         self.held_out, self.choose_by, self.seed = held_out, choose_by, seed
-        self._chooses = choose_by is not None and len(self.probe.grid) > 1
-        if self._chooses and self.probe.leave_one_out:
+        if choose_by is not None and len(self.probe.grid) > 1 and self.probe.leave_one_out:
             raise InputError(
                 'test_cfg.probe.leave_one_out=True has no images to choose a setting by: set test_cfg.choose_by=None, '
                 'which tests every setting, or give a single one.'
@@ -122,7 +122,7 @@ class FitTestLoop(TestLoop):
         self._check_data(model, fit, tested)
         train = self.cache.read(model, config, fit, labels=True)
         if is_main_process():
-            self._say_dropped(fit, train[0])
+            self.task.say_dropped(fit, train[0])
         test = train if tested is fit else self.cache.read(model, config, tested, labels=False)
         metrics: dict[str, float] = {}
         self.records = []
@@ -161,60 +161,25 @@ class FitTestLoop(TestLoop):
 
     def _check_data(self, model: FrozenFeatures, fit: Data, test: Data) -> None:
         """Refuse what cannot be fitted or scored, before features are extracted."""
-        sets = {f'{data.name}.dataset': data.dataset for data in (fit, test)}
-        for sentence in check_agreement([space for item in sets.items() for space in label_spaces(*item)]):
-            self.runner.logger.warning(sentence)
-        check_two_classes(*sets.items())
-        self._check_images(model, fit, test)
+        self.task.check(model, fit, test)
         images = np.arange(len(fit.dataset))
-        if self._chooses:
+        if self.choose_by is not None and len(self.probe.grid) > 1:
             images, _ = held_out_images(len(images), self.held_out, self.seed)
         self.probe.check(len(images) * samples_per_image(model, fit))
-
-    def _say_dropped(self, data: Data, samples: Samples) -> None:
-        """Warn of classes without a label to fit on, and of many ignored ones."""
-        assert samples.labels is not None
-        table: np.ndarray = np.zeros(samples.num_classes + 1, np.int64)
-        for part in np.array_split(samples.labels, max(1, samples.labels.nbytes >> 23)):  # a file, mapped into memory
-            table += count_labels(part, len(table), None)[0]
-        space = label_spaces(f'{data.name}.dataset', data.dataset)[0]
-        unit = 'image' if samples.labels.shape[1:] == (1, 1) else 'pixel'
-        counts = LabelCounts(space, unit, np.delete(table, samples.ignored), int(table[samples.ignored]))
-        for sentence in counts.dropped():
-            self.runner.logger.warning(sentence)
-
-    def _check_images(self, model: FrozenFeatures, fit: Data, test: Data) -> None:
-        """Refuse what can be told of classes of whole images, and of probes that are made for them."""
-        kind = type(self.probe).__name__
-        if model.kind != 'vector':
-            if self.probe.ranks:
-                raise InputError(
-                    f'mmmim.{kind} names classes of whole images, and model.features={model.features!r} are patches: '
-                    "use mmmim.KNNProbe, or a feature of the whole image, such as 'pooled'."
-                )
-            return
-        check_two_classes_of_images(f'{fit.name}.dataset', fit.dataset)
-        if test.dataset.metainfo.get('evaluated_classes') and not self.probe.ranks:
-            raise InputError(
-                f'{test.name}.dataset scores predictions among some of the classes, and mmmim.{kind} says which of all '
-                'is the most likely: use mmmim.WeightedKNNProbe, or a head that is trained.'
-            )
 
     def _fit_and_test(self, of: str, train: Samples, test: Samples) -> dict[str, Any]:
         """Setting, grid and scores of a feature, which the log calls ``of``."""
         probe, logger = self.probe, self.runner.logger
-        images = np.arange(len(train.features))
-        start = time.perf_counter()
-        settings = probe.grid
-        grid: list[dict[str, Any]] = []
-        if self._chooses:
-            setting, grid = choose(probe, train, self.held_out, self.seed, str(self.choose_by), self.device)
-            settings = [setting]
+        number, start = len(train.features), time.perf_counter()
+        by = None if probe.leave_one_out else self.choose_by
+
+        def told(grid: list[dict[str, Any]]) -> None:
             logger.info(
-                f'{of}: fitted on {1 - self.held_out:.0%} of {len(images)} images and scored on the others '
-                f'({time.perf_counter() - start:.1f} s):\n{_table(grid, str(self.choose_by))}'
+                f'{of}: fitted on {1 - self.held_out:.0%} of {number} images and scored on the others '
+                f'({time.perf_counter() - start:.1f} s):\n{_table(grid, str(self.choose_by), probe)}'
             )
-        probe.fit(train, images, settings, self.device)
+
+        settings, grid = fit_chosen(probe, train, self.device, by, self.held_out, self.seed, told)
         scores = self._test(test, settings)
         seconds = time.perf_counter() - start
         setting = settings[0] if len(settings) == 1 else {}
@@ -222,7 +187,7 @@ class FitTestLoop(TestLoop):
         how = 'each image by the others' if probe.leave_one_out else 'fitted on all images'
         logger.info(
             f'{of}, {what}, {how} ({seconds:.1f} s in all): '
-            + ', '.join(f'{key} {value:.2f}' for key, value in scores.items())
+            + ', '.join(f'{key} {_score_text(key, value)}' for key, value in scores.items())
         )
         return {'setting': setting, 'grid': grid, 'scores': scores, 'seconds': seconds}
 
@@ -230,14 +195,14 @@ class FitTestLoop(TestLoop):
         """Predict the images of this process by every setting, and run through its loader."""
         batches = [list(batch) for batch in self.dataloader.batch_sampler]
         images = np.array([i for batch in batches for i in batch])
-        per_image, dtype = test.features.shape[1], _dtype(test.num_classes)
-        chunks = [[labels.to(dtype).cpu() for labels in found] for found in self.probe.predict(test, images)]
+        per_image, task, dataset = test.features.shape[1], self.task, self.dataloader.dataset
+        chunks = [[task.compact(each, test) for each in found] for found in self.probe.predict(test, images)]
         predictions = [iter(torch.cat(found).unflatten(0, (-1, per_image))) for found in zip(*chunks, strict=True)]
         evaluators = [self.evaluator, *(copy.deepcopy(self.evaluator) for _ in settings[1:])]
         for i, batch in enumerate(self.dataloader):
             self.runner.call_hook('before_test_iter', batch_idx=i, data_batch=batch)
             for evaluator, found in reversed(list(zip(evaluators, predictions, strict=True))):  # hooks see the first
-                outputs = [self._output(sample, next(found), test) for sample in batch['data_samples']]
+                outputs = [task.output(sample, next(found), test, dataset) for sample in batch['data_samples']]
                 evaluator.process(data_samples=outputs, data_batch=batch)
             self.runner.call_hook('after_test_iter', batch_idx=i, data_batch=batch, outputs=outputs)
         scores: dict[str, float] = {}
@@ -248,24 +213,6 @@ class FitTestLoop(TestLoop):
             found = evaluator.evaluate(len(self.dataloader.dataset))
             scores |= {f'{prefix}{name}': value for name, value in found.items()}
         return scores
-
-    def _output(self, sample: Any, labels: Tensor, test: Samples) -> Any:
-        """A data sample with its prediction, from labels ``[N, q]`` as the samples ``test`` have them."""
-        labels = labels.long()
-        classes = labels - test.first
-        if 'gt_sem_seg' not in sample:
-            if self.probe.ranks:
-                sample.set_field(classes[0], 'pred_ranking')
-            return sample.set_pred_label(classes[0, :1])
-        from mmengine.structures import PixelData
-
-        height, width = sample.gt_sem_seg.data.shape[-2:]
-        side = round((height * width / len(labels)) ** 0.5)
-        if self._ignored is not None:
-            classes = torch.where(labels == test.ignored, self._ignored, classes)
-        tiles = classes.expand(-1, side**2).unsqueeze(0)
-        sample.pred_sem_seg = PixelData(data=unpatchify(tiles, (height // side, width // side), channels=1)[0])
-        return sample
 
     @property
     def _ignored(self) -> int | None:
@@ -283,16 +230,17 @@ class FitTestLoop(TestLoop):
         self.evaluator.dataset_meta = {**self.dataloader.dataset.metainfo, 'ignore_index': self._ignored}
 
 
-def _dtype(num_classes: int) -> torch.dtype:
-    """That labels up to ``num_classes`` fit into."""
-    return torch.uint8 if num_classes < 256 else torch.int32
-
-
-def _table(grid: Sequence[Mapping[str, Any]], by: str) -> str:
+def _table(grid: Sequence[Mapping[str, Any]], by: str, probe: Probe) -> str:
     """The scores of a grid; a star at the best."""
-    best = first_best([row[by] for row in grid])
+    sign = probe.sign(by)
+    best = first_best([sign * row[by] for row in grid])
     lines = []
     for i, row in enumerate(grid):
-        cells = [f'{v:.2f}' if key in ('mIoU', 'aAcc') else number_text(v) for key, v in row.items()]
+        cells = [number_text(v) if key in probe.grid[0] else _score_text(key, v) for key, v in row.items()]
         lines.append([*cells, '*' if i == best else ''])
     return markdown_table([*grid[0], ''], lines)
+
+
+def _score_text(name: str, value: float) -> str:
+    """Three digits of metres and shares, two of percentages and degrees."""
+    return f'{value:.3f}' if name.rpartition('/')[2] in ('rmse', 'abs_rel') else f'{value:.2f}'

@@ -13,8 +13,8 @@ from mmengine.runner import TestLoop
 
 from mmmim.checkpoints.pretrained import RANDOM
 from mmmim.evaluation.label_free.methods import LabelFreeMethod
-from mmmim.features.cache import ignore_index
 from mmmim.features.frozen_patches import FrozenPatches
+from mmmim.features.truths import ignore_index
 from mmmim.registry import LOOPS, MODELS, PROBES
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically

@@ -21,16 +21,14 @@ from mmengine.dist import broadcast_object_list, get_dist_info, is_main_process
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmmim.datasets.label_counts import labels_of, outside
-from mmmim.datasets.label_spaces import label_spaces, leaves
 from mmmim.utils import InputError
 from mmmim.utils.plain import to_plain
 from mmmim.utils.progress import progress
 from mmmim.version import __version__
 
 from .frozen import FrozenFeatures
-from .patch_labels import mode, patch_labels
-from .stored_arrays import ArraySpec, StoredArrays, Writer, check_space
+from .stored_arrays import ArraySpec, StoredArrays, check_space
+from .truths import Truth, Values, patch_size, truth_of
 
 DTYPES = ('float16', 'float32')
 
@@ -47,13 +45,16 @@ class Samples:
         num_classes: Number of classes, K.
         ignored: Label in the place of all that are ignored: K; or 0 where the data set reduces its label 0, which is
             then the smallest here as in the files, so that ties are decided as by those (CAPI, A).
+        values: Values of the samples, such as depths, ``[n, N, C]``, NaN where they are not known; None where there are
+            labels instead.
     """
 
     features: np.ndarray
-    labels: np.ndarray | None
-    majority: np.ndarray | None
-    num_classes: int
-    ignored: int
+    labels: np.ndarray | None = None
+    majority: np.ndarray | None = None
+    num_classes: int = 0
+    ignored: int = 0
+    values: np.ndarray | None = None
 
     @property
     def first(self) -> int:
@@ -66,8 +67,13 @@ class Samples:
         return (np.asarray(images)[:, None] * per_image + np.arange(per_image)).reshape(-1)
 
     def labelled_rows(self, images: np.ndarray) -> np.ndarray:
-        """Of :meth:`rows`, those whose majority label counts, as in CAPI's evaluation (arXiv 2502.08769, A)."""
+        """Of :meth:`rows`, those whose majority label counts, as in CAPI's evaluation (arXiv 2502.08769, A).
+
+        Where there are values, those whose values are known.
+        """
         rows = self.rows(images)
+        if self.values is not None:
+            return rows[np.isfinite(self.flat('values')[rows]).all(axis=1)]
         return rows[self.flat('majority')[rows] != self.ignored]
 
     def flat(self, name: str) -> np.ndarray:
@@ -114,7 +120,7 @@ class Data:
         digest = hashlib.sha256()
         for i in range(len(self.dataset)):
             info = self.dataset.get_data_info(i)
-            for kind in ('img_path', 'seg_map_path'):
+            for kind in ('img_path', 'seg_map_path', 'depth_map_path', 'normal_map_path'):
                 path = info.get(kind)
                 if path and os.path.exists(path):
                     stat = os.stat(path)
@@ -183,13 +189,9 @@ class FeatureCache:
         ]
         entries = stored[: len(model.layers)]
         if labels:
-            dtype = 'uint8' if data.num_classes < 256 else 'int32'
-            spec = {
-                'labels': ArraySpec((n, layout.samples, layout.labels), dtype),
-                'majority': ArraySpec((n, layout.samples), dtype),
-            }
-            key = {'data': data_key, 'grid': list(layout.grid), 'ignored': data.ignored}
-            entries.append(StoredArrays(root, 'labels', key, spec))
+            truth = layout.truth
+            key = {'data': data_key, **truth.key()}
+            entries.append(StoredArrays(root, truth.kind, key, truth.specs(n, layout.image)))
         missing = _missing(entries)
         if missing:
             places = [i for i in missing if i < len(model.layers)]
@@ -199,18 +201,20 @@ class FeatureCache:
             wanted: dict[int | None, StoredArrays] = {i: stored[i] for i in places}
             if missing[-1] == len(model.layers):
                 wanted[None] = entries[-1]
-            self._extract(model, data, layout.grid, wanted, asked)
+            self._extract(model, data, layout, wanted, asked)
         elif is_main_process():
             print_log(f'Features of {data.name}: {n} images, from {self.folder}.', 'current')
         arrays = [entry.read() for entry in entries]
-        truth = arrays.pop() if labels else {'labels': None, 'majority': None}
-        return [Samples(**found, **truth, num_classes=data.num_classes, ignored=data.ignored) for found in arrays]
+        known = arrays.pop() if labels else {}
+        of_values = isinstance(layout.truth, Values)
+        classes, ignored = (0, 0) if of_values else (data.num_classes, data.ignored)
+        return [Samples(num_classes=classes, ignored=ignored, **found, **known) for found in arrays]
 
     def _extract(
         self,
         model: FrozenFeatures,
         data: Data,
-        grid: tuple[int, int],
+        layout: _Layout,
         wanted: Mapping[int | None, StoredArrays],
         asked: Sequence[tuple[str, int]],
     ) -> None:
@@ -219,12 +223,12 @@ class FeatureCache:
         Args:
             model: The frozen encoder.
             data: The data set whose images are encoded.
-            grid: Grid of the samples of each image.
+            layout: What one image becomes.
             wanted: Entries by the place of their features in what the model extracts; None for the labels.
             asked: Name and layer of these features, by their place.
         """
         rank, world = get_dist_info()
-        n = len(data.dataset)
+        n, grid = len(data.dataset), layout.grid
         start, stop = n * rank // world, n * (rank + 1) // world
         begin = time.perf_counter()
         places = [place for place in wanted if place is not None]
@@ -255,7 +259,8 @@ class FeatureCache:
                 for place in places:
                     writers[place].write('features', start, self._stored(features[place], asked[place][1]))
                 if None in writers:
-                    _write_labels(writers[None], start, batch, grid, data)
+                    for name, rows in layout.truth.arrays(batch['data_samples']).items():
+                        writers[None].write(name, start, rows)
                 start += len(batch['inputs'])
             if start != stop:
                 raise InputError(f'{data.name} leaves out {stop - start} images: set drop_last=False.')
@@ -279,11 +284,12 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What one image becomes: samples, their labels, width of each layer."""
+    """What one image becomes: samples, what is known of them, width of each layer."""
 
+    image: Tensor
     grid: tuple[int, int]
     samples: int
-    labels: int
+    truth: Truth
     widths: tuple[int, ...]
 
     @classmethod
@@ -291,30 +297,27 @@ class _Layout:
         sample = data.dataset[0]
         image, truth = sample['inputs'], sample['data_samples']
         of_patches = model.kind == 'patches'
-        if ('gt_sem_seg' if of_patches else 'gt_label') not in truth:
+        if 'gt_map' in truth:
+            if not of_patches:
+                raise InputError(
+                    f"{data.name}: values of pixels are predicted from model.features='patches', not from "
+                    f'{model.features!r}.'
+                )
+        elif ('gt_sem_seg' if of_patches else 'gt_label') not in truth:
             needed = 'a label map (gt_sem_seg)' if of_patches else 'a class (gt_label)'
             raise InputError(
                 f'{data.name}: the pipeline does not give {needed}, which model.features={model.features!r} needs.'
             )
-        if of_patches and truth.gt_sem_seg.shape != image.shape[-2:]:
+        elif of_patches and truth.gt_sem_seg.shape != image.shape[-2:]:
             (h, w), (height, width) = truth.gt_sem_seg.shape, image.shape[-2:]
             raise InputError(
                 f'{data.name}: a label map of {h} x {w} pixels beside an image of {height} x {width}: let the pipeline '
                 'load the annotations before it resizes.'
             )
         features, grid = model.extract([image])
-        labels = _patch_size(image.shape[-2:], grid, data) ** 2 if of_patches else 1
-        return cls(grid, features[0].shape[1], labels, tuple(f.shape[2] for f in features))
-
-
-def _patch_size(size: Sequence[int], grid: tuple[int, int], data: Data) -> int:
-    (height, width), (h, w) = size, grid
-    if height % h or width % w or height // h != width // w:
-        raise InputError(
-            f'{data.name}: images of {height} x {width} pixels cannot be cut into {h} x {w} square patches: resize '
-            'them to a multiple of the patch size.'
-        )
-    return height // h
+        if of_patches:
+            patch_size(image.shape[-2:], grid, data)
+        return cls(image, grid, features[0].shape[1], truth_of(data, grid), tuple(f.shape[2] for f in features))
 
 
 def _missing(entries: Sequence[StoredArrays]) -> list[int]:
@@ -328,45 +331,6 @@ def _missing(entries: Sequence[StoredArrays]) -> list[int]:
         found = [[i for i, what in damage.items() if what]]
     broadcast_object_list(found)
     return found[0]
-
-
-def _write_labels(writer: Writer, start: int, batch: Mapping[str, Any], grid: tuple[int, int], data: Data) -> None:
-    labels = label_vectors(batch['data_samples'], grid, data)
-    writer.write('labels', start, labels.numpy())
-    writer.write('majority', start, mode(labels, data.num_classes + 1).numpy())
-
-
-def label_vectors(samples: Sequence[Any], grid: tuple[int, int], data: Data) -> Tensor:
-    """Labels ``[B, N, q]`` of data samples, see :class:`Samples`.
-
-    Raises:
-        InputError: There are labels that are no classes.
-    """
-    if 'gt_sem_seg' in samples[0]:
-        maps = torch.cat([sample.gt_sem_seg.data for sample in samples])
-        labels = patch_labels(maps, _patch_size(maps.shape[-2:], grid, data))
-    else:
-        several = next((sample for sample in samples if len(sample.gt_label) != 1), None)
-        if several is not None:
-            raise InputError(
-                f'{data.name}.dataset: {several.get("img_path", "an image")} has the classes '
-                f'{several.gt_label.tolist()}, and probes are fitted on images that have one.'
-            )
-        labels = torch.cat([sample.gt_label for sample in samples]).view(-1, 1, 1)
-    index = ignore_index(data.dataset)
-    ignored = torch.zeros_like(labels, dtype=torch.bool) if index is None else labels == index
-    valid = ((labels >= 0) & (labels < data.num_classes)) | ignored
-    if not valid.all():
-        place = int((~valid).flatten(1).any(dim=1).nonzero()[0])
-        found = labels_of(samples[place])
-        label = int(labels[place][~valid[place]][0])
-        raise outside(label, label_spaces(f'{data.name}.dataset', data.dataset)[0], found[2] if found else None)
-    return torch.where(ignored, data.ignored, labels + int(data.ignored == 0))
-
-
-def ignore_index(dataset: Any) -> int | None:
-    """The label that a data set ignores, or the first one in a wrapper; None where it ignores none."""
-    return next((getattr(leaf, 'ignore_index', None) for leaf in leaves(dataset)), None)
 
 
 def samples_per_image(model: FrozenFeatures, data: Data) -> int:

@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+#: Scores of which less is better.
+ERRORS = ('rmse', 'abs_rel', 'mean', 'median')
+
 
 def draw_layer_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike, title: str) -> None:
     """Draw a panel per score over the blocks; those that differ in their prefix only share one.
@@ -29,7 +32,7 @@ def draw_layer_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathL
         for i, values in enumerate(curves.values()):
             # Scores are often the same: the later ones are thinner, so that all are seen.
             ax.plot(layers, values, 'o-', color=f'C{i}', linewidth=3.5 - 2 * min(i, 1), markersize=7 - 3 * min(i, 1))
-            best = max(range(len(values)), key=values.__getitem__)
+            best = (min if score in ERRORS else max)(range(len(values)), key=values.__getitem__)
             if i == 0:
                 note = {'textcoords': 'offset points', 'xytext': (0, 7), 'ha': 'center', 'fontsize': 9}
                 ax.annotate(f'{values[best]:.2f}', (layers[best], values[best]), **note)

@@ -302,4 +302,20 @@ model.backbone: out_type='pooled', final_norm=True, drop_path_rate=0.0
 model: train_cfg=None
 $images: list_file='data/imagenet/1percent.txt'
 $schedule: warmup_ratio=5 / 50, final=1e-6 / 3e-5  # our choice
+
+[eval/cls_corruptions_imagenet]
+model.backbone: type='mmmim.PretrainedBackbone', frozen=True, out_indices=(-1,)  # our choice: any head of a checkpoint
+model: reduction='sum'
+model.features: pooled='pooled'
+model.head: type='mmmim.LinearProbes', batch_norm=True, std=0.01, bias='zero', num_classes=1000
+test_cfg: corruptions=['gaussian_noise', 'shot_noise', 'impulse_noise', 'defocus_blur', 'glass_blur', 'motion_blur',
+  'zoom_blur', 'snow', 'frost', 'fog', 'brightness', 'contrast', 'elastic_transform', 'pixelate', 'jpeg_compression'],
+  severities=[1, 2, 3, 4, 5]  # ImageNet-C, section 3: fifteen corruptions, five severities
+test_cfg: baseline=None, examples=1  # our choice: given by the user
+test_evaluator.0: bins=15  # Guo et al. 2017: 15 bins
+test_dataloader.dataset: type='mmmim.ImageFolder', data_root='data/imagenet/val'  # ImageNet-C: validation images
+test_dataloader.dataset.pipeline: mmmim.LoadImage, mmpretrain.ResizeEdge, mmpretrain.CenterCrop, mmmim.Corrupt,
+  mmpretrain.PackInputs  # ImageNet-C: the 224 pixels that are evaluated
+test_dataloader.dataset.pipeline.1: scale=256, edge='short', interpolation='bicubic'
+test_dataloader.dataset.pipeline.2: crop_size=224
 """

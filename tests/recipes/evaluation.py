@@ -105,7 +105,7 @@ model.decode_head: num_classes=19
 model: features='patches'  # appendix: patch features of the last block
 model.backbone: type='mmmim.PretrainedBackbone', out_indices=(-1,), frozen=True
 test_cfg: held_out=0.1, choose_by='mIoU'  # appendix: chosen by mIoU on a tenth of the training images
-test_cfg.probe: standardize=True  # table 7: standardised features
+test_cfg.probe: standardize='once'  # table 7: standardised features; released code: once, by all patches of the 90 %
 {fit,test}_dataloader.dataset.pipeline: mmmim.LoadImage, mmmim.LoadLabelMap, mmcv.Resize, mmseg.PackSegInputs
   # appendix: 224 x 224
 {fit,test}_dataloader.dataset.pipeline.2: scale=(224, 224), keep_ratio=False, interpolation='bicubic'
@@ -144,4 +144,34 @@ test_cfg.propagation: radius=11.99, shape='circle'  # CRW's released code: dista
 test_cfg.propagation: keep_ties=False  # CRW's released code: exactly as many
 test_cfg.propagation: free_first=True, repeat_first=True  # CRW's released code: copies of the first frame
 test_cfg.propagation: min_max=False, first_labels='bilinear', upsample='original'  # CRW's released code: masks
+
+[values: fitted]
+- test_cfg.choose_by {fit,test}_dataloader.dataset.pipeline test_cfg.probe
+test_cfg: choose_by='rmse'  # our choice: the smallest error on patches
+test_cfg.probe: standardize='once'  # our choice: as probes of labels
+{fit,test}_dataloader.dataset: type='mmmim.NYUv2'  # our choice: NYUv2
+fit_dataloader.dataset: split='train'
+test_dataloader.dataset: split='test'
+{fit,test}_dataloader.dataset.pipeline: mmmim.LoadImage, mmcv.Resize, mmmim.LoadDepth, mmpretrain.PackInputs
+  # our choice: 336 x 448, the map at its own size
+{fit,test}_dataloader.dataset.pipeline.1: scale=(448, 336), keep_ratio=False, interpolation='bicubic'
+{fit,test}_dataloader.dataset.pipeline.2: unit=1e-3, high=10.0
+{fit,test}_dataloader.dataset.pipeline.3: algorithm_keys=('gt_map',)
+
+[normals: values]
+- {fit,test}_dataloader.dataset.pipeline.2
+test_cfg: choose_by='angle'  # our choice: the smallest angle on patches
+{fit,test}_dataloader.dataset.pipeline.2: type='mmmim.LoadNormals', source='depth',
+  camera=(518.8579, 519.4696, 325.5824, 253.7362), radius=4, residual=0.03  # NYUv2, colour camera; our choice: windows
+
+[depth_scores] test_evaluator.0: low=1e-3, high=10.0, crop='eigen'  # Eigen et al. 2014: crop, up to 10 m
+[normal_scores] test_evaluator.0: crop='eigen'  # our choice: the crop of the depths
+[ridge] test_cfg.probe: type='mmmim.RidgeProbe', alpha=[10.0**i for i in range(-6, 3)]  # our choice: penalties
+[knn_values] test_cfg.probe: type='mmmim.KNNRegressionProbe', k=[1, 3, 10, 30], distance=['cosine', 'l2']
+  # our choice: CAPI's grid
+
+[eval/depth_linear_nyuv2: values depth_scores ridge]
+[eval/depth_knn_nyuv2: values depth_scores knn_values]
+[eval/normals_linear_nyuv2: normals normal_scores ridge]
+[eval/normals_knn_nyuv2: normals normal_scores knn_values]
 """

@@ -25,7 +25,7 @@ test_evaluator.0: topk=(1,)
 model: features='pooled'  # our choice, of every encoder
 test_cfg: choose_by='aAcc'
 test_cfg.probe: type='mmmim.LogisticRegressionProbe', c=[10 ** (-6 + 11 * i / 7) for i in range(8)], max_iter=1000,
-  tolerance=1e-12, standardize=True  # CAPI, appendix: eight penalties from 1e-6 to 1e5, L-BFGS
+  tolerance=1e-12, standardize='once'  # CAPI, appendix: eight penalties from 1e-6 to 1e5, L-BFGS
 test_evaluator.0: topk=(1,)  # our choice
 
 [eval/cls_logreg_fewshot_imagenet: eval/cls_logreg_imagenet]

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, jaccard_score
 from sklearn.preprocessing import StandardScaler
 
-from mmmim.engine import Runner, fit_test_loop
+from mmmim.engine import Runner
+from mmmim.evaluation.probes import procedure
 from mmmim.registry import DATASETS
 from mmmim.utils import InputError
 from tests.fitted import TEST, TRAIN, fitted_config, write_ade20k
@@ -21,12 +22,12 @@ from tests.paths import ROOT
 from tests.runs import log_of
 from tests.segmentation import write_data
 
-#: ADE20K's run in the other tests, and ImageNet's in those of whole images.
+#: ADE20K's run in the other tests, ImageNet's in those of whole images, and NYUv2's in those of values.
 FITTED = sorted(
     path.stem
     for kind in ('knn', 'nn', 'logreg')
     for path in (ROOT / 'configs/eval').glob(f'*_{kind}_*.py')
-    if not path.stem.endswith(('ade20k', 'imagenet'))
+    if not path.stem.endswith(('ade20k', 'imagenet', 'nyuv2'))
 )
 
 
@@ -72,7 +73,10 @@ def majority(labels):
 
 
 def standardized(runner):
-    """Training patches whose majority label counts, their labels, and test patches, image by image."""
+    """Training patches whose majority label counts, their labels, and test patches, image by image.
+
+    Mean and deviation are those of all patches of the nine images that are not held out.
+    """
     found = []
     for dataset in (DATASETS.build(runner.cfg.fit_dataloader.dataset), runner.test_dataloader.dataset):
         samples = [dataset[i] for i in range(len(dataset))]
@@ -83,7 +87,8 @@ def standardized(runner):
     train, labels, test, _ = found
     keep = majority(labels) != 0
     assert 0 < keep.sum() < len(keep)
-    scale = StandardScaler().fit(train[keep])
+    kept = np.sort(np.random.default_rng(0).permutation(TRAIN)[1:])
+    scale = StandardScaler().fit(train.reshape(TRAIN, -1, train.shape[1])[kept].reshape(-1, train.shape[1]))
     return scale.transform(train[keep]), labels[keep], scale.transform(test)
 
 
@@ -142,7 +147,7 @@ def test_the_best_setting_of_the_grid_is_fitted_on_all_images(folder):
     log = log_of(runner)
     assert f'fitted on 70% of {TRAIN} images' in log
     assert f'| {best["mIoU"]:.2f} | {best["aAcc"]:.2f} | * |' in log
-    alone, same = knn(folder, [best['k']])
+    alone, same = knn(folder, [best['k']], test_cfg__held_out=0.3)
     assert same == metrics
     assert (predictions(alone) == predictions(runner)).all()
     assert alone.test_loop.records[0]['grid'] == []
@@ -153,13 +158,13 @@ def test_the_best_setting_of_the_grid_is_fitted_on_all_images(folder):
 def test_the_choice_is_that_of_the_config(folder, monkeypatch):
     asked = []
 
-    def told(probe, train, held_out, seed, by, device):
-        asked.append((len(train.features), held_out, seed, by))
-        return probe.grid[1], [{**setting, 'mIoU': 1.0, 'aAcc': 1.0} for setting in probe.grid]
+    def told(probe, fitted, scored, by, device, scale):
+        asked.append((list(scored.images), by))
+        return 1, [{**setting, 'mIoU': 1.0, 'aAcc': 1.0} for setting in probe.grid]
 
-    monkeypatch.setattr(fit_test_loop, 'choose', told)
+    monkeypatch.setattr(procedure, 'choose', told)
     runner, _ = knn(folder, [1, 30], test_cfg__choose_by='aAcc', test_cfg__held_out=0.4, test_cfg__seed=5)
-    assert asked == [(TRAIN, 0.4, 5, 'aAcc')]
+    assert asked == [(sorted(np.random.default_rng(5).permutation(TRAIN)[:4]), 'aAcc')]
     assert runner.test_loop.records[0]['setting'] == {'distance': 'l2', 'k': 30}
 
 

@@ -8,9 +8,10 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from mmmim.evaluation.probes import linear
+from mmmim.evaluation.probes import fitted
 from mmmim.evaluation.probes.fashion_scenes import PENALTIES, best_linear_accuracy
-from mmmim.evaluation.probes.fitted import KNNProbe, LogisticRegressionProbe, Probe, choose
+from mmmim.evaluation.probes.fitted import KNNProbe, LogisticRegressionProbe, Probe
+from mmmim.evaluation.probes.procedure import choose, fit_chosen, held_out_parts
 from mmmim.features.cache import Samples
 
 CPU = torch.device('cpu')
@@ -41,7 +42,9 @@ LOGREG = (
 @pytest.mark.parametrize(('probe', 'name', 'options', 'grid', 'model'), [KNN, LOGREG])
 def test_a_grid_is_scored_on_images_that_it_was_not_fitted_on(probe, name, options, grid, model):
     train = noisy_samples()
-    best, rows = choose(probe(**{name: grid}, **options), train, 0.25, 3, 'aAcc', CPU)
+    tried = probe(**{name: grid}, **options)
+    place, rows = choose(tried, *held_out_parts(train, 0.25, 3), 'aAcc', CPU)
+    best = tried.grid[place]
     parts = held_out(40, 0.25, 3)
     x = [train.features[part].reshape(-1, 5) for part in parts]
     y = [train.labels[part].reshape(-1) for part in parts]
@@ -97,15 +100,51 @@ ONE, OTHER = (0, 0, 0, 0, 1, 0, 0, 0, 1, 1), (1, 0, 0, 0, 1, 0, 0, 0, 0, 1)
 )
 def test_the_criterion_decides(by, order, best):
     probe = Told(order)
-    setting, rows = choose(probe, imbalanced(), 0.2, 7, by, CPU)
+    place, rows = choose(probe, *held_out_parts(imbalanced(), 0.2, 7), by, CPU)
     expected = {COMMON: (80, 40), BOTH: (70, 100 * (5 / 8 + 2 / 5) / 2)}
     for row in rows:
         if row['answer'] in expected:
             assert (row['aAcc'], row['mIoU']) == pytest.approx(expected[row['answer']])
-    assert setting == {'answer': best}
+    assert probe.grid[place] == {'answer': best}
     # Nothing is fitted on the held out images.
     (index,) = probe.seen
     assert sorted({int(i) // 10 for i in index}) == held_out(20, 0.2, 7)[0]
+
+
+def half_labelled(n=40, patches=4, width=5):
+    """Patches of which those without a label lie elsewhere and spread more."""
+    train = noisy_samples(n, patches, width)
+    ignored = np.arange(patches) % 2 == 1
+    train.features[:, ignored] = 7 + 5 * train.features[:, ignored]
+    train.labels[:, ignored], train.majority[:, ignored] = CLASSES, CLASSES
+    return train
+
+
+@pytest.mark.parametrize('grid', [[1, 3], [3]])
+@pytest.mark.parametrize('standardize', ['once', 'labelled', False])
+def test_what_features_are_standardised_by(standardize, grid):
+    """Once: by all patches of the images that are not held out, for the choice and for the fit on all images."""
+    train, scales = half_labelled(), []
+
+    class Kept(KNNProbe):
+        def _fit(self, train, index):
+            scales.append(self.scale)
+            super()._fit(train, index)
+
+    fit_chosen(Kept(grid, ['l2'], standardize), train, CPU, 'mIoU', 0.25, 3)
+    kept, _ = held_out(40, 0.25, 3)
+    labelled = train.majority != CLASSES
+    fits = [kept, range(40)] if len(grid) > 1 else [range(40)]
+    for scale, images in zip(scales, fits, strict=True):
+        if not standardize:
+            assert scale is None
+            continue
+        part = (
+            train.features[kept].reshape(-1, 5) if standardize == 'once' else train.features[images][labelled[images]]
+        )
+        expected = StandardScaler().fit(part)
+        np.testing.assert_allclose(scale.mean, expected.mean_, atol=1e-5)
+        np.testing.assert_allclose(scale.std, expected.scale_, rtol=1e-5)
 
 
 def test_the_penalty_is_chosen_on_the_validation_split(monkeypatch):
@@ -117,10 +156,10 @@ def test_the_penalty_is_chosen_on_the_validation_split(monkeypatch):
     told = {PENALTIES[0]: {4: true, 2: wrong[:2]}, PENALTIES[1]: {4: wrong, 2: true[:2]}}
 
     def predict(which, x):
-        found = torch.stack([told[PENALTIES[i]][len(x)] for i in which.reshape(-1)])
-        return found if which.ndim else found[0]
+        return torch.stack([told[PENALTIES[int(i)]][len(x)] for i in which.reshape(-1)])
 
-    monkeypatch.setattr(linear, 'fit_logistic_regression', lambda *_: torch.arange(2))
-    monkeypatch.setattr(linear, 'predict', predict)
+    monkeypatch.setattr(fitted, 'fit_logistic_regression', lambda *_, **__: torch.arange(2).view(2, 1, 1))
+    monkeypatch.setattr(fitted, 'predict', predict)
+    monkeypatch.setattr('mmmim.evaluation.probes.fashion_scenes.PENALTIES', PENALTIES[:2])
     for val_true, score in ((true[:2], 0), (wrong[:2], 1), (torch.tensor([0, 0]), 1)):
         assert best_linear_accuracy(features, true, features[:2], val_true, features, true) == score

@@ -12,8 +12,9 @@ import torch
 from mmengine.runner import Runner
 
 from mmmim.features import stored_arrays
-from mmmim.features.cache import Data, FeatureCache, label_vectors
+from mmmim.features.cache import Data, FeatureCache
 from mmmim.features.stored_arrays import ArraySpec, StoredArrays
+from mmmim.features.truths import label_vectors
 from mmmim.registry import DATASETS, MODELS
 from mmmim.utils import InputError
 from tests.fitted import PATCH, SIDE, TRAIN, fitted_config, write_ade20k

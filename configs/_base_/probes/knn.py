@@ -3,5 +3,5 @@
 _base_ = './fitted.py'
 
 test_cfg = dict(
-    probe=dict(type='mmmim.KNNProbe', k=[1, 3, 10, 30], distance=['cosine', 'l2'], standardize=True),
+    probe=dict(type='mmmim.KNNProbe', k=[1, 3, 10, 30], distance=['cosine', 'l2'], standardize='once'),
 )

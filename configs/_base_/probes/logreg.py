@@ -8,6 +8,6 @@ test_cfg = dict(
         c=[10 ** (-6 + 11 * i / 7) for i in range(8)],  # 1e-6 to 1e5
         max_iter=1000,
         tolerance=1e-12,
-        standardize=True,
+        standardize='once',
     ),
 )

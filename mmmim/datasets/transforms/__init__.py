@@ -4,11 +4,14 @@ from .crop import MAERandomResizedCrop, RandomResizedCrop
 from .jpeg import decode_jpeg
 from .label_maps import ForgetOriginalSize, LoadLabelMap, ResizeLabelMap
 from .loading import LoadImage, UnreadableImageError, decode_image, read_file, read_image
+from .maps import LoadDepth, LoadNormals
 
 __all__ = [
     'ForgetOriginalSize',
+    'LoadDepth',
     'LoadImage',
     'LoadLabelMap',
+    'LoadNormals',
     'MAERandomResizedCrop',
     'RandomResizedCrop',
     'ResizeLabelMap',

@@ -5,6 +5,7 @@ from .curves_hook import CurvesHook
 from .health_hook import HealthHook
 from .label_free_pictures_hook import LabelFreePicturesHook
 from .labels_hook import LabelsHook
+from .map_pictures_hook import MapPicturesHook
 from .pictures_hook import PicturesHook
 from .probe_hook import ProbeHook
 from .report_hook import ReportHook
@@ -22,6 +23,7 @@ __all__ = [
     'HealthHook',
     'LabelFreePicturesHook',
     'LabelsHook',
+    'MapPicturesHook',
     'PicturesHook',
     'ProbeHook',
     'ReportHook',

@@ -11,14 +11,13 @@ from mmmim.datasets import FashionScenes
 from mmmim.datasets.label_spaces import check_agreement
 from mmmim.features.extraction import Features, LayerFeatures
 from mmmim.features.labelled_images import LabelledImages, dense_features, global_features
-from mmmim.features.patch_labels import mode
 from mmmim.models.layers import patch_grid, patchify
 
-from ..measures.dense import confusion_matrix, mean_iou
 from ..measures.health import mean_pairwise_cosine
 from ..measures.rankme import rankme as effective_rank
-from .knn import knn_classify, leave_one_out_accuracy
-from .linear import LinearProbe, accuracy
+from .fitted import KNNProbe, LogisticRegressionProbe
+from .knn import accuracy, knn_classify, leave_one_out_accuracy
+from .procedure import in_memory, scored_alone
 
 #: Features of whole images that are scored, as far as a model has them.
 POOLINGS = ('all', 'pooled', 'cls', 'predicted')
@@ -66,9 +65,16 @@ def best_linear_accuracy(
         test: Features of the test images, of the same layout as ``train``.
         test_labels: Classes of the test images.
     """
-    probe = LinearProbe(train, train_labels, int(train_labels.max()) + 1, PENALTIES, MAX_ITER)
-    probe.choose(val, lambda predicted: accuracy(predicted, val_labels))
-    return accuracy(probe.predict(test), test_labels)
+    classes = int(train_labels.max()) + 1
+    fitted, chosen, scored = (
+        in_memory(features, labels, classes)
+        for features, labels in ((train, train_labels), (val, val_labels), (test, test_labels))
+    )
+    return scored_alone(_linear_probe(), fitted, scored, chosen)['aAcc'] / 100
+
+
+def _linear_probe() -> LogisticRegressionProbe:
+    return LogisticRegressionProbe(PENALTIES, MAX_ITER, tolerance=1e-5)
 
 
 def dense_scores(
@@ -83,17 +89,19 @@ def dense_scores(
     scored, true = dense_features(extract, test)
     classes = int(labels.max()) + 1
 
-    def miou(predicted: Tensor, truth: Tensor) -> float:
-        return mean_iou(confusion_matrix(predicted.expand_as(truth), truth, classes, test.ignored_labels))
-
-    probe = LinearProbe(fitted, mode(labels, classes), classes, PENALTIES, MAX_ITER)
-    probe.choose(chosen, lambda predicted: miou(predicted.unsqueeze(1), chosen_true))
+    ignored = test.ignored_labels
+    fit, choice, asked = (
+        in_memory(*each, classes, ignored) for each in ((fitted, labels), (chosen, chosen_true), (scored, true))
+    )
+    linear = _linear_probe()
+    linear_miou = scored_alone(linear, fit, asked, choice, by='mIoU')['mIoU'] / 100
+    # Neighbours are few, and features standardised by all that the regression has seen.
     patches = len(labels) // min(LINEAR_DENSE_IMAGES, len(train.images)) * KNN_DENSE_IMAGES
-    fitted, asked = probe.scale(fitted), probe.scale(scored)
-    voted = knn_classify(fitted[:patches], labels[:patches], asked, classes, NEIGHBOURS)
+    knn = KNNProbe((NEIGHBOURS,), ('cosine',))
+    few = in_memory(fitted[:patches], labels[:patches], classes, ignored)
     return {
-        'linear_miou': miou(probe.predict(scored).unsqueeze(1), true),
-        'knn_miou': miou(voted, true),
+        'linear_miou': linear_miou,
+        'knn_miou': scored_alone(knn, few, asked, scale=linear.scale)['mIoU'] / 100,
     }
 
 

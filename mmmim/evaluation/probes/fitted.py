@@ -1,6 +1,7 @@
-"""Probes that are fitted on frozen features: k-NN and logistic regression, their grids, and how one is chosen.
+"""Probes that are fitted on frozen features: k-NN and logistic regression, and their grids.
 
-CAPI's protocol (arXiv 2502.08769, table 3 and A), and DINO's k-NN of whole images. Legend as in ``cache.py``.
+CAPI's probes (arXiv 2502.08769, table 3 and A), and DINO's k-NN of whole images. What they go through is in
+:mod:`mmmim.evaluation.probes.procedure`. Legend as in ``cache.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, get_dist_info, is_main_process
+from mmengine.dist import get_dist_info, is_main_process
 from torch import Tensor
 
 from mmmim.features.cache import Samples
@@ -26,7 +27,6 @@ from ..measures.jaccard import percent
 from .knn import nearest_neighbours, vote
 from .logistic_regression import fit_logistic_regression, predict
 from .rows import Rows, Standardizer
-from .selection import first_best
 from .weighted_knn import votes_in_chunks
 
 #: Samples whose labels are predicted at a time.
@@ -37,6 +37,9 @@ PENALTIES = tuple(np.logspace(-6, 5, 8).tolist())
 
 #: A point of a grid.
 Setting = dict[str, Any]
+#: What features are standardised by: all samples of the images that are not held out, once for choice, fit and test;
+#: or the labelled samples of each fit, anew; or nothing.
+Standardize = Literal['once', 'labelled', False]
 
 
 def share(items: np.ndarray) -> np.ndarray:
@@ -50,15 +53,24 @@ class Probe(ABC):
 
     Args:
         grid: Values of every hyper-parameter.
-        standardize: Whether channels are given mean 0 and variance 1, those of the samples that it is fitted on.
+        standardize: What gives channels mean 0 and variance 1. 'once' as CAPI's released code does: all samples of the
+            images that are not held out, also those whose label does not count, in one fit that is kept for the choice,
+            the fit on all images and the test. 'labelled': the samples whose label counts, anew for every fit. False:
+            features stay as they are.
     """
 
     #: Whether predictions are classes of whole images ``[m, R]``, the most likely first, and not one label.
     ranks = False
     #: Whether what it is fitted on is what it is asked for, each sample without itself.
     leave_one_out = False
+    #: Whether it predicts values, such as depths, and not labels.
+    of_values = False
+    #: Scores that may choose a setting.
+    criteria: tuple[str, ...] = ('mIoU', 'aAcc')
+    #: Whether all processes fit it together; one that is fitted by a process alone also prints no progress.
+    distributed = True
 
-    def __init__(self, grid: dict[str, Sequence[Any]], standardize: bool = True) -> None:
+    def __init__(self, grid: dict[str, Sequence[Any]], standardize: Standardize = 'once') -> None:
         for name, values in grid.items():
             if isinstance(values, str) or not len(values):
                 raise InputError(f'test_cfg.probe.{name} is a list of values to try, at least one; got {values!r}.')
@@ -68,15 +80,63 @@ class Probe(ABC):
     def check(self, samples: int) -> None:  # noqa: B027, a probe may fit any number of samples
         """Refuse settings that so many samples, or fewer, cannot be fitted with."""
 
-    def fit(self, train: Samples, images: np.ndarray, settings: Sequence[Setting], device: torch.device) -> None:
-        """Fit all settings on the samples of some images whose majority label counts; by all processes."""
+    def sign(self, score: str) -> int:
+        """1 for a score of which more is better, else -1."""
+        return 1
+
+    def scale_of(self, train: Samples, images: np.ndarray, device: torch.device) -> Standardizer:
+        """Standardisation by all samples of some images."""
+        return Standardizer(Rows(train.flat('features'), train.rows(images), device=device))
+
+    def fit(
+        self,
+        train: Samples,
+        images: np.ndarray,
+        settings: Sequence[Setting],
+        device: torch.device,
+        scale: Standardizer | None = None,
+    ) -> None:
+        """Fit settings on the samples of some images whose majority label counts; by all processes.
+
+        Args:
+            train: Samples that ``images`` are of.
+            images: Indices of the images to fit on.
+            settings: Points of the grid.
+            device: Device to compute on.
+            scale: Standardisation that is fitted already; None: it is fitted on these samples.
+
+        Raises:
+            InputError: No sample has a label that counts.
+        """
         index = train.labelled_rows(images)
         if not len(index):
             raise InputError('No sample to fit on has a label that counts: check the label maps and ignore_index.')
-        features = train.flat('features')
-        self.scale = Standardizer(Rows(features, index, device=device)) if self.standardize else None
-        self.device, self.settings = device, list(settings)
+        if scale is None and self.standardize:
+            scale = Standardizer(Rows(train.flat('features'), index, device=device))
+        self.scale, self.device, self.settings = scale, device, list(settings)
         self._fit(train, index)
+
+    def keep(self, place: int) -> None:
+        """Forget all settings that it is fitted with but one."""
+        self.settings = [self.settings[place]]
+
+    def empty_table(self, samples: Samples) -> Tensor:
+        """What predictions are counted in, a sum over the samples: true labels in rows, ``[K + 1, K + 1]``."""
+        size = samples.num_classes + 1
+        return torch.zeros(size, size, dtype=torch.int64)
+
+    def count(self, table: Tensor, predicted: Tensor, samples: Samples, rows: np.ndarray) -> None:
+        """Count predictions of samples, of which ``rows`` are the places, in a table."""
+        true = torch.from_numpy(samples.flat('labels')[rows])
+        named = predicted[:, :1] if self.ranks else predicted
+        table += confusion_matrix(named.cpu().expand_as(true), true, len(table), (samples.ignored,))
+
+    def scores_of(self, table: Tensor) -> dict[str, float]:
+        """Scores by name, of :attr:`criteria` at least those that the samples have."""
+        return percent(table)
+
+    def _report(self, unit: str) -> Callable[[int, int], None] | None:
+        return reporter(unit) if self.distributed and is_main_process() else None
 
     def rows(self, samples: Samples, index: np.ndarray) -> Rows:
         """Features as the probe sees them."""
@@ -100,7 +160,7 @@ class KNNProbe(Probe):
     Args:
         k: Numbers of neighbours.
         distance: One or several of the distances 'cosine' and 'l2'.
-        standardize: Whether features are standardised, see :class:`Probe`.
+        standardize: What features are standardised by, see :class:`Probe`.
         dtype: Type of the matrix products: 'float32', or 'bfloat16' as in CAPI's own runs, faster on GPUs.
 
     Raises:
@@ -111,7 +171,7 @@ class KNNProbe(Probe):
         self,
         k: Annotated[Sequence[Count], Members(1)] = (1, 3, 10, 30),
         distance: Annotated[Sequence[Literal['cosine', 'l2']], Members(1)] = ('cosine', 'l2'),
-        standardize: bool = True,
+        standardize: Standardize = 'once',
         dtype: str = 'float32',
     ) -> None:
         super().__init__({'distance': distance, 'k': k}, standardize)
@@ -121,7 +181,7 @@ class KNNProbe(Probe):
 
     def check(self, samples: int) -> None:
         """Refuse more neighbours than there are samples."""
-        _check_neighbours(self.grid, samples)
+        check_neighbours(self.grid, samples)
 
     def _fit(self, train: Samples, index: np.ndarray) -> None:
         self.check(len(index))
@@ -133,7 +193,7 @@ class KNNProbe(Probe):
         distances = list(dict.fromkeys(setting['distance'] for setting in self.settings))
         k = max(setting['k'] for setting in self.settings)
         asked = self.rows(queries, queries.rows(images))
-        report = _report('samples compared with')
+        report = self._report('samples compared with')
         near = nearest_neighbours(self.database, asked, k, distances, self.dtype, report=report)
         for start in range(0, len(asked), CHUNK):
             part = {distance: self.index[near[distance][start : start + CHUNK]] for distance in distances}
@@ -172,9 +232,9 @@ class WeightedKNNProbe(Probe):
     def check(self, samples: int) -> None:
         """Refuse more neighbours than there are (other) samples."""
         if self.leave_one_out:
-            _check_neighbours(self.grid, samples - 1, 'other test images')
+            check_neighbours(self.grid, samples - 1, 'other test images')
         else:
-            _check_neighbours(self.grid, samples)
+            check_neighbours(self.grid, samples)
 
     def _fit(self, train: Samples, index: np.ndarray) -> None:
         self.check(len(index))
@@ -189,7 +249,7 @@ class WeightedKNNProbe(Probe):
             places = np.searchsorted(self.index, rows).clip(max=len(self.index) - 1)
             own = torch.from_numpy(np.where(self.index[places] == rows, places, -1)).to(self.device)
         ks = [setting['k'] for setting in self.settings]
-        asked, report = self.rows(queries, rows), _report('samples compared with')
+        asked, report = self.rows(queries, rows), self._report('samples compared with')
         for votes in votes_in_chunks(
             self.database, self.labels, asked, self.num_classes, ks, self.temperature, own=own, report=report
         ):
@@ -205,7 +265,7 @@ class LogisticRegressionProbe(Probe):
         max_iter: Most iterations of L-BFGS.
         tolerance: A fit stops when no entry of the gradient is greater, see
             :func:`mmmim.evaluation.probes.logistic_regression.fit_logistic_regression`.
-        standardize: Whether features are standardised, see :class:`Probe`.
+        standardize: What features are standardised by, see :class:`Probe`.
     """
 
     def __init__(
@@ -213,13 +273,13 @@ class LogisticRegressionProbe(Probe):
         c: Annotated[Sequence[Positive], Members(1)] = PENALTIES,
         max_iter: Count = 1000,
         tolerance: NonNegative = 1e-12,
-        standardize: bool = True,
+        standardize: Standardize = 'once',
     ) -> None:
         super().__init__({'c': c}, standardize)
         self.max_iter, self.tolerance = max_iter, tolerance
 
     def _fit(self, train: Samples, index: np.ndarray) -> None:
-        own = share(index)
+        own = share(index) if self.distributed else index
         labels = torch.from_numpy(train.flat('majority')[own]).to(self.device).long() - train.first
         c = [setting['c'] for setting in self.settings]
         self.weights = fit_logistic_regression(
@@ -229,9 +289,14 @@ class LogisticRegressionProbe(Probe):
             c,
             self.max_iter,
             self.tolerance,
-            distributed=True,
-            report=_report('iterations at most'),
+            distributed=self.distributed,
+            report=self._report('iterations at most'),
         )
+
+    def keep(self, place: int) -> None:
+        """Forget all penalties but one."""
+        super().keep(place)
+        self.weights = self.weights[place : place + 1]
 
     def predict(self, queries: Samples, images: np.ndarray) -> Iterator[list[Tensor]]:
         """Most probable label of every sample, chunk by chunk: by setting ``[m, 1]``."""
@@ -240,7 +305,7 @@ class LogisticRegressionProbe(Probe):
             yield [labels.unsqueeze(1) + queries.first for labels in predict(self.weights, features)]
 
 
-def _check_neighbours(
+def check_neighbours(
     grid: Sequence[Setting],
     samples: int,
     what: str = 'samples to fit on (without those of test_cfg.held_out, where they choose among several settings)',
@@ -267,72 +332,6 @@ def _loaded(features: np.ndarray, index: np.ndarray, device: torch.device) -> tu
         part = index[start : start + CHUNK]
         loaded[start : start + len(part)] = torch.from_numpy(features[part]).to(device)
     return loaded, None
-
-
-def choose(
-    probe: Probe, train: Samples, held_out: float, seed: int, by: str, device: torch.device
-) -> tuple[Setting, list[dict[str, Any]]]:
-    """Choose a setting by its score on images that it was not fitted on; by all processes.
-
-    Args:
-        probe: The probe, with its grid of settings.
-        train: All images for fitting.
-        held_out: Share of the images to score on.
-        seed: Seed of the choice of these images.
-        by: 'mIoU' or 'aAcc'.
-        device: Device to compute on.
-
-    Returns:
-        The best setting, the first of several, and the grid with the scores, in percent.
-
-    Raises:
-        InputError: There are too few images.
-    """
-    fitted, scored = held_out_images(len(train.features), held_out, seed)
-    probe.fit(train, fitted, probe.grid, device)
-    rows = []
-    for setting, table in zip(probe.grid, confusions(probe, train, share(scored)), strict=True):
-        all_reduce(table)
-        rows.append({**setting, **percent(table)})
-    return probe.grid[first_best([row[by] for row in rows])], rows
-
-
-def held_out_images(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide images into those to fit on while a setting is chosen, and those to score it on.
-
-    Args:
-        n: Number of images.
-        held_out: Share of the images to score on.
-        seed: Seed of the choice of images.
-
-    Returns:
-        Indices of both, sorted.
-
-    Raises:
-        InputError: There are too few images.
-    """
-    number = max(1, round(held_out * n))
-    if not 0 < held_out < 1 or number >= n:
-        raise InputError(f'test_cfg.held_out={held_out} of {n} images leaves none to fit on or none to score.')
-    order = np.random.default_rng(seed).permutation(n)
-    return np.sort(order[number:]), np.sort(order[:number])
-
-
-def confusions(probe: Probe, samples: Samples, images: np.ndarray) -> list[Tensor]:
-    """What a fitted probe predicts for the samples of some images: a table ``[K + 1, K + 1]`` for each setting."""
-    rows, labels, size = samples.rows(images), samples.flat('labels'), samples.num_classes + 1
-    tables, start = [torch.zeros(size, size, dtype=torch.int64) for _ in probe.settings], 0
-    for predictions in probe.predict(samples, images):
-        true = torch.from_numpy(labels[rows[start : start + len(predictions[0])]])
-        for table, predicted in zip(tables, predictions, strict=True):
-            named = predicted[:, :1] if probe.ranks else predicted
-            table += confusion_matrix(named.cpu().expand_as(true), true, size, (samples.ignored,))
-        start += len(true)
-    return tables
-
-
-def _report(unit: str) -> Callable[[int, int], None] | None:
-    return reporter(unit) if is_main_process() else None
 
 
 def setting_text(setting: Setting) -> str:

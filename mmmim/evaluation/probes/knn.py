@@ -193,7 +193,7 @@ def leave_one_out_accuracy(features: Tensor, labels: Tensor) -> float:
         features: ``[n, D]``, at least 2.
         labels: Classes of the samples, ``[n]``.
     """
-    return float(with_float64(labels[leave_one_out_neighbours(features)] == labels).double().mean())
+    return accuracy(labels[leave_one_out_neighbours(features)], labels)
 
 
 def vote(neighbours: Tensor, labels: Tensor | np.ndarray, num_classes: int) -> Tensor:
@@ -236,3 +236,8 @@ def knn_classify(
         Classes ``[m]`` or ``[m, P]``; of equally many votes the smallest class.
     """
     return vote(nearest_neighbours(features, queries, k, (distance,))[distance], labels, num_classes)
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Share of correct classes."""
+    return float(with_float64(predicted == labels).double().mean())

@@ -14,8 +14,8 @@ from mmmim.utils.precision import widest_float
 
 #: Constants of the Wolfe conditions (Nocedal and Wright 2006, section 3.1).
 DECREASE, CURVATURE = 1e-4, 0.9
-#: Steps that are tried along a direction.
-TRIALS = 20
+#: Steps that are tried along a direction: the limit of line searches in CAPI's released evaluation.
+TRIALS = 50
 #: The loss must have fallen by more than rounding over so many iterations.
 PATIENCE = 10
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmmim.features.extraction import Features
 from mmmim.features.labelled_images import LabelledImages, dense_features, global_features
 
-from ..measures.dense import confusion_matrix, mean_iou
-from .knn import knn_classify
-from .linear import LinearProbe, accuracy
-from .rows import Standardizer
+from .fitted import KNNProbe, LogisticRegressionProbe
+from .knn import accuracy, knn_classify
+from .procedure import in_memory, scored_alone
 
 
 def linear_accuracy(
@@ -24,7 +24,9 @@ def linear_accuracy(
     if not (train.isfinite().all() and test.isfinite().all()):
         return math.nan
     classes = int(torch.cat([train_labels, test_labels]).max()) + 1
-    return accuracy(LinearProbe(train, train_labels, classes, (c,), max_iter).predict(test), test_labels)
+    probe = LogisticRegressionProbe((c,), max_iter, tolerance=1e-5)
+    samples = in_memory(train, train_labels, classes), in_memory(test, test_labels, classes)
+    return scored_alone(probe, *samples)['aAcc'] / 100
 
 
 def quick_scores(
@@ -77,6 +79,7 @@ def knn_miou(
     fitted, labels = dense_features(extract, train, number)
     scored, true = dense_features(extract, test, number)
     classes = int(torch.cat([labels.flatten(), true.flatten()]).max()) + 1
-    scale = Standardizer(fitted)
-    predicted = knn_classify(scale(fitted), labels, scale(scored), classes, min(k, len(fitted)))
-    return mean_iou(confusion_matrix(predicted, true, classes, test.ignored_labels))
+    ignored = test.ignored_labels
+    samples = in_memory(fitted, labels, classes, ignored), in_memory(scored, true, classes, ignored)
+    probe = KNNProbe((min(k, len(samples[0].labelled_rows(np.arange(len(fitted))))),), ('cosine',))
+    return scored_alone(probe, *samples)['mIoU'] / 100
