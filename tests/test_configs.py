@@ -234,7 +234,6 @@ def test_arms_of_the_comparison(subset, arm):
     assert cfg.train_dataloader.dataset.dataset.subset == subset
     if options.get('train', True):
         assert cfg.train_cfg.max_iters * cfg.global_batch_size == 51_200
-        assert cfg.train_cfg.max_iters % cfg.default_hooks.checkpoint.interval == 0
     patch, size = (4, 32) if subset == 'single' else (8, 64)
     backbone, loader = cfg.model.backbone, cfg.train_dataloader
     assert (backbone.patch_size, loader.collate_fn.patch_size, backbone.img_size) == (patch, patch, size)
