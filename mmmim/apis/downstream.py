@@ -247,7 +247,7 @@ def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> Non
 
 def _apply_facts(root: Any, found: list[tuple[dict[str, Any], FeatureName]], facts: Pretrained, weights: str) -> None:
     for backbone, feature in found:
-        kept = 'auto' if facts.checkpoint == RANDOM else weights
+        kept = 'auto' if weights == RANDOM else weights
         backbone.update(checkpoint=facts.checkpoint, encoder=copy.deepcopy(facts.encoder), weights=kept)
         _set_predictor(backbone, feature, facts.predictor)
     fill_placeholders(root, facts)

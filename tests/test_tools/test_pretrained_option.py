@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmmim.apis.downstream import apply_pretrained, pretrained_facts, set_encoder
 from mmmim.engine import Runner
+from mmmim.features.names import FeatureName
 from mmmim.registry import LOOPS, MODELS
 from mmmim.utils import InputError
 from tests.toys import DIM, capi_config, save_model
@@ -89,6 +90,9 @@ def test_facts(folder):
         facts = pretrained_facts(source)
         assert (facts.checkpoint, facts.embed_dim, facts.patch_size, facts.image_size) == ('random', 96, 4, 32)
         assert facts.mean == pytest.approx([123.675, 116.28, 103.53])
+    same = pretrained_facts('capi.pth', 'random', feature=FeatureName.of('predicted'))
+    assert (same.checkpoint, same.encoder, same.mean) == ('random', capi_config()['backbone'], [1, 2, 3])
+    assert same.predictor == capi_config()['branches']['capi']['neck']
     encoder = {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'depth': 2, 'weights': 'x.pth'}
     facts = pretrained_facts('random', encoder=encoder)
     assert (facts.embed_dim, facts.depth, facts.patch_size, facts.image_size) == (192, 2, 16, 224)
@@ -113,6 +117,8 @@ def test_placeholders():
     assert cfg.b[0].c[0] == pytest.approx([123.675, 116.28, 103.53])
     backbone = cfg.model.backbone
     assert (backbone.checkpoint, backbone.encoder.embed_dim, backbone.weights) == ('random', 96, 'student')
+    apply_pretrained(cfg, 'mae/small', 'random')
+    assert (backbone.checkpoint, backbone.weights) == ('random', 'auto')
     for values, args, message in (
         ({'a': ['pretrained:width']}, ['mae/small'], r'a\.0=.*there are pretrained:checkpoint'),
         ({'a': 1}, ['mae/small'], 'takes no pre-trained encoder'),
