@@ -104,7 +104,7 @@ def pretrained_facts(
         described = stored.model['backbone']
         sizes = stored.sizes(_bare(described), str(path))
         return _facts(checkpoint, described, preprocessor, feature, predictor, path, sizes)
-    if path.suffix in ('.bin', '.safetensors') or checkpoint == RANDOM:
+    if path.suffix in ('.bin', '.safetensors') or str(source) == RANDOM:
         raise InputError(f'--pretrained {source}: name the model too, --encoder timm:NAME or mmpretrain:NAME.')
     model = model_config(source)
     predictor = next((neck for _, neck in pooling_necks(model)), None)
