@@ -65,7 +65,9 @@ setup(
     # With the folder named, an editable install is found from every working directory, that above the clone included.
     package_dir={'': '.'},
     packages=find_packages(include=['mmmim', 'mmmim.*']),
-    package_data={'mmmim': ['py.typed', 'datasets/fashion_mnist/*', 'datasets/classification/*.txt', 'benchmark/*.html']},
+    package_data={
+        'mmmim': ['py.typed', 'datasets/fashion_mnist/*', 'datasets/classification/*.txt', 'benchmark/*.html']
+    },
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     entry_points={'console_scripts': ['mmmim = mmmim.cli.main:main']},

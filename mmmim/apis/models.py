@@ -26,8 +26,8 @@ ENCODER_NAMES = 'timm:NAME, mmpretrain:NAME or huggingface:FOLDER'
 def in_full(source: str | Path, encoder: str | None = None) -> tuple[str, str | None]:
     """What ``--pretrained`` and ``--encoder`` name together.
 
-    A folder of Hugging Face as ``source`` stands for the file of weights in it and, without an ``encoder``, for the model
-    that its ``config.json`` describes.
+    A folder of Hugging Face as ``source`` stands for the file of weights in it and, without an ``encoder``, for the
+    model that its ``config.json`` describes.
 
     Args:
         source: What ``--pretrained`` names.

@@ -148,7 +148,9 @@ def add_feature_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool checkpoint and images, for :func:`mmmim.features.image_files.encode_files`."""
     add_model_options(parser)
     parser.add_argument(
-        'checkpoint', metavar='CKPT', help='checkpoint; a folder of Hugging Face; a config or the name of a model: random weights'
+        'checkpoint',
+        metavar='CKPT',
+        help='checkpoint; folder of Hugging Face; config or name of a model: random weights',
     )
     parser.add_argument('data', metavar='DATA', help='folder of images, flat or in class folders as ImageNet')
     parser.add_argument('--size', type=COUNT, help='side of the square images (default: as in training)')

@@ -68,8 +68,9 @@ class PretrainedBackbone(BaseModule):
     resized to the nearest size that it does.
 
     All weights of the encoder come from ``checkpoint``, or construction fails; mmengine never initialises them. Blocks
-    after the last one that is read are not computed (but in encoders of mmpretrain and transformers). They and what else the outputs do
-    not depend on (a projector, mask tokens) get no gradients, which data-parallel training would wait for.
+    after the last one that is read are not computed (but in encoders of mmpretrain and transformers). They and what
+    else the outputs do not depend on (a projector, mask tokens) get no gradients, which data-parallel training would
+    wait for.
 
     Args:
         checkpoint: Training checkpoint of mmmim or converted file; with an ``encoder`` of another library, its file.

@@ -23,8 +23,8 @@ from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_S
 from ..layers import parameter_layer
 from .wrapped import WrappedEncoder, left_out_of, read_foreign_weights
 
-#: What the classes of a model begin with in transformers, by ``model_type``: Vision Transformers whose hidden states are
-#: CLS tokens, registers, and all patches in their order.
+#: What the classes of a model begin with in transformers, by ``model_type``: Vision Transformers whose hidden states
+#: are CLS tokens, registers, and all patches in their order.
 FAMILIES = {
     'beit': 'Beit',
     'data2vec-vision': 'Data2VecVision',
@@ -33,13 +33,14 @@ FAMILIES = {
     'dinov2_with_registers': 'Dinov2WithRegisters',
     'dinov3_vit': 'DINOv3ViT',
     'ijepa': 'IJepa',
-    'pixio': 'Pixio',
     'vit': 'ViT',
     'vit_mae': 'ViTMAE',
     'vit_msn': 'ViTMSN',
 }
 #: Parts of files that are no part of an encoder: classifiers, poolers, decoders and mask tokens of the pre-training.
-_BESIDE = r'(\w+\.)?((\w+_)?classifier|pooler|decoder|lm_head|decode_head|auxiliary_head)\.|(\w+\.)?embeddings\.mask_token$'
+_BESIDE = (
+    r'(\w+\.)?((\w+_)?classifier|pooler|decoder|lm_head|decode_head|auxiliary_head)\.|(\w+\.)?embeddings\.mask_token$'
+)
 #: Biases of relative positions that blocks share, which layer decay counts among what comes after the blocks, as BEiT.
 _SHARED_BIAS = ('shared_position_bias.', 'encoder.relative_position_bias.')
 #: Fields of configs that say nothing of an encoder of whole images, or that it has its own value of.
@@ -52,8 +53,8 @@ class HuggingFaceEncoder(WrappedEncoder):
 
     Needs ``pip install "mmmim[transformers]"``. Nothing is downloaded and no code of a repository is run: without
     ``weights`` the model is random. MAE's encoder sees all patches, in their order. Images of other sizes get the
-    positions that transformers itself interpolates. The config of a folder, as ``save_pretrained`` writes it, is read by
-    :func:`mmmim.models.backbones.huggingface_folder.read_folder`.
+    positions that transformers itself interpolates. The config of a folder, as ``save_pretrained`` writes it, is read
+    by :func:`mmmim.models.backbones.huggingface_folder.read_folder`.
 
     Args:
         name: The ``model_type`` of transformers, one of :data:`FAMILIES`.
@@ -252,7 +253,7 @@ def _converted(encoder: Any, state: dict[str, Tensor], path: str | Path) -> tupl
         )
     missing = set(info['missing_keys'])
     converted = {key: value for key, value in loaded.state_dict().items() if key not in missing}
-    converted |= {key: torch.empty(tuple(shape), device='meta') for key, shape, _ in info['mismatched_keys']}
+    converted |= {key: torch.zeros(tuple(shape)) for key, shape, _ in info['mismatched_keys']}
     beside = [key for key in info['unexpected_keys'] if re.match(_BESIDE, key)]
     unexpected = set(info['unexpected_keys']) - set(beside)
     return converted | {key: state.get(key, torch.empty(0)) for key in unexpected}, sorted(beside)

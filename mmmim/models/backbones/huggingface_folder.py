@@ -25,8 +25,8 @@ def is_huggingface_folder(path: str | Path) -> bool:
 def read_folder(path: str | Path) -> dict[str, Any]:
     """The config of :class:`mmmim.HuggingFaceEncoder` for a folder, without weights: it needs the folder no more.
 
-    Read are what ``config.json`` says of the architecture, and mean and std of ``preprocessor_config.json``, where there
-    is one. Both are data: code that they name (``auto_map``) is neither read nor run, and nothing is downloaded.
+    Read are what ``config.json`` says of the architecture, and mean and std of ``preprocessor_config.json``, where
+    there is one. Both are data: code that they name (``auto_map``) is neither read nor run, and nothing is downloaded.
 
     Args:
         path: The folder; never a name of a repository.
@@ -96,10 +96,12 @@ def _statistics(file: Path) -> dict[str, list[float]]:
     factor = content.get('rescale_factor', 1 / 255) if content.get('do_rescale', True) else 1
     found = {}
     for name, key, none in (('mean', 'image_mean', 0.0), ('std', 'image_std', 1.0)):
-        values = content.get(key) if content.get('do_normalize', True) else [none] * 3
+        values: Any = content.get(key) if content.get('do_normalize', True) else none
         values = [values] * 3 if isinstance(values, int | float) else values
-        numbers = [factor, *values] if isinstance(values, list) and values else [None]
-        if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers) or factor <= 0:
+        numbers = (
+            isinstance(values, list) and values and all(isinstance(each, int | float) for each in (factor, *values))
+        )
+        if not numbers or not all(map(math.isfinite, (factor, *values))) or factor <= 0:
             raise InputError(f'{file}: {key}={str(values)[:100]} with rescale_factor={factor!r} are no finite numbers.')
         found[name] = [round(value / factor, 4) for value in values]
     return found
