@@ -170,7 +170,7 @@ def classes(name: str) -> tuple[Any, Any]:
     """The classes of a model and of its config in transformers.
 
     Args:
-        name: Its ``model_type``, one of :data:`FAMILIES`.
+        name: The ``model_type`` of the model, one of :data:`FAMILIES`.
 
     Raises:
         InputError: transformers is missing, has no such model, or its hidden states are not those of patches.
