@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import mmmim
 from mmmim.apis.downstream import apply_pretrained, pretrained_facts, set_encoder
 from mmmim.benchmark.encoders import read_encoders
+from mmmim.checkpoints.stored_config import check_stored_model
 from mmmim.engine.protocols import protocol_config, run_protocol
 from mmmim.features import PretrainedBackbone
 from mmmim.features.attention_maps import attention_maps, projection
@@ -139,6 +140,30 @@ def test_attention_is_that_of_transformers(name, tmp_path):
     assert not torch.equal(made[1], made[2])
 
 
+@NAMES
+def test_what_the_features_depend_on_gets_gradients(name, tmp_path):
+    config = read_folder(saved(theirs(name), tmp_path))
+    model = PretrainedBackbone('random', encoder=config, out_indices=(0, 1))
+    sum(m.mean() + m.square().mean() for m in model(torch.randn(2, 3, 64, 50))).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
+    assert not any(parameter.requires_grad for parameter in model.backbone.blocks[2].parameters())
+
+
+@pytest.mark.parametrize('name', ['dinov3', 'mae', 'data2vec'])
+def test_half_precision(name, tmp_path):
+    encoder = read(saved(theirs(name), tmp_path))
+    images = torch.randn(2, 3, 64, 48)
+    with torch.no_grad():
+        exact = encoder(images).visible
+        found = encoder.bfloat16()(images).visible
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - exact).norm() < 0.05 * exact.norm()
+    if name == 'dinov3':
+        rope = theirs(name).rope_embeddings
+        assert torch.equal(encoder.encoder.rope_embeddings.inv_freq, rope.inv_freq)
+
+
 def of_timm(state):
     """Weights as published, under the names of timm."""
     state = {key.removeprefix('vit.'): value for key, value in state.items()}
@@ -230,6 +255,8 @@ def test_it_stands_in_the_place_of_a_vit_without_its_folder(tmp_path):
     assert (facts.mean, facts.std) == ([127.5, 102.0, 76.5], [51.0, 51.0, 25.5])
     assert facts.checkpoint == str(folder / 'model.safetensors')
     options = {'out_indices': (1 / 3, 2 / 3), 'drop_path_rate': 0.2}
+    stored = {'type': 'mmmim.PretrainedBackbone', 'checkpoint': facts.checkpoint, 'encoder': facts.encoder}
+    check_stored_model({'backbone': stored}, 'file.pth')  # as a checkpoint of a downstream task holds it
     trained = PretrainedBackbone(facts.checkpoint, encoder=facts.encoder, **options)
     shutil.rmtree(folder)
     maps = trained(torch.randn(2, 3, 64, 50))

@@ -155,6 +155,15 @@ class HuggingFaceEncoder(WrappedEncoder):
             self.encoder(**inputs)
         return [found[index] for index in blocks]
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # DINOv3's frequencies stay as precise as they are when a model is cast down: rounded, they turn by wrong angles.
+        rope: Any = getattr(self.encoder, 'rope_embeddings', None)
+        before = None if rope is None else rope.inv_freq
+        super()._apply(fn, recurse)
+        if before is not None and torch.finfo(rope.inv_freq.dtype).bits < torch.finfo(before.dtype).bits:
+            rope.inv_freq = before.to(rope.inv_freq.device)
+        return self
+
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Layer of a parameter and their number, see :meth:`mmmim.models.Encoder.get_layer_depth`."""
         ours = f'{prefix}encoder.'
