@@ -99,7 +99,9 @@ ENCODERS = {
     'timm': {**_TIMM, **_FOREIGN},
     'mmpretrain': {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': _ARCH, **_FOREIGN},
 }
-if find_spec('transformers') is not None:
+#: Classes whose library is an extra that is missing.
+NOT_INSTALLED = set() if find_spec('transformers') else {'mmmim.HuggingFaceEncoder'}
+if not NOT_INSTALLED:
     ENCODERS['transformers'] = {
         'type': 'mmmim.HuggingFaceEncoder', 'name': 'dinov2_with_registers', 'hidden_size': DIM, 'num_hidden_layers': 3,
         'num_attention_heads': 2, 'num_register_tokens': 2, 'image_size': 32, 'patch_size': 8,

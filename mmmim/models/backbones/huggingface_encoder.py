@@ -156,7 +156,7 @@ class HuggingFaceEncoder(WrappedEncoder):
         return [found[index] for index in blocks]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        # DINOv3's frequencies stay as precise as they are when a model is cast down: rounded, they turn by wrong angles.
+        # DINOv3's frequencies stay as precise as they are when a model is cast down: rounded ones turn wrongly.
         rope: Any = getattr(self.encoder, 'rope_embeddings', None)
         before = None if rope is None else rope.inv_freq
         super()._apply(fn, recurse)
