@@ -6,6 +6,7 @@ A class that is added to the package is added to one of the tables, and with it 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 
 import torch
 from mmengine import Config
@@ -98,8 +99,15 @@ ENCODERS = {
     'timm': {**_TIMM, **_FOREIGN},
     'mmpretrain': {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': _ARCH, **_FOREIGN},
 }
+#: Classes whose library is an extra that is missing.
+NOT_INSTALLED = set() if find_spec('transformers') else {'mmmim.HuggingFaceEncoder'}
+if not NOT_INSTALLED:
+    ENCODERS['transformers'] = {
+        'type': 'mmmim.HuggingFaceEncoder', 'name': 'dinov2_with_registers', 'hidden_size': DIM, 'num_hidden_layers': 3,
+        'num_attention_heads': 2, 'num_register_tokens': 2, 'image_size': 32, 'patch_size': 8,
+    }  # fmt: skip
 #: Encoders of other libraries see whole images.
-WHOLE_IMAGES = ('timm', 'mmpretrain')
+WHOLE_IMAGES = ('timm', 'mmpretrain', 'transformers')
 
 
 def encoder_input(name: str, number: int = IMAGES, per_image: int = 1) -> tuple:

@@ -29,7 +29,7 @@ from mmmim.utils import InputError
 from mmmim.utils.internals import config_dict
 from mmmim.utils.nested import children, dicts, under, walk
 
-from .models import encoder_config, model_config
+from .models import ENCODER_NAMES, encoder_config, in_full, model_config
 
 #: What is read of an encoder where nothing is said.
 MAPS = FeatureName.of('featmap')
@@ -76,8 +76,8 @@ def pretrained_facts(
     """Facts of what ``--pretrained`` names.
 
     Args:
-        source: A checkpoint (``*.pth``) of mmmim, or the name or file of a config of mmmim for random weights; with an
-            ``encoder``, a file of its weights, or 'random'.
+        source: A checkpoint (``*.pth``) of mmmim, the name or file of a config of mmmim for random weights, or the
+            folder of a model of Hugging Face; with an ``encoder``, a file of its weights, or 'random'.
         weights: 'ema', 'student', 'auto': the EMA teacher's where there are any, or 'random': of the file only which
             encoder it is.
         encoder: Config of the encoder, where it is not that of the checkpoint.
@@ -87,6 +87,9 @@ def pretrained_facts(
         InputError: There is no such file or model, or the file does not hold these weights, or not the predictor that
             the feature needs.
     """
+    source, named = in_full(source)
+    if encoder is None and named is not None:
+        encoder = encoder_config(named)
     checkpoint, path = str(source), Path(source)
     wrapped = encoder is not None and (is_wrapped(encoder) or checkpoint == RANDOM)
     if wrapped and checkpoint != RANDOM and not path.expanduser().is_file():
@@ -105,7 +108,7 @@ def pretrained_facts(
         sizes = stored.sizes(_bare(described), str(path))
         return _facts(checkpoint, described, preprocessor, feature, predictor, path, sizes)
     if path.suffix in ('.bin', '.safetensors') or str(source) == RANDOM:
-        raise InputError(f'--pretrained {source}: name the model too, --encoder timm:NAME or mmpretrain:NAME.')
+        raise InputError(f'--pretrained {source}: name the model too, --encoder {ENCODER_NAMES}.')
     model = model_config(source)
     predictor = next((neck for _, neck in pooling_necks(model)), None)
     return _facts(RANDOM, encoder or model['backbone'], model.get('data_preprocessor') or {}, feature, predictor)
@@ -184,7 +187,7 @@ def set_encoder(cfg: Any, encoder: str | None) -> None:
 
     Args:
         cfg: The config, mmengine's ``Config``; changed in place.
-        encoder: 'timm:NAME' or 'mmpretrain:NAME'; None for the encoder of a checkpoint of mmmim.
+        encoder: 'timm:NAME', 'mmpretrain:NAME' or 'huggingface:FOLDER'; None for the encoder of a checkpoint of mmmim.
 
     Raises:
         InputError: The library is another one, or the config has no :class:`mmmim.PretrainedBackbone`.

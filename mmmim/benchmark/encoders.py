@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mmmim.apis.downstream import apply_pretrained, pretrained_facts, set_encoder
-from mmmim.apis.models import LIBRARIES, encoder_config
+from mmmim.apis.models import LIBRARIES, encoder_config, in_full
 from mmmim.checkpoints.pretrained import RANDOM
 from mmmim.config.hashes import digest
 from mmmim.config.resources import find_config
@@ -74,7 +74,8 @@ def read_encoders(names: Sequence[str], weights: str = 'auto') -> list[Encoder]:
 
     Args:
         names: Each a checkpoint of mmmim or a converted one, the name of a config for random weights, or
-            ``timm:NAME=FILE`` (``mmpretrain:NAME=FILE``) for a file of another library.
+            ``timm:NAME=FILE`` (``mmpretrain:NAME=FILE``) for a file of another library, or ``huggingface:FOLDER`` for a
+            model of Hugging Face.
         weights: 'ema', 'student', or 'auto', of checkpoints of mmmim.
 
     Raises:
@@ -101,12 +102,13 @@ def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
     library, source = None, name
     if '=' in name and name.partition(':')[0] in LIBRARIES:
         library, _, source = name.partition('=')
+    source, library = in_full(source.removeprefix('huggingface:'), library)
     config = encoder_config(library) if library else None
     path = Path(source).expanduser()
     if not path.is_file() and find_config(source) is None:
         raise InputError(
             f'{source} is neither a file nor the name of a config of mmmim: give a checkpoint, a config for random '
-            'weights, or timm:NAME=FILE for a file of another library.'
+            'weights, timm:NAME=FILE for a file of another library, or huggingface:FOLDER.'
         )
     is_random = path.suffix == '.py' or find_config(source) is not None
     weights = 'auto' if is_random else weights
@@ -117,7 +119,9 @@ def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
         'type': str(facts['encoder'].get('name') or facts['encoder']['type']).rpartition('.')[2],
         **{key: facts[key] for key in ('embed_dim', 'depth', 'patch_size', 'image_size')},
     }
-    label = library or ('/'.join(path.with_suffix('').parts[-2:]))
+    label = library or '/'.join(path.with_suffix('').parts[-2:])
+    if library and library.startswith('huggingface:'):
+        label = f'huggingface:{Path(library.partition(":")[2]).name}'
     twin = Encoder(
         label=f'random weights, as {label}',
         source=RANDOM if library else source,

@@ -13,7 +13,7 @@ _LAYOUTS = [
     (
         r'encoder\.layers?\.\d+\.attention\.attention\.query|\.attention\.q_proj|embeddings\.cls_token',
         'It looks like a file of the library transformers of Hugging Face, whose names of weights are its own: take '
-        "the authors' file, or timm's of the same model with --encoder timm:NAME.",
+        "the authors' file, or for features and downstream tasks --encoder huggingface:FOLDER, with its config.json.",
     ),
     (
         r'decoder_blocks\.\d+\.attn\.qkv|decoder_pos_embed',

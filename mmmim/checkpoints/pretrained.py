@@ -83,7 +83,7 @@ def read_pretrained(
         raise InputError(
             f"{path} carries no mmmim model: use a checkpoint of mmmim's training, or convert the authors' weights "
             f'with tools/model_converters first. {describe_layout(checkpoint)} For downstream tasks, files of other '
-            'libraries need the name of their model too: --encoder timm:NAME or mmpretrain:NAME.'
+            'libraries need the name of their model too: --encoder timm:NAME, mmpretrain:NAME or huggingface:FOLDER.'
         )
     check_stored_model(info['model'], path, features_only=True)
     if backbones(info['model']):

@@ -111,14 +111,14 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
         '--pretrained',
         metavar='FILE',
         help='the pre-trained encoder of a downstream task: a checkpoint of mmmim or a converted one (the name of a '
-        'config: random weights); with --encoder a file of another library',
+        'config: random weights), or a folder of Hugging Face; with --encoder a file of another library',
     )
     parser.add_argument(
         '--encoder',
         metavar='LIBRARY:NAME',
-        help='the model that --pretrained is the weights of, where it is not one of mmmim: timm:NAME or '
-        'mmpretrain:NAME, e.g. timm:vit_base_patch16_224 (--pretrained random: random weights); its further arguments '
-        'are +model.backbone.encoder.KEY=VALUE among --cfg-options',
+        help='the model that --pretrained is the weights of, where it is not one of mmmim: timm:NAME, '
+        'mmpretrain:NAME or huggingface:FOLDER with its config.json, e.g. timm:vit_base_patch16_224 (--pretrained '
+        'random: random weights); its further arguments are +model.backbone.encoder.KEY=VALUE among --cfg-options',
     )
     parser.add_argument(
         '--weights',
@@ -135,8 +135,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--encoder',
         metavar='LIBRARY:NAME',
-        help='the model of another library that CKPT is the weights of: timm:NAME or mmpretrain:NAME (CKPT random: '
-        'random weights)',
+        help='the model of another library that CKPT is the weights of: timm:NAME, mmpretrain:NAME or '
+        'huggingface:FOLDER (CKPT random: random weights)',
     )
     parser.add_argument(
         '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
@@ -148,7 +148,9 @@ def add_feature_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool checkpoint and images, for :func:`mmmim.features.image_files.encode_files`."""
     add_model_options(parser)
     parser.add_argument(
-        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
+        'checkpoint',
+        metavar='CKPT',
+        help='checkpoint; folder of Hugging Face; config or name of a model: random weights',
     )
     parser.add_argument('data', metavar='DATA', help='folder of images, flat or in class folders as ImageNet')
     parser.add_argument('--size', type=COUNT, help='side of the square images (default: as in training)')

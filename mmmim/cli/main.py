@@ -33,6 +33,7 @@ COMMANDS = {
     'benchmark': Command('mmmim.cli.benchmark', 'many protocols over several encoders: a table and a page'),
     'convert': Command('mmmim.cli.convert', "weights of other programs to mmmim's format"),
     'parity': Command('mmmim.cli.parity', 'replay a recorded run of a method and compare every quantity'),
+    'browse': Command('mmmim.cli.browse', 'a picture of a batch before any training: images, masks, targets'),
     'runs': Command('mmmim.cli.runs', 'trainings side by side: progress, losses, scores'),
     'list': Command('mmmim.cli.list_configs', 'names of the configs that come with mmmim'),
     'config': Command('mmmim.cli.show_config', 'print a config with all that it inherits and your options'),

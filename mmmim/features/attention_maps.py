@@ -24,6 +24,8 @@ from .extraction import eval_mode
 
 #: What is projected from the tokens of a block, by the place in a layer that makes all three.
 PROJECTIONS = ('queries', 'keys', 'values')
+#: Names of layers that make one of them, in timm and transformers.
+_SEPARATE = {'queries': ('q_proj', 'query'), 'keys': ('k_proj', 'key'), 'values': ('v_proj', 'value')}
 
 
 def self_attentions(backbone: nn.Module) -> list[Any]:
@@ -34,7 +36,7 @@ def self_attentions(backbone: nn.Module) -> list[Any]:
     """
     if not isinstance(backbone, WrappedEncoder):
         return [module for module in backbone.modules() if isinstance(module, Attention) and not module.is_cross]
-    found = [getattr(block, 'attn', None) for block in backbone.blocks]
+    found = backbone.attentions
     if not all(isinstance(module, nn.Module) for module in found):
         raise InputError(
             f'The blocks of {type(backbone.encoder).__name__} have no self-attention of their own to look at: use '
@@ -198,7 +200,8 @@ def projection(backbone: nn.Module, images: Tensor, name: str, layer: int = -1) 
     found: list[Tensor] = []
 
     def look(layer: int, seen: _Watch) -> None:
-        if (own := seen.projections.get(f'{name[0]}_proj')) is not None:
+        separate = (seen.projections.get(layer_name) for layer_name in _SEPARATE[name])
+        if (own := next((each for each in separate if each is not None), None)) is not None:
             found.append(own)
         elif (joined := seen.projections.get('qkv')) is not None:
             found.append(joined.chunk(3, dim=-1)[PROJECTIONS.index(name)])

@@ -68,16 +68,17 @@ class PretrainedBackbone(BaseModule):
     resized to the nearest size that it does.
 
     All weights of the encoder come from ``checkpoint``, or construction fails; mmengine never initialises them. Blocks
-    after the last one that is read are not computed (but in encoders of mmpretrain). They and what else the outputs do
-    not depend on (a projector, mask tokens) get no gradients, which data-parallel training would wait for.
+    after the last one that is read are not computed (but in encoders of mmpretrain and transformers). They and what
+    else the outputs do not depend on (a projector, mask tokens) get no gradients, which data-parallel training would
+    wait for.
 
     Args:
         checkpoint: Training checkpoint of mmmim or converted file; with an ``encoder`` of another library, its file.
             'random': random weights, with ``encoder``. 'load_from': the weights come with those of the whole model,
             from ``load_from`` of a runner.
         weights: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
-        encoder: Config of the encoder: ``mmmim.ViT``, ``mmmim.TimmEncoder``, ``mmmim.MMPretrainEncoder``; None for that
-            of the checkpoint.
+        encoder: Config of the encoder: ``mmmim.ViT``, ``mmmim.TimmEncoder``, ``mmmim.MMPretrainEncoder``,
+            ``mmmim.HuggingFaceEncoder``; None for that of the checkpoint.
         out_indices: Blocks whose features to return, see :func:`block_index`.
         frozen: Whether the encoder stays in eval mode and gets no gradients.
         final_norm: Whether the encoder's final norm is applied to tokens, of any block; a mean before the norm is
@@ -306,7 +307,7 @@ def is_wrapped(encoder: Mapping[str, Any]) -> bool:
         kind = MODELS.get(kind)
     if not isinstance(kind, type):
         raise InputError(
-            f'The encoder has type={encoder.get("type")!r}: use mmmim.ViT, mmmim.TimmEncoder or '
-            'mmmim.MMPretrainEncoder.'
+            f'The encoder has type={encoder.get("type")!r}: use mmmim.ViT, mmmim.TimmEncoder, '
+            'mmmim.MMPretrainEncoder or mmmim.HuggingFaceEncoder.'
         )
     return issubclass(kind, WrappedEncoder)

@@ -1,7 +1,7 @@
 """Models; importing this package registers them."""
 
 from .algorithms import Branch, MaskedImageModeling
-from .backbones import MMPretrainEncoder, TimmEncoder, ViT
+from .backbones import HuggingFaceEncoder, MMPretrainEncoder, TimmEncoder, ViT
 from .data_preprocessors import MIMDataPreprocessor
 from .heads import (
     CombinedHead,
@@ -43,6 +43,7 @@ __all__ = [
     'FeatureBatchNorm',
     'HOGTarget',
     'Head',
+    'HuggingFaceEncoder',
     'KMeansTokenizer',
     'LatentTarget',
     'MIMDataPreprocessor',

@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal
 from .errors import InputError
 
 #: Packages that mmmim is built on.
-HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'torch', 'timm')
+HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'torch', 'timm', 'transformers')
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def test_random_weights_and_what_is_wrong(tmp_path):
     torch.manual_seed(0)
     again = mmmim.get_model('random', encoder='timm:vit_tiny_patch16_224')
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    with pytest.raises(InputError, match='write timm:NAME or mmpretrain:NAME'):
+    with pytest.raises(InputError, match='write timm:NAME, mmpretrain:NAME or huggingface:FOLDER'):
         mmmim.get_model('random', encoder='vit_tiny_patch16_224')
     with pytest.raises(InputError, match='holds one set of weights: leave weights out'):
         mmmim.get_model('random', weights='ema', encoder='timm:vit_tiny_patch16_224')

@@ -145,6 +145,8 @@ BACKBONES = {
     'timm weights': {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'weights': 'secret'},
     'timm downloads': {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'pretrained': True},
     'timm cfg': {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'pretrained_cfg': {'file': 'secret'}},
+    'transformers weights': {'type': 'mmmim.HuggingFaceEncoder', 'name': 'vit', 'weights': 'secret'},
+    'transformers code': {'type': 'mmmim.HuggingFaceEncoder', 'name': 'vit', 'trust_remote_code': True},
     'mmpretrain name': {'type': 'mmmim.MMPretrainEncoder', 'name': 'apis.get_model', 'model': 'resnet18'},
     'codebook': {'type': 'mmmim.KMeansTokenizer', 'codebook': 'secret'},
     'path': {**VIT, 'norm': '../secret'},

@@ -22,6 +22,7 @@ from tests.registered import (
     METHODS,
     NECKS,
     NECKS_OF_ONE_BLOCK,
+    NOT_INSTALLED,
     PARTS,
     PATCH,
     TARGETS,
@@ -55,7 +56,7 @@ UNSEEN = 'k_proj.bias'
 def test_everything_registered_is_in_a_table():
     register_all_modules(init_default_scope=False)
     ours = {f'mmmim.{name}' for name, found in MODELS.module_dict.items() if found.__module__.startswith('mmmim.')}
-    missing = ours - {case.config['type'] for case in CASES.values()}
+    missing = ours - {case.config['type'] for case in CASES.values()} - NOT_INSTALLED
     assert not missing, f'without tests of what every model can do; add lines to tests/registered.py: {missing}'
 
 

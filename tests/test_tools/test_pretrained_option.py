@@ -128,7 +128,7 @@ def test_placeholders():
         with pytest.raises(InputError, match=message):
             apply_pretrained(Config(values), *args)
     for wrong in ('timm', 'torch:vit', 'timm:'):
-        with pytest.raises(InputError, match='write timm:NAME or mmpretrain:NAME'):
+        with pytest.raises(InputError, match='write timm:NAME, mmpretrain:NAME or huggingface:FOLDER'):
             set_encoder(cfg, wrong)
 
 

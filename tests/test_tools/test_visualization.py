@@ -358,7 +358,11 @@ def test_rankme(folder, tool):
         (TSNE, 'a.pth images/0.png --clusters 2', '--perplexity 30 does not fit 16 patches'),
         (CLUSTERS, 'images a.pth --clusters 0', 'argument --clusters: it must be a whole number of at least 1, not 0'),
         (CLUSTERS, 'images cls.pth --encoder timm:vit_tiny', 'has no model vit_tiny. Did you mean'),
-        (CLUSTERS, 'images random --encoder jax:vit', '--encoder jax:vit: write timm:NAME or mmpretrain:NAME'),
+        (
+            CLUSTERS,
+            'images random --encoder jax:vit',
+            '--encoder jax:vit: write timm:NAME, mmpretrain:NAME or huggingface:FOLDER',
+        ),
         (
             NEIGHBOURS,
             'images a.pth --size 16 --query 4 0',

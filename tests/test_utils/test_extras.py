@@ -20,6 +20,7 @@ TIMM = {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224'}
     ('library', 'registry', 'config', 'command'),
     [
         ('timm', MODELS, TIMM, 'mmmim[timm]'),
+        ('transformers', MODELS, {'type': 'mmmim.HuggingFaceEncoder', 'name': 'vit'}, 'mmmim[transformers]'),
         ('safetensors', MODELS, {**TIMM, 'weights': 'a.safetensors'}, 'safetensors'),
         ('datasets', DATASETS, {'type': 'mmmim.HuggingFaceStream', 'path': '.'}, 'mmmim[huggingface]'),
         ('webdataset', DATASETS, {'type': 'mmmim.WebDatasetStream', 'shards': 'a.tar'}, 'mmmim[webdataset]'),

@@ -1,7 +1,8 @@
 """Encoders, of mmmim and of other libraries."""
 
+from .huggingface_encoder import HuggingFaceEncoder
 from .mmpretrain_encoder import MMPretrainEncoder
 from .timm_encoder import TimmEncoder
 from .vit import ViT
 
-__all__ = ['MMPretrainEncoder', 'TimmEncoder', 'ViT']
+__all__ = ['HuggingFaceEncoder', 'MMPretrainEncoder', 'TimmEncoder', 'ViT']

@@ -58,6 +58,11 @@ class WrappedEncoder(Encoder):
         """Norm after the last block."""
         raise NotImplementedError
 
+    @property
+    def attentions(self) -> list[Any]:
+        """The self-attention of every block; None for what is none."""
+        return [getattr(block, 'attn', None) for block in self.blocks]
+
     def states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Outputs of ``blocks``, given in ascending order, before the final norm: each ``[B, E + N, D]``."""
         raise NotImplementedError
@@ -142,7 +147,7 @@ def load_foreign_weights(
     Raises:
         InputError: The file is missing, damaged or holds other things, or keys are missing, unexpected or mis-shaped.
     """
-    state = _read(Path(path).expanduser())
+    state = read_foreign_weights(path)
     own = module.state_dict()
     inside = (under(state, prefix) if prefix else None) or state
     adapted = inside if adapt is None else adapt(inside, own)
@@ -153,10 +158,21 @@ def load_foreign_weights(
     load_state_dict(module, fitting, str(path))
     used = {prefix + key for key in fitting} if inside is not state else set(fitting)
     if left_out := [key for key in state if key not in used]:
-        print_log(f'Left out of {path}, not part of the encoder: {", ".join(left_out)}', logger='current')
+        print_log(left_out_of(path, left_out), logger='current')
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def left_out_of(path: str | Path, names: Sequence[str]) -> str:
+    """What the log says of weights of a file that are no part of the encoder."""
+    return f'Left out of {path}, not part of the encoder: {", ".join(names)}'
+
+
+def read_foreign_weights(path: str | Path) -> dict[str, Tensor]:
+    """Weights of another library's file, under the names that they have there.
+
+    Raises:
+        InputError: The file is missing, damaged, holds other things, or is a checkpoint of mmmim.
+    """
+    file = Path(path).expanduser()
     state: Any
     if file.suffix == '.safetensors':
         state = _read_safetensors(file)
