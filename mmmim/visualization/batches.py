@@ -38,9 +38,8 @@ def draw_batch(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> d
     preprocessor, rows = model.data_preprocessor, mask.image_index
     inputs = preprocessor.normalize(images.to(preprocessor.mean.device))
     mask = mask.to(inputs.device)
-    unit = to_unit(
-        images, preprocessor.mean.flatten()[:, None, None].cpu(), preprocessor.std.flatten()[:, None, None].cpu()
-    )
+    mean, std = (value.flatten()[:, None, None].cpu() for value in (preprocessor.mean, preprocessor.std))
+    unit = to_unit(images, mean, std)
     shown = as_rgb(unit).permute(0, 2, 3, 1)[rows.cpu()]
     places = _places(mask, shown.shape[1:3])
     visible = torch.full_like(shown, GREY)
@@ -61,10 +60,10 @@ def draw_batch(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> d
         prediction = branch.neck(context, mask).patches if _reads_no_layers(branch, model) else None
         colours = [_colours(target, generator)]
         headings = [f'{name}:\ntargets']
-        if prediction is not None and target.is_floating_point() and prediction.shape == target.shape:
-            if not generator.distribution:
-                colours = list(_colours(torch.cat([target, prediction.to(target)]), generator).chunk(2))
-                headings.append(f'{name}:\npredictions')
+        values = target.is_floating_point() and not generator.distribution
+        if prediction is not None and values and prediction.shape == target.shape:
+            colours = list(_colours(torch.cat([target, prediction.to(target)]), generator).chunk(2))
+            headings.append(f'{name}:\npredictions')
         for heading, colour in zip(headings, colours, strict=True):
             picture = torch.full_like(shown, DARK)
             _fill(picture, colour, places, mask.flat_predict())
