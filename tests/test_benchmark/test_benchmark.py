@@ -151,31 +151,36 @@ def test_the_page_reads_nothing_from_elsewhere_and_can_be_read_aloud(benchmark):
     assert 'Left out' in page.text
 
 
-#: Says in the title of a page what it has fetched, and whether it is wider than the window.
+#: Tells the page around it what it has fetched, and whether it is wider than its frame.
 WATCH = """<script>addEventListener('load', () => {
   const fetched = performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'));
   if (document.documentElement.scrollWidth > innerWidth) fetched.push('too wide');
-  document.title = fetched.join(' ') || 'fine';
+  parent.postMessage(fetched.join(' ') || 'fine', '*');
 })</script>"""
+#: A frame of a width, since windows have a smallest one; its title is what the page in it tells.
+AROUND = """<script>addEventListener('message', event => document.title = event.data)</script>
+<iframe src="page.html" width="{width}" height="900"></iframe>"""
 
 
 @pytest.mark.parametrize(
-    ('size', 'more', 'title'),
+    ('width', 'more', 'title'),
     [
-        ('1280,900', '', 'fine'),
-        ('500,900', '', 'fine'),
-        ('1280,900', '<img src="http://127.0.0.1:9/x.png">', 'http://127.0.0.1:9/x.png'),  # that the test can fail
+        (1280, '', 'fine'),
+        (400, '', 'fine'),
+        (1280, '<p style="width: 1500px">wide</p>', 'too wide'),  # that the test can fail
+        (1280, '<img src="http://127.0.0.1:9/x.png">', 'http://127.0.0.1:9/x.png'),
     ],
 )
-def test_in_a_browser_the_page_fits_and_fetches_nothing(benchmark, tmp_path, size, more, title):
+def test_in_a_browser_the_page_fits_and_fetches_nothing(benchmark, tmp_path, width, more, title):
     browser = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if browser is None:
         pytest.skip('no Chromium here')
     text = (benchmark[0] / 'index.html').read_text()
     (tmp_path / 'page.html').write_text(text.replace('</main>', f'{more}</main>{WATCH}'))
+    (tmp_path / 'around.html').write_text(AROUND.format(width=width))
     options = ['--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path / "profile"}']
     done = subprocess.run(
-        [browser, *options, f'--window-size={size}', '--dump-dom', (tmp_path / 'page.html').as_uri()],
+        [browser, *options, '--window-size=1400,1000', '--dump-dom', (tmp_path / 'around.html').as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
