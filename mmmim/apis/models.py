@@ -1,14 +1,17 @@
 """Models by name."""
 
-from fnmatch import fnmatch
+import logging
 from pathlib import Path
 from typing import Any
 
 from mmengine import Config
+from mmengine.logging import print_log
 
 from mmmim.checkpoints import trusting
 from mmmim.checkpoints.pretrained import RANDOM
-from mmmim.config.resources import config_names, find_config
+from mmmim.config.resources import find_config
+from mmmim.config.weights import model_names, read_weights, similar_names
+from mmmim.converters.published import find_weights
 from mmmim.features.extractor import FeatureExtractor
 from mmmim.utils import InputError
 
@@ -31,16 +34,18 @@ def encoder_config(name: str) -> dict[str, Any]:
     return {'type': LIBRARIES[library], 'name': model}
 
 
-def list_models(pattern: str = '*') -> list[str]:
-    """Names of the models that have a config, e.g. ``capi/vitl14``; installed packages bring the configs along.
+def list_models(pattern: str = '*', pretrained: bool = False, ablations: bool = False) -> list[str]:
+    """Names that :func:`get_model` takes: of configs, e.g. ``capi/vitl14``, or of published weights.
 
     Args:
         pattern: Shell pattern, e.g. ``capi/*``.
+        pretrained: Published weights, e.g. ``capi_vitl14_lvd``, instead of configs, which are random weights.
+        ablations: Also the configs of ablations, which a ``pattern`` with this word in it shows, too.
 
     Returns:
         Sorted names.
     """
-    return [name for name in config_names() if not name.startswith('eval/') and fnmatch(name, pattern)]
+    return model_names(pattern, pretrained, ablations)
 
 
 def get_model(
@@ -53,9 +58,10 @@ def get_model(
     """A frozen encoder with its features.
 
     Args:
-        source: A checkpoint (``*.pth``: training checkpoint of mmmim or converted file), or the name of a config
-            (see :func:`list_models`) or a config file, for a random initialisation. With an ``encoder``, the file of
-            its weights, or 'random'.
+        source: The name of published weights (see :func:`list_models`), which are downloaded and converted when they
+            are first asked for; or a checkpoint (``*.pth``: training checkpoint of mmmim or converted file); or the
+            name of a config or a config file, for a random initialisation, with a warning. With an ``encoder``, the
+            file of its weights, or 'random'.
         weights: Weights of a checkpoint to take: 'ema' (the teacher), 'student', or 'auto': the teacher's where there
             are any.
         device: Where to put it.
@@ -66,18 +72,24 @@ def get_model(
         The extractor.
 
     Raises:
-        InputError: There is no such file or model, or the weights do not fit.
+        InputError: There is no such file or model, or the weights do not fit, or cannot be downloaded.
     """
-    path = Path(source)
+    with trusting(trust_checkpoint):
+        found, named = find_weights(source, foreign=encoder is not None)
+    path, encoder = Path(found), encoder or named
     if encoder is not None:
         if weights != 'auto':
             raise InputError(f'{source} is of another library and holds one set of weights: leave weights out.')
-        config = {**encoder_config(encoder), 'weights': None if str(source) == RANDOM else str(source)}
+        config = {**encoder_config(encoder), 'weights': None if found == RANDOM else found}
         with trusting(trust_checkpoint):
             return FeatureExtractor({'backbone': config}, source=str(source)).to(device)
     if path.suffix in ('.pth', '.pt'):
         return FeatureExtractor.from_checkpoint(path, weights, trust_checkpoint).to(device)
-    return FeatureExtractor(model_config(source), source=str(source)).to(device)
+    config = model_config(source)
+    names = [row.name for row in read_weights().weights.values() if row.config == source and row.tokenizer is None]
+    trained = f' Published weights of such a training: {names[0]}.' if names else ''
+    print_log(f'{source} names a config: its weights are RANDOM.{trained}', 'current', logging.WARNING)
+    return FeatureExtractor(config, source=str(source)).to(device)
 
 
 def model_config(source: str | Path) -> dict[str, Any]:
@@ -89,8 +101,10 @@ def model_config(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     config = path if path.is_file() else find_config(str(source))
     if config is None or config.suffix != '.py':
+        close = similar_names(str(source))
         raise InputError(
-            f'{source} is no checkpoint (*.pth), no config file and no model name: mmmim.list_models() has '
-            f'{", ".join(list_models()) or "no names here"}.'
+            f'{source} is no checkpoint (*.pth), no config file and no name of a model. '
+            + (f'Did you mean {", ".join(close)}? ' if close else '')
+            + 'mmmim.list_models() has the names of configs, mmmim.list_models(pretrained=True) those of weights.'
         )
     return Config.fromfile(config).model.to_dict()

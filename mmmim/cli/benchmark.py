@@ -17,7 +17,8 @@ def build_parser() -> ToolParser:
         'encoders',
         nargs='+',
         metavar='CKPT',
-        help='a checkpoint of mmmim or a converted one; the name of a config: random weights; timm:NAME=FILE or '
+        help='a checkpoint of mmmim or a converted one; a name of published weights (mmmim list --pretrained); the '
+        'name of a config: random weights; timm:NAME=FILE or '
         'mmpretrain:NAME=FILE: a file of another library',
     )
     parser.add_argument(
