@@ -40,7 +40,7 @@ def list_models(pattern: str = '*', pretrained: bool = False, ablations: bool = 
     Args:
         pattern: Shell pattern, e.g. ``capi/*``.
         pretrained: Published weights, e.g. ``capi_vitl14_lvd``, instead of configs, which are random weights.
-        ablations: Also the configs of ablations, which a ``pattern`` with this word in it shows, too.
+        ablations: Whether to list configs of ablations, too; a ``pattern`` with this word in it does as well.
 
     Returns:
         Sorted names.

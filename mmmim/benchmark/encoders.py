@@ -109,8 +109,9 @@ def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
     path = Path(source).expanduser()
     if not path.is_file() and find_config(source) is None:
         raise InputError(
-            f'{source} is neither a file nor a name of mmmim: give a checkpoint, the name of published weights (mmmim '
-            'list --pretrained), a config for random weights, or timm:NAME=FILE for a file of another library.'
+            f'{source} is neither a file nor the name of a config or of published weights of mmmim: give a checkpoint, '
+            'such a name (mmmim list --pretrained), a config for random weights, or timm:NAME=FILE for a file of '
+            'another library.'
         )
     is_random = path.suffix == '.py' or find_config(source) is not None
     weights = 'auto' if is_random else weights

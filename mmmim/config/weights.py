@@ -130,7 +130,7 @@ def model_names(pattern: str = '*', pretrained: bool = False, ablations: bool = 
     Args:
         pattern: Shell pattern, e.g. ``capi/*``.
         pretrained: Published weights of encoders, e.g. ``capi_vitl14_lvd``, instead of configs, e.g. ``capi/vitl14``.
-        ablations: Also the configs of ablations, which a ``pattern`` with this word in it shows, too.
+        ablations: Whether to list configs of ablations, too; a ``pattern`` with this word in it does as well.
 
     Returns:
         Sorted names.

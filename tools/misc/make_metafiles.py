@@ -20,7 +20,7 @@ import yaml
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 from mmmim.config.papers import Paper, read_papers
-from mmmim.config.weights import TABLE, read_weights
+from mmmim.config.weights import read_weights
 from mmmim.utils import InputError
 
 #: Names of data sets, by a part of the folder that a config reads them from.
@@ -171,7 +171,7 @@ def _model(path: Path, collection: str, reported: Mapping[str, list], root: Path
         model = MODELS.build(cfg.model)
     config = path.relative_to(root).as_posix()
     name = config.removeprefix('configs/').removesuffix('.py')
-    published = [row.url for row in read_weights(root / TABLE).weights.values() if row.config == name]
+    published = [row.url for row in read_weights().weights.values() if row.config == name]
     return {
         'Name': name,
         'In Collection': collection,
