@@ -23,6 +23,7 @@ from mmmim.models.tokenizers import DalleTokenizer
 from mmmim.utils import InputError
 from tests.paths import ROOT
 from tests.test_converters.samples import SAMPLES
+from tests.toys import capi_config, save_model
 from tests.weights_server import Row, publish, serving
 
 MEAN, STD = (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)
@@ -145,6 +146,7 @@ def test_several_processes_download_once(server, tmp_path, monkeypatch):
 import sys
 from mmmim.config import downloads
 from mmmim.utils import download
+from tests.toys import capi_config, save_model
 from tests.weights_server import Row
 download.SCHEMES, downloads.LOOK = ('http',), 0.05
 row = Row('toy', 'toy', 'https://page', 'none', 'a.pth', url=sys.argv[1], layout='mae')
@@ -216,8 +218,26 @@ def test_tokenizers_are_named_in_configs(server, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), tokenizer.parameters(), strict=True))
     with pytest.raises(InputError, match=r"is toy: use 'dalle_encoder'"):
         DalleTokenizer(weights='vqkd', num_tokens=8, hidden_dim=4)
-    with pytest.raises(InputError, match=r"dalle is no encoder but toy: .*tokenizer=dict\(type='mmmim\.DalleTokenizer'"):
+    with pytest.raises(
+        InputError, match=r"dalle is no encoder but toy: .*tokenizer=dict\(type='mmmim\.DalleTokenizer'"
+    ):
         mmmim.get_model('dalle')
+
+
+def test_a_file_names_no_weights(toy, tmp_path):
+    """A checkpoint that names published weights does not have them downloaded."""
+    model = capi_config()
+    save_model(tmp_path / 'a.pth', model)
+    checkpoint = torch.load(tmp_path / 'a.pth', weights_only=True)
+    for backbone in (
+        {'type': 'mmmim.PretrainedBackbone', 'checkpoint': 'toy'},
+        {'type': 'mmmim.TimmEncoder', 'name': 'vit_tiny_patch16_224', 'weights': 'toy'},
+    ):
+        checkpoint['mmmim']['model'] = {**model, 'backbone': backbone}
+        torch.save(checkpoint, tmp_path / 'b.pth')
+        with pytest.raises(InputError, match='names a file or a download, and a file never says what is read'):
+            mmmim.get_model(tmp_path / 'b.pth')
+    assert toy.asked == []
 
 
 def test_a_config_is_random_weights_with_a_warning_and_typos_are_explained(monkeypatch):
@@ -241,7 +261,9 @@ def test_the_table(monkeypatch):
     monkeypatch.delenv('MMMIM_HOME', raising=False)
     rows = read_weights().weights
     assert len({row.file for row in rows.values()}) == len(rows)
-    assert {f'capi_vitl14_{data}' for data in ('lvd', 'i22k', 'in1k', 'p205')} <= set(mmmim.list_models(pretrained=True))
+    assert {f'capi_vitl14_{data}' for data in ('lvd', 'i22k', 'in1k', 'p205')} <= set(
+        mmmim.list_models(pretrained=True)
+    )
     for each in rows.values():
         if each.layout is not None:
             assert set(each.options) <= set(CONVERTERS[each.layout].options)
