@@ -49,7 +49,7 @@ class LocalWeights:
         weights: Row of the table.
 
     Attributes:
-        weights: The row.
+        weights: Row of the table.
         path: Where the published file lies, or belongs.
     """
 

@@ -79,7 +79,7 @@ class WeightsTable:
 
     Attributes:
         note: What is known of all of it.
-        weights: Its rows, by name.
+        weights: Rows of the table, by name.
     """
 
     note: str
@@ -90,7 +90,7 @@ def read_weights(path: Path | None = None) -> WeightsTable:
     """Read the table.
 
     Args:
-        path: Its file; None for that of mmmim.
+        path: File of the table; None for that of mmmim.
 
     Raises:
         InputError: A row has other keys or values than :class:`PublishedWeights`, or two are of one config.

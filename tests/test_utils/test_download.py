@@ -83,7 +83,7 @@ def test_servers_that_have_no_such_file(server, tmp_path, monkeypatch):
     get(server.url('a.pth'), path)
     path.unlink()
     server.cuts = [('status', 503)] * 3
-    with pytest.raises(InputError, match='broke off .status 503'):
+    with pytest.raises(InputError, match=r'broke off \(status 503\)'):
         get(server.url('a.pth'), path)
     for headers, message in (
         ({'Content-Type': 'text/html'}, 'is a page, not a file'),
@@ -104,7 +104,7 @@ def test_servers_that_have_no_such_file(server, tmp_path, monkeypatch):
 def test_nobody_there(server, tmp_path):
     url = server.url('a.pth')
     server.server_close()
-    with pytest.raises(InputError, match='cannot be reached: .*refused'):
+    with pytest.raises(InputError, match=r'cannot be reached: .*refused'):
         get(url, tmp_path / 'a.pth')
 
 
