@@ -103,7 +103,7 @@ def model_config(source: str | Path) -> dict[str, Any]:
     if config is None or config.suffix != '.py':
         close = similar_names(str(source))
         raise InputError(
-            f'{source} is no checkpoint (*.pth), no config file and no name of a model. '
+            f'{source} is no checkpoint (*.pth), no config file and no model name. '
             + (f'Did you mean {", ".join(close)}? ' if close else '')
             + 'mmmim.list_models() has the names of configs, mmmim.list_models(pretrained=True) those of weights.'
         )

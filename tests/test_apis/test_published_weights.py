@@ -235,7 +235,9 @@ def test_a_file_names_no_weights(toy, tmp_path):
     ):
         checkpoint['mmmim']['model'] = {**model, 'backbone': backbone}
         torch.save(checkpoint, tmp_path / 'b.pth')
-        with pytest.raises(InputError, match='a file never says what is read|a model trained on a pre-trained encoder'):
+        with pytest.raises(
+            InputError, match=r'a file never says what is read|a model trained on a pre-trained encoder'
+        ):
             mmmim.get_model(tmp_path / 'b.pth')
     assert toy.asked == []
 
