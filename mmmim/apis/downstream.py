@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmmim.checkpoints import trusting
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM, backbones, trained_model
+from mmmim.converters.published import find_weights
 from mmmim.features.names import FeatureName
 from mmmim.features.pretrained_backbone import PretrainedBackbone, features_of, is_wrapped
 from mmmim.features.stored_encoder import StoredEncoder
@@ -29,7 +30,7 @@ from mmmim.utils import InputError
 from mmmim.utils.internals import config_dict
 from mmmim.utils.nested import children, dicts, under, walk
 
-from .models import ENCODER_NAMES, encoder_config, in_full, model_config
+from .models import ENCODER_NAMES, encoder_config, model_config
 
 #: What is read of an encoder where nothing is said.
 MAPS = FeatureName.of('featmap')
@@ -76,8 +77,9 @@ def pretrained_facts(
     """Facts of what ``--pretrained`` names.
 
     Args:
-        source: A checkpoint (``*.pth``) of mmmim, the name or file of a config of mmmim for random weights, or the
-            folder of a model of Hugging Face; with an ``encoder``, a file of its weights, or 'random'.
+        source: A checkpoint (``*.pth``) of mmmim, the name of published weights, the folder of a model of Hugging Face,
+            or the name or file of a config of mmmim for random weights; with an ``encoder``, a file of its weights, or
+            'random'.
         weights: 'ema', 'student', 'auto': the EMA teacher's where there are any, or 'random': of the file only which
             encoder it is.
         encoder: Config of the encoder, where it is not that of the checkpoint.
@@ -87,7 +89,7 @@ def pretrained_facts(
         InputError: There is no such file or model, or the file does not hold these weights, or not the predictor that
             the feature needs.
     """
-    source, named = in_full(source)
+    source, named = find_weights(source, foreign=encoder is not None and is_wrapped(encoder))
     if encoder is None and named is not None:
         encoder = encoder_config(named)
     checkpoint, path = str(source), Path(source)
@@ -230,6 +232,7 @@ def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> Non
                 'config of mmmim for a random one.'
             )
         for backbone, feature in found:  # so that what is trained says which encoder it has
+            _name_file(backbone)
             encoder = backbone.get('encoder')
             lacks_predictor = feature.predicts and backbone.get('predictor') is None
             foreign = encoder is not None and (not lacks_predictor or is_wrapped(encoder))
@@ -246,6 +249,16 @@ def _apply_pretrained(root: Any, source: str | Path | None, weights: str) -> Non
         )
     encoder = next((b['encoder'] for b, _ in found if isinstance(b.get('encoder'), dict)), None)
     _apply_facts(root, found, pretrained_facts(source, weights, encoder, _main_feature(found)), weights)
+
+
+def _name_file(backbone: dict[str, Any]) -> None:
+    """Replace the name of published weights in a config by their file, and by the model that it is of."""
+    encoder, checkpoint = backbone.get('encoder'), backbone.get('checkpoint')
+    if checkpoint is not None:
+        found, named = find_weights(checkpoint, foreign=encoder is not None and is_wrapped(encoder))
+        backbone['checkpoint'] = found
+        if encoder is None and named is not None:
+            backbone['encoder'] = encoder_config(named)
 
 
 def _apply_facts(root: Any, found: list[tuple[dict[str, Any], FeatureName]], facts: Pretrained, weights: str) -> None:

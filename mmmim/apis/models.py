@@ -1,16 +1,19 @@
 """Models by name."""
 
-from fnmatch import fnmatch
+import logging
 from pathlib import Path
 from typing import Any
 
 from mmengine import Config
+from mmengine.logging import print_log
 
 from mmmim.checkpoints import trusting
 from mmmim.checkpoints.pretrained import RANDOM
-from mmmim.config.resources import config_names, find_config
+from mmmim.config.resources import find_config
+from mmmim.config.weights import model_names, read_weights, similar_names
+from mmmim.converters.published import find_weights
 from mmmim.features.extractor import FeatureExtractor
-from mmmim.models.backbones.huggingface_folder import is_huggingface_folder, read_folder, weights_file
+from mmmim.models.backbones.huggingface_folder import read_folder
 from mmmim.utils import InputError
 
 #: What ``--encoder`` calls other libraries.
@@ -21,27 +24,6 @@ LIBRARIES = {
 }
 #: How messages say what ``--encoder`` takes.
 ENCODER_NAMES = 'timm:NAME, mmpretrain:NAME or huggingface:FOLDER'
-
-
-def in_full(source: str | Path, encoder: str | None = None) -> tuple[str, str | None]:
-    """What ``--pretrained`` and ``--encoder`` name together.
-
-    A folder of Hugging Face as ``source`` stands for the file of weights in it and, without an ``encoder``, for the
-    model that its ``config.json`` describes.
-
-    Args:
-        source: What ``--pretrained`` names.
-        encoder: What ``--encoder`` names; None for nothing.
-
-    Returns:
-        Both, the source no folder of Hugging Face any more.
-
-    Raises:
-        InputError: The folder holds no file of weights, or several parts.
-    """
-    if not is_huggingface_folder(source):
-        return str(source), encoder
-    return str(weights_file(source)), encoder or f'huggingface:{source}'
 
 
 def encoder_config(name: str) -> dict[str, Any]:
@@ -61,16 +43,18 @@ def encoder_config(name: str) -> dict[str, Any]:
     return {'type': LIBRARIES[library], 'name': model}
 
 
-def list_models(pattern: str = '*') -> list[str]:
-    """Names of the models that have a config, e.g. ``capi/vitl14``; installed packages bring the configs along.
+def list_models(pattern: str = '*', pretrained: bool = False, ablations: bool = False) -> list[str]:
+    """Names that :func:`get_model` takes: of configs, e.g. ``capi/vitl14``, or of published weights.
 
     Args:
         pattern: Shell pattern, e.g. ``capi/*``.
+        pretrained: Published weights, e.g. ``capi_vitl14_lvd``, instead of configs, which are random weights.
+        ablations: Whether to list configs of ablations, too; a ``pattern`` with this word in it does as well.
 
     Returns:
         Sorted names.
     """
-    return [name for name in config_names() if not name.startswith('eval/') and fnmatch(name, pattern)]
+    return model_names(pattern, pretrained, ablations)
 
 
 def get_model(
@@ -83,9 +67,10 @@ def get_model(
     """A frozen encoder with its features.
 
     Args:
-        source: A checkpoint (``*.pth``: training checkpoint of mmmim or converted file), or the name of a config
-            (see :func:`list_models`) or a config file, for a random initialisation; or the folder of a model of Hugging
-            Face. With an ``encoder``, the file of its weights, or 'random'.
+        source: The name of published weights (see :func:`list_models`), which are downloaded and converted when they
+            are first asked for; or a checkpoint (``*.pth``: training checkpoint of mmmim or converted file); or the
+            folder of a model of Hugging Face; or the name of a config or a config file, for a random initialisation,
+            with a warning. With an ``encoder``, the file of its weights, or 'random'.
         weights: Weights of a checkpoint to take: 'ema' (the teacher), 'student', or 'auto': the teacher's where there
             are any.
         device: Where to put it.
@@ -97,19 +82,24 @@ def get_model(
         The extractor.
 
     Raises:
-        InputError: There is no such file or model, or the weights do not fit.
+        InputError: There is no such file or model, or the weights do not fit, or cannot be downloaded.
     """
-    source, encoder = in_full(source, encoder)
-    path = Path(source)
+    with trusting(trust_checkpoint):
+        found, named = find_weights(source, foreign=encoder is not None)
+    path, encoder = Path(found), encoder or named
     if encoder is not None:
         if weights != 'auto':
             raise InputError(f'{source} is of another library and holds one set of weights: leave weights out.')
-        config = {**encoder_config(encoder), 'weights': None if str(source) == RANDOM else str(source)}
+        config = {**encoder_config(encoder), 'weights': None if found == RANDOM else found}
         with trusting(trust_checkpoint):
             return FeatureExtractor({'backbone': config}, source=str(source)).to(device)
     if path.suffix in ('.pth', '.pt'):
         return FeatureExtractor.from_checkpoint(path, weights, trust_checkpoint).to(device)
-    return FeatureExtractor(model_config(source), source=str(source)).to(device)
+    config = model_config(source)
+    names = [row.name for row in read_weights().weights.values() if row.config == source and row.tokenizer is None]
+    trained = f' Published weights of such a training: {names[0]}.' if names else ''
+    print_log(f'{source} names a config: its weights are RANDOM.{trained}', 'current', logging.WARNING)
+    return FeatureExtractor(config, source=str(source)).to(device)
 
 
 def model_config(source: str | Path) -> dict[str, Any]:
@@ -121,8 +111,10 @@ def model_config(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     config = path if path.is_file() else find_config(str(source))
     if config is None or config.suffix != '.py':
+        close = similar_names(str(source))
         raise InputError(
-            f'{source} is no checkpoint (*.pth), no config file and no model name: mmmim.list_models() has '
-            f'{", ".join(list_models()) or "no names here"}.'
+            f'{source} is no checkpoint (*.pth), no config file and no model name. '
+            + (f'Did you mean {", ".join(close)}? ' if close else '')
+            + 'mmmim.list_models() has the names of configs, mmmim.list_models(pretrained=True) those of weights.'
         )
     return Config.fromfile(config).model.to_dict()

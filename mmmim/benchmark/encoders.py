@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +10,13 @@ from typing import Any
 import torch
 
 from mmmim.apis.downstream import apply_pretrained, pretrained_facts, set_encoder
-from mmmim.apis.models import LIBRARIES, encoder_config, in_full
+from mmmim.apis.models import LIBRARIES, encoder_config
 from mmmim.checkpoints.pretrained import RANDOM
+from mmmim.config.downloads import file_sha256
 from mmmim.config.hashes import digest
 from mmmim.config.resources import find_config
+from mmmim.config.weights import published
+from mmmim.converters.published import find_weights
 from mmmim.features.names import FeatureName
 from mmmim.features.pretrained_backbone import is_wrapped
 from mmmim.registry import MODELS
@@ -73,9 +75,9 @@ def read_encoders(names: Sequence[str], weights: str = 'auto') -> list[Encoder]:
     """The encoders of a command line, each behind its twin with random weights, which several may share.
 
     Args:
-        names: Each a checkpoint of mmmim or a converted one, the name of a config for random weights, or
-            ``timm:NAME=FILE`` (``mmpretrain:NAME=FILE``) for a file of another library, or ``huggingface:FOLDER`` for a
-            model of Hugging Face.
+        names: Each a checkpoint of mmmim or a converted one, the name of published weights, that of a config for
+            random weights, ``timm:NAME=FILE`` (``mmpretrain:NAME=FILE``) for a file of another library, or
+            ``huggingface:FOLDER`` for a model of Hugging Face.
         weights: 'ema', 'student', or 'auto', of checkpoints of mmmim.
 
     Raises:
@@ -102,13 +104,15 @@ def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
     library, source = None, name
     if '=' in name and name.partition(':')[0] in LIBRARIES:
         library, _, source = name.partition('=')
-    source, library = in_full(source.removeprefix('huggingface:'), library)
+    source, named = find_weights(source.removeprefix('huggingface:'), foreign=library is not None)
+    library = library or named
     config = encoder_config(library) if library else None
     path = Path(source).expanduser()
     if not path.is_file() and find_config(source) is None:
         raise InputError(
-            f'{source} is neither a file nor the name of a config of mmmim: give a checkpoint, a config for random '
-            'weights, timm:NAME=FILE for a file of another library, or huggingface:FOLDER.'
+            f'{source} is neither a file nor the name of a config or of published weights of mmmim: give a checkpoint, '
+            'such a name (mmmim list --pretrained), a config for random weights, timm:NAME=FILE for a file of another '
+            'library, or huggingface:FOLDER.'
         )
     is_random = path.suffix == '.py' or find_config(source) is not None
     weights = 'auto' if is_random else weights
@@ -119,7 +123,8 @@ def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
         'type': str(facts['encoder'].get('name') or facts['encoder']['type']).rpartition('.')[2],
         **{key: facts[key] for key in ('embed_dim', 'depth', 'patch_size', 'image_size')},
     }
-    label = library or '/'.join(path.with_suffix('').parts[-2:])
+    named_by_user = name if published(name) is not None else library
+    label = named_by_user or '/'.join(path.with_suffix('').parts[-2:])
     if library and library.startswith('huggingface:'):
         label = f'huggingface:{Path(library.partition(":")[2]).name}'
     twin = Encoder(
@@ -134,7 +139,7 @@ def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
     )
     if is_random:
         return twin, twin
-    sha256 = file_digest(path)
+    sha256 = file_sha256(path)
     identity = digest([described, sha256, weights])
     return Encoder(label, source, library, weights, sha256, about, lacks, identity), twin
 
@@ -160,12 +165,3 @@ def _unique(label: str, encoders: Sequence[Encoder]) -> str:
     """A label that no other encoder has."""
     taken = {encoder.label for encoder in encoders}
     return next(each for n in range(len(taken) + 1) if (each := f'{label} ({n + 1})' if n else label) not in taken)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    found = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()

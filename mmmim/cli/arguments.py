@@ -38,6 +38,11 @@ def argument(hint: Any, parse: Callable[[str], Any] = int) -> Callable[[str], An
 COUNT, NATURAL, SEED = argument(Count), argument(Natural), argument(Seed)
 POSITIVE, NON_NEGATIVE = argument(Positive, float), argument(NonNegative, float)
 SHARE, INNER_SHARE = argument(Share, float), argument(InnerShare, float)
+#: In the help of what :func:`mmmim.cli.inputs.load_model` reads.
+CHECKPOINT = (
+    'checkpoint, folder of Hugging Face, or a name of published weights, which are downloaded (mmmim list '
+    '--pretrained); a config or its name: random weights'
+)
 #: In the help of options that take names of features of whole images.
 FEATURES = 'such as cls, pooled, predicted, top10, cls+pooled, cls@5 (all names: docs/en/evaluation.md)'
 
@@ -110,8 +115,9 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--pretrained',
         metavar='FILE',
-        help='the pre-trained encoder of a downstream task: a checkpoint of mmmim or a converted one (the name of a '
-        'config: random weights), or a folder of Hugging Face; with --encoder a file of another library',
+        help='the pre-trained encoder of a downstream task: a checkpoint of mmmim or a converted one, a folder of '
+        'Hugging Face, or a name of published weights, which are downloaded (mmmim list --pretrained; the name of a '
+        'config: random weights); with --encoder a file of another library',
     )
     parser.add_argument(
         '--encoder',
@@ -150,7 +156,7 @@ def add_feature_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'checkpoint',
         metavar='CKPT',
-        help='checkpoint; folder of Hugging Face; config or name of a model: random weights',
+        help=CHECKPOINT,
     )
     parser.add_argument('data', metavar='DATA', help='folder of images, flat or in class folders as ImageNet')
     parser.add_argument('--size', type=COUNT, help='side of the square images (default: as in training)')

@@ -17,8 +17,9 @@ def build_parser() -> ToolParser:
         'encoders',
         nargs='+',
         metavar='CKPT',
-        help='a checkpoint of mmmim or a converted one; the name of a config: random weights; timm:NAME=FILE, '
-        'mmpretrain:NAME=FILE: a file of another library; huggingface:FOLDER: a model of Hugging Face',
+        help='a checkpoint of mmmim or a converted one; a name of published weights (mmmim list --pretrained); the '
+        'name of a config: random weights; timm:NAME=FILE, mmpretrain:NAME=FILE: a file of another library; '
+        'huggingface:FOLDER: a model of Hugging Face',
     )
     parser.add_argument(
         '--suite',

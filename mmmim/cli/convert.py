@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from mmmim.config.downloads import LocalWeights
+from mmmim.config.weights import published
+from mmmim.converters.published import set_statistics
 from mmmim.converters.registry import CONVERTERS, find_converter
 from mmmim.utils import InputError
 
@@ -46,7 +50,9 @@ def build_parser(name: str | None = None) -> ToolParser:
     parser = ToolParser(
         description=__doc__ if name is None else f"Convert a file to mmmim's format: {CONVERTERS[name].what}."
     )
-    parser.add_argument('src', help=f'file to convert{example}')
+    parser.add_argument(
+        'src', help=f'file to convert{example}; or a name of published weights (mmmim list --pretrained)'
+    )
     parser.add_argument('dst', help='file to write')
     if name is None:
         layouts = '; '.join(f'{converter.name}: {converter.what}' for converter in CONVERTERS.values())
@@ -77,6 +83,12 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> None:
     from mmmim.checkpoints import load_checkpoint_file, save_checkpoint_file
 
     options = {key: value for key in _OPTIONS if (value := getattr(args, key, None)) is not None}
+    row = None if os.path.exists(args.src) else published(args.src)
+    if row is not None:
+        if row.layout is None:
+            raise InputError(f'{row.name} is used as it is, and not converted: {row.encoder or row.tokenizer}.')
+        name, options = name or row.layout, {**row.options, **options}
+        args.src = str(LocalWeights(row).fetch())
     checkpoint = load_checkpoint_file(args.src, trust=args.trust_checkpoint)
     converter = CONVERTERS[name] if name else find_converter(checkpoint, args.src)
     if foreign := [_OPTIONS[key][0] for key in options if key not in converter.options]:
@@ -84,5 +96,7 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> None:
     if not name:
         print(f'{args.src}: {converter.what} (--from {converter.name})')
     converted = converter.convert(checkpoint, args.src, **options)
+    if row is not None:
+        set_statistics(converted['mmmim']['model'], row, args.src)
     save_checkpoint_file(converted, args.dst)
     print(f'{args.dst}: {converter.describe(converted)}\nUse it: mmmim.get_model({args.dst!r})')

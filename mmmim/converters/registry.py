@@ -22,12 +22,14 @@ class Converter:
         what: What it converts, a phrase for help and messages.
         example: Name of a file that it converts, as an example.
         options: Arguments of its ``convert_checkpoint`` that a user may set.
+        version: Raised when the same file gives another result: what was converted before is then converted anew.
     """
 
     name: str
     what: str
     example: str
     options: tuple[str, ...] = ()
+    version: int = 1
 
     @property
     def module(self) -> Any:

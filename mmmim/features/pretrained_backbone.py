@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmmim.checkpoints import check_state_dict
 from mmmim.checkpoints.pretrained import LATER, PLACEHOLDER, RANDOM
+from mmmim.converters.published import find_weights
 from mmmim.models.backbones.wrapped import WrappedEncoder
 from mmmim.models.interfaces import Encoder, PoolingNeck, check_part, check_sizes
 from mmmim.models.layers import block_index, layer_index
@@ -73,9 +74,9 @@ class PretrainedBackbone(BaseModule):
     wait for.
 
     Args:
-        checkpoint: Training checkpoint of mmmim or converted file; with an ``encoder`` of another library, its file.
-            'random': random weights, with ``encoder``. 'load_from': the weights come with those of the whole model,
-            from ``load_from`` of a runner.
+        checkpoint: Training checkpoint of mmmim, converted file, or name of published weights; with an ``encoder`` of
+            another library, its file. 'random': random weights, with ``encoder``. 'load_from': the weights come with
+            those of the whole model, from ``load_from`` of a runner.
         weights: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
         encoder: Config of the encoder: ``mmmim.ViT``, ``mmmim.TimmEncoder``, ``mmmim.MMPretrainEncoder``,
             ``mmmim.HuggingFaceEncoder``; None for that of the checkpoint.
@@ -236,6 +237,9 @@ def _build(
             'PretrainedBackbone has no checkpoint: give one to the tool (--pretrained FILE) or in the config '
             f"(model.backbone.checkpoint). checkpoint='{RANDOM}' with an encoder asks for random weights."
         )
+    checkpoint, named = find_weights(checkpoint, foreign=encoder is not None and is_wrapped(encoder))
+    if encoder is None and named is not None:
+        raise InputError(f'PretrainedBackbone: these are weights of {named}: name that as encoder, or --pretrained.')
     stored: StoredEncoder | None = None
     if checkpoint in (RANDOM, LATER):
         if encoder is None:

@@ -46,7 +46,7 @@ def test_help_is_cheap_and_tells_the_commands():
 
 @pytest.mark.parametrize(('words', 'message'), [
     (['trian'], "error: 'trian' is no command of mmmim: did you mean train?"),
-    (['zzz', '--help'], "error: 'zzz' is no command of mmmim: there are train, test, benchmark, convert,"),
+    (['zzz', '--help'], "error: 'zzz' is no command of mmmim: there are train, test, benchmark,"),
     ([], 'mmmim: error: the following arguments are required: COMMAND'),
     (['train', 'none.py'], 'error: The config none.py does not exist'),
     (['test'], 'mmmim test: error: the following arguments are required: config'),
@@ -89,9 +89,10 @@ def test_names_of_configs(capsys, monkeypatch):
 
     names = listed()
     assert [name for name in names if not name.startswith('eval/')] == mmmim.list_models()
+    assert set(listed('--ablations')) - set(names) == set(mmmim.list_models('*/ablations/*')) != set()
     assert 'eval/seg_linear_fashion' in names
     assert not any('_base_' in name for name in names)
-    assert listed('capi/*') == mmmim.list_models('capi/*')
+    assert listed('capi/*') == mmmim.list_models('capi/*', ablations=True)
     assert listed('capi/small') == ['capi/small', 'capi/small_gpu']
 
 

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 
-from mmmim.cli.arguments import COUNT, add_model_options
+from mmmim.cli.arguments import CHECKPOINT, COUNT, add_model_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 from mmmim.utils.progress import progress
@@ -21,9 +21,7 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
-    parser.add_argument(
-        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
-    )
+    parser.add_argument('checkpoint', metavar='CKPT', help=CHECKPOINT)
     parser.add_argument('folder', metavar='FOLDER', help='folder of images')
     parser.add_argument(
         '--max-images', type=COUNT, default=128, help='of more images, so many spread evenly are used (default: 128)'

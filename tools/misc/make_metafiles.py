@@ -2,7 +2,8 @@
 """Write the models of all metafiles that model-index.yml imports, from the configs beside them.
 
 The head of a metafile, its Collections, is written by hand and stays. Sizes are those of the built models, numbers of
-papers and commands those of configs/*/tables.yml. A page whose columns "... (reported)" say another number is an error.
+papers and commands those of configs/*/tables.yml, weights those of configs/weights.yml. A page whose columns
+"... (reported)" say another number is an error.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import yaml
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 from mmmim.config.papers import Paper, read_papers
+from mmmim.config.weights import read_weights
 from mmmim.utils import InputError
 
 #: Names of data sets, by a part of the folder that a config reads them from.
@@ -168,8 +170,10 @@ def _model(path: Path, collection: str, reported: Mapping[str, list], root: Path
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     config = path.relative_to(root).as_posix()
+    name = config.removeprefix('configs/').removesuffix('.py')
+    published = [row.url for row in read_weights().weights.values() if row.config == name]
     return {
-        'Name': config.removeprefix('configs/').removesuffix('.py'),
+        'Name': name,
         'In Collection': collection,
         'Metadata': {
             'Training Data': training_data(cfg),
@@ -178,8 +182,8 @@ def _model(path: Path, collection: str, reported: Mapping[str, list], root: Path
             'Parameters': sum(p.numel() for p in model.backbone.parameters()),
             'Trained Parameters': sum(p.numel() for p in model.parameters() if p.requires_grad),
         },
-        'Results': reported.get(config.removeprefix('configs/').removesuffix('.py')),
-        'Weights': None,
+        'Results': reported.get(name),
+        'Weights': published[0] if published else None,
         'Config': config,
     }
 

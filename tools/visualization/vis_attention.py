@@ -10,7 +10,7 @@ import argparse
 import os
 from typing import Any
 
-from mmmim.cli.arguments import COUNT, add_model_options, argument
+from mmmim.cli.arguments import CHECKPOINT, COUNT, add_model_options, argument
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 from mmmim.utils.options import PositiveShare
@@ -21,9 +21,7 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
-    parser.add_argument(
-        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
-    )
+    parser.add_argument('checkpoint', metavar='CKPT', help=CHECKPOINT)
     parser.add_argument('images', nargs='*', metavar='IMAGES', help='image files, or folders of images')
     parser.add_argument(
         '--layers',

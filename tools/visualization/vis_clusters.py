@@ -9,7 +9,7 @@ numbers of clusters: the defaults are this toolbox's.
 import argparse
 import os
 
-from mmmim.cli.arguments import COUNT, NON_NEGATIVE, add_model_options
+from mmmim.cli.arguments import CHECKPOINT, COUNT, NON_NEGATIVE, add_model_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -19,9 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
-    parser.add_argument(
-        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
-    )
+    parser.add_argument('checkpoint', metavar='CKPT', help=CHECKPOINT)
     parser.add_argument('--clusters', type=COUNT, nargs='+', help='numbers of clusters (default: 2 4 8)')
     parser.add_argument(
         '--heights', type=NON_NEGATIVE, nargs='+', default=[], help='also, or instead: heights to cut the tree at'

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 
-from mmmim.cli.arguments import COUNT, SEED, SHARE, add_model_options
+from mmmim.cli.arguments import CHECKPOINT, COUNT, SEED, SHARE, add_model_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -21,9 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
-    parser.add_argument(
-        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
-    )
+    parser.add_argument('checkpoint', metavar='CKPT', help=CHECKPOINT)
     parser.add_argument(
         '--query',
         type=int,

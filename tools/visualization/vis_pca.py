@@ -9,7 +9,7 @@ at the largest size. Components are whitened, of positive skew, and shown over +
 import argparse
 import os
 
-from mmmim.cli.arguments import COUNT, add_model_options
+from mmmim.cli.arguments import CHECKPOINT, COUNT, add_model_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -19,9 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files, or folders of images')
-    parser.add_argument(
-        'checkpoint', metavar='CKPT', help='checkpoint; a config or the name of a model: random weights'
-    )
+    parser.add_argument('checkpoint', metavar='CKPT', help=CHECKPOINT)
     parser.add_argument(
         '--sizes', type=COUNT, nargs='+', default=[224, 448, 560], help='sides of the square images (224 448 560)'
     )

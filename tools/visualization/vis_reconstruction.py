@@ -40,7 +40,9 @@ def main() -> None:
 
     import torch
 
+    from mmmim.checkpoints import trusting
     from mmmim.cli.inputs import find_images, pick_device
+    from mmmim.converters.published import find_weights
     from mmmim.datasets.masking import UniformMasking
     from mmmim.datasets.squares import read_square
     from mmmim.utils.names import printable
@@ -49,7 +51,9 @@ def main() -> None:
 
     (file,) = picture_files(args.out, ['reconstruction.png'])
     paths = find_images(args.images, args.max_images)
-    model = Reconstructor(args.checkpoint, args.trust_checkpoint).to(pick_device(args.device))
+    with trusting(args.trust_checkpoint):
+        checkpoint, _ = find_weights(args.checkpoint)
+    model = Reconstructor(checkpoint, args.trust_checkpoint).to(pick_device(args.device))
     side = max(model.grid)
     mask = UniformMasking(args.mask_ratio)(len(paths), (side, side), torch.Generator().manual_seed(args.seed))
     pieces = []

@@ -1,5 +1,6 @@
 """Learned tokenizers of mmpretrain, with their published weights."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmim.checkpoints import load_checkpoint_file, load_state_dict, weights_of
+from mmmim.config.downloads import LocalWeights
+from mmmim.config.weights import published
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.options import Count
@@ -38,8 +41,13 @@ def _load(module: nn.Module, weights: str | None, tokenizer: str, file: str) -> 
     if weights is None:
         raise InputError(
             f'{tokenizer}.weights is not set: it needs {file}, which OpenMMLab publishes with its BEiT configs '
-            f"(mmselfsup/1.x/target_generator_ckpt). Put it anywhere, e.g. weights='checkpoints/{file}'."
+            f"(mmselfsup/1.x/target_generator_ckpt). Put it anywhere, e.g. weights='checkpoints/{file}', or name it to "
+            f"have it downloaded, weights='{Path(file).stem}'."
         )
+    if (row := published(weights)) is not None and not Path(weights).exists():
+        if row.tokenizer != f'mmmim.{tokenizer}':
+            raise InputError(f"{tokenizer}.weights={weights!r} is {row.what}: use '{Path(file).stem}'.")
+        weights = str(LocalWeights(row).fetch())
     try:
         checkpoint = load_checkpoint_file(weights)
     except InputError as error:
@@ -58,7 +66,7 @@ class DalleTokenizer(Tokenizer):
     of the encoder by a bicubic filter; BEiT's pipeline reduces the original to the same crop by a Lanczos filter.
 
     Args:
-        weights: The file ``dalle_encoder.pth`` of OpenMMLab.
+        weights: The file ``dalle_encoder.pth`` of OpenMMLab, or 'dalle_encoder' to have it downloaded.
         num_tokens: Number of tokens, K.
         hidden_dim: Width of the first of the encoder's four stages.
         untrained: Random weights, whose tokens mean nothing: for tests.
@@ -95,7 +103,7 @@ class VQKDTokenizer(Tokenizer):
     It sees every patch as 16 x 16 pixels.
 
     Args:
-        weights: The file ``vqkd_encoder.pth`` of OpenMMLab.
+        weights: The file ``vqkd_encoder.pth`` of OpenMMLab, or 'vqkd_encoder' to have it downloaded.
         num_tokens: Number of tokens, K.
         arch: Size of the encoder: 'base', or mmpretrain's dict of another.
         grid: ``(h, w)`` in patches that the weights are of.
