@@ -12,6 +12,8 @@ from mmmim.config.resources import config_names, find_config
 from mmmim.features.extractor import FeatureExtractor
 from mmmim.utils import InputError
 
+#: How files of weights end; of safetensors, those that mmmim has written.
+CHECKPOINTS = ('.pth', '.pt', '.safetensors')
 #: What ``--encoder`` calls other libraries.
 LIBRARIES = {'timm': 'mmmim.TimmEncoder', 'mmpretrain': 'mmmim.MMPretrainEncoder'}
 
@@ -53,9 +55,9 @@ def get_model(
     """A frozen encoder with its features.
 
     Args:
-        source: A checkpoint (``*.pth``: training checkpoint of mmmim or converted file), or the name of a config
-            (see :func:`list_models`) or a config file, for a random initialisation. With an ``encoder``, the file of
-            its weights, or 'random'.
+        source: A checkpoint (``*.pth``: training checkpoint of mmmim, converted or exported file; ``*.safetensors``:
+            exported file), or the name of a config (see :func:`list_models`) or a config file, for a random
+            initialisation. With an ``encoder``, the file of its weights, or 'random'.
         weights: Weights of a checkpoint to take: 'ema' (the teacher), 'student', or 'auto': the teacher's where there
             are any.
         device: Where to put it.
@@ -75,7 +77,7 @@ def get_model(
         config = {**encoder_config(encoder), 'weights': None if str(source) == RANDOM else str(source)}
         with trusting(trust_checkpoint):
             return FeatureExtractor({'backbone': config}, source=str(source)).to(device)
-    if path.suffix in ('.pth', '.pt'):
+    if path.suffix in CHECKPOINTS:
         return FeatureExtractor.from_checkpoint(path, weights, trust_checkpoint).to(device)
     return FeatureExtractor(model_config(source), source=str(source)).to(device)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mmmim.apis.models import get_model
+from mmmim.apis.models import CHECKPOINTS, get_model
 from mmmim.datasets.image_folder import IMAGE_EXTENSIONS, list_images
 from mmmim.datasets.squares import nearest_multiple
 from mmmim.features import FeatureExtractor
@@ -131,7 +131,7 @@ def load_model(args: argparse.Namespace, seed: int = 0) -> FeatureExtractor:
 
 def model_title(args: argparse.Namespace) -> str:
     """What pictures call the encoder that a command line names."""
-    has_weights = args.checkpoint != 'random' if args.encoder else args.checkpoint.endswith(('.pth', '.pt'))
+    has_weights = args.checkpoint != 'random' if args.encoder else args.checkpoint.endswith(CHECKPOINTS)
     names = [name for name in (args.encoder, args.checkpoint) if name and name != 'random']
     return ', '.join(names) + ('' if has_weights else ' (random initialisation)')
 
