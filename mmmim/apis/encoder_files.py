@@ -17,6 +17,7 @@ from torch import Tensor
 from mmmim.checkpoints import load_checkpoint_file
 from mmmim.checkpoints.layouts import describe_layout
 from mmmim.checkpoints.mapped import map_checkpoint_file
+from mmmim.checkpoints.pretrained import kind_of_weights
 from mmmim.converters.common import inner_table
 from mmmim.converters.registry import CONVERTERS
 from mmmim.converters.vit_layouts import DINOV2, HUGGING_FACE, TIMM, find_vit_layout
@@ -68,10 +69,10 @@ def read_encoder(source: str, weights: str = 'auto') -> EncoderFile:
 
 
 def _of_file(source: str, weights: str) -> EncoderFile:
-    checkpoint = map_checkpoint_file(source).content()
-    if 'mmmim' in checkpoint:
+    file = map_checkpoint_file(source)
+    if 'mmmim' in file.content():
         stored = StoredEncoder.of(source, weights)
-        which = _which(checkpoint, weights)
+        which = kind_of_weights(file, weights)
         return _checked(source, f'{which} weights of a checkpoint of mmmim', stored.model['backbone'], stored.state)
     _refuse_choice(source, weights)
     checkpoint = load_checkpoint_file(source)
@@ -137,9 +138,11 @@ def _of_folder(folder: Path) -> EncoderFile:
         raise InputError(f'{folder / "config.json"} describes no model.')
     if isinstance(architecture := text.get('architecture'), str):
         options = text.get('model_args') or {}
-        plain = isinstance(options, dict) and all(isinstance(value, int | float) for value in options.values())
-        if not plain:
-            raise InputError(f'{folder / "config.json"}: model_args must be numbers, got {str(options)[:80]}.')
+        strange = (
+            [key for key, value in options.items() if not _is_plain(key, value)] if isinstance(options, dict) else []
+        )
+        if strange or not isinstance(options, dict):
+            raise InputError(f'{folder / "config.json"}: model_args.{"".join(strange[:1])} is no size of a model.')
         return _timm_model(str(folder), architecture, str(file), options)
     found = find_vit_layout(checkpoint)
     if found is None or found[0] not in (HUGGING_FACE, DINOV2):
@@ -157,6 +160,13 @@ def _of_folder(folder: Path) -> EncoderFile:
     return _checked(str(folder), f'a {layout.name}', config, state)
 
 
+def _is_plain(key: str, value: Any) -> bool:
+    """Whether an argument of timm's models is a size or a switch: other texts name functions, files or classes."""
+    if isinstance(value, list):
+        return len(value) == 2 and all(isinstance(each, int) for each in value)
+    return value is None or isinstance(value, int | float) or key == 'global_pool'
+
+
 def _checked(source: str, what: str, config: Mapping[str, Any], state: dict[str, Tensor]) -> EncoderFile:
     sizes = build_sizes(config, state, source)
     if not isinstance(sizes, ViT):
@@ -164,15 +174,6 @@ def _checked(source: str, what: str, config: Mapping[str, Any], state: dict[str,
             f'{source}: its encoder is a {config.get("type")}, and a pre-training starts from a mmmim.ViT.'
         )
     return EncoderFile(what, sizes, state)
-
-
-def _which(checkpoint: Mapping[str, Any], weights: str) -> str:
-    if weights != 'auto':
-        return weights
-    if any(key.startswith('teacher.') for key in checkpoint['state_dict']):
-        return 'ema'
-    info = checkpoint['mmmim']
-    return str(info.get('weights') or 'student') if isinstance(info, Mapping) else 'student'
 
 
 def _refuse_choice(source: str, weights: str) -> None:

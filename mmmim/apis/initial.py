@@ -99,9 +99,9 @@ def start_from(model: nn.Module, source: str, weights: str = 'auto') -> None:
     if teacher is not None:
         load_state_dict(teacher.backbone, start.state, source)
     rest = [f'branches.{name}' for name in model.branches]
+    who = 'encoder has' if teacher is None else 'encoder and its teacher have'
     sentences = [
-        f'Start: the encoder{" has" if teacher is None else " and its teacher have"} weights of {source} ({file.what}): '
-        f'{", ".join(start.loaded)}',
+        f'Start: the {who} weights of {source} ({file.what}): {", ".join(start.loaded)}',
         f'start anew: {", ".join([*start.anew, *rest])}',
     ]
     if start.left_out:

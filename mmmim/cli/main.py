@@ -32,6 +32,7 @@ COMMANDS = {
     'test': Command('mmmim.cli.test', 'run the test loop of a config and print its metrics'),
     'benchmark': Command('mmmim.cli.benchmark', 'many protocols over several encoders: a table and a page'),
     'convert': Command('mmmim.cli.convert', "weights of other programs to mmmim's format"),
+    'export': Command('mmmim.cli.export', 'the encoder of a checkpoint for timm, Hugging Face, ONNX and others'),
     'parity': Command('mmmim.cli.parity', 'replay a recorded run of a method and compare every quantity'),
     'list': Command('mmmim.cli.list_configs', 'names of the configs that come with mmmim'),
     'config': Command('mmmim.cli.show_config', 'print a config with all that it inherits and your options'),

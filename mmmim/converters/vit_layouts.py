@@ -28,7 +28,7 @@ class ViTLayout:
     """Names of a library for the weights of a Vision Transformer.
 
     Attributes:
-        name: Of the library and its class, for messages.
+        name: The library and its class, in messages.
         blocks: What the names of blocks begin with, before their number.
         inside: Modules of a block: mmmim's names and the library's.
         outside: Modules and tokens outside of blocks: mmmim's names and the library's.
@@ -53,7 +53,7 @@ class ViTLayout:
     mask_token: str | None = None
     ignored: str = r'$.'
 
-    def rename(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def rename(self, weights: Mapping[str, Tensor], num_cls: int) -> dict[str, Tensor]:
         """Weights of a :class:`mmmim.ViT` under the names of the library, whose model computes the same.
 
         Positions get rows for the learned tokens, of zeros where they have none; what is of the pre-training only
@@ -61,6 +61,8 @@ class ViTLayout:
 
         Args:
             weights: State dict of the encoder, with a table of positions.
+            num_cls: How many learned tokens, the first ones, stand for the whole image: the first of them becomes the
+                CLS token, all others are registers.
         """
         found: dict[str, Tensor] = {}
         for key, value in weights.items():
@@ -73,10 +75,11 @@ class ViTLayout:
         table = weights['positions.weight']
         number = 0
         if extra is not None:
-            number = extra.shape[1]
-            found[self.cls_token] = extra[:, :1]
-            if number > 1 and self.registers is not None:
-                found[self.registers] = extra[:, 1:]
+            number, first = extra.shape[1], min(num_cls, 1)
+            if first:
+                found[self.cls_token] = extra[:, :1]
+            if number > first and self.registers is not None:
+                found[self.registers] = extra[:, first:]
         rows = weights.get('positions.extra', table.new_zeros(number, table.shape[1]))
         found[self.positions] = torch.cat([rows, table]).unsqueeze(0)
         if self.mask_token is not None and 'mask_token' in weights:
