@@ -7,6 +7,7 @@ through :func:`mmmim.checkpoints.stored_config.check_stored_model`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,9 @@ def _of_folder(folder: Path) -> EncoderFile:
         )
         if strange or not isinstance(options, dict):
             raise InputError(f'{folder / "config.json"}: model_args.{"".join(strange[:1])} is no size of a model.')
+        # Sizes of a file cost nothing before they are compared with its weights.
+        weights = {f'encoder.{key}': value for key, value in checkpoint.items() if not re.match(TIMM.ignored, key)}
+        build_sizes({'type': 'mmmim.TimmEncoder', 'name': architecture, **options}, weights, str(folder))
         return _timm_model(str(folder), architecture, str(file), options)
     found = find_vit_layout(checkpoint)
     if found is None or found[0] not in (HUGGING_FACE, DINOV2):

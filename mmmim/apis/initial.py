@@ -141,6 +141,8 @@ def fit(file: EncoderFile, encoder: nn.Module, source: str) -> Start:
             start.anew += [words] if ours else []
             start.left_out += [words] if theirs else []
     strange, neutral = [], set()
+    if isinstance(encoder.positions, PositionTable):  # softmax does not see a bias of keys, unless they are turned
+        state = {k: v for k, v in state.items() if k in own or not k.endswith('.attn.k_proj.bias')}
     own, state = ({k: v for k, v in each.items() if k.split('.')[0] in _STRICT} for each in (own, state))
     for key in own.keys() - state.keys():
         value = next((value for pattern, value in _NEUTRAL if pattern.fullmatch(key)), None)

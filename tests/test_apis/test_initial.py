@@ -233,6 +233,11 @@ def test_files_that_are_no_encoder(tmp_path, monkeypatch):
     (tmp_path / 'swin').mkdir()
     (tmp_path / 'swin' / 'config.json').write_text(json.dumps({'model_type': 'swin'}))
     save_file({'a': torch.zeros(2)}, 'swin/model.safetensors')
+    for name, options in (('huge', {'embed_dim': 10**6}), ('code', {'norm_layer': 'os.system'}), ('odd', {'depth': 9})):
+        (tmp_path / name).mkdir()
+        described = {'architecture': 'vit_tiny_patch16_224', 'model_args': options}
+        (tmp_path / name / 'config.json').write_text(json.dumps(described))
+        save_file({'pos_embed': torch.zeros(1, 2, 2)}, f'{name}/model.safetensors')
     save_file({'a': torch.zeros(2)}, 'lies.safetensors', {'mmmim': '[[['})
     evil = {'backbone': {'type': 'os.system', 'command': 'touch hit'}}
     write_safetensors('evil.safetensors', {'backbone.x': torch.zeros(1)}, {'version': 1, 'model': evil})
@@ -243,6 +248,9 @@ def test_files_that_are_no_encoder(tmp_path, monkeypatch):
         ('evil.pth', 'is hostile'),
         ('folder', 'without config.json'),
         ('swin', 'is of a swin'),
+        ('huge', 'does not fit TimmEncoder'),
+        ('code', r'model_args\.norm_layer is no size of a model'),
+        ('odd', r'missing \(encoder\.cls_token'),
         ('lies.safetensors', 'no JSON'),
         ('evil.safetensors', 'not registered as a class'),
     ):
