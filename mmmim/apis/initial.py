@@ -206,13 +206,16 @@ def _take_positions(state: dict[str, Tensor], given: ViT, encoder: ViT, start: S
         return
     table = state['positions.weight']
     if ours.fixed_buffers:
-        fixed = bool(theirs.fixed_buffers)
         own = start.state['positions.weight']
-        if fixed or own.is_meta or (own.shape == table.shape and torch.allclose(own, table.to(own), atol=1e-3)):
+        if own.shape == table.shape and not own.is_meta:
+            equal = torch.allclose(own, table.to(own), atol=1e-3)
+        else:
+            equal = bool(theirs.fixed_buffers)
+        if equal:
             start.loaded.append('fixed positions')
         else:
             start.anew.append('positions, which are fixed here')
-            start.left_out.append('learned positions')
+            start.left_out.append('positions')
         return
     start.state['positions.weight'] = _interpolated(table, given.grid, encoder.grid)
     grids = [f'{grid[0]} x {grid[1]}' for grid in (given.grid, encoder.grid)]

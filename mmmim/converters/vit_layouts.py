@@ -106,7 +106,7 @@ class ViTLayout:
         """The :class:`mmmim.ViT` that computes the same as a model of the library.
 
         Args:
-            weights: Of the library's model, without prefix.
+            weights: State dict of the library's model, without a prefix.
             source: Name of the file, for messages.
             num_heads: Attention heads, which weights do not tell; None for heads of 64 channels (ViT-H: 80).
             norm_eps: Added to the variance in every norm, which weights do not tell.

@@ -17,7 +17,7 @@ def write_card(export: Export, facts: Facts, library: str, use: str, remarks: li
 
     Args:
         export: What is exported.
-        facts: The encoder.
+        facts: What the exported encoder is made of.
         library: Name of the library on the Hugging Face Hub.
         use: Python code that loads the folder.
         remarks: Sentences about what differs from the encoder of mmmim.

@@ -19,7 +19,7 @@ class Export:
     """What an exporter is given.
 
     Attributes:
-        extractor: The :class:`mmmim.FeatureExtractor`.
+        extractor: A :class:`mmmim.FeatureExtractor` with the encoder to export.
         out: File or folder to write.
         source: Name of the file that the weights come from, for pages beside the export.
     """

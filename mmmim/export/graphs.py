@@ -24,7 +24,7 @@ class NamedFeatures(nn.Module):
     """The features of an extractor as tensors.
 
     Args:
-        extractor: The :class:`mmmim.FeatureExtractor`.
+        extractor: A :class:`mmmim.FeatureExtractor`, whose features are given.
     """
 
     def __init__(self, extractor: nn.Module) -> None:

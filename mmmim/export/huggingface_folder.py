@@ -69,7 +69,7 @@ def twin(facts: Facts) -> tuple[str, dict[str, Any], dict[str, Tensor]] | None:
     """The model of transformers that computes the same.
 
     Args:
-        facts: The encoder.
+        facts: What the encoder is made of.
 
     Returns:
         Name of its class without ``Model``, config and weights; None where there is none.

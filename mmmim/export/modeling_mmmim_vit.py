@@ -91,7 +91,7 @@ def rotate(x, cos, sin):
 
 
 class Attention(nn.Module):
-    """Self-attention."""
+    """Multi-head self-attention with optional rotary positions."""
 
     def __init__(self, config):
         super().__init__()

@@ -20,11 +20,11 @@ class Facts:
     """What decides whether another library has the same encoder.
 
     Attributes:
-        vit: The encoder.
+        vit: The encoder itself, with its weights.
         rotary: Whether positions turn queries and keys.
         norm: 'layer' or 'rms'.
         norm_eps: Added to the variance in every norm.
-        heads: Attention heads.
+        heads: Number of attention heads.
         hidden: Width of the hidden layer of the MLPs.
         query_bias: Whether queries and values have a bias.
         key_bias: Whether keys have one.
@@ -102,7 +102,7 @@ def complete_state(facts: Facts, key_bias: bool) -> dict[str, Tensor]:
     """Weights of an encoder with biases of 0 and norms of weight 1 where a library knows no encoder without.
 
     Args:
-        facts: The encoder.
+        facts: What the encoder is made of.
         key_bias: Whether the library's keys have a bias where queries have one.
     """
     state = {key: value.detach().float() for key, value in facts.vit.state_dict().items()}

@@ -158,7 +158,7 @@ class FeatureExtractor(nn.Module, HubFiles):
 
         Returns:
             Features; ``torch.export`` takes them as they are. In a trace, which can only give tensors, a tuple of those
-            of :meth:`Features.tensors`.
+            of :meth:`mmmim.features.Features.tensors`.
 
         Raises:
             InputError: The images are not normalised, the patch size does not divide them, or there is no such block.

@@ -240,7 +240,7 @@ def register_pytree(kind: type, flatten: Callable[[Any], Any], unflatten: Callab
     """Let models return a class of ours under torch.export, whose public function takes dataclasses only.
 
     Args:
-        kind: The class.
+        kind: A class of mmmim.
         flatten: Gives for an object the list of its values, and a tuple of numbers about it.
         unflatten: Makes an object of the two.
     """

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 import mmmim
 from mmmim.apis.initial import check_start, start_from
 from mmmim.checkpoints.safetensors_file import write_safetensors
+from mmmim.cli.run import build_config
+from mmmim.cli.train import COMMAND, build_parser
 from mmmim.config.read import load_config
 from mmmim.engine import Runner
 from mmmim.registry import MODELS
@@ -233,7 +235,11 @@ def test_files_that_are_no_encoder(tmp_path, monkeypatch):
     (tmp_path / 'swin').mkdir()
     (tmp_path / 'swin' / 'config.json').write_text(json.dumps({'model_type': 'swin'}))
     save_file({'a': torch.zeros(2)}, 'swin/model.safetensors')
-    for name, options in (('huge', {'embed_dim': 10**6}), ('code', {'norm_layer': 'os.system'}), ('odd', {'depth': 9})):
+    for name, options in (
+        ('huge', {'embed_dim': 999_936}),
+        ('code', {'norm_layer': 'os.system'}),
+        ('odd', {'depth': 9}),
+    ):
         (tmp_path / name).mkdir()
         described = {'architecture': 'vit_tiny_patch16_224', 'model_args': options}
         (tmp_path / name / 'config.json').write_text(json.dumps(described))
@@ -291,3 +297,19 @@ def test_a_checkpoint_does_not_name_the_file_that_its_training_started_from(tmp_
     cleaned = without_files(model)
     assert cleaned['backbone']['init_cfg'] == [other]
     assert cleaned['branches']['capi']['neck']['init_cfg'] is None
+
+
+def test_the_command_line_says_where_a_training_starts(tmp_path):
+    def cfg_of(*words):
+        args = build_parser().parse_args(['mae/small', '--work-dir', str(tmp_path), *words])
+        return build_config(args, COMMAND)
+
+    assert cfg_of('--init', 'x.pth', '--weights', 'student').init == {'source': 'x.pth', 'weights': 'student'}
+    assert cfg_of().get('init') is None
+    for words, message in (
+        (['--init', 'x.pth', '--pretrained', 'y.pth'], 'leave one of them out'),
+        (['--init', 'x.pth', '--weights', 'random'], r'init\.weights must be one of'),
+        (['--cfg-options', '+init.file=x.pth'], r'init.*file'),
+    ):
+        with pytest.raises(InputError, match=message):
+            cfg_of(*words)

@@ -37,10 +37,11 @@ CLOSE = {'rtol': 1e-5, 'atol': 1e-5}
 
 
 @cache
-def encoder(method):
+def encoder(method, depth=2):
     """The encoder of a config, made small, with random weights everywhere."""
     model = without_files(Config.fromfile(ROOT / f'configs/{method}.py').model)
     shrink_model(model)
+    model.backbone.depth = depth
     return scrambled(FeatureExtractor(model.to_dict()), 0.1)
 
 
@@ -193,7 +194,7 @@ SHAPES = [(1, (0, 0)), (3, (1, -1))]
 
 @pytest.mark.parametrize('method', ['capi/vits14', 'semantic_mim/beit_vitb16'])
 def test_a_program_takes_any_batch_and_size(tmp_path, method):
-    extractor = encoder(method)
+    extractor = encoder(method, depth=1)
     export(extractor, tmp_path / 'x.pt2', 'torch-export')
     program = torch.export.load(tmp_path / 'x.pt2').module()
     for number, more in SHAPES:
@@ -211,7 +212,7 @@ def test_a_program_takes_any_batch_and_size(tmp_path, method):
 def test_onnx(tmp_path, method):
     pytest.importorskip('onnxscript')
     runtime = pytest.importorskip('onnxruntime')
-    extractor = encoder(method)
+    extractor = encoder(method, depth=1)
     export(extractor, tmp_path / 'x.onnx', 'onnx')
     session = runtime.InferenceSession(tmp_path / 'x.onnx', providers=['CPUExecutionProvider'])
     names = [output.name for output in session.get_outputs()]
@@ -236,7 +237,7 @@ def test_encoders_of_one_size_are_exported_at_it(tmp_path):
 
 def test_the_extractor_itself_is_exported_and_traced():
     """Without a wrapper: features are a tree of tensors, and a trace gives a tuple of them."""
-    extractor = encoder('capi/vits14')
+    extractor = encoder('capi/vits14', depth=1)
     x = images(extractor)
     batch = torch.export.Dim('batch', min=1, max=64)
     program = torch.export.export(extractor, (x,), dynamic_shapes={'images': {0: batch}})
