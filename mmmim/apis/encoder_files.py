@@ -54,7 +54,7 @@ def read_encoder(source: str, weights: str = 'auto') -> EncoderFile:
     Args:
         source: A checkpoint of mmmim of any method, a converted or exported file, a file of the authors of a method
             (what ``mmmim convert`` takes), ``timm:NAME=FILE``, or a file or folder of Hugging Face or timm.
-        weights: Set of weights of a checkpoint of mmmim: 'ema', 'student', or 'auto', the teacher's where there are any.
+        weights: Set of weights of a checkpoint of mmmim: 'ema', 'student', or 'auto' (the teacher's if there are).
 
     Raises:
         InputError: There is no such file, it is damaged or hostile, or holds no encoder that :class:`mmmim.ViT` can be.
