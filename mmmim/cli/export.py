@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from mmmim.export.formats import FORMATS, export
+from mmmim.utils import InputError
 
 from .arguments import add_model_options
 from .parser import ToolParser
@@ -37,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from .inputs import load_model
 
-    use = export(load_model(args), args.out, args.to, args.checkpoint)
+    extractor = load_model(args)
+    if args.checkpoint == 'random' or (extractor.kind is None and args.encoder is None):
+        raise InputError(f'{args.checkpoint} stands for random weights: give a checkpoint to export.')
+    use = export(extractor, args.out, args.to, args.checkpoint)
     files = [args.out]
     if os.path.isdir(args.out):
         files = [os.path.join(args.out, name) for name in os.listdir(args.out)]

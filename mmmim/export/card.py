@@ -23,7 +23,8 @@ def write_card(export: Export, facts: Facts, library: str, use: str, remarks: li
         remarks: Sentences about what differs from the encoder of mmmim.
     """
     vit = facts.vit
-    kind = 'random weights' if export.extractor.kind is None else f'{export.extractor.kind} weights'
+    kind = export.extractor.kind
+    weights = 'with random weights' if kind is None else f'({kind} weights), pre-trained without labels'
     tokens = f'{vit.num_cls_tokens} CLS token(s) or proxies, {facts.num_registers} register(s)'
     lines = [
         '---',
@@ -36,8 +37,8 @@ def write_card(export: Export, facts: Facts, library: str, use: str, remarks: li
         '',
         f'# {Path(export.source).stem}',
         '',
-        f'The encoder of `{Path(export.source).name}` ({kind}), pre-trained without labels and exported by mmmim '
-        f'{__version__}. It has no classifier.',
+        f'The encoder of `{Path(export.source).name}` {weights}. Exported by mmmim {__version__}; it has '
+        'no classifier.',
         '',
         '```python',
         use,

@@ -78,7 +78,7 @@ def facts_of(export: Export, library: str) -> Facts:
     preprocessor = export.extractor.preprocessor
     statistics = []
     for values in (preprocessor.mean, preprocessor.std):
-        listed = [round(value / 255, 8) for value in values.double().flatten().tolist()]
+        listed = [round(value / 255, 6) for value in values.double().flatten().tolist()]
         statistics.append(listed * vit.in_channels if len(listed) == 1 else listed)
     return Facts(
         vit=vit,

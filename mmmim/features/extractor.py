@@ -62,7 +62,9 @@ class FeatureExtractor(nn.Module, HubFiles):
         )
         check_part(self.backbone, Encoder, f'{source}: model.backbone')
         self.predictor: PoolingNeck | None = None
-        self.kind, self.config = kind, {'backbone': config['backbone']}
+        # Weights of other libraries come from a file, which a description of the model does not name.
+        backbone = {key: value for key, value in config['backbone'].items() if key != 'weights'}
+        self.kind, self.config = kind, {'backbone': backbone}
         if config.get('data_preprocessor'):
             self.config['data_preprocessor'] = config['data_preprocessor']
         for prefix, neck in pooling_necks(config):

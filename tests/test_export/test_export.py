@@ -81,6 +81,17 @@ def test_mmmim_reads_its_own_files_wherever_it_reads_checkpoints(tmp_path, to, c
         export(after, tmp_path / f'z{FORMATS[form].ending}', form)
 
 
+def test_an_encoder_of_another_library_becomes_a_file_of_mmmim(tmp_path):
+    torch.manual_seed(0)
+    first = FeatureExtractor({'backbone': ENCODERS['timm']})
+    torch.save(first.backbone.encoder.state_dict(), tmp_path / 'theirs.pth')
+    foreign = FeatureExtractor({'backbone': {**ENCODERS['timm'], 'weights': str(tmp_path / 'theirs.pth')}})
+    export(foreign, tmp_path / 'x.safetensors', 'safetensors')
+    (tmp_path / 'theirs.pth').unlink()
+    x = images(foreign)
+    assert torch.equal(tokens(mmmim.get_model(tmp_path / 'x.safetensors'), x), tokens(foreign, x))
+
+
 def test_the_library_of_safetensors_reads_names_and_tensors(tmp_path):
     from safetensors import safe_open
 
@@ -270,6 +281,10 @@ def test_wrong_words_are_one_sentence(tmp_path, capsys):
             main([source, str(tmp_path / out), '--to', to])
         assert message in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {'full', 'x.pth'}
+    for words in (['mae/small'], ['random', '--encoder', 'timm:vit_tiny_patch16_224']):
+        with pytest.raises(SystemExit, match='2'):
+            main([*words, str(tmp_path / 'y.pth'), '--to', 'backbone'])
+        assert 'stands for random weights' in capsys.readouterr().err
     foreign = FeatureExtractor({'backbone': ENCODERS['timm']})
     with pytest.raises(InputError, match=r'exports a mmmim\.ViT, and'):
         export(foreign, tmp_path / 'z', 'timm')
