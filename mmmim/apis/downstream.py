@@ -30,7 +30,7 @@ from mmmim.utils import InputError
 from mmmim.utils.internals import config_dict
 from mmmim.utils.nested import children, dicts, under, walk
 
-from .models import ENCODER_NAMES, encoder_config, model_config
+from .models import CHECKPOINTS, ENCODER_NAMES, encoder_config, model_config
 
 #: What is read of an encoder where nothing is said.
 MAPS = FeatureName.of('featmap')
@@ -100,7 +100,7 @@ def pretrained_facts(
         checkpoint = RANDOM
     if encoder is not None and wrapped:
         return _facts(checkpoint, encoder, {}, feature)
-    if path.suffix in ('.pth', '.pt'):
+    if path.suffix in CHECKPOINTS and (path.suffix != '.safetensors' or path.expanduser().is_file()):
         stored = StoredEncoder.of(path, 'auto' if weights == RANDOM else weights)
         preprocessor = stored.model.get('data_preprocessor') or {}
         predictor = stored.predictor if feature.predicts else None

@@ -16,6 +16,8 @@ from mmmim.features.extractor import FeatureExtractor
 from mmmim.models.backbones.huggingface_folder import read_folder
 from mmmim.utils import InputError
 
+#: How files of weights end; of safetensors, those that mmmim has written.
+CHECKPOINTS = ('.pth', '.pt', '.safetensors')
 #: What ``--encoder`` calls other libraries.
 LIBRARIES = {
     'timm': 'mmmim.TimmEncoder',
@@ -68,9 +70,10 @@ def get_model(
 
     Args:
         source: The name of published weights (see :func:`list_models`), which are downloaded and converted when they
-            are first asked for; or a checkpoint (``*.pth``: training checkpoint of mmmim or converted file); or the
-            folder of a model of Hugging Face; or the name of a config or a config file, for a random initialisation,
-            with a warning. With an ``encoder``, the file of its weights, or 'random'.
+            are first asked for; or a checkpoint (``*.pth``: training checkpoint of mmmim, converted or exported file;
+            ``*.safetensors``: exported file); or the folder of a model of Hugging Face; or the name of a config or a
+            config file, for a random initialisation, with a warning. With an ``encoder``, the file of its weights, or
+            'random'.
         weights: Weights of a checkpoint to take: 'ema' (the teacher), 'student', or 'auto': the teacher's where there
             are any.
         device: Where to put it.
@@ -93,7 +96,7 @@ def get_model(
         config = {**encoder_config(encoder), 'weights': None if found == RANDOM else found}
         with trusting(trust_checkpoint):
             return FeatureExtractor({'backbone': config}, source=str(source)).to(device)
-    if path.suffix in ('.pth', '.pt'):
+    if path.suffix in CHECKPOINTS:
         return FeatureExtractor.from_checkpoint(path, weights, trust_checkpoint).to(device)
     config = model_config(source)
     names = [row.name for row in read_weights().weights.values() if row.config == source and row.tokenizer is None]

@@ -31,6 +31,7 @@ from .reader import (
     local_file,
     plain_content,
 )
+from .safetensors_file import is_safetensors
 
 _CHUNK = 1 << 24
 #: Files that were read inside :func:`reading_once`, by what identifies their content; None outside of it.
@@ -59,7 +60,7 @@ class MappedFile:
         self._unread: dict[int, zipfile.ZipInfo] = {}
         mapped = None
         with damage_explained(file):
-            members = check_archive(file, whole=False)
+            members = [] if is_safetensors(file) else check_archive(file, whole=False)
         with suppress(Exception):  # the reader of whole files says what is wrong, or does without a map
             mapped = self._map(members, trust) if members and _is_native(file) else None
         self._content = (

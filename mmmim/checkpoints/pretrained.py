@@ -97,6 +97,16 @@ def read_pretrained(
     return copy.deepcopy(info['model']), state
 
 
+def kind_of_weights(file: MappedFile, weights: str = 'auto') -> str:
+    """Which set of weights :func:`read_pretrained` takes of a file: 'ema' or 'student'."""
+    if weights != 'auto':
+        return weights
+    content = file.content()
+    if any(key.startswith(TEACHER) for key in content['state_dict']):
+        return 'ema'
+    return str(content['mmmim'].get('weights') or 'student')
+
+
 def trained_model(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     """The model of a checkpoint that a downstream task was trained to: its config, and its weights, to be copied.
 

@@ -29,6 +29,8 @@ from mmmim.utils import InputError
 from mmmim.utils.internals import module_versions, set_module_versions
 from mmmim.utils.names import printable
 
+from .safetensors_file import is_safetensors, read_safetensors
+
 #: How files with Python objects are read after all; messages name it.
 TRUST = '--trust-checkpoint (tools) or trust_checkpoint=True (configs, mmmim.get_model)'
 _AGAIN = 'Use an earlier checkpoint, or copy or download the file again.'
@@ -86,8 +88,9 @@ def load_checkpoint_file(
     """Read a local checkpoint file.
 
     Args:
-        path: A local file. Nothing is downloaded.
-        map_location: Where tensors are put, by default on the CPU: the argument of ``torch.load``.
+        path: A local file, of torch or of safetensors (``.safetensors``). Nothing is downloaded.
+        map_location: Where tensors are put, by default on the CPU: the argument of ``torch.load``. Those of safetensors
+            are on the CPU.
         trust: Whether to read pickled Python objects too, which can run any code when they are loaded; None for what
             :func:`trusting` says, by default no.
 
@@ -100,6 +103,8 @@ def load_checkpoint_file(
             objects than tensors and plain data, or is not a dict.
     """
     file = local_file(path)
+    if is_safetensors(file):  # which never holds objects
+        return plain_content(read_safetensors(file), file, trust=False)
     trust = is_trusted(trust)
     with damage_explained(file):
         check_archive(file)

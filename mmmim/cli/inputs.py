@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mmmim.apis.models import get_model
+from mmmim.apis.models import CHECKPOINTS, get_model
 from mmmim.config.weights import published
 from mmmim.datasets.image_folder import IMAGE_EXTENSIONS, list_images
 from mmmim.datasets.squares import nearest_multiple
@@ -132,7 +132,7 @@ def load_model(args: argparse.Namespace, seed: int = 0) -> FeatureExtractor:
 
 def model_title(args: argparse.Namespace) -> str:
     """What pictures call the encoder that a command line names."""
-    is_file = args.checkpoint.endswith(('.pth', '.pt')) or published(args.checkpoint) is not None
+    is_file = args.checkpoint.endswith(CHECKPOINTS) or published(args.checkpoint) is not None
     has_weights = args.checkpoint != 'random' if args.encoder else is_file
     names = [name for name in (args.encoder, args.checkpoint) if name and name != 'random']
     return ', '.join(names) + ('' if has_weights else ' (random initialisation)')

@@ -50,6 +50,13 @@ def build_parser() -> ToolParser:
         action='store_true',
         help='scale the learning rate with the batch size (needs auto_scale_lr.base_batch_size in the config)',
     )
+    parser.add_argument(
+        '--init',
+        metavar='FILE',
+        help='pre-training starts from this encoder, student and teacher alike: a checkpoint of mmmim of any method '
+        "(--weights chooses the student's), a converted, exported or published file, timm:NAME=FILE, or a folder of "
+        'Hugging Face; the log says in one line what starts anew. A training that is resumed keeps its weights',
+    )
     add_pretrained_options(parser)
     add_cfg_options(parser, 'train_cfg.max_iters=100 train_dataloader.num_workers=4')
     add_run_options(parser)
@@ -99,6 +106,11 @@ def _prepare(cfg: Any, args: argparse.Namespace) -> str | None:
         cfg.force_lock = True
     if args.amp:
         set_amp(cfg, args.amp)
+    if args.init is not None:
+        if args.pretrained is not None:
+            raise InputError('--init is for pre-training, --pretrained for downstream tasks: leave one of them out.')
+        cfg.init = {'source': args.init, 'weights': args.weights}
+        args.weights = 'auto'
     resumed = args.resume
     if resumed == 'auto':
         cfg.resume = 'auto'
@@ -122,8 +134,10 @@ def _complete(cfg: Any, args: argparse.Namespace) -> None:
 
 
 def _start(cfg: Any) -> None:
+    from mmmim.apis.initial import check_start
     from mmmim.registry import build_runner
 
+    check_start(cfg)
     build_runner(cfg).train()
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 import mmmim
+from mmmim.apis.initial import start_from
 from mmmim.checkpoints import check_values, load_checkpoint_file, load_state_dict, weights_of
 from mmmim.checkpoints.folder import CheckpointFolder
 from mmmim.checkpoints.mapped import MappedFile, forget, map_checkpoint_file
@@ -27,7 +28,7 @@ from mmmim.engine.batch_size import describe_batch_change
 from mmmim.engine.ddp import bare_model, main_process_decides
 from mmmim.engine.fsdp import FSDP2Strategy
 from mmmim.engine.hooks.runtime_info_hook import RuntimeInfoHook
-from mmmim.engine.named_files import plain_files, strict_init_cfg
+from mmmim.engine.named_files import plain_files, strict_init_cfg, without_files
 from mmmim.engine.resume_state import (
     check_optimizer,
     check_resumable,
@@ -92,6 +93,8 @@ class CheckpointRunner(_Runner):
     def _init_model_weights(self) -> None:
         with plain_files(self.cfg.get('trust_checkpoint', False)), strict_init_cfg(bare_model(self)):
             super()._init_model_weights()
+            if (init := self.cfg.get('init')) and (self._resumes_latest or not self._resume):
+                start_from(bare_model(self), str(init['source']), init.get('weights', 'auto'))
 
     def load_or_resume(self) -> None:
         """Load weights or resume training, once."""
@@ -399,7 +402,7 @@ class CheckpointRunner(_Runner):
         """Config of the model as checkpoints carry it, before it is made plain; None where it is no config."""
         if self.cfg.get('model') is None:
             return None
-        model = self.cfg.model.to_dict()
+        model = without_files(self.cfg.model.to_dict())
         if self.cfg.get('data_preprocessor') is not None:
             model.setdefault('data_preprocessor', self.cfg.data_preprocessor.to_dict())
         return model

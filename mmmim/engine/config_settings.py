@@ -33,6 +33,7 @@ def check_settings(cfg: Mapping[str, Any]) -> None:
     """
     for key, hint in {
         'global_batch_size': Count | None,
+        'init': dict | None,
         'load_from': str | None,
         'work_dir': str | None,
         'experiment_name': str | None,
@@ -51,6 +52,10 @@ def check_settings(cfg: Mapping[str, Any]) -> None:
     }.items():
         if key in cfg:
             check_value(key, cfg[key], hint)
+    if (init := cfg.get('init')) is not None:
+        check_names('init', init, ('source', 'weights'), 'The start of the encoder')
+        check_value('init.source', init.get('source'), str)
+        check_choice('init.weights', init.get('weights', 'auto'), ('auto', 'ema', 'student'))
     batch = cfg.get('global_batch_size')
     if batch is not None and batch > _MOST_IMAGES:
         raise refuse('global_batch_size', batch, f'a number of images that a step can hold, up to {_MOST_IMAGES}')

@@ -23,7 +23,7 @@ from mmmim.checkpoints.reader import TRUST
 from mmmim.checkpoints.stored_config import find_registered
 from mmmim.utils import InputError
 from mmmim.utils.internals import notes_initialisation, replaced_loader
-from mmmim.utils.nested import under
+from mmmim.utils.nested import dicts, under
 
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _CLASSIFIER = re.compile(r'(head|head_dist|fc|fc_norm|classifier)\.')
@@ -86,6 +86,21 @@ def strict_init_cfg(model: nn.Module) -> Iterator[None]:
     yield
     for part in list(waiting.values()):  # whose parents leave the weights of their parts alone
         part.__dict__.pop('init_weights', lambda: None)()
+
+
+def without_files(model: dict[str, Any]) -> dict[str, Any]:
+    """The config of a model without entries of ``init_cfg`` that load files, in place.
+
+    A checkpoint that has the weights does not say where they came from: none is built from a file that it names.
+    """
+    for part in dicts(model):
+        entries = part.get('init_cfg')
+        if isinstance(entries, Mapping | list | tuple):
+            listed = [entries] if isinstance(entries, Mapping) else list(entries)
+            rest = [entry for entry in listed if not (isinstance(entry, Mapping) and _loads(entry))]
+            if len(rest) < len(listed):
+                part['init_cfg'] = rest or None
+    return model
 
 
 def _take_files(part: nn.Module, name: str) -> list[Mapping[str, Any]]:

@@ -13,6 +13,8 @@ from mmmim.models.algorithms import MaskedImageModeling
 from mmmim.models.interfaces import Encoder, PoolingNeck
 from mmmim.models.layers import layer_index
 from mmmim.utils import InputError
+from mmmim.utils.internals import register_pytree
+from mmmim.utils.nested import present
 
 from .names import FeatureName, layers_of
 
@@ -200,6 +202,33 @@ class Features(Sequence[LayerFeatures]):
     def maps(self) -> tuple[Tensor, ...]:
         """Of each layer ``[B, D, h, w]``."""
         return tuple(layer.map() for layer in self.layers)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The features that have a name of their own, of the last layer: what exporters and traces want.
+
+        Returns:
+            ``patches [B, N, D]``, ``pooled [B, D]`` and, where the model has them, ``extra [B, E, D]``, ``cls [B, D]``
+            and ``predicted [B, Dp]``.
+        """
+        last = self.layers[-1]
+        extra = last.extra if last.extra.shape[1] else None
+        named = {'patches': last.patches, 'pooled': last.pooled, 'extra': extra, 'cls': last.cls}
+        return present({**named, 'predicted': last.predicted})
+
+
+_TENSORS = ('patches', 'extra', 'raw', 'raw_extra', 'predicted')
+
+register_pytree(
+    LayerFeatures,
+    lambda layer: ([*(getattr(layer, name) for name in _TENSORS), *layer.grid], (layer.num_cls_tokens, *layer.numbers)),
+    lambda values, facts: LayerFeatures(
+        **dict(zip(_TENSORS, values, strict=False)),
+        grid=tuple(values[len(_TENSORS) :]),
+        num_cls_tokens=facts[0],
+        numbers=tuple(facts[1:]),
+    ),
+)
+register_pytree(Features, lambda features: (list(features.layers), ()), lambda layers, _: Features(layers))
 
 
 def extract_features(

@@ -1,5 +1,6 @@
 """Features of frozen encoders."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmmim.checkpoints.pretrained import load_pretrained
+from mmmim.checkpoints.mapped import map_checkpoint_file
+from mmmim.checkpoints.pretrained import kind_of_weights, read_pretrained
 from mmmim.checkpoints.stored_config import check_stored_model
 from mmmim.models.data_preprocessors import MIMDataPreprocessor
 from mmmim.models.data_preprocessors.checks import check_batch, check_range
@@ -16,17 +18,26 @@ from mmmim.models.layers import in_precision_of
 from mmmim.models.stored import build_stored, pooling_necks
 from mmmim.utils import InputError
 from mmmim.utils.nested import under
+from mmmim.utils.plain import to_plain
 
-from .extraction import Features, extract_features
+from .extraction import extract_features
+from .hub import HubFiles
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(nn.Module, HubFiles):
     """A frozen encoder, and its predictor where global features come from it.
+
+    ``save_pretrained``, ``push_to_hub`` and ``from_pretrained`` are those of huggingface_hub; their file is one of
+    ``mmmim export --to safetensors``, read as plain data.
 
     Args:
         config: Config of a :class:`MaskedImageModeling`, as plain data; ``{'backbone': ...}`` alone is enough.
         state: Weights of the model (``backbone.*``, ``branches.*``), or None for a random initialisation.
         source: Where the weights come from, for error messages.
+        kind: Kind of the weights, 'ema' or 'student'; None where they are random.
+
+    Attributes:
+        config: Config of what is needed for features, as plain data.
 
     Raises:
         InputError: Weights that do not fit, naming the keys.
@@ -36,7 +47,13 @@ class FeatureExtractor(nn.Module):
         >>> features = extractor(extractor.preprocess(images), layers=(11, 23))
     """
 
-    def __init__(self, config: dict[str, Any], state: dict[str, Tensor] | None = None, source: str = 'weights') -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        state: dict[str, Tensor] | None = None,
+        source: str = 'weights',
+        kind: str | None = None,
+    ) -> None:
         super().__init__()
         if state is not None:
             check_stored_model(config, source, features_only=True)
@@ -45,10 +62,20 @@ class FeatureExtractor(nn.Module):
         )
         check_part(self.backbone, Encoder, f'{source}: model.backbone')
         self.predictor: PoolingNeck | None = None
+        # Weights of other libraries come from a file, which a description of the model does not name.
+        backbone = {key: value for key, value in config['backbone'].items() if key != 'weights'}
+        self.kind, self.config = kind, {'backbone': backbone}
+        if config.get('data_preprocessor'):
+            self.config['data_preprocessor'] = config['data_preprocessor']
         for prefix, neck in pooling_necks(config):
             weights = None if state is None else under(state, prefix)
             if self.predictor is None and (weights is None or weights):
                 self.predictor = build_stored(neck, weights, f'{source} ({prefix}*)')
+                self._predictor_name = prefix
+                name = prefix.split('.')[1]
+                self.config['branches'] = {name: config['branches'][name]}
+        self.config = to_plain(copy.deepcopy(self.config))
+        self._hub_mixin_config = self.config
         # Encoders of other libraries know what they were trained with.
         own = {'mean': self.backbone.mean, 'std': self.backbone.std} if self.backbone.mean is not None else {}
         default = {'type': 'mmmim.MIMDataPreprocessor', **own}
@@ -65,8 +92,21 @@ class FeatureExtractor(nn.Module):
         cls, path: str | Path, weights: str = 'auto', trust_checkpoint: bool | None = None
     ) -> 'FeatureExtractor':
         """From a training checkpoint or a converted file; arguments as in :func:`mmmim.get_model`."""
-        config, state = load_pretrained(path, weights, trust_checkpoint)
-        return cls(config, state, f'{path}, {weights} weights')
+        file = map_checkpoint_file(path, trust_checkpoint)
+        config, state = read_pretrained(file, path, weights)
+        return cls(config, state, f'{path}, {weights} weights', kind_of_weights(file, weights))
+
+    def named_state(self, with_predictor: bool = True) -> dict[str, Tensor]:
+        """Weights under the names of checkpoints of mmmim: ``backbone.*`` and, if wanted, those of the predictor."""
+        state = {f'backbone.{key}': value for key, value in self.backbone.state_dict().items()}
+        if with_predictor and self.predictor is not None:
+            state |= {f'{self._predictor_name}{key}': value for key, value in self.predictor.state_dict().items()}
+        return state
+
+    def description(self, with_predictor: bool = True) -> dict[str, Any]:
+        """What ``mmmim`` of a checkpoint holds for the weights of :meth:`named_state`."""
+        model = {key: value for key, value in self.config.items() if with_predictor or key != 'branches'}
+        return {'version': 1, 'model': model, 'weights': self.kind}
 
     def train(self, mode: bool = True) -> 'FeatureExtractor':
         """Stay in eval mode: the encoder is frozen."""
@@ -107,8 +147,11 @@ class FeatureExtractor(nn.Module):
         check_range(images, mean, std)
         return in_precision_of(self.backbone, self.preprocessor.normalize(images.to(mean.device)))
 
+    def _hub_weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return self.named_state(), self.description()
+
     @torch.no_grad()
-    def forward(self, images: Tensor, layers: Sequence[int] = (-1,)) -> Features:
+    def forward(self, images: Tensor, layers: Sequence[int] = (-1,)) -> Any:
         """Extract.
 
         Args:
@@ -116,11 +159,13 @@ class FeatureExtractor(nn.Module):
             layers: Blocks whose tokens to return, counted from 0; negative ones from the end.
 
         Returns:
-            Features.
+            Features; ``torch.export`` takes them as they are. In a trace, which can only give tensors, a tuple of those
+            of :meth:`mmmim.features.Features.tensors`.
 
         Raises:
             InputError: The images are not normalised, the patch size does not divide them, or there is no such block.
         """
         if not images.is_floating_point():
             raise InputError(f'Images must be normalised: give extractor.preprocess(images), not {images.dtype}.')
-        return extract_features(self.backbone, images, self.predictor, layers)
+        features = extract_features(self.backbone, images, self.predictor, layers)
+        return tuple(features.tensors().values()) if torch.jit.is_tracing() else features

@@ -261,6 +261,26 @@ def fake_tensors() -> Any:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
+def register_pytree(kind: type, flatten: Callable[[Any], Any], unflatten: Callable[[Any, Any], Any]) -> None:
+    """Let models return a class of ours under torch.export, whose public function takes dataclasses only.
+
+    Args:
+        kind: A class of mmmim.
+        flatten: Gives for an object the list of its values, and a tuple of numbers about it.
+        unflatten: Makes an object of the two.
+    """
+    from torch.utils import _pytree
+
+    _pytree.register_pytree_node(
+        kind,
+        flatten,
+        unflatten,
+        serialized_type_name=f'{kind.__module__}.{kind.__qualname__}',
+        to_dumpable_context=list,
+        from_dumpable_context=tuple,
+    )
+
+
 # Processes.
 
 

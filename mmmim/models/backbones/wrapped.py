@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mmmim.checkpoints import load_checkpoint_file, load_state_dict
 from mmmim.checkpoints.layouts import describe_layout
-from mmmim.checkpoints.reader import local_file, unwrapped
 from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
 from mmmim.utils.nested import under
@@ -173,30 +172,13 @@ def read_foreign_weights(path: str | Path) -> dict[str, Tensor]:
         InputError: The file is missing, damaged, holds other things, or is a checkpoint of mmmim.
     """
     file = Path(path).expanduser()
-    state: Any
-    if file.suffix == '.safetensors':
-        state = _read_safetensors(file)
-    else:
-        state = load_checkpoint_file(file)
-        if 'mmmim' in state:
-            raise InputError(f'{file} is a checkpoint of mmmim, which brings its own encoder: name none beside it.')
-        state = next((state[key] for key in ('state_dict', 'model') if isinstance(state.get(key), dict)), state)
+    state: Any = load_checkpoint_file(file)
+    if 'mmmim' in state:
+        raise InputError(f'{file} is a checkpoint of mmmim, which brings its own encoder: name none beside it.')
+    state = next((state[key] for key in ('state_dict', 'model') if isinstance(state.get(key), dict)), state)
     if wrong := [str(key) for key, value in state.items() if not isinstance(value, Tensor)]:
         raise InputError(f'{file} holds other things than weights: {", ".join(wrong[:5])}. {describe_layout(state)}')
     return state
-
-
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError:
-        raise InputError(f'{file} needs the library safetensors: pip install safetensors') from None
-    try:
-        return unwrapped(load_file(local_file(file)), file)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f'{file} is damaged or no safetensors file ({error}). Copy or download it again.') from error
 
 
 def is_meta(module: nn.Module) -> bool:

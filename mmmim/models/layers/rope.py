@@ -32,9 +32,10 @@ def _line(number: int, device: torch.device | str | None) -> Tensor:
     """``number`` values from 0 to 1: ``torch.linspace``, which takes the symbols of torch.export for constants."""
     if not isinstance(number, torch.SymInt):
         return torch.linspace(0, 1, number, device=device)
+    # In tensors only: exporters to ONNX do not know products with open sizes.
     index = torch.arange(number, device=device)
-    step = 1 / torch.sym_max(number - 1, 1)
-    return torch.where(index < number // 2, index * step, 1 - (number - 1 - index) * step)
+    last = index[-1:].clamp(min=1)
+    return torch.where(2 * index <= last, index / last, 1 - (last - index) / last)
 
 
 def border_coordinates(number: int, device: torch.device | str | None = None) -> Tensor:
