@@ -19,7 +19,9 @@ from mmmim.checkpoints import load_checkpoint_file
 from mmmim.checkpoints.layouts import describe_layout
 from mmmim.checkpoints.mapped import map_checkpoint_file
 from mmmim.checkpoints.pretrained import kind_of_weights
+from mmmim.config.weights import published
 from mmmim.converters.common import inner_table
+from mmmim.converters.published import find_weights
 from mmmim.converters.registry import CONVERTERS
 from mmmim.converters.vit_layouts import DINOV2, HUGGING_FACE, TIMM, find_vit_layout
 from mmmim.features.stored_encoder import StoredEncoder
@@ -49,16 +51,23 @@ class EncoderFile:
 def read_encoder(source: str, weights: str = 'auto') -> EncoderFile:
     """The encoder that a user names.
 
-    Names of published weights, once there are any, are to be looked up here, before anything else is tried.
-
     Args:
-        source: A checkpoint of mmmim of any method, a converted or exported file, a file of the authors of a method
-            (what ``mmmim convert`` takes), ``timm:NAME=FILE``, or a file or folder of Hugging Face or timm.
+        source: A name of published weights, a checkpoint of mmmim of any method, a converted or exported file, a file
+            of the authors of a method (what ``mmmim convert`` takes), ``timm:NAME=FILE``, or a file or folder of
+            Hugging Face or timm.
         weights: Set of weights of a checkpoint of mmmim: 'ema', 'student', or 'auto' (the teacher's if there are).
 
     Raises:
         InputError: There is no such file, it is damaged or hostile, or holds no encoder that :class:`mmmim.ViT` can be.
     """
+    if published(source) is not None and not Path(source).exists():
+        file, library = find_weights(source)
+        if library is not None:
+            raise InputError(
+                f'{source} is a file of {library.partition(":")[0]}, in whose layout no pre-training can start: give '
+                'one of mmmim, of the authors of a method, of timm or of Hugging Face.'
+            )
+        return _of_file(file, weights)
     if source.startswith('timm:'):
         found = _of_timm(source)
     elif Path(source).expanduser().is_dir():
