@@ -83,6 +83,7 @@ def test_contents_of_the_wheel(clone, unpacked):
     assert {path.name for path in unpacked.iterdir() if not path.name.endswith('.dist-info')} == {'mmmim'}
     code = {name for name in files(ROOT / 'mmmim') if name.endswith('.py')}
     data = {name for name in files(ROOT / 'mmmim') if name.startswith('datasets/fashion_mnist/')}
+    data |= {name for name in files(ROOT / 'mmmim') if name.startswith('visualization/templates/')}
     data.add('datasets/classification/imagenet1k.txt')
     # `py.typed` makes type checkers read the annotations of the package.
     assert {name for name in files(unpacked / 'mmmim') if not name.startswith('.mim/')} == {*code, *data, 'py.typed'}
