@@ -144,7 +144,7 @@ class ViTLayout:
         first = {key: value for key, value in state.items() if key.startswith('blocks.0.')}
         q, k = ('blocks.0.attn.q_proj.bias' in first, 'blocks.0.attn.k_proj.bias' in first)
         fc1 = first.get('blocks.0.mlp.fc1.weight')
-        if fc1 is None:
+        if fc1 is None or fc1.ndim != 2:
             raise InputError(f'{source} has no blocks of a {self.name}.')
         side = square_side(state['positions.weight'], source)
         config |= {
@@ -175,18 +175,23 @@ class ViTLayout:
 
     def _tokens(self, weights: Mapping[str, Tensor], state: dict[str, Tensor], source: str) -> dict[str, Any]:
         """Add learned tokens and positions to the weights; what the config says of them."""
-        table = weights[self.positions]
+        table, patches = weights[self.positions], state['patch_embed.weight']
+        names = [key for key in (self.cls_token, self.registers) if key is not None and key in weights]
         try:
-            check_shape(self.positions, table, table.ndim == 3 and len(table) == 1, '[1, tokens, D]')
+            check_shape(self.outside['patch_embed'], patches, patches.ndim == 4, '[D, C, p, p]')
+            for key in (self.positions, *names):
+                value = weights[key]
+                fits = value.ndim == 3 and len(value) == 1 and value.shape[2] == len(patches)
+                check_shape(key, value, fits, f'[1, tokens, {len(patches)}]')
         except InputError as error:
             raise InputError(f'{source}: {error}') from None
-        tokens = [weights[key] for key in (self.cls_token, self.registers) if key is not None and key in weights]
+        tokens = [weights[key] for key in names]
         extra = torch.cat(tokens, dim=1) if tokens else None
         number = 0 if extra is None else extra.shape[1]
         num_cls = int(self.cls_token in weights)
         length = table.shape[1]
         # How many learned tokens have positions: all, the first or none.
-        rows = next((rows for rows in (number, num_cls, 0) if math.isqrt(length - rows) ** 2 == length - rows), 0)
+        rows = next((rows for rows in (number, num_cls, 0) if _is_square(length - rows)), 0)
         if extra is not None:
             state['extra_tokens'] = torch.cat([extra[:, :rows] + table[:, :rows], extra[:, rows:]], dim=1)
         state['positions.weight'] = table[0, rows:]
@@ -199,6 +204,10 @@ class ViTLayout:
             'num_registers': number - num_cls,
             'fused': 'mask_token' in state,
         }
+
+
+def _is_square(number: int) -> bool:
+    return number > 0 and math.isqrt(number) ** 2 == number
 
 
 _SAME = {name: name for name in ('norm1', 'norm2', 'attn.proj', 'mlp.fc1', 'mlp.fc2')}

@@ -244,6 +244,8 @@ def test_files_that_are_no_encoder(tmp_path, monkeypatch):
         described = {'architecture': 'vit_tiny_patch16_224', 'model_args': options}
         (tmp_path / name / 'config.json').write_text(json.dumps(described))
         save_file({'pos_embed': torch.zeros(1, 2, 2)}, f'{name}/model.safetensors')
+    bad = timm_model(num_heads=1).state_dict() | {'cls_token': torch.zeros(1, 64)}
+    save_file(bad, 'shape.safetensors')
     save_file({'a': torch.zeros(2)}, 'lies.safetensors', {'mmmim': '[[['})
     evil = {'backbone': {'type': 'os.system', 'command': 'touch hit'}}
     write_safetensors('evil.safetensors', {'backbone.x': torch.zeros(1)}, {'version': 1, 'model': evil})
@@ -254,6 +256,7 @@ def test_files_that_are_no_encoder(tmp_path, monkeypatch):
         ('evil.pth', 'is hostile'),
         ('folder', 'without config.json'),
         ('swin', 'is of a swin'),
+        ('shape.safetensors', r'cls_token has the shape \[1, 64\], not \[1, tokens, 64\]'),
         ('huge', 'does not fit TimmEncoder'),
         ('code', r'model_args\.norm_layer is no size of a model'),
         ('odd', r'missing \(encoder\.cls_token'),
