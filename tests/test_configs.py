@@ -25,7 +25,7 @@ PROJECTS = [
     for path in sorted(ROOT.glob('projects/*/configs/*.py'))
     if path.stem != 'supervised'
 ]
-CONFIGS = mmmim.list_models() + PROJECTS
+CONFIGS = mmmim.list_models(ablations=True) + PROJECTS
 #: What has taken a step: configs that differ in numbers alone run the same code.
 STEPPED = []
 

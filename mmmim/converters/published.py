@@ -10,7 +10,6 @@ from typing import Any
 
 from mmmim.config.downloads import LocalWeights
 from mmmim.config.weights import PublishedWeights, published
-from mmmim.models.backbones.huggingface_folder import is_huggingface_folder, weights_file
 from mmmim.utils import InputError
 
 from .registry import CONVERTERS
@@ -33,6 +32,9 @@ def find_weights(source: str | Path, foreign: bool = False) -> tuple[str, str | 
     Raises:
         InputError: The weights cannot be had, are not what they were, cannot be converted, or are of no encoder.
     """
+    # Tools that only print their help do without torch.
+    from mmmim.models.backbones.huggingface_folder import is_huggingface_folder, weights_file
+
     if is_huggingface_folder(source):
         return str(weights_file(source)), None if foreign else f'huggingface:{source}'
     row = published(str(source))

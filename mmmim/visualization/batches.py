@@ -27,7 +27,7 @@ def draw_batch(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> d
     Args:
         model: The model that would be trained on it.
         images: Images as the loader gives them, ``[B, C, H, W]``.
-        mask: Their masks.
+        mask: Masks of these images.
 
     Returns:
         By the heading of a column, RGB ``[G, H, W, 3]`` in [0, 1]: the images after augmentation, what the encoder

@@ -39,9 +39,9 @@ def test_a_row_and_a_point_for_every_layer(config, score, chosen, probe, folder,
     passes = []
     extract = cache.FeatureCache._extract
 
-    def counted(self, model, data, grid, entries, layers):
-        passes.append((data.name, list(layers)))
-        return extract(self, model, data, grid, entries, layers)
+    def counted(self, model, data, layout, wanted, asked):
+        passes.append((data.name, [asked[place][1] for place in wanted if place is not None]))
+        return extract(self, model, data, layout, wanted, asked)
 
     monkeypatch.setattr(cache.FeatureCache, '_extract', counted)
     name = f'configs/eval/{config}_fashion.py'
