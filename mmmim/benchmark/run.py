@@ -114,7 +114,11 @@ class Benchmark:
             return replace(result, message=str(error), seconds=time.monotonic() - start), True
         scores = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         pictures = _pictures(self.folder / place)
-        return replace(result, metrics=scores, seconds=time.monotonic() - start, pictures=pictures), True
+        result = replace(result, metrics=scores, seconds=time.monotonic() - start, pictures=pictures)
+        if result.score(protocol) is None:
+            had = f'protocols.{protocol.name}.score={protocol.score!r}: the test gives {", ".join(scores)}.'
+            result = replace(result, message=had)
+        return result, True
 
     def _shared(self, cfg: Any, encoder: Encoder, beside: Sequence[str]) -> list[str]:
         """Options by which protocols share features, which change no score."""

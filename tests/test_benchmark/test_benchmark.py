@@ -31,6 +31,7 @@ protocols = dict(
     knn_cls=dict(common, title='neighbours, CLS', measures='The same.', options={{**few, 'model.features': 'cls'}}),
     knn_predicted=dict(common, title='predictor', measures='Too.', options={{**few, 'model.features': 'predicted'}}),
     blocks=dict(common, title='blocks', measures='Where.', options=few, blocks=True),
+    typo=dict(common, title='typo', measures='Nothing.', options=few, score='k_10/accuracy/top2'),
     imagenet=dict(title='elsewhere', measures='No.', config='eval/cls_knn_imagenet', score='k_10/accuracy/top1'),
 )
 """
@@ -77,6 +78,7 @@ def test_what_an_encoder_lacks_is_said_and_the_others_go_on(benchmark):
     messages = {(each['protocol'], each['encoder']): each['message'] for each in record['results']}
     assert messages['knn_cls', capi] == 'The encoder has no feature cls.'
     assert messages['knn_predicted', mae] == 'The encoder has no feature predicted.'
+    assert messages['typo', mae].startswith("protocols.typo.score='k_10/accuracy/top2': the test gives k_10/acc")
     found = scores(record)
     assert not messages['knn_cls', mae]
     assert found['knn_cls', mae]['k_10/accuracy/top1'] > 0

@@ -8,7 +8,7 @@ protocols = (
             measures='Whether one box around the most salient object is right, without labels: CorLoc.',
             config=f'eval/discovery_{method}_{data}',
             options={'+test_cfg.random': False},
-            score='CorLoc',
+            score='discovery/CorLoc',
         )
         for data, name in dict(voc2007='Pascal VOC 2007', voc2012='Pascal VOC 2012', coco20k='COCO-20k').items()
         for method, words in dict(tokencut='TokenCut', lost='LOST', dinoseg="DINO's masks").items()

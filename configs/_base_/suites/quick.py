@@ -69,7 +69,7 @@ protocols = dict(
         measures='Whether one box around the most salient object is right, without labels: CorLoc.',
         config='eval/discovery_tokencut_fashion',
         options={'+test_cfg.random': False},
-        score='CorLoc',
+        score='discovery/CorLoc',
     ),
     videos=dict(
         title='objects in videos, J&F',
