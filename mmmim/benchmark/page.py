@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from mmmim.visualization.pages import picture, render
 
 from .charts import bars, curves
 from .encoders import Encoder
-from .reported import reported
 from .results import Record, Result, number
 from .suite import Protocol
 
@@ -20,12 +19,13 @@ PAGE = 'index.html'
 _PICTURES = 2
 
 
-def write_page(record: Record, folder: Path) -> Path:
+def write_page(record: Record, folder: Path, beside: Mapping[str, Sequence[str]]) -> Path:
     """Write the page.
 
     Args:
         record: What was measured.
         folder: Where it goes, and where the pictures of the runs are.
+        beside: What papers report, by name of the protocol, see :func:`mmmim.benchmark.reported.reported`.
 
     Returns:
         The file.
@@ -33,7 +33,6 @@ def write_page(record: Record, folder: Path) -> Path:
     Raises:
         InputError: It cannot be written.
     """
-    beside = reported(record.measured)
     titles = {protocol.name: protocol for protocol in record.protocols}
     text = render(
         'benchmark.html',
@@ -41,7 +40,7 @@ def write_page(record: Record, folder: Path) -> Path:
         about=record.about,
         encoders=record.encoders,
         rows=[_row(protocol, record, folder, beside.get(protocol.name, [])) for protocol in record.measured],
-        reported=bool(beside),
+        reported=any(protocol.name in beside for protocol in record.measured),
         skipped=[(titles[name], reason) for name, reason in record.skipped.items()],
     )
     write_text_atomically(text, str(folder / PAGE))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmmim.comparison.jobs import file_name, run_command
-from mmmim.comparison.repeats import tool_command
+from mmmim.comparison.jobs import file_name
+from mmmim.comparison.repeats import run_tool, train_and_test
 from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.config.hashes import digest
 from mmmim.engine.config_check import check_config
@@ -43,6 +44,7 @@ class Benchmark:
     folder: Path
     processes: int
     done: Mapping[str, Result]
+    _configs: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, finished: Callable[[], None], say: Callable[[str], None] = print) -> None:
         """Run what is not done yet.
@@ -55,7 +57,8 @@ class Benchmark:
             InputError: The folder cannot be written.
         """
         for protocol in self.record.protocols:
-            if (missing := missing_data(protocol.load())) is not None:
+            self._configs[protocol.name] = protocol.load()
+            if (missing := missing_data(self._configs[protocol.name])) is not None:
                 self.record.skipped[protocol.name] = missing
         together = self._features()
         plan = [(protocol, encoder) for encoder in self.record.encoders for protocol in self.record.measured]
@@ -77,7 +80,7 @@ class Benchmark:
         """Names of features that protocols read of the same images, by a hash of the images."""
         found: dict[str, list[str]] = {}
         for protocol in self.record.measured:
-            cfg = protocol.load()
+            cfg = self._configs[protocol.name]
             if (name := _feature(cfg)) is not None and not protocol.blocks:
                 found.setdefault(_images(cfg), []).append(name)
         return found
@@ -86,7 +89,7 @@ class Benchmark:
         self, protocol: Protocol, encoder: Encoder, together: Mapping[str, Sequence[str]]
     ) -> tuple[Result, bool]:
         """The result of a protocol, and whether it was computed now."""
-        cfg = protocol.load()
+        cfg = copy.deepcopy(self._configs[protocol.name])
         options = list(protocol.option_words)
         if protocol.blocks:
             options.append(f'model.backbone.out_indices={list(range(encoder.about["depth"]))}'.replace(' ', ''))
@@ -140,20 +143,15 @@ class Benchmark:
         self, protocol: Protocol, is_fitted: bool, words: Sequence[str], options: Sequence[str], place: Path
     ) -> dict[str, Any]:
         """The scores of a protocol by the commands of a user: one that tests, or one that trains before."""
-        folder, config = self.folder / place, words[0]
-        where, scores = ['--work-dir', str(folder)], folder / SCORES
+        folder = self.folder / place
+        scores = folder / SCORES
         with environment(protocol.data):
-            tested = list(words)
-            if not is_fitted:
-                self._run('train', [*words, *where, '--resume', *_with(options)])
-                tested = [config, (folder / 'last_checkpoint').read_text().strip()]
-            self._run('test', [*tested, *where, '--out', str(scores), *_with(options)])
+            if is_fitted:
+                where = ['--work-dir', str(folder), '--out', str(scores)]
+                run_tool('test', [*words, *where, *_with(options)], self.processes)
+            else:
+                train_and_test(words[0], words[1:], options, folder, scores, self.processes)
         return json.loads(scores.read_text())
-
-    def _run(self, name: str, words: Sequence[str]) -> None:
-        command = tool_command(name, words, self.processes)
-        if run_command(command, Path.cwd()):
-            raise InputError(f'A run failed, its messages are above: {shlex.join(command)}')
 
 
 def _with(options: Sequence[str]) -> list[str]:

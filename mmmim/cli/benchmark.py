@@ -67,12 +67,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from mmmim.benchmark.encoders import read_encoders
     from mmmim.benchmark.page import write_page
+    from mmmim.benchmark.reported import reported
     from mmmim.benchmark.results import Record, read_results
     from mmmim.benchmark.run import Benchmark
     from mmmim.benchmark.suite import read_suite
     from mmmim.checkpoints import trusting
     from mmmim.utils import InputError
-    from mmmim.utils.machine import cpu_name, usable_cpus
+    from mmmim.utils.machine import machine_name
     from mmmim.version import __version__
 
     protocols = read_suite(args.suite)
@@ -82,25 +83,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     folder = Path(args.out)
     done = read_results(folder)
-    gpus = torch.cuda.device_count()
-    machine = f'{gpus} x {torch.cuda.get_device_name()}' if gpus else f'{cpu_name()}, {usable_cpus()} cores'
     about = {
         'command': f'mmmim benchmark {shlex.join(words)}',
         'date': f'{datetime.now():%Y-%m-%d}',
         'mmmim': __version__,
         'torch': torch.__version__,
-        'machine': machine,
+        'machine': machine_name(),
     }
     with trusting(args.trust_checkpoint):
         encoders = read_encoders(args.encoders, args.weights)
         record = Record(about, [each for each in protocols if not args.only or each.name in args.only], encoders)
         folder.mkdir(parents=True, exist_ok=True)
+        beside = reported(record.protocols)
 
         def finished() -> None:
             record.write(folder)
-            write_page(record, folder)
+            write_page(record, folder, beside)
 
-        Benchmark(record, folder, args.processes or max(gpus, 1), done).run(finished)
+        Benchmark(record, folder, args.processes or max(torch.cuda.device_count(), 1), done).run(finished)
     for name, reason in record.skipped.items():
         print(f'Left out: {name}: {reason}')
     print(f'\n{record.table()}\n\nTable, record and page: {folder}/benchmark.md, benchmark.json, index.html')

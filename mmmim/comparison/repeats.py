@@ -98,30 +98,47 @@ def run(repeat: Repeat, config: str, words: Sequence[str], options: Sequence[str
     scores = repeat.folder / SCORES
     if scores.exists():
         return
-    where = ['--work-dir', str(repeat.folder)]
-    changes = ['--cfg-options', *options, *repeat.options]
-    _run_tool('train', [config, *words, *where, '--resume', *changes], processes)
-    checkpoint = (repeat.folder / 'last_checkpoint').read_text().strip()
-    _run_tool('test', [config, checkpoint, *where, '--out', str(scores), *changes], processes)
+    train_and_test(config, words, [*options, *repeat.options], repeat.folder, scores, processes)
 
 
-def tool_command(name: str, words: Sequence[str], processes: int = 1) -> list[str]:
-    """A command that trains or tests, by several processes where asked for.
+def train_and_test(
+    config: str, words: Sequence[str], options: Sequence[str], folder: Path, scores: Path, processes: int = 1
+) -> None:
+    """Train a protocol and test what came out; a training that was interrupted goes on.
+
+    Args:
+        config: Path or name of the config of the protocol.
+        words: Words of the command line of the training that say which encoder it has.
+        options: Changes of the config, as ``--cfg-options`` takes them.
+        folder: Work folder of both.
+        scores: The file that the test writes.
+        processes: Processes, or GPUs.
+
+    Raises:
+        InputError: A command failed.
+    """
+    where, changes = ['--work-dir', str(folder)], ['--cfg-options', *options] if options else []
+    run_tool('train', [config, *words, *where, '--resume', *changes], processes)
+    checkpoint = (folder / 'last_checkpoint').read_text().strip()
+    run_tool('test', [config, checkpoint, *where, '--out', str(scores), *changes], processes)
+
+
+def run_tool(name: str, words: Sequence[str], processes: int = 1) -> None:
+    """Train or test, by several processes where asked for.
 
     Args:
         name: 'train' or 'test'.
         words: Arguments of the command, the config first.
         processes: Processes, or GPUs.
+
+    Raises:
+        InputError: The command failed.
     """
     tool = str(resources() / 'tools' / f'{name}.py')
-    if processes == 1:
-        return [sys.executable, tool, *words]
-    launch = ['-m', 'mmmim.cli.launch', '--standalone', '--nproc-per-node', str(processes)]
-    return [sys.executable, *launch, tool, words[0], '--launcher', 'pytorch', *words[1:]]
-
-
-def _run_tool(name: str, words: Sequence[str], processes: int) -> None:
-    command = tool_command(name, words, processes)
+    command = [sys.executable, tool, *words]
+    if processes > 1:
+        launch = ['-m', 'mmmim.cli.launch', '--standalone', '--nproc-per-node', str(processes)]
+        command = [sys.executable, *launch, tool, words[0], '--launcher', 'pytorch', *words[1:]]
     if run_command(command, Path.cwd()):
         raise InputError(f'A run failed, its messages are above: {" ".join(command)}')
 

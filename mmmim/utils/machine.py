@@ -15,6 +15,15 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
+def machine_name() -> str:
+    """What computes here: the GPUs, or the processor and how many of its cores may be used."""
+    import torch  # tools that only print their help do without
+
+    if gpus := torch.cuda.device_count():
+        return f'{gpus} x {torch.cuda.get_device_name()}'
+    return f'{cpu_name()}, {usable_cpus()} cores'
+
+
 def usable_cpus() -> int:
     """Processors that this process may use; where the system does not tell (macOS, Windows), all there are."""
     if hasattr(os, 'sched_getaffinity'):

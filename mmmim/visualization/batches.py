@@ -57,11 +57,11 @@ def draw_batch(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> d
             made = reconstruct(model.backbone, branch, preprocessor, images, mask)
             pictures[f'{name}:\npredicted'] = made['predicted']
             continue
-        prediction = branch.neck(context, mask).patches if _reads_no_layers(branch, model) else None
+        prediction = model.prediction(branch, context, mask).patches
         colours = [_colours(target, generator)]
         headings = [f'{name}:\ntargets']
         values = target.is_floating_point() and not generator.distribution
-        if prediction is not None and values and prediction.shape == target.shape:
+        if values and prediction.shape == target.shape:
             colours = list(_colours(torch.cat([target, prediction.to(target)]), generator).chunk(2))
             headings.append(f'{name}:\npredictions')
         for heading, colour in zip(headings, colours, strict=True):
@@ -69,10 +69,6 @@ def draw_batch(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> d
             _fill(picture, colour, places, mask.flat_predict())
             pictures[heading] = picture
     return pictures
-
-
-def _reads_no_layers(branch: Any, model: MaskedImageModeling) -> bool:
-    return not branch.layers(model.backbone.depth)
 
 
 def _places(mask: PatchMask, size: Any) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,13 @@ def picture(path: str | Path) -> str:
     Raises:
         OSError: It cannot be read.
     """
+    found = os.stat(path)
+    return _encoded(str(path), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=64)
+def _encoded(path: str, modified: int, size: int) -> str:
+    """A page is written again and again, and most of its pictures stay; the last two arguments tell those that do."""
     with Image.open(path) as image:
         small = image.convert('RGB')
     small.thumbnail((SIDE, 2 * SIDE))

@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
-from mmmim.utils.machine import cpu_name, usable_cpus
+from mmmim.utils.machine import machine_name
 from mmmim.utils.options import Count
 from mmmim.version import __version__
 from mmmim.visualization.curves import read_scalars
@@ -124,12 +124,11 @@ def _time(path: str) -> int | None:
 
 def _environment() -> dict[str, str]:
     """Versions and machine, without names of hosts, users and folders."""
-    gpus = torch.cuda.device_count()
     return {
         'mmmim': __version__,
         'torch': torch.__version__,
         'Python': sys.version.split()[0],
-        'machine': f'{gpus} x {torch.cuda.get_device_name()}' if gpus else f'{cpu_name()}, {usable_cpus()} cores',
+        'machine': machine_name(),
         'processes': str(get_world_size()),
         'threads': str(torch.get_num_threads()),
     }

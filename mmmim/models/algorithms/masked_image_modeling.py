@@ -189,15 +189,24 @@ class MaskedImageModeling(BaseModel):
         """Losses of the branches on a (micro-)batch; targets' own losses are not among them."""
         targets = targets | _targets(self, images, mask, differentiable=True)
         context = self.backbone(images, mask, layers=self.layers)
-        hidden = dict(zip(self.layers, context.hidden, strict=True))
         losses = {}
         for name, branch in self.branches.items():
-            prediction = branch.neck(
-                replace(context, hidden=tuple(hidden[i] for i in branch.layers(self.backbone.depth))), mask
-            )
+            prediction = self.prediction(branch, context, mask)
             for key, value in branch.head.loss(prediction, targets[name], context).items():
                 losses[_loss_name(name, key)] = branch.weight * value
         return losses
+
+    def prediction(self, branch: Any, context: Context, mask: PatchMask) -> Any:
+        """What the neck of a branch predicts.
+
+        Args:
+            branch: One of ``branches``.
+            context: The encoder's output, with the states of the blocks ``layers``.
+            mask: Masks that the encoder has seen.
+        """
+        hidden = dict(zip(self.layers, context.hidden, strict=True))
+        own = tuple(hidden[i] for i in branch.layers(self.backbone.depth))
+        return branch.neck(replace(context, hidden=own), mask)
 
     def own_losses(self, targets: dict[str, Target]) -> Losses:
         """The losses that target generators return, of the whole batch."""
