@@ -210,8 +210,8 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
     Args:
         spec: ``subsets``: by subset and arm a dict of ``config`` (from the repository's root), ``options`` (changes of
             it), ``train=False`` for a random initialisation, ``watch=True`` for a training with the probes and health
-            reports of its config, ``own_test=True`` for a model that is scored by its own
-            test loop instead of probes; or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
+            reports of its config, ``own_test=True`` for a model that is scored by its own test loop instead of probes
+            (by a ``suite`` its encoder is scored like any other); or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
             what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.Features.pool`), ``weights``
             (of trained models: 'student' or 'ema'; the teacher's where there is one is the default),
             ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.fashion_scenes.score`; or of
@@ -277,7 +277,7 @@ def _commands(
     where = [*measured, '--subset', subset, '--split', split, '--out', str(scores)]
     seeded = []
     if '--suite' in measured:
-        if split != 'test' or 'pixels' in options or options.get('own_test'):
+        if split != 'test' or 'pixels' in options:
             raise InputError('scores.suite: its protocols score encoders on the test split: give --split test.')
         score = _tool('tools/analysis_tools/score_protocols.py')
         where = [*measured, '--work-dir', str(scores.parent / 'protocols'), '--out', str(scores)]
@@ -295,7 +295,7 @@ def _commands(
         train += ['default_hooks.probe=None', 'default_hooks.health=None']
     train += changes
     checkpoint = str(trained / f'iter_{arm_config(options).train_cfg.max_iters}.pth')
-    if not options.get('own_test'):
+    if not options.get('own_test') or '--suite' in measured:
         return [train, [*score, checkpoint, *seeded, *where]]
     test = [*_tool('tools/test.py'), config, checkpoint, '--work-dir', str(scores.parent), '--out', str(scores)]
     test += ['--cfg-options', *changes, f'test_dataloader.dataset.dataset.split={split}']

@@ -7,5 +7,9 @@ scores = dict(_delete_=True, weights='student', suite='projects/fashion_scenes/p
 figure_scores = ['knn', 'attentive', 'finetuning']
 subsets = dict(
     _delete_=True,
-    single={name: arm for name, arm in _base_.subsets.single.items() if arm.get('watch') or name.startswith('random')},
+    single={
+        name: arm
+        for name, arm in _base_.subsets.single.items()
+        if arm.get('watch') or name.startswith('random') or name == 'supervised'
+    },
 )
