@@ -45,8 +45,8 @@ def _is_resource(path: Path) -> bool:
 def description() -> str:
     """The main page, for where the repository is not.
 
-    Its links to files lead to the repository as it was at this version. A build that is not told where that is leaves the
-    words of links and pictures without them.
+    Its links to files lead to the repository as it was at this version. A build that is not told where that is leaves
+    the words of links and pictures without them.
     """
     version = re.search("__version__ = '(.*)'", (ROOT / 'mmmim/version.py').read_text())[1]
 
