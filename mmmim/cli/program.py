@@ -25,7 +25,8 @@ def user_errors() -> Iterator[None]:
 
     Chooses threads (:func:`mmmim.utils.threads.choose_threads`), handles signals (:mod:`mmmim.utils.signals`), and
     ends the program with ``error: ...`` instead of a stack trace: with status 2 on an :class:`InputError`, with 1
-    where a worker or another process was lost; where nobody reads the output any more, it ends as others do. Of several processes only the first prints the whole message.
+    where a worker or another process was lost. Of several processes only the first prints the whole message. It ends
+    without a word where nobody reads the output any more.
     Names that the terminal's encoding cannot show are printed with escapes.
     """
     choose_threads()
@@ -79,7 +80,7 @@ def user_errors() -> Iterator[None]:
 def _nobody_reads() -> bool:
     """Whether a reader of the output, such as ``head``, has ended; then Python does not complain of it at the end."""
     try:
-        sys.stdout.flush()
+        print(flush=True)  # what failed is not written again
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
