@@ -93,10 +93,13 @@ def test_other_files_are_read_as_a_whole(file, kind):
             for name, data in members.items():
                 archive.writestr(name, data + b'1234' * (name == largest))
     for read in (load_checkpoint_file, map_checkpoint_file):
+        refused = ''
         try:
             weights = read(file)['state_dict']
         except InputError as error:
-            assert re.search(r'does not fit its checksum|x\.pth is damaged, cut short', str(error))
+            refused = str(error)
+        if refused:
+            assert re.search(r'does not fit its checksum|x\.pth is damaged, cut short', refused)
         else:  # torch 2.8 reads no more of a member than the tensor has, and that is as it was
             assert kind == 'other sizes'
             assert all(torch.equal(weights[name], found['state_dict'][name]) for name in found['state_dict'])
