@@ -13,6 +13,7 @@ from typing import Any
 
 from mmmim.utils import InputError
 
+from .images import apply_images
 from .keys import variables_without_effect
 from .resources import find_config, resources
 
@@ -31,7 +32,8 @@ def load_config(path: str) -> Any:
         mmengine's ``Config``.
 
     Raises:
-        InputError: The file does not exist or cannot be run, or sets a variable of a base config without effect.
+        InputError: The file does not exist or cannot be run, or sets a variable of a base config without effect, or
+            its ``images`` mean nothing.
     """
     from mmengine.config import Config
 
@@ -59,6 +61,7 @@ def load_config(path: str) -> Any:
             f'The config {path} sets {name}, a variable of its base config, and what is read are copies of it: '
             f'set {", ".join(copies[:3])}.'
         )
+    apply_images(cfg)
     return cfg
 
 

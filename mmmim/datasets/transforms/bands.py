@@ -18,6 +18,8 @@ TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 SAMPLES, EXTRA_SAMPLES, BITS, SAMPLE_FORMAT = 277, 338, 258, 339
 #: Whole numbers up to this one are exact in float32.
 EXACT = 2**24
+#: Pages of a file that are counted.
+_MOST_PAGES = 4096
 #: Orientations of EXIF, as turns of an array ``[H, W, C]``.
 _TURNS = {
     2: lambda x: x[:, ::-1],
@@ -131,10 +133,8 @@ def deep_colours(image: Image.Image, data: bytes) -> np.ndarray | None:
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16 or array.shape[:2] != image.size[::-1] or array.ndim != 3:
         return None
-    if image.format == 'PNG' and data[25] == 4:  # OpenCV makes colours of grey with transparency
-        order = [0, 3]
-    else:
-        order = [2, 1, 0, 3][: array.shape[2]]
+    # OpenCV makes colours of grey with transparency.
+    order = [0, 3] if image.format == 'PNG' and data[25] == 4 else [2, 1, 0, 3][: array.shape[2]]
     return np.ascontiguousarray(turn(array[..., order]))
 
 
@@ -146,8 +146,8 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
         return data[24] == 16  # in the first chunk
     if image.format == 'TIFF':
         return max(image.tag_v2.get(BITS, (8,))) > 8  # type: ignore[attr-defined]
-    if image.format == 'PPM' and image.tile:
-        values = image.tile[0][3]
+    if image.format == 'PPM':
+        values = image.tile[0][3]  # type: ignore[attr-defined]
         return isinstance(values, tuple) and len(values) > 1 and values[1] > 255
     return False
 
@@ -202,15 +202,7 @@ def _pages(image: Image.Image, channels: int, unsigned: bool) -> list[np.ndarray
 def _array(data: bytes, channels: int, limit: int) -> np.ndarray:
     """``[H, W, C]`` of a file ``.npy``, whose header is compared with its size before anything else is read."""
     stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f'an array of numpy of version {version}')
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, kind = read(stream)
-    if kind.hasobject or kind.kind not in 'uif':
-        raise ValueError(f'an array of {kind}, and not of numbers')
-    if len(shape) not in (2, 3) or not all(shape):
-        raise ValueError(f'an array of the shape {shape}, and not [H, W], [H, W, C] or [C, H, W]')
+    shape, fortran, kind = _array_shape(stream)
     number = 1
     for side in shape:
         number *= int(side)
@@ -223,6 +215,20 @@ def _array(data: bytes, channels: int, limit: int) -> np.ndarray:
     values = np.frombuffer(data, kind, offset=stream.tell()).reshape(shape, order='F' if fortran else 'C')
     values = values.astype(kind.newbyteorder('='))
     return values.transpose(1, 2, 0) if first else values
+
+
+def _array_shape(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of a file ``.npy`` that holds an image; the stream is then at its values."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f'an array of numpy of version {version}')
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, kind = read(stream)
+    if kind.hasobject or kind.kind not in 'uif':
+        raise ValueError(f'an array of {kind}, and not of numbers')
+    if len(shape) not in (2, 3) or not all(side > 0 for side in shape):
+        raise ValueError(f'an array of the shape {shape}, and not [H, W], [H, W, C] or [C, H, W]')
+    return shape, fortran, kind
 
 
 def _chunks_are_whole(data: bytes) -> bool:
@@ -252,20 +258,83 @@ def _tifffile(data: bytes, channels: int, limit: int) -> np.ndarray:
             bands = page.asarray()
             if samples > 1:
                 return bands.transpose(1, 2, 0) if page.planarconfig == 2 else bands
-            return np.stack([bands, *_further(file, bands, channels)], axis=2)
+            more = _further(file, page, channels + 1 if channels > 1 else 1)
+            return np.stack([bands, *(page.asarray() for page in more)], axis=2)
     except Exception as error:  # it does not say which ones
-        raise ValueError(' '.join(str(error).split()) or type(error).__name__) from None
+        raise ValueError(_words(error)) from None
 
 
-def _further(file: Any, first: np.ndarray, channels: int) -> list[np.ndarray]:
-    """The pages after the first one, of its size, one more than there should be at most."""
-    found: list[np.ndarray] = []
-    for number in range(1, channels + 1 if channels > 1 else 1):
+def _further(file: Any, first: Any, most: int) -> list[Any]:
+    """The pages of a TIFF file after the first one that are of its size, and of one band; ``most`` with the first."""
+    found: list[Any] = []
+    for number in range(1, most):
         try:
             page = file.pages[number]
         except IndexError:
             break
-        if (page.imagelength, page.imagewidth, page.samplesperpixel) != (*first.shape, 1):
+        size = (page.imagelength, page.imagewidth, page.samplesperpixel)
+        if size != (first.imagelength, first.imagewidth, 1):
             break
-        found.append(page.asarray())
+        found.append(page)
     return found
+
+
+def describe(data: bytes, limit: int, formats: tuple[str, ...]) -> tuple[int, tuple[int, int]]:
+    """Channels and size of an image file, from its header.
+
+    Args:
+        data: Content of the file, or its first bytes.
+        limit: Most pixels.
+        formats: Formats that are read, by Pillow's names.
+
+    Returns:
+        Channels without those marked as transparency, colours of a palette as 3; and (height, width).
+
+    Raises:
+        ValueError: The file is too large or no image; Pillow and other libraries raise other errors of damaged files.
+    """
+    if data[: len(NUMPY)] == NUMPY:
+        shape = _array_shape(io.BytesIO(data))[0]
+        if len(shape) == 3 and shape[0] < shape[2]:
+            return shape[0], (shape[1], shape[2])
+        return (1 if len(shape) == 2 else shape[2]), (shape[0], shape[1])
+    try:
+        with opened(data, formats) as image:
+            check_pixels(*image.size, limit)
+            size = image.height, image.width
+            if image.format != 'TIFF':
+                grey = image.mode[0] in '1LIF' or (image.format == 'PNG' and data[25] == 4)
+                return (1 if grey else 3), size
+            samples = image.tag_v2.get(SAMPLES, 1) - _has_alpha(image)  # type: ignore[attr-defined]
+            return (3 if image.mode == 'P' else samples if samples > 1 else _number_of_pages(image)), size
+    except (Image.UnidentifiedImageError, ValueError):
+        if data[:4] not in TIFF:
+            raise
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            check_pixels(page.imagewidth, page.imagelength * page.imagedepth, limit)
+            samples = page.samplesperpixel
+            channels = samples if samples > 1 else 1 + len(_further(file, page, _MOST_PAGES))
+            return channels, (page.imagelength, page.imagewidth)
+    except Exception as error:  # it does not say which ones
+        raise ValueError(_words(error)) from None
+
+
+def _number_of_pages(image: Image.Image) -> int:
+    """Pages of the size of the first one."""
+    size = image.size
+    for number in range(1, _MOST_PAGES):
+        try:
+            image.seek(number)
+        except EOFError:
+            return number
+        if image.size != size:
+            return number
+    return _MOST_PAGES
+
+
+def _words(error: Exception) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__

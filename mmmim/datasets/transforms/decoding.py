@@ -184,11 +184,6 @@ def one_line(error: Exception) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
 
 
-def too_large(width: int, height: int, limit: int) -> bool:
-    """Whether an image has more pixels than the limit."""
-    return width * height > limit
-
-
 def _unknown(data: bytes, options: ReadOptions) -> str:
     if not data:
         return 'the file is empty'

@@ -28,8 +28,8 @@ def check_window(window: Any) -> None:
     is_pair = isinstance(window, (list, tuple)) and len(window) == 2
     if not (is_pair and all(isinstance(value, (int, float)) for value in window) and window[0] < window[1]):
         raise InputError(
-            f"mmmim.LoadImage has no window {window!r}: give (low, high), 'minmax', 'percentile', 'keep' for the values "
-            'as they are, or None for the upper eight of 16 bits'
+            f"mmmim.LoadImage has no window {window!r}: give (low, high), 'minmax', 'percentile', 'keep' for the "
+            'values as they are, or None for the upper eight of 16 bits'
         )
 
 
