@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmengine.device import get_device
+
+from mmmim.datasets.image_stream import is_stream
 from mmmim.datasets.statistics import header_size
 from mmmim.utils.nested import dicts
 
@@ -43,6 +47,21 @@ def misfits(
         )
     found.append(_of_sizes(cfg, sizes))
     return [sentence for sentence in found if sentence]
+
+
+def log_misfits(cfg: Mapping[str, Any], loader: Any, batch: int, logger: logging.Logger) -> None:
+    """Log as warnings what of a recipe does not fit the training that starts.
+
+    Args:
+        cfg: The config of the training.
+        loader: Its data loader.
+        batch: Images of an iteration, over all processes.
+        logger: Where the sentences go.
+    """
+    endless = is_stream(loader.dataset)
+    sizes = [] if endless else sizes_of(loader.dataset)
+    for sentence in misfits(cfg, batch, get_device(), None if endless else len(loader.dataset), sizes):
+        logger.warning(sentence)
 
 
 def sizes_of(dataset: Any) -> list[tuple[int, int]]:

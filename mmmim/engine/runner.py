@@ -28,7 +28,7 @@ from mmmim.engine.ddp import init_process_group_on_cpu, main_process_decides
 from mmmim.engine.epochs import check_batch, check_epochs
 from mmmim.engine.fsdp import FSDP2Strategy
 from mmmim.engine.hooks.labels_hook import LabelsHook, one_size
-from mmmim.engine.misfits import misfits, sizes_of
+from mmmim.engine.misfits import log_misfits
 from mmmim.engine.preemption import PreemptionHook
 from mmmim.engine.reporting import keep_logging, keep_tracking, only_reports, reserve_folder
 from mmmim.engine.schedules import refuse_short
@@ -223,18 +223,10 @@ class Runner(CheckpointRunner):
             check_epochs(loop, loader, images)
             check_batch(loader, images)
             if is_main_process():
-                self._warn_of_misfits(loader, images)
+                log_misfits(self.cfg, loader, images, self.logger)
             if 'type' not in loop and 'by_epoch' not in loop:
                 loop = {**loop, 'by_epoch': 'max_epochs' in loop}
         return super().build_train_loop(loop)
-
-    def _warn_of_misfits(self, loader: DataLoader, batch: int) -> None:
-        """Say what of the recipe does not fit this training."""
-        dataset = loader.dataset
-        number = None if is_stream(dataset) else len(dataset)
-        sizes = [] if number is None else sizes_of(dataset)
-        for sentence in misfits(self.cfg, batch, get_device(), number, sizes):
-            self.logger.warning(sentence)
 
     def build_val_loop(self, loop: Any) -> Any:
         """Build the validation loop.

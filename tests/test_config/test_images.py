@@ -107,10 +107,11 @@ def write(folder, channels=13, number=6, size=40):
         np.save(folder / f'{i}.npy', rng.integers(0, 4096, (size, size, channels), dtype=np.uint16))
 
 
-def small(cfg, folder, work_dir):
+def small(cfg, folder, work_dir, channels=13):
     """Of a custom config: its own key, a small model, two iterations."""
     patch = cfg.model.backbone.patch_size
-    options = ['images.channels=13', f'images.mean={[2047.5] * 13}', f'images.std={[1182.0] * 13}']
+    mean, std = ([2047.5] * 13, [1182.0] * 13) if channels == 13 else ([120.0] * channels, [60.0] * channels)
+    options = [f'images.channels={channels}', f'images.mean={mean}', f'images.std={std}']
     options += [f'images.data_root={folder}', f'images.size={8 * patch}', 'train_cfg.max_iters=2']
     options += ['global_batch_size=4', 'train_dataloader.num_workers=0', 'optim_wrapper.dtype=None']
     merge_cfg_options(cfg, options)
@@ -168,6 +169,20 @@ def test_every_method_trains_on_bands(name, tmp_path):
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert all(torch.isfinite(parameter).all() for parameter in runner.model.parameters())
+
+
+def test_browse_shows_red_as_red(tmp_path, monkeypatch):
+    from mmmim.cli.browse import main
+    from mmmim.visualization import batches
+
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (40, 40), (200, 10, 20)).save(tmp_path / 'images/0.png')
+    cfg = small(load_config('custom/mae'), tmp_path / 'images', tmp_path / 'work', channels=3)
+    cfg.dump(tmp_path / 'mine.py')
+    drawn, draw = [], batches.draw_batch
+    monkeypatch.setattr(batches, 'draw_batch', lambda *args: drawn.append(draw(*args)) or drawn[-1])
+    main([str(tmp_path / 'mine.py'), '--images', '1', '--out', str(tmp_path / 'out.png')])
+    assert (255 * drawn[0]['image'][0, 5, 5]).round().tolist() == [200, 10, 20]
 
 
 def test_browse_shows_three_of_thirteen_channels(tmp_path, monkeypatch):

@@ -223,7 +223,10 @@ def _array_shape(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f'an array of numpy of version {version}')
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, kind = read(stream)
+    try:
+        shape, fortran, kind = read(stream)
+    except Exception as error:  # the tokenizer of Python has its own
+        raise ValueError(f'its header is none of an array: {_words(error)}') from None
     if kind.hasobject or kind.kind not in 'uif':
         raise ValueError(f'an array of {kind}, and not of numbers')
     if len(shape) not in (2, 3) or not all(side > 0 for side in shape):
