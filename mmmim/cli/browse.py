@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with quiet_initialisation(model):
         model.init_weights()
     model.eval()
-    images = torch.stack(list(batch['inputs']))
+    images = model.data_preprocessor.rgb(torch.stack(list(batch['inputs'])))
     pictures = draw_batch(model, images, batch['mask'])
     paths = [sample.get('img_path', '') for sample in batch.get('data_samples') or [None] * len(images)]
     index = batch['mask'].image_index.tolist()

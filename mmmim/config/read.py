@@ -15,6 +15,7 @@ from mmmim.utils import InputError
 from mmmim.utils.internals import config_dict, introduce_to_mmengine
 from mmmim.utils.nested import dicts
 
+from .images import apply_images
 from .keys import variables_without_effect
 from .resources import find_config, resources
 
@@ -34,7 +35,8 @@ def load_config(path: str) -> Any:
         mmengine's ``Config``.
 
     Raises:
-        InputError: The file does not exist or cannot be run, or sets a variable of a base config without effect.
+        InputError: The file does not exist or cannot be run, or sets a variable of a base config without effect, or
+            its ``images`` mean nothing.
     """
     from mmengine.config import Config
 
@@ -68,6 +70,7 @@ def load_config(path: str) -> Any:
             f'The config {path} sets {name}, a variable of its base config, and what is read are copies of it: '
             f'set {", ".join(copies[:3])}.'
         )
+    apply_images(cfg)
     return cfg
 
 
