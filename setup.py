@@ -50,7 +50,9 @@ def build_folder() -> str:
     return folder
 
 
-EXTRAS = {name: requirements(name) for name in ('fast', 'huggingface', 'timm', 'transformers', 'webdataset')}
+EXTRAS = {
+    name: requirements(name) for name in ('fast', 'huggingface', 'timm', 'tracking', 'transformers', 'webdataset')
+}
 
 version: dict[str, str] = {}
 exec((ROOT / 'mmmim' / 'version.py').read_text(), version)
@@ -81,6 +83,7 @@ setup(
     # The tests need all of them, so that none of them is skipped.
     extras_require={
         **EXTRAS,
+        'docs': requirements('docs'),
         'tests': [*requirements('tests'), *(line for lines in EXTRAS.values() for line in lines)],
     },
 )

@@ -36,6 +36,13 @@ LINK = re.compile(r'(?<=\]\()([^)\s#]+)(?=[)#])')
 SOURCE = re.compile(r'src="([^":]+)"')
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Adds the packages to the navigation."""
+    (section,) = (part['Reference'] for part in config.nav if 'Reference' in part)
+    section.extend({folder.name: f'api/mmmim.{folder.name}.md'} for folder in packages())
+    return config
+
+
 @event_priority(100)  # before other plugins look at what pages there are
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Adds the pages of the repository, and what they need."""
@@ -49,7 +56,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     pages.update(reference())
     linked: dict[str, Path] = {}
     for uri, text in pages.items():
-        add(files, config, uri, FENCE.sub(lambda found: found[0], rewritten(uri, text, pages, linked)))
+        add(files, config, uri, rewritten(uri, text, pages, linked))
     for uri, path in linked.items():
         if path.suffix in LANGUAGES:
             add(files, config, source_page(uri), f'# {uri}\n\n```{LANGUAGES[path.suffix]}\n{path.read_text()}\n```\n')
@@ -109,24 +116,29 @@ def reference() -> dict[str, str]:
     """Pages of the reference: what `mmmim` itself offers, what is registered, and a page for each package."""
     pages = {}
     listed = []
-    for folder in sorted(path.parent for path in (ROOT / 'mmmim').glob('*/__init__.py')):
+    for folder in packages():
         name = f'mmmim.{folder.name}'
         modules = list(public_modules(folder))
-        summary = (ast.get_docstring(ast.parse((folder / '__init__.py').read_text())) or '').split('\n')[0]
+        summary = first_line(ast.parse((folder / '__init__.py').read_text()))
         listed.append(f'| [`{name}`]({name}.md) | {summary} |')
         blocks = [f'::: {module}\n    options:\n      heading_level: 2\n' for module in modules]
         pages[f'api/{name}.md'] = '\n'.join([f'# {name}\n\n{summary}\n', *blocks])
     pages['api/README.md'] = '\n'.join(
         [
-            '# Reference\n\nMade of the docstrings. What `import mmmim` offers is on this page, what configs name by `type` in',
-            '[the registries](registries.md), and everything else by package:\n\n| package | |\n|---|---|',
+            '# Reference\n\nMade of the docstrings. What `import mmmim` offers, what configs name by `type` in',
+            '[the registries](registries.md), and everything else by package.\n\n## mmmim\n\n| name | |\n|---|---|',
+            *(f'| [`mmmim.{path.rpartition(".")[2]}`][{path}] | {line} |' for path, line in public_names()),
+            '\n## Packages\n\n| package | |\n|---|---|',
             *listed,
-            '\n## mmmim\n',
-            *(f'::: {path}\n    options:\n      heading_level: 3\n' for path in public_names()),
         ]
     )
     pages['api/registries.md'] = registries()
     return pages
+
+
+def packages() -> list[Path]:
+    """The folders of mmmim's packages."""
+    return sorted(path.parent for path in (ROOT / 'mmmim').glob('*/__init__.py'))
 
 
 def public_modules(folder: Path) -> Iterator[str]:
@@ -142,8 +154,8 @@ def defines(path: Path) -> bool:
     return any(isinstance(node, kinds) and node.name[0] != '_' for node in ast.parse(path.read_text()).body)
 
 
-def public_names() -> Iterator[str]:
-    """Where the names of `mmmim` are defined: the table in its ``__init__`` says of which package they are."""
+def public_names() -> Iterator[tuple[str, str]]:
+    """Where the names of `mmmim` are defined, which the table in its ``__init__`` knows, and what they are."""
     (table,) = (
         ast.literal_eval(node.value)
         for node in ast.parse((ROOT / 'mmmim/__init__.py').read_text()).body
@@ -151,9 +163,16 @@ def public_names() -> Iterator[str]:
     )
     for name, package in sorted(table.items()):
         folder = ROOT.joinpath(*package.split('.'))
-        files = sorted(folder.rglob('*.py')) if folder.is_dir() else [folder.with_suffix('.py')]
-        (path,) = (path for path in files if re.search(rf'^(class|def) {name}\b', path.read_text(), re.MULTILINE))
-        yield '.'.join((*path.relative_to(ROOT).with_suffix('').parts, name))
+        for path in sorted(folder.rglob('*.py')) if folder.is_dir() else [folder.with_suffix('.py')]:
+            for node in ast.parse(path.read_text()).body:
+                if getattr(node, 'name', None) == name:
+                    module = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+                    yield f'{module}.{name}', first_line(node)
+
+
+def first_line(node: ast.AST) -> str:
+    """What a docstring begins with, for a cell of a table."""
+    return (ast.get_docstring(node) or '').split('\n')[0].replace('|', '\\|')
 
 
 def registries() -> str:
@@ -164,14 +183,13 @@ def registries() -> str:
         for node in ast.parse(path.read_text()).body:
             for decorator in getattr(node, 'decorator_list', ()):
                 if match := re.match(r'([A-Z_]+)\.register_module\(', ast.unparse(decorator)):
-                    lines = (ast.get_docstring(node) or '').split('\n')
-                    found.setdefault(match[1], {})[f'[`mmmim.{node.name}`][{module}.{node.name}]'] = lines[0]
+                    found.setdefault(match[1], {})[f'[`mmmim.{node.name}`][{module}.{node.name}]'] = first_line(node)
     tables = [
         f'## {name}\n\n| type | |\n|---|---|\n' + '\n'.join(f'| {link} | {line} |' for link, line in rows.items())
         for name, rows in sorted(found.items())
     ]
     head = (
-        '# Registries\n\nWhat a config names by `type`, with the package before it (`mmmim.ViT`). Every registry is a child of '
-        'that of mmengine with the same name; `SCHEDULES` and `PROBES` are of mmmim alone.\n'
+        '# Registries\n\nWhat a config names by `type`, with the package before it (`mmmim.ViT`). Every registry is a '
+        'child of that of mmengine with the same name; `SCHEDULES` and `PROBES` are of mmmim alone.\n'
     )
     return '\n\n'.join([head, *tables]) + '\n'

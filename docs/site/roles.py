@@ -1,4 +1,4 @@
-"""Docstrings name things as Sphinx does (``:class:`mmmim.ViT```); on the site such a name is a link where there is one."""
+"""Docstrings name things as Sphinx does, ``:class:`mmmim.ViT```; on the site a name is a link where there is one."""
 
 import re
 from typing import Any
