@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (
     '*.md',
     'docs/en/*.md',
+    'docs/notebooks/*.md',
     'configs/*/README.md',
     'configs/*/ablations/README.md',
     'projects/README.md',
