@@ -193,4 +193,5 @@ def registries() -> str:
         '# Registries\n\nWhat a config names by `type`, with the package before it (`mmmim.ViT`). Every registry is a '
         'child of that of mmengine with the same name; `SCHEDULES` and `PROBES` are of mmmim alone.\n'
     )
-    return '\n\n'.join([head, *tables]) + '\n'
+    module = '::: mmmim.registry\n    options:\n      heading_level: 2\n'
+    return '\n\n'.join([head, *tables, module])
