@@ -13,7 +13,7 @@ from tests.paths import ROOT
 
 NOTEBOOKS = sorted((ROOT / 'docs/notebooks').glob('*.ipynb'))
 #: What takes minutes, and what does in its place.
-SHORTER = {'ITERATIONS = 200': 'ITERATIONS = 4', 'max_iters=200': 'max_iters=4', 'iter_200': 'iter_4'}
+SHORTER = {'ITERATIONS = 1200': 'ITERATIONS = 4', 'max_iters=200': 'max_iters=4', 'iter_200': 'iter_4'}
 
 
 def shown(notebook):

@@ -173,7 +173,8 @@ def public_names() -> Iterator[tuple[str, str]]:
 
 def first_line(node: ast.AST) -> str:
     """What a docstring begins with, for a cell of a table."""
-    return (ast.get_docstring(node) or '').split('\n')[0].replace('|', '\\|')
+    line = (ast.get_docstring(node) or '').split('\n')[0].replace('|', '\\|')
+    return re.sub(r':\w+:`~?([^`]+)`', r'`\1`', line)
 
 
 def registries() -> str:
@@ -186,7 +187,8 @@ def registries() -> str:
                 if match := re.match(r'([A-Z_]+)\.register_module\(', ast.unparse(decorator)):
                     found.setdefault(match[1], {})[f'[`mmmim.{node.name}`][{module}.{node.name}]'] = first_line(node)
     tables = [
-        f'## {name}\n\n| type | |\n|---|---|\n' + '\n'.join(f'| {link} | {line} |' for link, line in rows.items())
+        f'## {name}\n\n| type | |\n|---|---|\n'
+        + '\n'.join(f'| {link} | {line} |' for link, line in sorted(rows.items()))
         for name, rows in sorted(found.items())
     ]
     head = (
