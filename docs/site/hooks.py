@@ -32,6 +32,8 @@ PAGES = (
 NOTEBOOKS = 'docs/notebooks/*.ipynb'
 #: What is shown as a page with colours, by its ending.
 LANGUAGES = {'.py': 'python', '.yml': 'yaml', '.cff': 'yaml', '.sh': 'bash', '.txt': 'text', '.toml': 'toml'}
+#: Before a page of long lines: nothing beside it.
+WIDE = '---\nhide: [navigation, toc]\n---\n\n'
 FENCE = re.compile(r'(^ *```.*?^ *```)', re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'(?<=\]\()([^)\s#]+)(?=[)#])')
 SOURCE = re.compile(r'src="([^":]+)"')
@@ -60,7 +62,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         add(files, config, uri, rewritten(uri, text, pages, linked))
     for uri, path in linked.items():
         if path.suffix in LANGUAGES:
-            add(files, config, source_page(uri), f'# {uri}\n\n```{LANGUAGES[path.suffix]}\n{path.read_text()}\n```\n')
+            text = f'# {uri}\n\n```{LANGUAGES[path.suffix]}\n{path.read_text()}\n```\n'
+            add(files, config, source_page(uri), WIDE + text)
         else:
             add(files, config, uri, path.read_bytes())
     return files

@@ -7,6 +7,7 @@ from mmengine import Config
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization.vis_backend import BaseVisBackend
 
+from mmmim.cli.train import COMMAND, build_parser
 from mmmim.config.trackers import TRACKERS, add_tracker
 from mmmim.utils import InputError
 from tests.runs import pretraining, rows_of, start
@@ -94,6 +95,15 @@ def test_names(name, monkeypatch):
 
 def test_wandb_sends_nothing_by_itself():
     assert TRACKERS['wandb'].options['init_kwargs']['mode'] == 'offline'
+
+
+def test_the_option():
+    args = build_parser().parse_args(['capi/small', '--tracker', 'tensorboard'])
+    COMMAND.prepare(cfg := Config({'work_dir': 'nowhere'}), args)
+    assert [backend.type for backend in cfg.visualizer.vis_backends] == [
+        'mmengine.LocalVisBackend',
+        'mmengine.TensorboardVisBackend',
+    ]
 
 
 def test_what_is_wrong(monkeypatch):
