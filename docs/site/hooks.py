@@ -50,16 +50,19 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Adds the pages of the repository, and what they need."""
     pages = {path.relative_to(ROOT).as_posix(): path.read_text() for glob in PAGES for path in sorted(ROOT.glob(glob))}
+    there: set[str] = set()
     for path in sorted(ROOT.glob(NOTEBOOKS)):
         uri = path.relative_to(ROOT).as_posix()
         pages[f'{uri}.md'], pictures = notebook_page(path)
         for name, content in pictures.items():
-            add(files, config, posixpath.join(posixpath.dirname(uri), name), content)
+            there.add(place := posixpath.join(posixpath.dirname(uri), name))
+            add(files, config, place, content)
         add(files, config, uri, path.read_bytes())
     pages.update(reference())
+    there.update(pages)
     linked: dict[str, Path] = {}
     for uri, text in pages.items():
-        add(files, config, uri, rewritten(uri, text, pages, linked))
+        add(files, config, uri, rewritten(uri, text, there, linked))
     for uri, path in linked.items():
         if path.suffix in LANGUAGES:
             text = f'# {uri}\n\n```{LANGUAGES[path.suffix]}\n{path.read_text()}\n```\n'
@@ -81,18 +84,18 @@ def source_page(uri: str) -> str:
     return f'{uri}.md'
 
 
-def rewritten(uri: str, text: str, pages: dict[str, str], linked: dict[str, Path]) -> str:
-    """A page whose links to folders and sources lead to pages; ``linked`` takes what it needs beside pages."""
+def rewritten(uri: str, text: str, there: set[str], linked: dict[str, Path]) -> str:
+    """A page whose links to folders and sources lead to pages; ``linked`` takes what is not ``there`` yet."""
 
     def target(link: str) -> str:
         if re.match(r'\w+:', link):
             return link
         path = posixpath.normpath(posixpath.join(posixpath.dirname(uri), link))
-        if path in pages:
+        if path in there:
             return link
-        if f'{path}/README.md' in pages:
+        if f'{path}/README.md' in there:
             return posixpath.join(link, 'README.md')
-        if f'{path}.md' in pages:
+        if f'{path}.md' in there:
             return f'{link}.md'
         if not (ROOT / path).is_file():
             raise PluginError(f'{uri} links {link}, which is neither a page nor a file.')
