@@ -95,7 +95,7 @@ def rewritten(uri: str, text: str, there: set[str], linked: dict[str, Path]) -> 
             return link
         if f'{path}/README.md' in there:
             return posixpath.join(link, 'README.md')
-        if f'{path}.md' in there:
+        if f'{path}.md' in there and f'{path}.md' != uri:  # the page of a notebook links the file
             return f'{link}.md'
         if not (ROOT / path).is_file():
             raise PluginError(f'{uri} links {link}, which is neither a page nor a file.')
