@@ -262,7 +262,7 @@ def test_the_oldest_versions_are_the_lower_bounds():
     oldest = dict(line.split('==') for line in lines(folder / 'oldest.txt'))
     bounds = {}
     for path in folder.glob('*.txt'):
-        if path.name != 'oldest.txt':
+        if path.name not in ('oldest.txt', 'docs.txt'):  # the site is built with the newest
             bounds |= {Requirement(line).name: Requirement(line).specifier for line in lines(path)}
     assert set(bounds) - set(oldest) == {'import-linter', 'mypy', 'ruff'}  # which look at the code alone
     for name, version in oldest.items():

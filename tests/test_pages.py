@@ -16,7 +16,7 @@ from tests.toys import batch, capi_config, save_model
 
 PAGES = [
     path
-    for folder in ('.', 'docs/en', 'configs/*', 'configs/*/ablations', 'projects', 'projects/*')
+    for folder in ('.', 'docs/en', 'docs/notebooks', 'configs/*', 'configs/*/ablations', 'projects', 'projects/*')
     for path in sorted(ROOT.glob(f'{folder}/*.md'))
 ]
 
