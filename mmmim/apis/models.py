@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 
 from mmmim.checkpoints import trusting
 from mmmim.checkpoints.pretrained import RANDOM
+from mmmim.config.images import apply_images
 from mmmim.config.resources import find_config
 from mmmim.config.weights import model_names, read_weights, similar_names
 from mmmim.converters.published import find_weights
@@ -120,4 +121,6 @@ def model_config(source: str | Path) -> dict[str, Any]:
             + (f'Did you mean {", ".join(close)}? ' if close else '')
             + 'mmmim.list_models() has the names of configs, mmmim.list_models(pretrained=True) those of weights.'
         )
-    return Config.fromfile(config).model.to_dict()
+    cfg = Config.fromfile(config)
+    apply_images(cfg)
+    return cfg.model.to_dict()

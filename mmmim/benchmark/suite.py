@@ -120,7 +120,7 @@ def missing_data(cfg: Any) -> str | None:
     Args:
         cfg: Config of a protocol.
     """
-    for key in ('train_dataloader', 'fit_dataloader', 'test_dataloader'):
+    for key in ('train_dataloader', 'fit_dataloader', 'val_dataloader', 'test_dataloader'):
         for node in dicts((cfg.get(key) or {}).get('dataset') or {}):
             root = node.get('data_root')
             if not isinstance(root, str) or os.path.isdir(root) or _writes_itself(node):

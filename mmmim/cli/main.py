@@ -36,6 +36,7 @@ COMMANDS = {
     'export': Command('mmmim.cli.export', 'the encoder of a checkpoint for timm, Hugging Face, ONNX and others'),
     'parity': Command('mmmim.cli.parity', 'replay a recorded run of a method and compare every quantity'),
     'browse': Command('mmmim.cli.browse', 'a picture of a batch before any training: images, masks, targets'),
+    'stats': Command('mmmim.cli.stats', 'channels, bits, sizes, mean and deviation of a folder of images'),
     'runs': Command('mmmim.cli.runs', 'trainings side by side: progress, losses, scores'),
     'list': Command('mmmim.cli.list_configs', 'names of the configs that come with mmmim'),
     'config': Command('mmmim.cli.show_config', 'print a config with all that it inherits and your options'),

@@ -127,6 +127,11 @@ class FeatureExtractor(nn.Module, HubFiles):
         """Channels of the images that it takes."""
         return self.backbone.in_channels
 
+    @property
+    def window(self) -> Any:
+        """How files of more than eight bits are read for it, see :class:`mmmim.datasets.LoadImage`."""
+        return self.preprocessor.window
+
     def preprocess(self, images: Tensor) -> Tensor:
         """RGB images ``[B, C, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
 
@@ -144,7 +149,7 @@ class FeatureExtractor(nn.Module, HubFiles):
         """
         mean, std = self.preprocessor.mean, self.preprocessor.std
         check_batch(images, self.in_channels)
-        check_range(images, mean, std)
+        check_range(images, mean, std, raw=self.window == 'keep')
         return in_precision_of(self.backbone, self.preprocessor.normalize(images.to(mean.device)))
 
     def _hub_weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

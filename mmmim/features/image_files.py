@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,15 +46,15 @@ class EncodedFiles:
 class _Squares(Dataset):
     """Index and pixels ``[size, size, channels]`` of every file, or index and what is wrong with it."""
 
-    def __init__(self, paths: Sequence[str], size: int, channels: int) -> None:
-        self.paths, self.size, self.channels = paths, size, channels
+    def __init__(self, paths: Sequence[str], size: int, channels: int, window: Any) -> None:
+        self.paths, self.size, self.channels, self.window = paths, size, channels, window
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
         try:
-            return index, centre_square(read_image(self.paths[index], self.channels), self.size)
+            return index, centre_square(read_image(self.paths[index], self.channels, self.window), self.size)
         except UnreadableImageError as error:
             return index, str(error)
 
@@ -95,7 +96,10 @@ def encode_files(
     if encoded.size != asked:
         print(f'The patch size {model.patch_size} does not divide {asked}: {encoded.size} pixels instead.')
     loader = DataLoader(
-        _Squares(paths, encoded.size, model.in_channels), batch_size, num_workers=workers, collate_fn=list
+        _Squares(paths, encoded.size, model.in_channels, model.window),
+        batch_size,
+        num_workers=workers,
+        collate_fn=list,
     )
     loader = outlived_by_parent(loader)
     batches = _encode(model, loader, encoded, poolings)

@@ -58,7 +58,9 @@ def main() -> None:
     mask = UniformMasking(args.mask_ratio)(len(paths), (side, side), torch.Generator().manual_seed(args.seed))
     pieces = []
     for i, path in enumerate(paths):
-        image = torch.from_numpy(read_square(path, side * model.patch_size, model.channels).copy())
+        image = torch.from_numpy(
+            read_square(path, side * model.patch_size, model.channels, model.preprocessor.window).copy()
+        )
         pieces.append(model(image.permute(2, 0, 1).unsqueeze(0), mask.images(i, i + 1, len(paths))))
         print(f'[{i + 1}/{len(paths)}] {printable(path)}', flush=True)
     pictures = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}

@@ -67,7 +67,7 @@ def check_batch(images: Any, channels: int) -> None:
         raise InputError(f'Images must be {want}, not {shape}, with {shape[1]} channel(s): {remedy}')
 
 
-def check_range(images: Tensor, mean: Tensor, std: Tensor) -> None:
+def check_range(images: Tensor, mean: Tensor, std: Tensor, raw: bool = False) -> None:
     """Refuse values that are not from 0 to 255, or those of [0, 1]; uint8 always passes, and so does black.
 
     Models that were trained on other values (raw ones of more than 8 bits, or normalised by their pipeline) say so by
@@ -77,6 +77,7 @@ def check_range(images: Tensor, mean: Tensor, std: Tensor) -> None:
         images: Images of any shape.
         mean: Mean of every channel, as the model's data preprocessor has it.
         std: Standard deviation of every channel, as the model's data preprocessor has it.
+        raw: Whether the model says that its images keep more than eight bits.
 
     Raises:
         InputError: Naming the range and the remedy.
@@ -88,7 +89,7 @@ def check_range(images: Tensor, mean: Tensor, std: Tensor) -> None:
     low, high = (float(value) for value in images.aminmax()) if images.is_floating_point() else _int_range(images)
     if not (abs(low) < float('inf') and abs(high) < float('inf')):
         raise InputError('Images hold NaN or infinite values: look at where they come from.')
-    if not is_eight_bit(mean, std):
+    if raw or not is_eight_bit(mean, std):
         return
     if low < 0 or high > 255:
         raise InputError(
