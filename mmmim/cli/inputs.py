@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import torch
 
 from mmmim.apis.models import CHECKPOINTS, get_model
+from mmmim.checkpoints.pretrained import RANDOM
 from mmmim.config.weights import published
 from mmmim.datasets.image_folder import IMAGE_EXTENSIONS, list_images
 from mmmim.datasets.squares import nearest_multiple
 from mmmim.features import FeatureExtractor
+from mmmim.models.backbones.libraries import split_source
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
 
@@ -127,15 +129,20 @@ def load_model(args: argparse.Namespace, seed: int = 0) -> FeatureExtractor:
     """
     torch.manual_seed(seed)
     device = str(pick_device(args.device))
-    return get_model(args.checkpoint, args.weights, device, args.trust_checkpoint, args.encoder)
+    return get_model(args.checkpoint, args.weights, device, args.trust_checkpoint)
 
 
 def model_title(args: argparse.Namespace) -> str:
     """What pictures call the encoder that a command line names."""
-    is_file = args.checkpoint.endswith(CHECKPOINTS) or published(args.checkpoint) is not None
-    has_weights = args.checkpoint != 'random' if args.encoder else is_file
-    names = [name for name in (args.encoder, args.checkpoint) if name and name != 'random']
-    return ', '.join(names) + ('' if has_weights else ' (random initialisation)')
+    name = args.checkpoint.removesuffix(f'={RANDOM}')
+    return name + (' (random initialisation)' if is_random(args.checkpoint) else '')
+
+
+def is_random(checkpoint: str) -> bool:
+    """Whether what a command line names as a checkpoint stands for random weights."""
+    if (foreign := split_source(checkpoint)) is not None:
+        return foreign[1] == RANDOM
+    return not checkpoint.endswith(CHECKPOINTS) and published(checkpoint) is None
 
 
 def fitting_size(asked: int, extractor: FeatureExtractor) -> int:
