@@ -208,23 +208,44 @@ def _to_colours(image: Image.Image, data: bytes, name: str | os.PathLike, option
     """``[H, W, 3]`` or ``[H, W, 1]`` uint8."""
     if image.format == 'TIFF':
         _warn_of_bands(image, name)
-    deep = _deep_colours(image, data)
+    return pixels_of(image, name, options.channels, options.window, _deep_colours(image, data))
+
+
+def pixels_of(
+    image: Image.Image,
+    name: str | os.PathLike,
+    channels: int = 3,
+    window: Any = None,
+    deep: np.ndarray | None = None,
+) -> np.ndarray:
+    """Pixels of an image of Pillow, whatever its mode; its EXIF orientation is applied, in place.
+
+    Args:
+        image: The image.
+        name: What messages call it.
+        channels: 3: RGB; 1: grey.
+        window: Range of values of more than eight bits, see :class:`ReadOptions`.
+        deep: Its colours of 16 bits, ``[H, W, 3]``, which Pillow does not keep; None for none.
+
+    Returns:
+        ``[H, W, channels]`` uint8.
+    """
     if deep is None:
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode == 'F' or image.mode.startswith('I'):  # Pillow's own conversion would clip at 255, to white
             deep = np.asarray(image)
     if deep is not None:
-        lost = what_is_lost(deep) if options.window is None and deep.dtype.kind != 'f' else None
+        lost = what_is_lost(deep) if window is None and deep.dtype.kind != 'f' else None
         if lost:
             warn_once(
                 'depth',
                 f'{printable(name)} {lost}. Set window=(low, high), or window="minmax", of mmmim.LoadImage, or convert '
                 'such files to 8 bit',
             )
-        image = Image.fromarray(to_eight_bits(deep, options.window))
+        image = Image.fromarray(to_eight_bits(deep, window))
     if image.mode == 'P' and 'transparency' in image.info:  # Pillow warns otherwise
         image = image.convert('RGBA')
-    if options.channels == 3:
+    if channels == 3:
         return np.array(image.convert('RGB'))
     image = image if image.mode in ('1', 'L', 'LA') else image.convert('RGB')
     return np.array(image.convert('L'))[..., None]
