@@ -17,7 +17,11 @@ from mmmim.datasets.squares import nearest_multiple
 from mmmim.features import FeatureExtractor
 from mmmim.models.backbones.libraries import split_source
 from mmmim.utils import InputError
+from mmmim.utils.files import read_regular
 from mmmim.utils.names import printable
+
+#: Of the longest list of paths.
+_LIST_BYTES = 2**30
 
 
 def find_images(sources: Sequence[str], limit: int) -> list[str]:
@@ -43,6 +47,39 @@ def find_images(sources: Sequence[str], limit: int) -> list[str]:
         else:
             raise InputError(f'There is no image file or folder {printable(source)}.')
     return _thin_out(paths, limit)
+
+
+def list_sources(source: str) -> tuple[str, list[str]]:
+    """All images that one word names, in the order of :class:`mmmim.ImageFolder`, or of a list.
+
+    Args:
+        source: A folder, an image, or a text file with a path a line, from the current folder.
+
+    Returns:
+        The folder, '' for the current one, and paths from there.
+
+    Raises:
+        InputError: There is no such thing, or it names no images.
+    """
+    if os.path.isdir(source):
+        return source, _names(source)
+    if not os.path.isfile(source):
+        raise InputError(f'There is no image, list of paths or folder {printable(source)}.')
+    suffix = os.path.splitext(source)[1].lower()
+    if suffix in IMAGE_EXTENSIONS:
+        return '', [source]
+    if suffix != '.txt':
+        raise InputError(
+            f'{printable(source)} is neither an image ({", ".join(IMAGE_EXTENSIONS)}) nor a list of paths (.txt).'
+        )
+    try:
+        lines = read_regular(source, _LIST_BYTES).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'The list {printable(source)} cannot be read: {error}.') from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError(f'The list {printable(source)} names no images: write a path a line.')
+    return '', names
 
 
 def find_classes(folder: str, classes: Sequence[str] | None, limit: int) -> dict[str, list[str]]:

@@ -116,5 +116,5 @@ def test_what_is_no_image_is_refused_in_a_sentence(model, images, words):
 def test_sizes_that_are_refused(model):
     with pytest.raises(InputError, match='size=17: the patch size 4 does not divide it, give 16'):
         model(COLOURS, size=17)
-    with pytest.raises(InputError, match='taken for normalised: give size to extractor.preprocess'):
+    with pytest.raises(InputError, match='taken for normalised: give size to extractor'):
         model(torch.zeros(1, 3, 16, 16), size=8)
