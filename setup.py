@@ -50,7 +50,7 @@ def build_folder() -> str:
     return folder
 
 
-EXTRAS = {name: requirements(name) for name in ('fast', 'huggingface', 'timm', 'transformers', 'webdataset')}
+EXTRAS = {name: requirements(name) for name in ('extract', 'fast', 'huggingface', 'timm', 'transformers', 'webdataset')}
 
 version: dict[str, str] = {}
 exec((ROOT / 'mmmim' / 'version.py').read_text(), version)

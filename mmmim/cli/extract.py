@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(args.out)
     format_of(out)
     check_file(args.out, 'OUT')
-    check_folder(os.path.dirname(os.path.abspath(args.out)), 'OUT')
+    check_folder(os.path.dirname(args.out) or '.', 'OUT')
     FeatureName.of(args.feature)
     root, paths = list_sources(args.images)
     if processes > 1:

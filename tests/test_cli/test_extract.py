@@ -1,8 +1,9 @@
-"""`mmmim extract`: every format, feature and kind of encoder is a plain loop; interruptions, several processes, errors."""
+"""`mmmim extract`: formats, features and encoders against a plain loop; interruptions, several processes, errors."""
 
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 import mmmim
 from mmmim.cli import extract
 from mmmim.features import extract_files, feature_files
-from tests.processes import run_group
+from tests.processes import run_group, start, wait
 from tests.toys import DIM, capi_config, save_model
 
 #: In the order of folders and names.
@@ -107,9 +108,7 @@ def test_every_format(folder, monkeypatch, capsys, ending, dtype):
     output = capsys.readouterr().out
     assert '[7/7] images, ' in output
     assert '2 of 7 images left out: 1.png, b/2.png; cannot read image images/1.png' in output
-    assert {path.name for path in (folder / 'new').iterdir()} == {'rows.json', out.name} - (
-        set() if ending == '.npy' else {'rows.json'}
-    )
+    assert {path.suffix for path in (folder / 'new').iterdir()} == ({ending, '.json'} if ending == '.npy' else {ending})
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_every_format(folder, monkeypatch, capsys, ending, dtype):
         (['--feature', 'predicted'], (8,), ['channel'], {}),
         (['--patches'], (DIM, 4, 4), ['channel', 'row', 'column'], {'feature': 'featmap'}),
         (['--feature', 'patches', '--size', '33', '--layers', '0'], (64, DIM), ['patch', 'channel'],
-         {'feature': 'patches', 'size': 32, 'layers': (0,)}),
+         {'size': 32, 'layers': (0,)}),
         (['--feature', 'tokens'], (20, DIM), ['token', 'channel'], {}),
     ],
 )  # fmt: skip
@@ -127,14 +126,8 @@ def test_features(folder, words, shape, axes, how):
     run('a.npz', *words)
     features, paths, facts = reread(folder / 'a.npz')
     assert (features.shape, paths, facts['axes']) == ((7, *shape), NAMES, ['image', *axes])
-    np.testing.assert_allclose(
-        features,
-        loop(**{'feature': words[-1], **how} if '--patches' not in words else how)
-        if len(words) > 2
-        else loop(**{'feature': words[-1], **how}),
-        rtol=1e-6,
-        atol=1e-6,
-    )
+    expected = loop(**{'feature': words[1] if len(words) > 1 else None, **how})
+    np.testing.assert_allclose(features, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_several_layers(folder):
@@ -170,37 +163,44 @@ def test_lists_and_single_images(folder, capsys):
     np.testing.assert_allclose(reread(folder / 'b.npz')[0], loop(['3.png']), rtol=1e-6, atol=1e-6)
 
 
-def test_an_interrupted_call_goes_on(folder, monkeypatch, capsys):
-    """Killed in its third batch: the rows of two are not made again, and those of the others are."""
-    read, real = [], extract_files.Reading.__call__
+@pytest.mark.parametrize('how', ['interrupted', 'killed'])
+def test_a_call_that_was_ended_goes_on(folder, monkeypatch, capsys, how):
+    """In its third batch: the rows of two are not made again, and those of the others are."""
+    read, real, ends = [], extract_files.Reading.__call__, True
 
     def counted(self, images):
         if images.any():  # not the image that tells the shape
             read.append(len(images))
-            if stop and len(read) == 3:
+            if ends and len(read) == 3:
+                if how == 'killed':
+                    os.kill(os.getpid(), signal.SIGKILL)
                 raise KeyboardInterrupt
         return real(self, images)
 
     monkeypatch.setattr(extract_files.Reading, '__call__', counted)
-    stop = True
-    run('a.npz', '--batch-size', 2, code=130)
+    if how == 'killed':
+        monkeypatch.setattr(extract_files, 'SAVE_SECONDS', 0)
+        assert wait(start(lambda: run('a.npz', '--batch-size', 2), folder / 'log.txt')) == -signal.SIGKILL
+    else:
+        run('a.npz', '--batch-size', 2, code=130)
     assert not Path('a.npz').exists()
-    assert read == [2, 2, 2]
     run('a.npz', '--feature', 'predicted', code=2)
-    assert (
-        'a.npz.partial was begun by another call, with feature pooled instead of predicted' in capsys.readouterr().err
-    )
-    stop = False
+    message = 'a.npz.partial was begun by another call, with feature pooled instead of predicted'
+    assert message in capsys.readouterr().err
+    ends = False
     read.clear()
     run('a.npz', '--batch-size', 2)
     assert '4 of 7 images are there' in capsys.readouterr().out
     assert read == [2, 1]
     np.testing.assert_allclose(reread(folder / 'a.npz')[0], loop(), rtol=1e-6, atol=1e-6)
     assert not Path('a.npz.partial').exists()
-    read.clear()
+
+
+def test_another_call_on_a_file_says_so(folder, monkeypatch, capsys):
+    run('a.npz')
+    monkeypatch.setattr(extract_files.Extraction, 'run', None)  # nothing is computed
     run('a.npz')
     assert 'a.npz is there already, of the same call: nothing to do' in capsys.readouterr().out
-    assert not read
     shutil.copytree('images', 'others')
     for words, images, message in (
         (['--layers', 0], 'images', 'a.npz was made by another call, with layers [1] instead of [0]'),
@@ -252,7 +252,7 @@ def test_workers_read(folder):
         (['a.npz'], {'images': 'empty'}, 'No images in empty'),
         (['a.npz'], {'images': 'bad.png'}, 'None of the 1 images can be read, for example: cannot read image bad.png'),
         (['a.npz'], {'checkpoint': 'timm:test_vit'}, 'names no weights, and nothing is downloaded'),
-        (['list/a.npz'], {}, 'OUT list: '),
+        (['list/a.npz'], {}, 'list is a file, not a folder'),
     ],
 )
 def test_errors(folder, capsys, words, options, message):
