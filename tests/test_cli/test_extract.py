@@ -1,5 +1,6 @@
 """`mmmim extract`: formats, features and encoders against a plain loop; interruptions, several processes, errors."""
 
+import errno
 import json
 import os
 import shutil
@@ -208,6 +209,22 @@ def test_another_call_on_a_file_says_so(folder, monkeypatch, capsys):
     ):
         run('a.npz', *words, images=images, code=2)
         assert message in capsys.readouterr().err
+
+
+def test_a_full_disk_costs_no_features(folder, monkeypatch, capsys):
+    def full(path, rows):
+        path.write_bytes(b'a part')
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setitem(feature_files.FORMATS, '.npz', feature_files.FORMATS['.npz']._replace(write=full))
+        run('a.npz', code=2)
+    assert 'a.npz could not be written: no space left on device. Make room, then call again.' in capsys.readouterr().err
+    assert not Path('a.npz').exists()
+    run('a.npz')
+    assert '7 of 7 images are there' in capsys.readouterr().out
+    np.testing.assert_allclose(reread(folder / 'a.npz')[0], loop(), rtol=1e-6, atol=1e-6)
+    assert not Path('a.npz.partial').exists()
 
 
 @pytest.mark.parametrize('processes', [2, 3])
