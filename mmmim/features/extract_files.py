@@ -51,7 +51,7 @@ class Reading:
     """What is read of every image.
 
     Attributes:
-        model: The encoder.
+        model: The encoder of the images, with its normalisation.
         feature: Name of the feature.
         layers: Blocks that it is read of, counted from 0 or from the end; None for the last one, or for those that the
             name has.
@@ -78,7 +78,7 @@ class Reading:
 
     @property
     def name(self) -> FeatureName:
-        """The feature."""
+        """The name of the feature, read into its parts."""
         return FeatureName.of(self.feature)
 
     def __call__(self, images: Tensor) -> np.ndarray:

@@ -168,7 +168,7 @@ class FeatureExtractor(nn.Module, HubFiles):
         Args:
             images: What :meth:`preprocess` takes, which is called; or, as a tensor of floating point numbers, what it
                 returns: ``[B, C, H, W]``, normalised, any size divisible by the patch size.
-            size: See :meth:`preprocess`.
+            size: Side in pixels of the squares that images are made to, as :meth:`preprocess` takes it; not of floats.
             layers: Blocks whose tokens to return, counted from 0; negative ones from the end.
 
         Returns:

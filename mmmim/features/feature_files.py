@@ -42,7 +42,7 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``[n, ...]``."""
+        """Shape of the features in the file, ``[n, ...]``."""
         return len(self.kept), *self.stored.shape[1:]
 
     @property

@@ -157,7 +157,7 @@ class Reconstructor(nn.Module):
         """From a training checkpoint or a converted file; of the weights, the student's: they learn to reconstruct.
 
         Args:
-            path: The file.
+            path: File of the checkpoint.
             trust_checkpoint: Whether to read a file that holds pickled Python objects too, which can run any code.
 
         Raises:

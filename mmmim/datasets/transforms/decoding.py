@@ -221,11 +221,11 @@ def pixels_of(
     """Pixels of an image of Pillow, whatever its mode; its EXIF orientation is applied, in place.
 
     Args:
-        image: The image.
+        image: The image of Pillow, which may have been opened from a file.
         name: What messages call it.
         channels: 3: RGB; 1: grey.
         window: Range of values of more than eight bits, see :class:`ReadOptions`.
-        deep: Its colours of 16 bits, ``[H, W, 3]``, which Pillow does not keep; None for none.
+        deep: Colours of the image in 16 bits, ``[H, W, 3]``, which Pillow does not keep; None where there are none.
 
     Returns:
         ``[H, W, channels]`` uint8.
