@@ -34,6 +34,7 @@ COMMANDS = {
     'convert': Command('mmmim.cli.convert', "weights of other programs to mmmim's format"),
     'download': Command('mmmim.cli.download', 'published weights, before a machine without network needs them'),
     'export': Command('mmmim.cli.export', 'the encoder of a checkpoint for timm, Hugging Face, ONNX and others'),
+    'extract': Command('mmmim.cli.extract', 'the features of a folder of images to a file'),
     'parity': Command('mmmim.cli.parity', 'replay a recorded run of a method and compare every quantity'),
     'browse': Command('mmmim.cli.browse', 'a picture of a batch before any training: images, masks, targets'),
     'stats': Command('mmmim.cli.stats', 'channels, bits, sizes, mean and deviation of a folder of images'),

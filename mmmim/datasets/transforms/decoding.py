@@ -206,7 +206,24 @@ def _to_colours(image: Image.Image, data: bytes, name: str | os.PathLike, option
     deep = deep_colours(image, data)
     if deep is not None:
         deep = deep[..., [0, 0, 0] if deep.shape[2] == 2 else [0, 1, 2]]
-    else:
+    return pixels_of(image, name, options, deep)
+
+
+def pixels_of(
+    image: Image.Image, name: str | os.PathLike, options: ReadOptions, deep: np.ndarray | None = None
+) -> np.ndarray:
+    """Pixels of an image of Pillow, whatever its mode; its EXIF orientation is applied, in place.
+
+    Args:
+        image: The image of Pillow, which may have been opened from a file.
+        name: What messages call it.
+        options: How it is read: 1 or 3 channels, of eight bits.
+        deep: Colours of the image in 16 bits, ``[H, W, 3]``, which Pillow does not keep; None where there are none.
+
+    Returns:
+        ``[H, W, channels]`` uint8.
+    """
+    if deep is None:
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode == 'F' or image.mode.startswith('I'):  # Pillow's own conversion would clip at 255, to white
             deep = np.asarray(image)

@@ -1,7 +1,5 @@
 """What images must be before they are normalised: shape, channels, range of values."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -34,21 +32,13 @@ def check_channels(images: Tensor, channels: int) -> None:
         )
 
 
-def check_batch(images: Any, channels: int) -> None:
+def check_batch(images: Tensor, channels: int) -> None:
     """Refuse what is no batch of images ``[B, C, H, W]`` of so many channels, saying how to make it one.
 
     Raises:
-        InputError: Naming type or shape.
+        InputError: Naming the shape.
     """
     want = f'a tensor [B, {channels}, H, W] of values from 0 to 255'
-    if not isinstance(images, Tensor):
-        shape = getattr(images, 'shape', None)
-        what = type(images).__name__ + (f' of shape {list(shape)}' if shape is not None else '')
-        raise InputError(
-            f'Images must be {want}, not a {what}: torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for '
-            'image in images])).permute(0, 3, 1, 2) makes one of PIL images of equal size, and torch.from_numpy(array)'
-            '.permute(0, 3, 1, 2) of an array [B, H, W, C].'
-        )
     shape = list(images.shape)
     if images.ndim == 3:
         raise InputError(f'Images must be {want}, not {shape}: add a first dimension, images.unsqueeze(0).')
