@@ -211,7 +211,8 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
         spec: ``subsets``: by subset and arm a dict of ``config`` (from the repository's root), ``options`` (changes of
             it), ``train=False`` for a random initialisation, ``watch=True`` for a training with the probes and health
             reports of its config, ``own_test=True`` for a model that is scored by its own test loop instead of probes
-            (by a ``suite`` its encoder is scored like any other); or ``pixels=PATCH_SIZE``. ``scores``, for all arms that are probed, may change
+            (by a ``suite`` its encoder is scored like any other); or ``pixels=PATCH_SIZE``.
+            ``scores``, for all arms that are probed, may change
             what is measured: a dict of ``poolings`` (names as in :meth:`mmmim.features.Features.pool`), ``weights``
             (of trained models: 'student' or 'ema'; the teacher's where there is one is the default),
             ``leave_one_out=True`` and ``rankme=True``, see :func:`mmmim.evaluation.probes.fashion_scenes.score`; or of

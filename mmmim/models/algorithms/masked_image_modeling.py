@@ -21,7 +21,7 @@ from mmmim.utils.nested import present
 from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, check_value
 
 from ..data_preprocessors import MIMDataPreprocessor
-from ..interfaces import Encoder, Head, Neck, Sizes, TargetGenerator, check_part, check_sizes
+from ..interfaces import Encoder, Head, Neck, Sizes, TargetGenerator, check_part, check_sizes, most_read
 from ..layers import check_mode, layer_index, set_checkpointing
 from ..teacher import EMACopy
 
@@ -73,6 +73,11 @@ class Branch(nn.Module):
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head)
         self.weight = weight
+
+    @property
+    def reads(self) -> str:
+        """What neck and head read of the encoder's last block."""
+        return most_read([self.neck.reads, self.head.reads])
 
     def layers(self, depth: int) -> list[int]:
         """Blocks whose states the neck reads, counted from 0, of an encoder of ``depth`` blocks."""
@@ -164,6 +169,8 @@ class MaskedImageModeling(BaseModel):
         self.teacher = EMACopy(source, teacher, micro_batch_size) if teacher else None
         #: Blocks of the encoder whose states necks read.
         self.layers = sorted({i for branch in self.branches.values() for i in branch.layers(self.backbone.depth)})
+        #: What the encoder is told of what is read of its last block.
+        self.reads: str = most_read(branch.reads for branch in self.branches.values())
 
     def init_weights(self) -> None:
         """Initialise the student (modules do so when built; ``init_cfg`` may load weights), then copy the teacher."""
@@ -188,7 +195,8 @@ class MaskedImageModeling(BaseModel):
     def loss(self, images: Tensor, mask: PatchMask, targets: dict[str, Target]) -> Losses:
         """Losses of the branches on a (micro-)batch; targets' own losses are not among them."""
         targets = targets | _targets(self, images, mask, differentiable=True)
-        context = self.backbone(images, mask, layers=self.layers)
+        told = {'reads': self.reads} if self.backbone.takes_reads else {}
+        context = self.backbone(images, mask, layers=self.layers, **told)
         losses = {}
         for name, branch in self.branches.items():
             prediction = self.prediction(branch, context, mask)
