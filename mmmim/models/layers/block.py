@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention
-from .checkpointing import checkpointed
+from .checkpointing import checkpointed, recomputed
 from .drop_path import residual
 from .norm import RMSNorm
 from .rope import Rotation
@@ -41,7 +41,14 @@ def _pick_rotation(rotation: Rotation | None, tokens: Tensor) -> Rotation | None
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between."""
+    """Two linear layers with an exact GELU between.
+
+    Attributes:
+        recompute: Whether the backward pass computes GELU again in the place of keeping its output, which is as large as
+            the input, kept too. Compiled, the compiler decides.
+    """
+
+    recompute: bool = True
 
     def __init__(self, dim: int, hidden_dim: int, bias: bool = False) -> None:
         super().__init__()
@@ -51,7 +58,13 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., D]``."""
-        return self.fc2(self.act(self.fc1(x)))
+        x = self.fc1(x)
+        if self.recompute and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return recomputed(self._second, x)
+        return self._second(x)
+
+    def _second(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(x))
 
 
 class LayerScale(nn.Module):
@@ -75,7 +88,7 @@ class TransformerBlock(nn.Module):
     """What is compiled, checkpointed and divided among processes as a unit.
 
     Attributes:
-        checkpointing: What the backward pass recomputes in training, see :func:`set_checkpointing`; None for nothing.
+        checkpointing: What the backward pass recomputes in training, see :func:`set_checkpointing`.
         whole: Whether it runs for all tokens even where some are read only (:func:`last_block`): for forward hooks
             that want all of its output.
     """
@@ -246,10 +259,13 @@ def set_checkpointing(model: nn.Module, mode: str | None) -> None:
 
     Args:
         model: A model, whose blocks are found by type, whatever holds them.
-        mode: None: nothing. 'selective': all but matrix products and attention. 'full': everything.
+        mode: None: GELU. 'selective': all but matrix products and attention. 'full': everything.
     """
     for block in blocks_of(model):
         block.checkpointing = mode
+        for module in block.modules():
+            if isinstance(module, Mlp):
+                module.recompute = mode is None
 
 
 def compile_blocks(model: nn.Module, **options: Any) -> None:
