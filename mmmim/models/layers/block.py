@@ -44,8 +44,8 @@ class Mlp(nn.Module):
     """Two linear layers with an exact GELU between.
 
     Attributes:
-        recompute: Whether the backward pass computes GELU again in the place of keeping its output, which is as large as
-            the input, kept too. Compiled, the compiler decides.
+        recompute: Whether the backward pass computes GELU again in the place of keeping its output, which is as large
+            as the input, kept too. Compiled, the compiler decides.
     """
 
     recompute: bool = True

@@ -67,8 +67,8 @@ def checkpointed(function: Callable[..., Any], mode: str, *args: Any) -> Any:
 def recomputed(function: Callable[..., Any], *args: Any) -> Any:
     """``function(*args)``, of which the backward pass recomputes what comes before its last operation.
 
-    It keeps the inputs only, and stops where it has the inputs of the last operation, so that a matrix product at the end
-    is not computed again. Nothing in it may draw random numbers.
+    It keeps the inputs only, and stops where it has the inputs of the last operation, so that a matrix product at the
+    end is not computed again. Nothing in it may draw random numbers.
 
     Args:
         function: Made of torch operations.
