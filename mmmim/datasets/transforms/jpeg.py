@@ -31,8 +31,8 @@ class JPEGHeader(NamedTuple):
     """What the segments before the pixels say.
 
     Attributes:
-        height: H of the image as it is stored.
-        width: W.
+        height: Of the image as it is stored, H.
+        width: Of the image as it is stored, W.
         several_scans: Whether the pixels come in several passes, as those of progressive files do.
         scan: Where the first of them starts in the file.
     """
@@ -89,7 +89,7 @@ def decode_jpeg(
         max_pixels: Larger images are left to Pillow's reader, which refuses them; None for no limit.
         factor: 1; or one of :data:`FACTORS`, by which sides are divided, in the inverse DCT: the pixels are those of
             Pillow's ``Image.draft``, and no filter has seen all the pixels of the file.
-        header: That of the file, where it is known.
+        header: What :func:`jpeg_header` gave for this file, which is otherwise read anew.
 
     Returns:
         BGR, ``[ceil(H / factor), ceil(W / factor), 3]`` uint8, or None where Pillow has to look at it.
