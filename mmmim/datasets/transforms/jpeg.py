@@ -31,8 +31,8 @@ class JPEGHeader(NamedTuple):
     """What the segments before the pixels say.
 
     Attributes:
-        height: Of the image as it is stored, H.
-        width: Of the image as it is stored, W.
+        height: Rows of the stored image, before any turn by EXIF.
+        width: Columns of the stored image.
         several_scans: Whether the pixels come in several passes, as those of progressive files do.
         scan: Where the first of them starts in the file.
     """
