@@ -1,14 +1,18 @@
 import atexit
+import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 #: What a package that is installed without the repository brings along, in mmmim/.mim, where `mim` looks for it too.
 RESOURCES = ('configs', 'tools', 'model-index.yml')
+#: The address of the repository, `https://HOST/OWNER/NAME`, that a release is built for; a clone cannot know it.
+REPOSITORY = os.environ.get('MMMIM_REPOSITORY', '').rstrip('/')
 
 
 class BuildWithResources(build_py):
@@ -38,9 +42,22 @@ def _is_resource(path: Path) -> bool:
     return path.is_file() and '__pycache__' not in path.parts and not path.name.startswith('.')
 
 
-def requirements(name: str) -> list[str]:
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
+def description() -> str:
+    """The main page, for where the repository is not.
+
+    Its links to files lead to the repository as it was at this version. A build that is not told where that is leaves
+    the words of links and pictures without them.
+    """
+    version = re.search("__version__ = '(.*)'", (ROOT / 'mmmim/version.py').read_text())[1]
+
+    def absolute(kind: str, words: str, path: str, as_it_was: str) -> str:
+        if re.match(r'\w+:', path):
+            return as_it_was
+        return as_it_was.replace(path, f'{REPOSITORY}/{kind}/v{version}/{path}') if REPOSITORY else words
+
+    text = (ROOT / 'README.md').read_text()
+    text = re.sub(r'<img src="([^"]+)".*?alt="([^"]*)"/>', lambda tag: absolute('raw', tag[2], tag[1], tag[0]), text)
+    return re.sub(r'\[([^\]]+)\]\(([^)\s]+)\)', lambda link: absolute('blob', link[1], link[2], link[0]), text)
 
 
 def build_folder() -> str:
@@ -50,37 +67,11 @@ def build_folder() -> str:
     return folder
 
 
-EXTRAS = {name: requirements(name) for name in ('fast', 'huggingface', 'timm', 'transformers', 'webdataset')}
-
-version: dict[str, str] = {}
-exec((ROOT / 'mmmim' / 'version.py').read_text(), version)
-
+# All that does not depend on the build stands in pyproject.toml.
 setup(
-    name='mmmim',
-    version=version['__version__'],
-    description='Latent masked image modelling on the OpenMMLab stack: CAPI and its relatives',
-    long_description=(ROOT / 'README.md').read_text(),
+    long_description=description(),
     long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    # With the folder named, an editable install is found from every working directory, that above the clone included.
-    package_dir={'': '.'},
-    packages=find_packages(include=['mmmim', 'mmmim.*']),
-    package_data={
-        'mmmim': [
-            'py.typed',
-            'datasets/fashion_mnist/*',
-            'datasets/classification/*.txt',
-            'visualization/templates/*.html',
-        ]
-    },
-    python_requires='>=3.10',
-    install_requires=requirements('runtime'),
-    entry_points={'console_scripts': ['mmmim = mmmim.cli.main:main']},
+    project_urls={'Repository': REPOSITORY, 'Changes': f'{REPOSITORY}/blob/main/CHANGELOG.md'} if REPOSITORY else {},
     cmdclass={'build_py': BuildWithResources},
     options={'build': {'build_base': build_folder()}},
-    # The tests need all of them, so that none of them is skipped.
-    extras_require={
-        **EXTRAS,
-        'tests': [*requirements('tests'), *(line for lines in EXTRAS.values() for line in lines)],
-    },
 )

@@ -13,10 +13,11 @@ from mmengine import registry as _roots
 from mmengine.registry import Registry
 
 from .utils import InputError
-from .utils.internals import quiet_imports
+from .utils.internals import introduce_to_mmengine, quiet_imports
 from .utils.options import check_options, checks_its_options
 
 quiet_imports()
+introduce_to_mmengine('mmmim')
 
 
 class CheckedRegistry(Registry):
@@ -53,6 +54,8 @@ class CheckedRegistry(Registry):
 
 
 def _child(root: Registry, *locations: str) -> Registry:
+    # Of a registry without a location, mmengine would import all modules of the package.
+    locations = locations or ('mmmim.registry',)
     return CheckedRegistry(root.name, parent=root, scope='mmmim', locations=list(locations))
 
 

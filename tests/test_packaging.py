@@ -2,30 +2,40 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
+from mmengine import hub
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-import mmmim
+import mmmim.registry
 from mmmim.config.resources import find_config, repository, resources
 from tests.paths import ROOT
 
 FOLDERS = ('configs', 'docs', 'mmmim', 'projects', 'requirements', 'tests', 'tools')
+REPOSITORY = 'https://host/owner/mmmim'
 
 
-def build(source, kind, out):
+def build(source, kind, out, repository=''):
     """Build in a process of its own; returns the file."""
     out.mkdir(exist_ok=True)
     code = f'import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])'
+    environment = {**os.environ, 'MMMIM_REPOSITORY': repository}
     done = subprocess.run(
-        [sys.executable, '-c', code, str(out)], cwd=source, capture_output=True, text=True, check=False
+        [sys.executable, '-c', code, str(out)],
+        cwd=source,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     (file,) = out.iterdir()
@@ -46,7 +56,7 @@ def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp('clone') / 'repository'
     folder.mkdir()
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, folder)
@@ -57,7 +67,7 @@ def clone(tmp_path_factory):
 def unpacked(clone, tmp_path_factory):
     """What lies in site-packages after an installation of the wheel that the source distribution makes."""
     folder = tmp_path_factory.mktemp('wheel')
-    before = files(clone)
+    before = {name for name in files(clone) if not name.startswith('mmmim/.mim/')}
     # What must not be packed, though it lies there.
     (clone / 'configs/capi/__pycache__').mkdir()
     (clone / 'configs/capi/__pycache__/a.pyc').touch()
@@ -66,12 +76,12 @@ def unpacked(clone, tmp_path_factory):
         archive.extractall(folder / 'source')
     (source,) = (folder / 'source').iterdir()
     assert before <= files(source) | {'.gitignore', '.git'}
-    with zipfile.ZipFile(build(source, 'wheel', folder / 'wheel')) as archive:
+    with zipfile.ZipFile(build(source, 'wheel', folder / 'wheel', f'{REPOSITORY}/')) as archive:
         archive.extractall(folder / 'site-packages')
         for info in archive.infolist():  # as pip does
             (folder / 'site-packages' / info.filename).chmod(info.external_attr >> 16)
-    left = {name for name in files(source) | files(clone) if 'egg-info' not in name}
-    assert not any(name.startswith(('build/', 'mmmim/.mim')) for name in left)
+    assert not any(name.startswith(('build/', 'mmmim/.mim/')) for name in files(source))
+    shutil.copy(source / 'PKG-INFO', folder)
     return folder / 'site-packages'
 
 
@@ -92,6 +102,38 @@ def test_contents_of_the_wheel(clone, unpacked):
     assert 'mmmim/.mim/configs/capi/vitl14.py,sha256=' in record.read_text()
 
 
+def test_metadata(unpacked):
+    """Where the page is not beside its repository, its links lead there, or are words where none was named."""
+    (file,) = unpacked.glob('*.dist-info/METADATA')
+    metadata, of_the_sdist = (message_from_string(path.read_text()) for path in (file, unpacked.parent / 'PKG-INFO'))
+    assert metadata['Version'] == of_the_sdist['Version'] == mmmim.__version__
+    assert metadata['License-Expression'] == 'Apache-2.0 AND MIT'
+    for name in metadata.get_all('License-File'):
+        assert (file.parent / 'licenses' / name).read_text() == (ROOT / name).read_text()
+    assert f'Repository, {REPOSITORY}' in metadata.get_all('Project-URL')
+
+    pattern = r'\]\(([^)]+)\)|(?:src|href)="([^"]+)"'
+    main_page, page, plain = (
+        [link for pair in re.findall(pattern, text) for link in pair if link]
+        for text in ((ROOT / 'README.md').read_text(), metadata.get_payload(), of_the_sdist.get_payload())
+    )
+    elsewhere = [link for link in main_page if link.startswith('https://')]
+    assert 0 < len(elsewhere) < len(main_page)
+    assert plain == elsewhere
+    assert all(link.startswith('https://') for link in page)
+    tag = f'v{mmmim.__version__}'
+    assert [re.sub(f'{REPOSITORY}/(raw|blob)/{tag}/', '', link) for link in page] == main_page
+    assert f'{REPOSITORY}/raw/{tag}/docs/figures/features.png' in page
+
+
+def test_one_version():
+    version = re.escape(mmmim.__version__)
+    assert re.search(rf'^version: {version}$', (ROOT / 'CITATION.cff').read_text(), re.MULTILINE)
+    (date,) = re.findall(r'^date-released: (.*)$', (ROOT / 'CITATION.cff').read_text(), re.MULTILINE)
+    headings = re.findall(r'^## (.*)$', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+    assert headings[:2] == ['Unreleased', f'{mmmim.__version__} - {date}']
+
+
 SCRIPT = """
 import contextlib, io, json, pathlib, runpy, sys
 import mmmim, mmmim.registry
@@ -110,6 +152,7 @@ register_all_modules()
 assert DefaultScope.get_current_instance().scope_name == 'mmmim'
 
 import torch
+from mmengine import hub
 from mmmim.cli.main import main
 from mmmim.comparison.jobs import ROOT, make_jobs
 
@@ -143,7 +186,8 @@ said = [
     run(None, 'train', 'configs/capi/digit.py'),
     run('misc/make_metafiles', '--check'),
 ]
-print(json.dumps([mmmim.__file__, mmmim.list_models(), shape, str(ROOT), commands, said]))
+hubs = [hub.get_config('mmmim::capi/vitl14.py').filename, type(hub.get_model('mmmim::mae/small.py')).__name__]
+print(json.dumps([mmmim.__file__, mmmim.list_models(), shape, str(ROOT), commands, said, hubs]))
 """
 
 
@@ -156,7 +200,7 @@ def test_registries_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path
     command = [sys.executable, '-c', SCRIPT]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    file, names, shape, root, commands, said = json.loads(done.stdout.splitlines()[-1])
+    file, names, shape, root, commands, said, hubs = json.loads(done.stdout.splitlines()[-1])
     assert file.startswith(str(unpacked))
     assert names == mmmim.list_models()
     assert shape == [1, 96]
@@ -173,6 +217,7 @@ def test_registries_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path
     words = ' '.join(papers[1].replace('\\\n', '').split())
     assert (papers[0], f'MMMIM_DATA=dtd_coop python {repeat} eval/cls_fewshot' in words) == (0, True)
     assert (metafiles[0], 'installed without its repository' in metafiles[1]) == (2, True)
+    assert hubs == [str(shipped / 'configs/capi/vitl14.py'), 'MaskedImageModeling']
     assert files(tmp_path) == set()
     assert all(os.access(tool, os.X_OK) for tool in (shipped / 'tools').rglob('*.sh'))
     (script,) = unpacked.glob('*.dist-info/entry_points.txt')
@@ -182,7 +227,12 @@ def test_registries_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path
 def test_editable_installs_read_the_repository(clone, tmp_path):
     with zipfile.ZipFile(build(clone, 'editable', tmp_path / 'out')) as archive:
         assert not any('.mim' in name for name in archive.namelist())
-    assert not (clone / 'mmmim/.mim').exists()
+    # mmengine.hub and `mim` read configs below the package, of all packages: links of the repository lead there.
+    for name in ('configs', 'tools', 'model-index.yml'):
+        assert (clone / 'mmmim/.mim' / name).readlink() == Path('../..', name)
+    assert hub.get_config('mmmim::capi/vitl14.py').filename == str(ROOT / 'mmmim/.mim/configs/capi/vitl14.py')
+    model = hub.get_model('mmmim::capi/small.py')
+    assert type(model) is mmmim.registry.MODELS.get('MaskedImageModeling')
 
 
 def test_where_resources_are(tmp_path):
@@ -212,7 +262,7 @@ def test_the_oldest_versions_are_the_lower_bounds():
     oldest = dict(line.split('==') for line in lines(folder / 'oldest.txt'))
     bounds = {}
     for path in folder.glob('*.txt'):
-        if path.name != 'oldest.txt':
+        if path.name not in ('oldest.txt', 'docs.txt'):  # the site is built with the newest
             bounds |= {Requirement(line).name: Requirement(line).specifier for line in lines(path)}
     assert set(bounds) - set(oldest) == {'import-linter', 'mypy', 'ruff'}  # which look at the code alone
     for name, version in oldest.items():

@@ -16,7 +16,7 @@ from tests.toys import batch, capi_config, save_model
 
 PAGES = [
     path
-    for folder in ('.', 'docs/en', 'configs/*', 'configs/*/ablations', 'projects', 'projects/*')
+    for folder in ('.', 'docs/en', 'docs/notebooks', 'configs/*', 'configs/*/ablations', 'projects', 'projects/*')
     for path in sorted(ROOT.glob(f'{folder}/*.md'))
 ]
 
@@ -54,15 +54,16 @@ def test_features(page, tmp_path, monkeypatch):
     (checkpoint,) = re.findall(r"get_model\('(.*?)'\)", code.split('#')[0])
     (tmp_path / checkpoint).parent.mkdir(parents=True)
     save_model(tmp_path / checkpoint, load_config('capi/small').model.to_dict())
-    for image in re.findall(r"decode_image\('(.*?)'\)", code):
-        (tmp_path / image).parent.mkdir(parents=True)
+    for image in re.findall(r"'([^']*\.(?:png|jpg))'", code):
+        (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
         Image.new('RGB', (32, 32), (250, 120, 0)).save(tmp_path / image)
     monkeypatch.chdir(tmp_path)
     shown: dict = {}
     exec(code, shown)
-    features, images = shown['features'], shown['images']
-    assert [list(layer.patches.shape) for layer in features] == [[len(images), 64, 96]] * 2
-    assert features[0].map().shape == (len(images), 96, 8, 8)
+    features = shown['features']
+    images = len(features.pooled)
+    assert [list(layer.patches.shape) for layer in features] == [[images, 64, 96]] * 2
+    assert features[0].map().shape == (images, 96, 8, 8)
     assert torch.equal(features.pooled, features[1].patches.mean(dim=1))
 
 
@@ -70,7 +71,7 @@ def test_the_main_page_is_short():
     text = (ROOT / 'README.md').read_text()
     assert text.count('\n') < 150
     (code,) = (code for code in blocks(ROOT / 'README.md') if 'get_model(' in code)
-    assert len([line for line in code.splitlines() if line and not re.match('import|from', line)]) == 4
+    assert len([line for line in code.splitlines() if line and not re.match('import|from', line)]) == 3
     assert [code.strip() for code in blocks(ROOT / 'README.md', 'shell')[:2]] == [
         'pip install -e . && python tools/train.py configs/capi/small.py',
         'pip install -e ".[tests]" && pytest',

@@ -9,6 +9,7 @@ _base_ = [
 ]
 
 global_batch_size = 64
+auto_scale_lr = dict(base_batch_size=64)
 
 model = dict(
     backbone=dict(img_size=32, patch_size=4, embed_dim=96, depth=4, num_heads=3, num_registers=4, drop_path_rate=0.0),

@@ -7,6 +7,7 @@ _base_ = [
 ]
 
 global_batch_size = 512
+auto_scale_lr = dict(base_batch_size=512)
 
 model = dict(
     backbone=dict(img_size=64, patch_size=4, embed_dim=384, depth=12, num_heads=6, num_registers=4, drop_path_rate=0.0),

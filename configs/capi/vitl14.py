@@ -14,6 +14,7 @@ _base_ = [
 ]
 
 global_batch_size = 16384
+auto_scale_lr = dict(base_batch_size=16384)
 
 train_dataloader = dict(
     collate_fn=dict(

@@ -19,6 +19,7 @@ _base_ = [
 ]
 
 global_batch_size = 2048
+auto_scale_lr = dict(base_batch_size=2048)
 
 train_dataloader = dict(
     collate_fn=dict(

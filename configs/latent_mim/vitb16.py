@@ -13,6 +13,7 @@ _base_ = [
 ]
 
 global_batch_size = 4096
+auto_scale_lr = dict(base_batch_size=4096)
 
 train_dataloader = dict(
     collate_fn=dict(

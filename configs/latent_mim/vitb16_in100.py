@@ -6,6 +6,7 @@
 _base_ = './vitb16.py'
 
 global_batch_size = 1024
+auto_scale_lr = dict(base_batch_size=1024)
 
 train_dataloader = dict(dataset=dict(dataset=dict(data_root='data/imagenet100/train')))
 optim_wrapper = dict(optimizer=dict(lr=6e-4))

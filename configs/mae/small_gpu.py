@@ -7,6 +7,7 @@ _base_ = [
 ]
 
 global_batch_size = 256
+auto_scale_lr = dict(base_batch_size=256)
 
 model = dict(
     backbone=dict(img_size=64, patch_size=4, embed_dim=384, depth=12, num_heads=6),

@@ -11,6 +11,7 @@ _base_ = [
 ]
 
 global_batch_size = 4096
+auto_scale_lr = dict(base_batch_size=4096)
 
 train_dataloader = dict(
     collate_fn=dict(type='mmmim.MaskCollate', patch_size=16, masking=dict(type='mmmim.UniformMasking', mask_ratio=0.75))

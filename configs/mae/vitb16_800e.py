@@ -7,6 +7,7 @@
 _base_ = './vitb16.py'
 
 global_batch_size = 2048
+auto_scale_lr = dict(base_batch_size=2048)
 
 model = dict(branches=dict(pixels=dict(target_generator=dict(normalize=False))))
 

@@ -8,6 +8,7 @@ _base_ = [
 ]
 
 global_batch_size = 128
+auto_scale_lr = dict(base_batch_size=128)
 
 model = dict(
     backbone=dict(img_size=32, patch_size=4, embed_dim=96, depth=4, num_heads=3),

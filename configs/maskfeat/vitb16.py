@@ -13,6 +13,7 @@ _base_ = [
 ]
 
 global_batch_size = 2048
+auto_scale_lr = dict(base_batch_size=2048)
 
 train_dataloader = dict(
     collate_fn=dict(type='mmmim.MaskCollate', patch_size=16, masking=dict(type='mmmim.UniformMasking', num_visible=117))

@@ -8,6 +8,7 @@ _base_ = [
 ]
 
 global_batch_size = 128
+auto_scale_lr = dict(base_batch_size=128)
 
 _decoder = dict(context_dim=96, embed_dim=64, depth=2, num_heads=4, grid=(8, 8))
 model = dict(

@@ -22,6 +22,7 @@ from mmmim.converters.published import find_weights
 from mmmim.features.names import FeatureName
 from mmmim.features.pretrained_backbone import PretrainedBackbone, features_of, is_wrapped
 from mmmim.features.stored_encoder import StoredEncoder
+from mmmim.models.backbones.libraries import ENCODER_FILES, encoder_config
 from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from mmmim.models.interfaces import Encoder, PoolingNeck, check_part
 from mmmim.models.stored import build_sizes, pooling_necks
@@ -30,7 +31,7 @@ from mmmim.utils import InputError
 from mmmim.utils.internals import config_dict
 from mmmim.utils.nested import children, dicts, under, walk
 
-from .models import CHECKPOINTS, ENCODER_NAMES, encoder_config, model_config
+from .models import CHECKPOINTS, model_config
 
 #: What is read of an encoder where nothing is said.
 MAPS = FeatureName.of('featmap')
@@ -77,9 +78,9 @@ def pretrained_facts(
     """Facts of what ``--pretrained`` names.
 
     Args:
-        source: A checkpoint (``*.pth``) of mmmim, the name of published weights, the folder of a model of Hugging Face,
-            or the name or file of a config of mmmim for random weights; with an ``encoder``, a file of its weights, or
-            'random'.
+        source: A checkpoint (``*.pth``) of mmmim, the name of published weights, 'timm:NAME=FILE' and the like, the
+            folder of a model of Hugging Face, or the name or file of a config of mmmim for random weights; with an
+            ``encoder``, a file of its weights, or 'random'.
         weights: 'ema', 'student', 'auto': the EMA teacher's where there are any, or 'random': of the file only which
             encoder it is.
         encoder: Config of the encoder, where it is not that of the checkpoint.
@@ -110,7 +111,7 @@ def pretrained_facts(
         sizes = stored.sizes(_bare(described), str(path))
         return _facts(checkpoint, described, preprocessor, feature, predictor, path, sizes)
     if path.suffix in ('.bin', '.safetensors') or str(source) == RANDOM:
-        raise InputError(f'--pretrained {source}: name the model too, --encoder {ENCODER_NAMES}.')
+        raise InputError(f'--pretrained {source}: name the model too, {ENCODER_FILES}.')
     model = model_config(source)
     predictor = next((neck for _, neck in pooling_necks(model)), None)
     return _facts(RANDOM, encoder or model['backbone'], model.get('data_preprocessor') or {}, feature, predictor)

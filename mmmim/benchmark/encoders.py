@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from mmmim.apis.downstream import apply_pretrained, pretrained_facts, set_encoder
-from mmmim.apis.models import LIBRARIES, encoder_config
 from mmmim.checkpoints.pretrained import RANDOM
 from mmmim.config.downloads import file_sha256
 from mmmim.config.hashes import digest
@@ -19,6 +18,7 @@ from mmmim.config.weights import published
 from mmmim.converters.published import find_weights
 from mmmim.features.names import FeatureName
 from mmmim.features.pretrained_backbone import is_wrapped
+from mmmim.models.backbones.libraries import ENCODER_FILES, encoder_config
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from mmmim.utils.plain import to_plain
@@ -101,20 +101,16 @@ def read_encoders(names: Sequence[str], weights: str = 'auto') -> list[Encoder]:
 
 def _read(name: str, weights: str) -> tuple[Encoder, Encoder]:
     """An encoder, and the same with random weights."""
-    library, source = None, name
-    if '=' in name and name.partition(':')[0] in LIBRARIES:
-        library, _, source = name.partition('=')
-    source, named = find_weights(source.removeprefix('huggingface:'), foreign=library is not None)
-    library = library or named
+    source, library = find_weights(name)
     config = encoder_config(library) if library else None
     path = Path(source).expanduser()
-    if not path.is_file() and find_config(source) is None:
+    is_random = path.suffix == '.py' or find_config(source) is not None or (library is not None and source == RANDOM)
+    if not is_random and not path.is_file():
         raise InputError(
             f'{source} is neither a file nor the name of a config or of published weights of mmmim: give a checkpoint, '
-            'such a name (mmmim list --pretrained), a config for random weights, timm:NAME=FILE for a file of another '
-            'library, or huggingface:FOLDER.'
+            f'such a name (mmmim list --pretrained), a config for random weights, or {ENCODER_FILES} of another '
+            'library.'
         )
-    is_random = path.suffix == '.py' or find_config(source) is not None
     weights = 'auto' if is_random else weights
     facts = to_plain(vars(pretrained_facts(source, weights, config)))
     lacks = _lacking(facts['encoder'], source, weights, config)

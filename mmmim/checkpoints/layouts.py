@@ -13,7 +13,7 @@ _LAYOUTS = [
     (
         r'encoder\.layers?\.\d+\.attention\.attention\.query|\.attention\.q_proj|embeddings\.cls_token',
         'It looks like a file of the library transformers of Hugging Face, whose names of weights are its own: take '
-        "the authors' file, or for features and downstream tasks --encoder huggingface:FOLDER, with its config.json.",
+        "the authors' file, or for features and downstream tasks huggingface:FOLDER, with its config.json.",
     ),
     (
         r'decoder_blocks\.\d+\.attn\.qkv|decoder_pos_embed',
@@ -21,13 +21,13 @@ _LAYOUTS = [
     ),
     (
         r'^(backbone\.)?layers\.\d+\.(ln1|attn\.qkv)',
-        'It looks like a file of mmpretrain: tools/model_converters/mae_to_mmmim.py for MAE, --encoder mmpretrain:NAME '
+        'It looks like a file of mmpretrain: tools/model_converters/mae_to_mmmim.py for MAE, mmpretrain:NAME=FILE '
         'for others.',
     ),
     (
         r'^blocks\.\d+\.attn\.qkv|^patch_embed\.proj\.',
         "It looks like a Vision Transformer in the layout of timm and of many authors: the method's converter in "
-        'tools/model_converters (mae_to_mmmim.py for MAE), or --encoder timm:NAME.',
+        'tools/model_converters (mae_to_mmmim.py for MAE), or timm:NAME=FILE.',
     ),
     (r'^backbone\.backbone\.', 'It looks like a model that was trained on an encoder: give that of the pre-training.'),
 ]

@@ -83,7 +83,7 @@ def read_pretrained(
         raise InputError(
             f"{path} carries no mmmim model: use a checkpoint of mmmim's training, or convert the authors' weights "
             f'with tools/model_converters first. {describe_layout(checkpoint)} For downstream tasks, files of other '
-            'libraries need the name of their model too: --encoder timm:NAME, mmpretrain:NAME or huggingface:FOLDER.'
+            'libraries need the name of their model too: timm:NAME=FILE, mmpretrain:NAME=FILE or huggingface:FOLDER.'
         )
     check_stored_model(info['model'], path, features_only=True)
     if backbones(info['model']):

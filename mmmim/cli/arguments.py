@@ -40,8 +40,8 @@ POSITIVE, NON_NEGATIVE = argument(Positive, float), argument(NonNegative, float)
 SHARE, INNER_SHARE = argument(Share, float), argument(InnerShare, float)
 #: In the help of what :func:`mmmim.cli.inputs.load_model` reads.
 CHECKPOINT = (
-    'checkpoint, folder of Hugging Face, or a name of published weights, which are downloaded (mmmim list '
-    '--pretrained); a config or its name: random weights'
+    'checkpoint, or a name of published weights, which are downloaded (mmmim list --pretrained); timm:NAME=FILE, '
+    'mmpretrain:NAME=FILE (=random: random weights) or huggingface:FOLDER; a config or its name: random weights'
 )
 #: In the help of options that take names of features of whole images.
 FEATURES = 'such as cls, pooled, predicted, top10, cls+pooled, cls@5 (all names: docs/en/evaluation.md)'
@@ -115,16 +115,16 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--pretrained',
         metavar='FILE',
-        help='the pre-trained encoder of a downstream task: a checkpoint of mmmim or a converted one, a folder of '
-        'Hugging Face, or a name of published weights, which are downloaded (mmmim list --pretrained; the name of a '
-        'config: random weights); with --encoder a file of another library',
+        help='the pre-trained encoder of a downstream task: a checkpoint of mmmim or a converted one, timm:NAME=FILE, '
+        'mmpretrain:NAME=FILE, huggingface:FOLDER, or a name of published weights, which are downloaded (mmmim list '
+        '--pretrained; the name of a config: random weights)',
     )
     parser.add_argument(
         '--encoder',
         metavar='LIBRARY:NAME',
-        help='the model that --pretrained is the weights of, where it is not one of mmmim: timm:NAME, '
-        'mmpretrain:NAME or huggingface:FOLDER with its config.json, e.g. timm:vit_base_patch16_224 (--pretrained '
-        'random: random weights); its further arguments are +model.backbone.encoder.KEY=VALUE among --cfg-options',
+        help='for a model of another library that needs further arguments, +model.backbone.encoder.KEY=VALUE among '
+        '--cfg-options: timm:NAME, mmpretrain:NAME or huggingface:FOLDER with its config.json, e.g. '
+        'timm:vit_base_patch16_224; --pretrained is then the file of its weights, or random',
     )
     parser.add_argument(
         '--weights',
@@ -138,12 +138,6 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Give a tool that looks at an encoder what :func:`mmmim.cli.inputs.load_model` reads, but for the checkpoint."""
     add_checkpoint_options(parser)
-    parser.add_argument(
-        '--encoder',
-        metavar='LIBRARY:NAME',
-        help='the model of another library that CKPT is the weights of: timm:NAME, mmpretrain:NAME or '
-        'huggingface:FOLDER (CKPT random: random weights)',
-    )
     parser.add_argument(
         '--weights', default='auto', choices=['auto', 'ema', 'student'], help='auto: those of the teacher if there are'
     )

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmim.models.algorithms.masked_image_modeling import MaskedImageModeling
     from mmmim.registry import MODELS
     from mmmim.utils import InputError
+    from mmmim.utils.internals import quiet_initialisation
     from mmmim.utils.outputs import picture_files
     from mmmim.visualization.batches import draw_batch
     from mmmim.visualization.image_table import draw_image_table
@@ -60,9 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = MODELS.build(cfg.model)
     if not isinstance(model, MaskedImageModeling) or 'mask' not in batch:
         raise InputError(f'{args.config} trains a {type(model).__name__}, which has no masks: nothing to browse.')
-    model.init_weights()
+    with quiet_initialisation(model):
+        model.init_weights()
     model.eval()
-    images = torch.stack(list(batch['inputs']))
+    images = model.data_preprocessor.rgb(torch.stack(list(batch['inputs'])))
     pictures = draw_batch(model, images, batch['mask'])
     paths = [sample.get('img_path', '') for sample in batch.get('data_samples') or [None] * len(images)]
     index = batch['mask'].image_index.tolist()

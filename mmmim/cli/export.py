@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     args.device = args.device or 'cpu'
 
-    from .inputs import load_model
+    from .inputs import is_random, load_model
 
     extractor = load_model(args)
-    if args.checkpoint == 'random' or (extractor.kind is None and args.encoder is None):
+    if is_random(args.checkpoint):
         raise InputError(f'{args.checkpoint} stands for random weights: give a checkpoint to export.')
     use = export(extractor, args.out, args.to, args.checkpoint)
     files = [args.out]

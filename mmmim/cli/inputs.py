@@ -10,12 +10,18 @@ from collections.abc import Sequence
 import torch
 
 from mmmim.apis.models import CHECKPOINTS, get_model
+from mmmim.checkpoints.pretrained import RANDOM
 from mmmim.config.weights import published
 from mmmim.datasets.image_folder import IMAGE_EXTENSIONS, list_images
 from mmmim.datasets.squares import nearest_multiple
 from mmmim.features import FeatureExtractor
+from mmmim.models.backbones.libraries import split_source
 from mmmim.utils import InputError
+from mmmim.utils.files import read_regular
 from mmmim.utils.names import printable
+
+#: Of the longest list of paths.
+_LIST_BYTES = 2**30
 
 
 def find_images(sources: Sequence[str], limit: int) -> list[str]:
@@ -41,6 +47,39 @@ def find_images(sources: Sequence[str], limit: int) -> list[str]:
         else:
             raise InputError(f'There is no image file or folder {printable(source)}.')
     return _thin_out(paths, limit)
+
+
+def list_sources(source: str) -> tuple[str, list[str]]:
+    """All images that one word names, in the order of :class:`mmmim.ImageFolder`, or of a list.
+
+    Args:
+        source: A folder, an image, or a text file with a path a line, from the current folder.
+
+    Returns:
+        The folder, '' for the current one, and paths from there.
+
+    Raises:
+        InputError: There is no such thing, or it names no images.
+    """
+    if os.path.isdir(source):
+        return source, _names(source)
+    if not os.path.isfile(source):
+        raise InputError(f'There is no image, list of paths or folder {printable(source)}.')
+    suffix = os.path.splitext(source)[1].lower()
+    if suffix in IMAGE_EXTENSIONS:
+        return '', [source]
+    if suffix != '.txt':
+        raise InputError(
+            f'{printable(source)} is neither an image ({", ".join(IMAGE_EXTENSIONS)}) nor a list of paths (.txt).'
+        )
+    try:
+        lines = read_regular(source, _LIST_BYTES).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'The list {printable(source)} cannot be read: {error}.') from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError(f'The list {printable(source)} names no images: write a path a line.')
+    return '', names
 
 
 def find_classes(folder: str, classes: Sequence[str] | None, limit: int) -> dict[str, list[str]]:
@@ -127,15 +166,20 @@ def load_model(args: argparse.Namespace, seed: int = 0) -> FeatureExtractor:
     """
     torch.manual_seed(seed)
     device = str(pick_device(args.device))
-    return get_model(args.checkpoint, args.weights, device, args.trust_checkpoint, args.encoder)
+    return get_model(args.checkpoint, args.weights, device, args.trust_checkpoint)
 
 
 def model_title(args: argparse.Namespace) -> str:
     """What pictures call the encoder that a command line names."""
-    is_file = args.checkpoint.endswith(CHECKPOINTS) or published(args.checkpoint) is not None
-    has_weights = args.checkpoint != 'random' if args.encoder else is_file
-    names = [name for name in (args.encoder, args.checkpoint) if name and name != 'random']
-    return ', '.join(names) + ('' if has_weights else ' (random initialisation)')
+    name = args.checkpoint.removesuffix(f'={RANDOM}')
+    return name + (' (random initialisation)' if is_random(args.checkpoint) else '')
+
+
+def is_random(checkpoint: str) -> bool:
+    """Whether what a command line names as a checkpoint stands for random weights."""
+    if (foreign := split_source(checkpoint)) is not None:
+        return foreign[1] == RANDOM
+    return not checkpoint.endswith(CHECKPOINTS) and published(checkpoint) is None
 
 
 def fitting_size(asked: int, extractor: FeatureExtractor) -> int:

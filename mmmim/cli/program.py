@@ -25,7 +25,8 @@ def user_errors() -> Iterator[None]:
 
     Chooses threads (:func:`mmmim.utils.threads.choose_threads`), handles signals (:mod:`mmmim.utils.signals`), and
     ends the program with ``error: ...`` instead of a stack trace: with status 2 on an :class:`InputError`, with 1
-    where a worker or another process was lost. Of several processes only the first prints the whole message.
+    where a worker or another process was lost. Of several processes only the first prints the whole message. It ends
+    without a word where nobody reads the output any more.
     Names that the terminal's encoding cannot show are printed with escapes.
     """
     choose_threads()
@@ -37,6 +38,7 @@ def user_errors() -> Iterator[None]:
         with handled():
             yield
             _close_process_group()
+            sys.stdout.flush()
         return
     except Stopped as stopped:
         if stopped.message and process_index() == 0:
@@ -52,6 +54,10 @@ def user_errors() -> Iterator[None]:
         if not re.search(r'is not in the \S+ registry', message):
             raise
         message = message.split('. More details')[0] + '.' + _similar_type(message)
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except KeyboardInterrupt:  # where signals are not handled, in a thread
         print('interrupted: --resume continues a training from its latest checkpoint', file=sys.stderr)
         raise SystemExit(130) from None
@@ -69,6 +75,16 @@ def user_errors() -> Iterator[None]:
     else:
         print(f'error on process {rank}: {message.splitlines()[0][:80]} ...', file=sys.stderr)
     raise SystemExit(status)
+
+
+def _nobody_reads() -> bool:
+    """Whether a reader of the output, such as ``head``, has ended; then Python does not complain of it at the end."""
+    try:
+        print(flush=True)  # what failed is not written again
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _without_loaders(unraisable: Any) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from mmmim.config.trackers import add_tracker
 from mmmim.utils import InputError
 
 from .arguments import add_cfg_options, add_pretrained_options, add_run_options
@@ -57,6 +58,11 @@ def build_parser() -> ToolParser:
         "(--weights chooses the student's), a converted, exported or published file, timm:NAME=FILE, or a folder of "
         'Hugging Face; the log says in one line what starts anew. A training that is resumed keeps its weights',
     )
+    parser.add_argument(
+        '--tracker',
+        metavar='NAME',
+        help='also write curves and pictures for this program: tensorboard, wandb (offline), mlflow or aim',
+    )
     add_pretrained_options(parser)
     add_cfg_options(parser, 'train_cfg.max_iters=100 train_dataloader.num_workers=4')
     add_run_options(parser)
@@ -106,6 +112,8 @@ def _prepare(cfg: Any, args: argparse.Namespace) -> str | None:
         cfg.force_lock = True
     if args.amp:
         set_amp(cfg, args.amp)
+    if args.tracker is not None:
+        add_tracker(cfg, args.tracker)
     if args.init is not None:
         if args.pretrained is not None:
             raise InputError('--init is for pre-training, --pretrained for downstream tasks: leave one of them out.')

@@ -13,7 +13,25 @@ from mmmim.utils.internals import config_dict, parse_value, parse_values
 from mmmim.utils.nested import walk
 from mmmim.utils.options import is_placeholder
 
+from .images import apply_images
 from .keys import READ, copies_of, what_is_read
+
+#: What the batch of a training is called elsewhere, in OpenMMLab and beyond.
+_BATCH_KEYS = frozenset(
+    [
+        'batch_size',
+        'samples_per_gpu',
+        'batch_size_per_gpu',
+        'imgs_per_gpu',
+        'data.samples_per_gpu',
+        'data.imgs_per_gpu',
+        'data.train_dataloader.samples_per_gpu',
+        'train_dataloader.batch_size',
+        'train_dataloader.samples_per_gpu',
+        'train_dataloader.imgs_per_gpu',
+        'auto_scale_lr.base_batch_size',
+    ]
+)
 
 
 def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
@@ -27,7 +45,7 @@ def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
             as it is. Dicts, and what holds some, are written as in a config file: ``[dict(type='mmmim.CurvesHook')]``.
 
     Raises:
-        InputError: A key does not exist, or nothing reads it; or an option cannot be understood.
+        InputError: A key does not exist, or nothing reads it; or an option cannot be understood, or ``images``.
     """
     for option in options:
         key, equals, text = option.partition('=')
@@ -39,11 +57,14 @@ def merge_cfg_options(cfg: Any, options: Sequence[str]) -> None:
             raise InputError(f'--cfg-options {option}: write key=value, such as train_dataloader.num_workers=4.')
         _check_is_read(cfg, key, add, option)
         _set(cfg, key, _parse(option, text), add, option)
+    apply_images(cfg)
 
 
 def _check_is_read(cfg: Any, key: str, add: bool, option: str) -> None:
     """Refuse to change a variable of a config file whose copies are what is read, and to add what nothing reads."""
     name, _, rest = key.partition('.')
+    if add and key in _BATCH_KEYS - {'auto_scale_lr.base_batch_size'} and 'global_batch_size' in cfg:
+        raise InputError(f'--cfg-options {option}: {_unknown(cfg, key)}')
     if name in READ:
         return
     if name in cfg:
@@ -153,7 +174,7 @@ def _set(cfg: Any, key: str, value: Any, add: bool, option: str) -> None:
 
 
 def _unknown(cfg: Any, key: str) -> str:
-    if key == 'train_dataloader.batch_size' and 'global_batch_size' in cfg:
+    if key in _BATCH_KEYS and 'global_batch_size' in cfg:
         return (
             'the batch of a training is global_batch_size, which all processes share: set that. Another batch wants '
             'another learning rate (tools/misc/scale_recipe.py).'

@@ -55,6 +55,8 @@ def config_hash(cfg: Config) -> str:
     hooks = read.get('default_hooks') or {}
     read['default_hooks'] = {key: hook for key, hook in hooks.items() if key not in _HOOKS_OFF}
     read['custom_hooks'] = [hook for hook in read.get('custom_hooks') or [] if hook['type'] not in _REPORTS]
+    if not (read.get('auto_scale_lr') or {}).get('enable'):
+        read.pop('auto_scale_lr', None)  # says what the rate is for, and scales nothing
     return digest(read)
 
 

@@ -27,6 +27,7 @@ READ = frozenset(
         'find_unused_parameters',
         'fit_dataloader',
         'global_batch_size',
+        'images',
         'init',
         'launcher',
         'load_from',

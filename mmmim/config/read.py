@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmmim.utils import InputError
+from mmmim.utils.internals import config_dict, introduce_to_mmengine
+from mmmim.utils.nested import dicts
 
+from .images import apply_images
 from .keys import variables_without_effect
 from .resources import find_config, resources
 
@@ -21,7 +24,8 @@ def load_config(path: str) -> Any:
     """Read a config file.
 
     Modules that it imports (``custom_imports``) may lie in the current folder, as projects do. Configs that lie
-    elsewhere find those of mmmim by the environment variable ``MMMIM_CONFIGS``, which is set here.
+    elsewhere find those of mmmim by the environment variable ``MMMIM_CONFIGS``, which is set here, or as
+    ``_base_ = 'mmmim::capi/small.py'``.
 
     Args:
         path: The file. What is not in the current folder may be a config that comes with mmmim, by its path in the
@@ -31,13 +35,15 @@ def load_config(path: str) -> Any:
         mmengine's ``Config``.
 
     Raises:
-        InputError: The file does not exist or cannot be run, or sets a variable of a base config without effect.
+        InputError: The file does not exist or cannot be run, or sets a variable of a base config without effect, or
+            its ``images`` mean nothing.
     """
     from mmengine.config import Config
 
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     os.environ.setdefault('MMMIM_CONFIGS', str(resources() / 'configs'))
+    introduce_to_mmengine('mmmim')
 
     if os.path.isdir(path) and find_config(path) is None:
         raise InputError(f'{path} is a folder: give a config file inside it.')
@@ -54,11 +60,17 @@ def load_config(path: str) -> Any:
         lines = [frame.lineno for frame in frames if frame.filename.startswith(folder)]
         where = f'{path}, line {lines[-1]},' if lines else path
         raise InputError(f'The config {where} cannot be read: {type(error).__name__}: {error}') from error
+    # Where a base is `mmmim::...`, mmengine adds the package to dicts with a type, which name it themselves. Functions
+    # that are named so would get it as an argument.
+    for node in list(dicts(config_dict(cfg))):
+        if node.get('_scope_') == 'mmmim':
+            del node['_scope_']
     for name, copies in variables_without_effect(cfg, path):
         raise InputError(
             f'The config {path} sets {name}, a variable of its base config, and what is read are copies of it: '
             f'set {", ".join(copies[:3])}.'
         )
+    apply_images(cfg)
     return cfg
 
 

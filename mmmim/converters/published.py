@@ -21,22 +21,23 @@ def find_weights(source: str | Path, foreign: bool = False) -> tuple[str, str | 
     The only place where a name becomes a file: every tool that takes a checkpoint asks here. Files come before names.
 
     Args:
-        source: Path of a file, the folder of a model of Hugging Face, a name of :mod:`mmmim.config.weights`, or
-            anything else, which is given back.
-        foreign: Whether the user names a model of another library, which takes the file as it was published.
+        source: Path of a file, a name of :mod:`mmmim.config.weights`, a model of another library with its file as
+            :func:`mmmim.models.backbones.libraries.split_source` reads it, or anything else, which is given back.
+        foreign: Whether the user names a model of another library elsewhere, which takes the file as it was published.
 
     Returns:
-        The file, or ``source``; and the model of another library that the table names for the file,
-        'mmpretrain:NAME', or the folder is of, 'huggingface:FOLDER'; or None.
+        The file, 'random', or ``source``; and the model of another library that the word or the table names for it,
+        such as 'timm:NAME'; or None.
 
     Raises:
         InputError: The weights cannot be had, are not what they were, cannot be converted, or are of no encoder.
     """
     # Tools that only print their help do without torch.
-    from mmmim.models.backbones.huggingface_folder import is_huggingface_folder, weights_file
+    from mmmim.models.backbones.libraries import split_source
 
-    if is_huggingface_folder(source):
-        return str(weights_file(source)), None if foreign else f'huggingface:{source}'
+    if (found := split_source(source)) is not None:
+        model, file = found
+        return find_weights(file, foreign=True)[0], None if foreign else model
     row = published(str(source))
     if row is None or Path(source).exists():
         return str(source), None

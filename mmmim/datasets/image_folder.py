@@ -33,6 +33,7 @@ IMAGE_EXTENSIONS = (
     '.gif',
     '.ppm',
     '.pgm',
+    '.npy',
 )
 #: Of the longest list of names.
 _LIST_BYTES = 2**30

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -10,13 +12,13 @@ from mmmim.utils import InputError
 from .transforms.loading import UnreadableImageError, read_image
 
 
-def read_square(path: str, size: int, channels: int = 3) -> np.ndarray:
+def read_square(path: str, size: int, channels: int = 3, window: Any = None) -> np.ndarray:
     """Read an image file as :func:`centre_square`, ``[size, size, channels]``.
 
     Raises:
         InputError: The file cannot be read.
     """
-    return centre_square(_read(path, channels), size)
+    return centre_square(_read(path, channels, window), size)
 
 
 def centre_square(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -50,13 +52,14 @@ def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([resize(channel) for channel in np.moveaxis(pixels, 2, 0)], axis=2)
 
 
-def read_stretched(path: str, size: int, channels: int = 3) -> np.ndarray:
+def read_stretched(path: str, size: int, channels: int = 3, window: Any = None) -> np.ndarray:
     """Read an image and resize it (bicubic, antialiased) to a square, whatever its aspect ratio is.
 
     Args:
         path: File of the image.
         size: Side in pixels.
         channels: C, see :class:`mmmim.datasets.LoadImage`.
+        window: What becomes of more than eight bits, see :class:`mmmim.datasets.LoadImage`.
 
     Returns:
         ``[size, size, C]``.
@@ -64,12 +67,12 @@ def read_stretched(path: str, size: int, channels: int = 3) -> np.ndarray:
     Raises:
         InputError: The file cannot be read.
     """
-    return _resize(_read(path, channels), (size, size))
+    return _resize(_read(path, channels, window), (size, size))
 
 
-def _read(path: str, channels: int) -> np.ndarray:
+def _read(path: str, channels: int, window: Any) -> np.ndarray:
     try:
-        return read_image(path, channels)
+        return read_image(path, channels, window)
     except UnreadableImageError as error:
         raise InputError(f'{error}.') from None
 

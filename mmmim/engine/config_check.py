@@ -17,6 +17,7 @@ import torch
 from torch.distributed.algorithms.join import Joinable
 
 from mmmim import registry as R
+from mmmim.config.images import check_transforms
 from mmmim.engine.config_parts import GROUPS, LOADERS, TOP, attempt, check_loader, check_parts, find_type, try_to_build
 from mmmim.engine.config_settings import check_settings
 from mmmim.engine.epochs import check_epochs
@@ -45,6 +46,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
             raise refuse(path, value, 'a finite number')
     scope = cfg.get('default_scope') or 'mmengine'
     check_settings(cfg)
+    check_transforms(cfg)
     if 'max_iters' in (cfg.get('train_cfg') or {}):  # otherwise the runner says how many iterations the epochs are
         check_epochs(cfg['train_cfg'], cfg.get('train_dataloader'))
     for key in LOADERS:

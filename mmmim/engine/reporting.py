@@ -8,12 +8,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from mmengine.hooks import LoggerHook
+from mmengine.visualization import LocalVisBackend
+from PIL import Image
 
 from mmmim.utils import InputError
+from mmmim.utils.internals import trackers
 
 #: Called before the first step: what is wrong with a config shows there, and nothing is lost yet.
 _BEFORE_TRAINING = ('before_run', 'before_train', 'before_test', 'before_save_checkpoint', 'after_load_checkpoint')
@@ -110,6 +114,21 @@ def _missing_library(backend: str, error: ImportError) -> InputError:
         f'visualizer.vis_backends: {backend} needs a package that is not installed: pip install {package}, or remove '
         'the backend.'
     )
+
+
+def show_in_trackers(runner: Any, names: Iterable[str]) -> None:
+    """Give pictures of the work folder to the trackers of a training; the log folder has them already.
+
+    Args:
+        runner: The runner that trains.
+        names: Names of the pictures, without ``.png``.
+    """
+    for backend in trackers(runner.visualizer).values():
+        if isinstance(backend, LocalVisBackend):
+            continue
+        for name in names:
+            with Image.open(os.path.join(runner.work_dir, f'{name}.png')) as picture:
+                backend.add_image(name, np.asarray(picture.convert('RGB')), step=runner.iter + 1)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmmim.config.images import apply_images
 from mmmim.datasets.image_stream import connect_stream, is_stream
 from mmmim.engine.batch_size import apply_global_batch_size, check_last_batch, check_micro_batches
 from mmmim.engine.checkpointing import CheckpointRunner
@@ -27,6 +28,7 @@ from mmmim.engine.ddp import init_process_group_on_cpu, main_process_decides
 from mmmim.engine.epochs import check_batch, check_epochs
 from mmmim.engine.fsdp import FSDP2Strategy
 from mmmim.engine.hooks.labels_hook import LabelsHook, one_size
+from mmmim.engine.misfits import log_misfits
 from mmmim.engine.preemption import PreemptionHook
 from mmmim.engine.reporting import keep_logging, keep_tracking, only_reports, reserve_folder
 from mmmim.engine.schedules import refuse_short
@@ -76,6 +78,7 @@ class Runner(CheckpointRunner):
     - ``resume='auto'`` resumes the newest checkpoint of the work folder that loads, and uses ``load_from`` where there
       is none. A folder with checkpoints of another training, or another training in it, is refused.
     - Logs, trackers and hooks that only report end no training.
+    - ``images`` in the config says what images there are, see :func:`mmmim.config.images.apply_images`.
     - ``global_batch_size`` in the config sets the batch size of a process, see :func:`apply_global_batch_size`.
     - Distributed training runs on CPUs as well (gloo).
     - ``strategy=dict(type='mmmim.FSDP2Strategy')`` in the config divides the model among the processes.
@@ -92,6 +95,7 @@ class Runner(CheckpointRunner):
         Raises:
             InputError: An option means nothing, see :func:`mmmim.engine.config_check.check_config`.
         """
+        apply_images(cfg)
         check_config(cfg)
         return super().from_cfg(cfg)
 
@@ -218,6 +222,8 @@ class Runner(CheckpointRunner):
             images = self.cfg.get('global_batch_size') or (loader.batch_size or 1) * self.world_size
             check_epochs(loop, loader, images)
             check_batch(loader, images)
+            if is_main_process():
+                log_misfits(self.cfg, loader, images, self.logger)
             if 'type' not in loop and 'by_epoch' not in loop:
                 loop = {**loop, 'by_epoch': 'max_epochs' in loop}
         return super().build_train_loop(loop)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from mmmim.utils.plain import to_plain
 from mmmim.utils.progress import progress
 from mmmim.version import __version__
 
+from .file_states import files_digest
 from .frozen import FrozenFeatures
 from .stored_arrays import ArraySpec, StoredArrays, check_space
 from .truths import Truth, Values, patch_size, truth_of
@@ -115,20 +115,25 @@ class Data:
         """What ignored labels become, see :class:`Samples`."""
         return 0 if self.dataset.metainfo.get('reduce_zero_label') else self.num_classes
 
-    def key(self) -> dict[str, Any]:
-        """Config, and names, sizes and times of the files, or the pixels of images in memory."""
-        digest = hashlib.sha256()
+    def key(self, store: Path | None = None, exact: bool = False) -> dict[str, Any]:
+        """Config, and names, sizes and times of the files, or the pixels of images in memory.
+
+        Args:
+            store: Where hashes of many files are kept, see :func:`mmmim.features.file_states.files_digest`.
+            exact: Whether to look at every file.
+        """
+        digest, files = hashlib.sha256(), []
         for i in range(len(self.dataset)):
             info = self.dataset.get_data_info(i)
             for kind in ('img_path', 'seg_map_path', 'depth_map_path', 'normal_map_path'):
                 path = info.get(kind)
-                if path and os.path.exists(path):
-                    stat = os.stat(path)
-                    path = f'{path} {stat.st_size} {stat.st_mtime_ns}'
+                if path:
+                    files.append(str(path))
                 digest.update(f'{path}\n'.encode(errors='surrogateescape'))
             if 'img' in info:  # in memory, such as CIFAR's
                 digest.update(np.ascontiguousarray(info['img']))
             digest.update(f'{info.get("gt_label")}\n'.encode())
+        digest.update(files_digest(files, store, exact).encode())
         return {'config': self.config, 'images': len(self.dataset), 'files': digest.hexdigest()}
 
 
@@ -142,6 +147,8 @@ class FeatureCache:
     Args:
         folder: Where the entries lie.
         dtype: 'float16', or 'float32' for features beyond 65504.
+        exact: Whether size and time of every file are looked at each time, not only where folders or some of the files
+            have changed (:func:`mmmim.features.file_states.files_digest`).
 
     Raises:
         InputError: There is no such type.
@@ -149,6 +156,7 @@ class FeatureCache:
 
     folder: str = 'work_dirs/feature_cache'
     dtype: Literal['float16', 'float32'] = 'float16'
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -175,8 +183,8 @@ class FeatureCache:
                 'feature of the whole image, or patches.'
             )
         layout = _Layout.of(model, data)
-        data_key, encoder = data.key(), encoder_key(model, config)
         n, root = len(data.dataset), Path(self.folder)
+        data_key, encoder = data.key(root, self.exact), encoder_key(model, config)
         asked = [(name, layer) for name in model.names for layer in model.layers]
         stored = [
             StoredArrays(

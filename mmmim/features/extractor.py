@@ -22,6 +22,7 @@ from mmmim.utils.plain import to_plain
 
 from .extraction import extract_features
 from .hub import HubFiles
+from .images import Images, check_size, resized_batch, squares_of
 
 
 class FeatureExtractor(nn.Module, HubFiles):
@@ -44,7 +45,7 @@ class FeatureExtractor(nn.Module, HubFiles):
 
     Example:
         >>> extractor = mmmim.get_model('work_dirs/vitl14/iter_500000.pth').cuda()
-        >>> features = extractor(extractor.preprocess(images), layers=(11, 23))
+        >>> features = extractor(['a.png', 'b.jpg'], layers=(11, 23))
     """
 
     def __init__(
@@ -127,35 +128,52 @@ class FeatureExtractor(nn.Module, HubFiles):
         """Channels of the images that it takes."""
         return self.backbone.in_channels
 
-    def preprocess(self, images: Tensor) -> Tensor:
-        """RGB images ``[B, C, H, W]`` in the 0-255 range, normalised as in training, on the model's device.
+    @property
+    def window(self) -> Any:
+        """How files of more than eight bits are read for it, see :class:`mmmim.datasets.LoadImage`."""
+        return self.preprocessor.window
+
+    def preprocess(self, images: Images, size: int | None = None) -> Tensor:
+        """Images in the 0-255 range as a batch, normalised as in training, on the model's device.
 
         Args:
-            images: uint8, or other numbers in the same range; C is that of the encoder, 3 unless it was trained on
-                others.
+            images: The path of a file, a PIL image, an array ``[H, W, C]`` or ``[H, W]`` (grey) of uint8, or a list of
+                these and of tensors ``[C, H, W]`` of uint8: each is resized at the shorter side (bicubic, antialiased)
+                and cropped to the central square. Or a batch ``[B, C, H, W]``, uint8 or other numbers from 0 to 255,
+                which keeps its size. Colours are RGB; C is that of the encoder, 3 unless it was trained on others.
+            size: Side of the squares in pixels, of a batch too; None for :attr:`image_size`, that of the training.
 
         Returns:
-            Of the same shape and of the type of the encoder's weights, such as float16 after ``extractor.half()``; so
-            are the features.
+            ``[B, C, H, W]`` of the type of the encoder's weights, such as float16 after ``extractor.half()``; so are
+            the features.
 
         Raises:
-            InputError: Not such a batch: arrays and PIL images, channels last, another number of channels, values
-                outside of 0 to 255 or in [0, 1], NaN. The message says how to make it one.
+            InputError: Something else: an empty list, arrays of floats or with channels first, a batch with channels
+                last or another number of channels, values outside of 0 to 255 or in [0, 1], NaN; or a file cannot be
+                read, or the patch size does not divide ``size``. The message says what helps.
         """
         mean, std = self.preprocessor.mean, self.preprocessor.std
+        if size is not None:
+            check_size(size, self.patch_size)
+        if not isinstance(images, Tensor):
+            images = squares_of(images, size or self.image_size, self.in_channels, self.window)
         check_batch(images, self.in_channels)
-        check_range(images, mean, std)
+        check_range(images, mean, std, raw=self.window == 'keep')
+        if size is not None and images.shape[-2:] != (size, size):
+            images = resized_batch(images, size)
         return in_precision_of(self.backbone, self.preprocessor.normalize(images.to(mean.device)))
 
     def _hub_weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self.named_state(), self.description()
 
     @torch.no_grad()
-    def forward(self, images: Tensor, layers: Sequence[int] = (-1,)) -> Any:
+    def forward(self, images: Images, layers: Sequence[int] = (-1,), size: int | None = None) -> Any:
         """Extract.
 
         Args:
-            images: ``[B, 3, H, W]``, normalised (see :meth:`preprocess`), any size divisible by the patch size.
+            images: What :meth:`preprocess` takes, which is called; or, as a tensor of floating point numbers, what it
+                returns: ``[B, C, H, W]``, normalised, any size divisible by the patch size.
+            size: Side in pixels of the squares that images are made to, as :meth:`preprocess` takes it; not of floats.
             layers: Blocks whose tokens to return, counted from 0; negative ones from the end.
 
         Returns:
@@ -163,9 +181,14 @@ class FeatureExtractor(nn.Module, HubFiles):
             of :meth:`mmmim.features.Features.tensors`.
 
         Raises:
-            InputError: The images are not normalised, the patch size does not divide them, or there is no such block.
+            InputError: As :meth:`preprocess`; or the patch size does not divide the images, or there is no such block.
         """
-        if not images.is_floating_point():
-            raise InputError(f'Images must be normalised: give extractor.preprocess(images), not {images.dtype}.')
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            images = self.preprocess(images, size)
+        elif size is not None:
+            raise InputError(
+                f'size={size} is of images as they are, and a tensor of {images.dtype} is taken for normalised: give '
+                'size to extractor.preprocess.'
+            )
         features = extract_features(self.backbone, images, self.predictor, layers)
         return tuple(features.tensors().values()) if torch.jit.is_tracing() else features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,17 +46,36 @@ class EncodedFiles:
 class _Squares(Dataset):
     """Index and pixels ``[size, size, channels]`` of every file, or index and what is wrong with it."""
 
-    def __init__(self, paths: Sequence[str], size: int, channels: int) -> None:
-        self.paths, self.size, self.channels = paths, size, channels
+    def __init__(self, paths: Sequence[str], size: int, channels: int, window: Any) -> None:
+        self.paths, self.size, self.channels, self.window = paths, size, channels, window
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
         try:
-            return index, centre_square(read_image(self.paths[index], self.channels), self.size)
+            return index, centre_square(read_image(self.paths[index], self.channels, self.window), self.size)
         except UnreadableImageError as error:
             return index, str(error)
+
+
+def square_loader(
+    paths: Sequence[str], size: int, model: FeatureExtractor, batch_size: int, workers: int
+) -> DataLoader:
+    """Images of files as central squares, in their order.
+
+    Args:
+        paths: Paths of the image files.
+        size: Side in pixels.
+        model: The encoder, whose channels and depth of pixels the images are read with.
+        batch_size: Images of a batch.
+        workers: Processes that read; 0 for this one.
+
+    Returns:
+        Batches: lists of the place of a file, and its pixels ``[size, size, channels]`` or what is wrong with it.
+    """
+    squares = _Squares(paths, size, model.in_channels, model.window)
+    return outlived_by_parent(DataLoader(squares, batch_size, num_workers=workers, collate_fn=list))
 
 
 def encode_files(
@@ -94,10 +114,7 @@ def encode_files(
     encoded = EncodedFiles(size=nearest_multiple(asked, model.patch_size))
     if encoded.size != asked:
         print(f'The patch size {model.patch_size} does not divide {asked}: {encoded.size} pixels instead.')
-    loader = DataLoader(
-        _Squares(paths, encoded.size, model.in_channels), batch_size, num_workers=workers, collate_fn=list
-    )
-    loader = outlived_by_parent(loader)
+    loader = square_loader(paths, encoded.size, model, batch_size, workers)
     batches = _encode(model, loader, encoded, poolings)
     encoded.features = global_features(batches, tuple(poolings or DEFAULT_POOLINGS))
     if not encoded.index:
@@ -119,12 +136,17 @@ def _encode(
             pixels = np.stack([image for _, image in images])
             features = extract(torch.from_numpy(pixels).permute(0, 3, 1, 2))
             if not encoded.index:
-                _check_poolings(features, poolings or ())
+                check_has(features, poolings or ())
             encoded.index += [index for index, _ in images]
             yield features
 
 
-def _check_poolings(features: Features, poolings: Sequence[str]) -> None:
+def check_has(features: Features, poolings: Sequence[str]) -> None:
+    """Refuse names of features that a model does not have.
+
+    Raises:
+        InputError: Naming those that it has.
+    """
     absent = [name for name in poolings if features.pool(name) is None]
     if absent:
         has = [name for name in ('cls', 'pooled', 'predicted', 'registers') if features.pool(name) is not None]

@@ -123,7 +123,7 @@ class StoredArrays:
     def _start(self) -> IO[str]:
         """Make the files, at their full size but without blocks on the disk; returns the lock."""
         try:
-            lock = _lock(self.partial)
+            lock = lock_folder(self.partial)
             for name, spec in self.arrays.items():
                 np.lib.format.open_memmap(self.partial / f'{name}.npy', 'w+', np.dtype(spec.dtype), spec.shape)
         except OSError as error:
@@ -176,6 +176,11 @@ class Writer:
         file.seek(self._offsets[name] + start * (data.nbytes // len(data)))
         file.write(data)
 
+    def sync(self, name: str) -> None:
+        """Bring what was written of an array to the disk."""
+        self._files[name].flush()
+        os.fsync(self._files[name].fileno())
+
     def close(self) -> None:
         """Bring everything to the disk."""
         try:
@@ -203,7 +208,7 @@ def check_space(folder: Path, nbytes: int) -> None:
         )
 
 
-def _lock(folder: Path) -> IO[str]:
+def lock_folder(folder: Path) -> IO[str]:
     """Make a folder that no other run writes; held until it is closed, also by the end of the process."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)

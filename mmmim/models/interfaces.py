@@ -10,13 +10,14 @@ block, E extra tokens (CLS, proxies, registers), D width of the encoder, Dp of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmim.structures import Context, PatchMask, Prediction, Target
+from mmmim.structures.mim import READS
 from mmmim.utils import InputError
 
 from .teacher import TeacherView
@@ -73,6 +74,7 @@ class Encoder(Part):
             data preprocessor says.
         std: Standard deviation of every channel, in the 0-255 range, RGB, that its images are normalised with; None:
             the model's data preprocessor says.
+        takes_reads: Whether ``forward`` has an argument ``reads``, as that of :class:`mmmim.models.ViT`.
     """
 
     REQUIRED = ('embed_dim', 'depth', 'patch_size', 'grid', 'forward')
@@ -86,6 +88,7 @@ class Encoder(Part):
     num_extra_tokens: int = 0
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    takes_reads: bool = False
 
     def sizes(self) -> Sizes:
         """Width, depth, patches and channels."""
@@ -184,11 +187,14 @@ class Neck(Part):
 
     Attributes:
         layers: Blocks of the encoder whose states it reads, found in ``context.hidden`` in this order.
+        reads: What it reads of the encoder's last block, in the context and its ``hidden``: one of
+            :data:`mmmim.structures.mim.READS`. With less than 'all' in all parts the block runs for less.
     """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ('forward',)
 
     layers: Sequence[int] = ()
+    reads: str = 'all'
 
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Predict the patches of ``mask.predict``: ``patches [G, T*M, Dp or K]``."""
@@ -216,9 +222,15 @@ class PoolingNeck(Neck):
 
 
 class Head(Part):
-    """Losses of predictions against targets."""
+    """Losses of predictions against targets.
+
+    Attributes:
+        reads: What it reads of the context, as in :class:`Neck`.
+    """
 
     REQUIRED = ('loss',)
+
+    reads: str = 'all'
 
     def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
         """Compare.
@@ -250,6 +262,18 @@ class Tokenizer(nn.Module):
     def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens ``[B, N]``, int64 in ``[0, K)`` and row-major over the grid, of ``pixels [B, C, H, W]`` in [0, 1]."""
         raise NotImplementedError
+
+
+def most_read(parts: Iterable[str]) -> str:
+    """What several parts read of the encoder's last block together, each one of :data:`mmmim.structures.mim.READS`.
+
+    Raises:
+        InputError: A part says another word.
+    """
+    said = ['extra', *parts]
+    if unknown := [reads for reads in said if reads not in READS]:
+        raise InputError(f'reads of a neck or head must be one of {", ".join(READS)}, got {unknown[0]!r}.')
+    return max(said, key=READS.index)
 
 
 P = TypeVar('P', bound='Part | Tokenizer')

@@ -13,6 +13,7 @@ from mmmim.checkpoints import load_state_dict
 from mmmim.engine.optim_constructor import Rules, parameter_groups
 from mmmim.engine.optim_wrapper import OptimWrapper
 from mmmim.models import MaskedImageModeling
+from mmmim.models.layers import TransformerBlock
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
 from mmmim.utils import InputError
@@ -62,12 +63,18 @@ def listen(model: nn.Module, places: Iterable[str]) -> Iterator[dict[str, list[C
     def keep(place: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         return lambda module, args, output: calls[place].append(Call(args, output))
 
-    hooks = [model.get_submodule(place).register_forward_hook(keep(place)) for place in calls]
+    modules = {place: model.get_submodule(place) for place in calls}
+    hooks = [module.register_forward_hook(keep(place)) for place, module in modules.items()]
+    blocks = [module for module in modules.values() if isinstance(module, TransformerBlock)]
+    for block in blocks:
+        block.whole = True
     try:
         yield calls
     finally:
         for hook in hooks:
             hook.remove()
+        for block in blocks:
+            block.whole = False
 
 
 def step(model: MaskedImageModeling, images: Tensor, mask: PatchMask, places: Iterable[str] = ()) -> Step:

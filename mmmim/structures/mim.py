@@ -8,6 +8,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from .patch_mask import PatchMask, gather_patches
+
+#: What is read of the encoder's last block, from the least: its extra tokens, the predicted patches too, or all.
+READS = ('extra', 'predicted', 'all')
+
 
 @dataclass
 class Context:
@@ -17,6 +22,7 @@ class Context:
 
     Attributes:
         visible: Final-normed tokens of the visible patches, ``[G, V, D]`` (all N patches when there is no mask).
+            Where ``reads`` is not 'all' the encoder was told that only some are read, and has only these.
         extra: CLS, proxies or registers, final-normed, ``[G, E, D]`` (E may be 0).
         grid: ``(h, w)`` of the image.
         positions: The encoder's position code of patches, from indices ``[G, M]`` to ``[G, M, P]``: coordinates for
@@ -24,6 +30,8 @@ class Context:
         hidden: States before the final norm, one per layer that was asked for, each ``[G, E + V, D]``.
         num_cls_tokens: How many of the extra tokens, the first ones, stand for the whole image (CLS or proxies); the
             others are registers.
+        reads: One of :data:`READS`, the tokens of the last block that there are: 'all'; 'predicted': in ``visible``
+            those of the predicted patches ``[G, T*M, D]``; 'extra': none in ``visible``.
     """
 
     visible: Tensor
@@ -32,11 +40,16 @@ class Context:
     positions: Callable[[Tensor], Tensor]
     hidden: tuple[Tensor, ...] = ()
     num_cls_tokens: int = 0
+    reads: str = 'all'
 
     @property
     def cls(self) -> Tensor:
         """The tokens that stand for the whole image, ``[G, C, D]``; C is 0 where none does."""
         return self.extra[:, : self.num_cls_tokens]
+
+    def predicted(self, mask: PatchMask) -> Tensor:
+        """Tokens of the predicted patches ``[G, T*M, D]``, of an encoder that sees mask tokens in their places."""
+        return self.visible if self.reads == 'predicted' else gather_patches(self.visible, mask.flat_predict())
 
     @classmethod
     def cat(cls, pieces: Sequence[Context]) -> Context:

@@ -38,6 +38,16 @@ def quiet_imports() -> None:
     warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 
 
+def introduce_to_mmengine(package: str) -> None:
+    """Let ``mmengine.hub`` and ``_base_ = ['package::file.py']`` find the configs of a package.
+
+    mmengine knows the packages of its maintainer by a table, and has no other way to name one.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE[package] = package
+
+
 def import_torchvision() -> None:
     """Import torchvision without the compiler of torch: half a second and 100 MB in every process that loads images.
 

@@ -26,7 +26,7 @@ def draw_batch(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> d
 
     Args:
         model: The model that would be trained on it.
-        images: Images as the loader gives them, ``[B, C, H, W]``.
+        images: Images of the loader, ``[B, C, H, W]``, RGB where they have three channels.
         mask: Masks of these images.
 
     Returns:

@@ -52,7 +52,7 @@ def patch_features(extractor: FeatureExtractor, path: str, size: int, layer: int
         InputError: The image cannot be read, or there is no such layer.
     """
     channels = extractor.in_channels
-    image = torch.from_numpy(read_square(path, size, channels).copy()).permute(2, 0, 1)
+    image = torch.from_numpy(read_square(path, size, channels, extractor.window).copy()).permute(2, 0, 1)
     features = extractor(extractor.preprocess(image.unsqueeze(0)), layers=(layer,))
     shown = picture(image, extractor.preprocessor)
     return PatchFeatures(shown, features.patches[0][0].float().cpu(), features.grid, channels)

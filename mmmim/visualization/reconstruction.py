@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,20 +115,21 @@ def draw_reconstructions(
 
 
 class Reconstructor(nn.Module):
-    """The encoder and the pixel branch of a checkpoint, frozen.
+    """The encoder and the pixel branch of a model, frozen.
 
     Args:
-        path: Training checkpoint or converted file. Of the weights, the student's: they learn to reconstruct.
-        trust_checkpoint: Whether to read a file that holds pickled Python objects too, which can run any code.
+        config: Config of a :class:`MaskedImageModeling`, as plain data.
+        state: Weights of the model (``backbone.*``, ``branches.*``), or None for a random initialisation.
+        path: Where they come from, for error messages.
 
     Raises:
         InputError: The model has no branch with pixel targets, or the weights do not fit.
     """
 
-    def __init__(self, path: str | Path, trust_checkpoint: bool = False) -> None:
+    def __init__(self, config: Mapping[str, Any], state: Mapping[str, Tensor] | None, path: str | Path) -> None:
         super().__init__()
-        config, state = load_pretrained(path, 'student', trust_checkpoint)
-        check_stored_model(config, path)
+        if state is not None:
+            check_stored_model(config, path)
         branches = present(config.get('branches'))
         names = [
             name
@@ -139,7 +141,8 @@ class Reconstructor(nn.Module):
                 f'The model of {path} does not predict pixels, so there is nothing to draw: none of its branches '
                 f'({", ".join(branches)}) has the target generator mmmim.PixelTarget.'
             )
-        parts = {prefix: under(state, prefix) for prefix in ('backbone.', f'branches.{names[0]}.')}
+        prefixes = ('backbone.', f'branches.{names[0]}.')
+        parts = {prefix: None if state is None else under(state, prefix) for prefix in prefixes}
         (encoder, of_encoder), (pixels, of_branch) = parts.items()
         self.backbone = build_stored(config['backbone'], of_encoder, f'{path} ({encoder}*)')
         self.branch = build_stored(
@@ -148,6 +151,19 @@ class Reconstructor(nn.Module):
         preprocessor = config.get('data_preprocessor') or {'type': 'mmmim.MIMDataPreprocessor'}
         self.preprocessor = build_stored(preprocessor, None, str(path))
         self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, trust_checkpoint: bool = False) -> Reconstructor:
+        """From a training checkpoint or a converted file; of the weights, the student's: they learn to reconstruct.
+
+        Args:
+            path: File of the checkpoint.
+            trust_checkpoint: Whether to read a file that holds pickled Python objects too, which can run any code.
+
+        Raises:
+            InputError: It cannot be read, or as for the class.
+        """
+        return cls(*load_pretrained(path, 'student', trust_checkpoint), path)
 
     @property
     def grid(self) -> tuple[int, int]:

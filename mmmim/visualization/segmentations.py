@@ -14,7 +14,7 @@ from .image_table import draw_image_table
 #: Sides of larger pictures are divided by whole numbers until they fit.
 _LARGEST = 320
 #: Chequers of ignored pixels: squares along the longer side, and colours.
-_CHEQUERS = (40, np.uint8([[150] * 3, [255] * 3]))
+_CHEQUERS = (40, np.array([[150] * 3, [255] * 3], np.uint8))
 
 
 class Segmentation(NamedTuple):

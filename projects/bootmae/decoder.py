@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmmim.models import Neck
 from mmmim.models.interfaces import Sizes
-from mmmim.models.layers import DecoderBlock, init_weights, make_norm, make_positions
+from mmmim.models.layers import DecoderBlock, init_weights, last_block, make_norm, make_positions
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
 
@@ -85,7 +85,8 @@ class FeatureInjectionDecoder(Neck):
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Predict the patches of ``mask.predict``: ``patches [G, T*M, out_dim]``."""
         x, injected = self.inputs(context, mask)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, injected)
-        patches = self.proj(self.norm(x[:, -mask.predict.shape[-1] :]))
+        asked = torch.arange(x.shape[1] - mask.predict.shape[-1], x.shape[1], device=x.device)
+        patches = self.proj(self.norm(last_block(self.blocks[-1], x, injected, tokens=asked.unsqueeze(0))))
         return Prediction(patches=patches.reshape(len(mask.predict), -1, self.out_dim))

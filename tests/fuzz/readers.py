@@ -193,7 +193,7 @@ class Shards:
 class Images:
     """Images of all formats, also under the names of others."""
 
-    FORMATS = ('PNG', 'JPEG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM')
+    FORMATS = ('PNG', 'JPEG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM', 'NPY')
 
     def __init__(self) -> None:
         self.data = [_picture(kind, i) for i, kind in enumerate(self.FORMATS)]
@@ -202,12 +202,19 @@ class Images:
     def case(self, rng: random.Random) -> Case:
         """By Pillow, or as a data set reads."""
         data, name = flip(rng.choice(self.data), rng), f'case.{rng.choice(("png", "jpg", "tif"))}'
-        ways = (lambda: read_image(name), lambda: read_image(name), lambda: self.load.transform({'img_path': name}))
+        ways = (
+            lambda: read_image(name),
+            lambda: read_image(name, 3, 'keep'),
+            lambda: self.load.transform({'img_path': name}),
+        )
         return {name: data}, rng.choice(ways)
 
 
 def _picture(kind: str, seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (16, 20, 3), dtype=np.uint8)
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, kind)
+    if kind == 'NPY':
+        np.save(out, pixels.astype(np.uint16))
+    else:
+        Image.fromarray(pixels).save(out, kind)
     return out.getvalue()

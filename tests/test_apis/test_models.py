@@ -13,7 +13,7 @@ def test_a_model_of_timm_with_the_weights_of_a_file(tmp_path):
     torch.manual_seed(0)
     model = timm.create_model('vit_tiny_patch16_224', num_classes=0).eval()
     save_file(model.state_dict(), tmp_path / 'model.safetensors')
-    extractor = mmmim.get_model(tmp_path / 'model.safetensors', encoder='timm:vit_tiny_patch16_224')
+    extractor = mmmim.get_model(f'timm:vit_tiny_patch16_224={tmp_path}/model.safetensors')
     images = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
     features = extractor(extractor.preprocess(images))
     with torch.no_grad():
@@ -23,13 +23,21 @@ def test_a_model_of_timm_with_the_weights_of_a_file(tmp_path):
 
 def test_random_weights_and_what_is_wrong(tmp_path):
     torch.manual_seed(0)
-    first = mmmim.get_model('random', encoder='timm:vit_tiny_patch16_224')
+    first = mmmim.get_model('timm:vit_tiny_patch16_224=random')
     torch.manual_seed(0)
-    again = mmmim.get_model('random', encoder='timm:vit_tiny_patch16_224')
+    again = mmmim.get_model('timm:vit_tiny_patch16_224=random')
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    with pytest.raises(InputError, match='write timm:NAME, mmpretrain:NAME or huggingface:FOLDER'):
-        mmmim.get_model('random', encoder='vit_tiny_patch16_224')
+    for source, message in (
+        ('vit_tiny_patch16_224=random', 'nor timm:NAME=FILE, mmpretrain:NAME=FILE or huggingface:FOLDER'),
+        (
+            'timm:vit_tiny_patch16_224',
+            'nothing is downloaded: write timm:vit_tiny_patch16_224=FILE',
+        ),
+        ('mmpretrain:=a.pth', 'names no weights.*mmpretrain:NAME=FILE'),
+    ):
+        with pytest.raises(InputError, match=message):
+            mmmim.get_model(source)
     with pytest.raises(InputError, match='holds one set of weights: leave weights out'):
-        mmmim.get_model('random', weights='ema', encoder='timm:vit_tiny_patch16_224')
+        mmmim.get_model('timm:vit_tiny_patch16_224=random', weights='ema')
     with pytest.raises(InputError, match=r'none\.safetensors'):
-        mmmim.get_model(tmp_path / 'none.safetensors', encoder='timm:vit_tiny_patch16_224')
+        mmmim.get_model(f'timm:vit_tiny_patch16_224={tmp_path}/none.safetensors')

@@ -212,8 +212,8 @@ def test_tables_of_sines_are_those_of_the_model_and_learned_ones_must_fit():
     [
         (['vit.encoder.layer.0.attention.attention.query.weight'], 'transformers of Hugging Face'),
         (['decoder_pos_embed', 'blocks.0.attn.qkv.weight'], 'mae_to_mmmim.py'),
-        (['backbone.layers.0.ln1.weight'], '--encoder mmpretrain:NAME'),
-        (['blocks.0.attn.qkv.weight'], '--encoder timm:NAME'),
+        (['backbone.layers.0.ln1.weight'], 'mmpretrain:NAME=FILE'),
+        (['blocks.0.attn.qkv.weight'], 'timm:NAME=FILE'),
         (['a', 'b'], 'Its names are a, b'),
         ([], 'empty'),
     ],

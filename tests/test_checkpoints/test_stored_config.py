@@ -82,7 +82,7 @@ READERS = {
     'PretrainedBackbone': lambda path: MODELS.build({'type': 'mmmim.PretrainedBackbone', 'checkpoint': path}),
     'pretrained_facts': pretrained_facts,
     'load_pretrained': load_pretrained,
-    'Reconstructor': Reconstructor,
+    'Reconstructor': Reconstructor.from_checkpoint,
 }
 
 
@@ -299,7 +299,9 @@ def test_a_trained_model_comes_back(tmp_path):
     state = MODELS.build(model).state_dict()
     path = save(model, tmp_path / 'x.pth', state)
     assert torch.equal(mmmim.get_model(path).backbone.patch_embed.weight, state['backbone.patch_embed.weight'])
-    assert torch.equal(Reconstructor(path).backbone.patch_embed.weight, state['backbone.patch_embed.weight'])
+    assert torch.equal(
+        Reconstructor.from_checkpoint(path).backbone.patch_embed.weight, state['backbone.patch_embed.weight']
+    )
     whole = MODELS.build(put(segmentor(), 'backbone.checkpoint', 'random')).state_dict()
     rebuilt, cfg = read_downstream(save(segmentor(), tmp_path / 'y.pth', whole))
     assert (rebuilt['backbone']['checkpoint'], rebuilt['backbone']['encoder'], cfg.channels) == ('load_from', VIT, 8)

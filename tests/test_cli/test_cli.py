@@ -81,7 +81,15 @@ def test_options(option, key, value):
         ('model.backbone=dict(depth=print(1))', ['write dicts as in a config file']),
         ('model.backbone=dict(**a)', ['write dicts as in a config file']),
         ('model.backbone=[dict(depth=3]', ['write dicts as in a config file']),
-        ('train_dataloader.batch_size=4', ['set that', 'global_batch_size']),
+        *(
+            (f'{plus}{key}=4', ['set that', 'global_batch_size'])
+            for plus in ('', '+')
+            for key in (
+                *('train_dataloader.batch_size', 'batch_size', 'samples_per_gpu', 'data.samples_per_gpu'),
+                *('train_dataloader.samples_per_gpu', 'batch_size_per_gpu', 'data.imgs_per_gpu'),
+            )
+        ),
+        ('auto_scale_lr.base_batch_size=4', ['set that', 'global_batch_size']),
         ('model.backbone.depth=[1,(2]', ['brackets']),
         ('model.backbone.depth', ['write key=value']),
         ('model..depth=3', ['write key=value']),

@@ -28,6 +28,20 @@ for words in [['--help'], *([name, '--help'] for name in COMMANDS), *lists, ['--
 """
 
 
+def test_a_reader_that_has_enough():
+    """``mmmim list | head -1`` ends without a word, as other programs do."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', 'from mmmim.cli.main import main; main()', 'list'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait() == 128 + 13
+
+
 def test_help_is_cheap_and_tells_the_commands():
     done = subprocess.run(
         [sys.executable, '-c', CHEAP],

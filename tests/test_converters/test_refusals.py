@@ -133,7 +133,7 @@ def test_files_of_other_models():
         ('mae', {'state_dict': {'backbone.patch_embed.weight': one}},
          'no known layout of MAE: neither that of the authors .* nor that of mmpretrain'),
         ('mae', {'vit.embeddings.cls_token': one},
-         r'no known layout of MAE.*transformers of Hugging Face.*--encoder huggingface:FOLDER'),
+         r'no known layout of MAE.*transformers of Hugging Face.*huggingface:FOLDER'),
         ('semantic_mim', {key: value for key, value in WHOLE['semantic_mim'].weights().items() if '.attn.' not in key},
          'has neither'),
         ('capi', {'teacher.head.layer.bias': one}, "is one rank's shard of a training checkpoint"),

@@ -171,9 +171,9 @@ def test_bands_that_are_left_out_are_named(warnings):
 
 def test_bands_need_a_library(monkeypatch):
     monkeypatch.setitem(sys.modules, 'tifffile', None)
-    with pytest.raises(InputError, match=r'channels=5\) reads TIFF files by .*pip install tifffile'):
+    with pytest.raises(InputError, match=r'channels=5\) reads TIFF files .*pip install "mmmim\[tiff\]"'):
         load(tiff(BANDS), channels=5)
-    with pytest.raises(UnreadableImageError, match=r'TIFF file of a kind .*channels=N\).*mmcv.*tifffile'):
+    with pytest.raises(UnreadableImageError, match=r'TIFF file of a kind .*channels=N\).*mmmim stats'):
         load(tiff(BANDS.astype(np.uint16), [0, 0]))
 
 

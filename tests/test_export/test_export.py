@@ -281,7 +281,7 @@ def test_wrong_words_are_one_sentence(tmp_path, capsys):
             main([source, str(tmp_path / out), '--to', to])
         assert message in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {'full', 'x.pth'}
-    for words in (['mae/small'], ['random', '--encoder', 'timm:vit_tiny_patch16_224']):
+    for words in (['mae/small'], ['timm:vit_tiny_patch16_224=random']):
         with pytest.raises(SystemExit, match='2'):
             main([*words, str(tmp_path / 'y.pth'), '--to', 'backbone'])
         assert 'stands for random weights' in capsys.readouterr().err

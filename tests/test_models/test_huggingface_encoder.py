@@ -280,17 +280,17 @@ def test_by_name_in_python_and_on_the_command_line(tmp_path):
     file = folder / 'model.safetensors'
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     found = []
-    for source, encoder in ((folder, None), (folder, named), (file, named)):
-        extractor = mmmim.get_model(source, encoder=encoder)
+    for source in (folder, named, f'{named}={file}'):
+        extractor = mmmim.get_model(source)
         found.append(extractor(extractor.preprocess(images)).cls)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
-    random = mmmim.get_model('random', encoder=named)
+    random = mmmim.get_model(f'{named}=random')
     assert not torch.equal(random(random.preprocess(images)).cls, found[0])
     (folder / 'model.safetensors').rename(tmp_path / 'elsewhere.safetensors')
     with pytest.raises(InputError, match=r'dino holds no model\.safetensors and no pytorch_model\.bin'):
         mmmim.get_model(folder)
-    mmmim.get_model(tmp_path / 'elsewhere.safetensors', encoder=named)
+    mmmim.get_model(f'{named}={tmp_path}/elsewhere.safetensors')
 
 
 def test_a_fitted_protocol_and_the_encoders_of_a_benchmark(tmp_path, fashion_scenes):
@@ -362,8 +362,8 @@ def test_configs_that_are_refused(changes, message, tmp_path):
 def test_folders_that_are_refused(tmp_path):
     for name in ('facebook/dinov2-base', str(tmp_path / 'none'), str(tmp_path)):
         with pytest.raises(InputError, match=r'is no folder with a config\.json, and nothing is downloaded'):
-            mmmim.get_model('random', encoder=f'huggingface:{name}')
-    with pytest.raises(InputError, match='huggingface:FOLDER'):
+            mmmim.get_model(f'huggingface:{name}')
+    with pytest.raises(InputError, match='is no folder with a config'):
         read_encoders(['huggingface:facebook/dinov2-base'])
     folder = saved(theirs('vit'), tmp_path)
     for text, message in (

@@ -55,7 +55,9 @@ def test_every_config_is_listed_once_and_linked_by_its_page():
     assert sorted(metafiles(ROOT)) == FILES
     assert len(FILES) >= 3
     listed = [entry['Name'] for content in CONTENTS.values() for entry in content['Models']]
-    assert sorted(listed) == mmmim.list_models(ablations=True), HINT
+    # Those of custom/ are no rows of a paper, but templates.
+    shipped = [name for name in mmmim.list_models(ablations=True) if not name.startswith('custom/')]
+    assert sorted(listed) == shipped, HINT
     for path, content in CONTENTS.items():
         for entry in content['Models']:
             assert entry['Config'] == f'configs/{entry["Name"]}.py'

@@ -101,8 +101,8 @@ def test_facts(folder):
     for args, message in (
         (['none.pth'], 'does not exist'),
         (['none'], 'no config file and no model name'),
-        (['model.safetensors'], '--encoder timm:NAME'),
-        (['random'], '--encoder timm:NAME'),
+        (['model.safetensors'], 'timm:NAME=FILE'),
+        (['random'], 'timm:NAME=FILE'),
         (['bare.pth', 'ema'], 'student weights only'),
     ):
         with pytest.raises(InputError, match=message):

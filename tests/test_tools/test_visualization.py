@@ -135,7 +135,7 @@ def test_reconstruction(folder, tool):
 @pytest.mark.parametrize('normalize', [True, False])
 def test_a_perfect_prediction_is_the_image(tmp_path, normalize):
     """The way back from targets to colours undoes the way there."""
-    model = Reconstructor(save_model(tmp_path / 'a.pth', mae_config(normalize)))
+    model = Reconstructor.from_checkpoint(save_model(tmp_path / 'a.pth', mae_config(normalize)))
     images = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     mask = UniformMasking(0.75)(2, (4, 4), torch.Generator().manual_seed(0))
     targets = model.branch.target_generator(model.preprocessor.normalize(images), mask, None, model.backbone)
@@ -208,10 +208,10 @@ def test_attention_of_other_libraries(folder, tool, monkeypatch):
 
     drawn = {}
     monkeypatch.setattr(module, 'draw_attention', lambda examples, queries, *rest: drawn.update({rest[1]: examples}))
-    encoder = ('--encoder', 'timm:vit_small_patch14_reg4_dinov2', '--size', 56, '--device', 'cpu')
-    tool(ATTENTION, 'random', *encoder, '--extra-tokens', '--mean', '--out', 'out', 'images/0.png')
+    encoder, options = 'timm:vit_small_patch14_reg4_dinov2=random', ('--size', 56, '--device', 'cpu')
+    tool(ATTENTION, encoder, *options, '--extra-tokens', '--mean', '--out', 'out', 'images/0.png')
     torch.manual_seed(0)
-    extractor = mmmim.get_model('random', encoder=encoder[1])
+    extractor = mmmim.get_model(encoder)
     image = read_stretched('images/0.png', 56)
     (maps,) = attention_maps(extractor.backbone, preprocessed(extractor, [image]), [-1])
     expected = maps[0].mean(dim=0)
@@ -219,7 +219,7 @@ def test_attention_of_other_libraries(folder, tool, monkeypatch):
     torch.testing.assert_close(extra[0, 0].flatten(-2), expected[:5, 5:])
     (_, _, mean) = drawn['out/queries.png'][0]
     torch.testing.assert_close(mean[0, 0, 0].flatten(), expected[5:, 5:].mean(dim=0))
-    tool(ATTENTION, 'random', *encoder, '--mean', '--mass', 0.5, '--out', 'out', 'images/0.png')
+    tool(ATTENTION, encoder, *options, '--mean', '--mass', 0.5, '--out', 'out', 'images/0.png')
     (_, _, most) = drawn['out/queries.png'][0]
     kept = most > 0
     assert torch.equal(most[kept], mean[kept])
@@ -357,12 +357,9 @@ def test_rankme(folder, tool):
         (TSNE, 'a.pth images/0.png --clusters 2 --pool cls', '--clusters shows the patches of one image: leave --pool'),
         (TSNE, 'a.pth images/0.png --clusters 2', '--perplexity 30 does not fit 16 patches'),
         (CLUSTERS, 'images a.pth --clusters 0', 'argument --clusters: it must be a whole number of at least 1, not 0'),
-        (CLUSTERS, 'images cls.pth --encoder timm:vit_tiny', 'has no model vit_tiny. Did you mean'),
-        (
-            CLUSTERS,
-            'images random --encoder jax:vit',
-            '--encoder jax:vit: write timm:NAME, mmpretrain:NAME or huggingface:FOLDER',
-        ),
+        (CLUSTERS, 'images timm:vit_tiny=cls.pth', 'has no model vit_tiny. Did you mean'),
+        (CLUSTERS, 'images timm:vit_tiny_patch16_224', 'names no weights, and nothing is downloaded: write timm:vit_'),
+        (RECONSTRUCTION, 'images timm:vit_tiny_patch16_224=cls.pth', 'is an encoder of timm, which predicts no pixels'),
         (
             NEIGHBOURS,
             'images a.pth --size 16 --query 4 0',
@@ -370,7 +367,7 @@ def test_rankme(folder, tool):
         ),
         (NEIGHBOURS, 'images a.pth --shares 2', 'argument --shares: it must be'),
         (ATTENTION, 'a.pth images --mass 0.6 --subtract-extra', '--mass is of attention, and --subtract-extra shows'),
-        (ATTENTION, 'a.pth images --encoder timm:vit_tiny_patch16_224 --weights ema', 'holds one set of weights'),
+        (ATTENTION, 'timm:vit_tiny_patch16_224=a.pth images --weights ema', 'holds one set of weights'),
         (ATTENTION, 'a.pth', 'Nothing to look at: give IMAGES, or --averaged FOLDER'),
         (ATTENTION, 'a.pth images --query 4 0', 'There is no patch in row 4 and column 0: the image has 4 x 4'),
         (ATTENTION, 'a.pth images --layers all 1', "--layers all 1: give numbers of blocks, or 'all' alone"),

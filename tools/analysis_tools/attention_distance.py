@@ -68,9 +68,9 @@ def main() -> None:
 
     batches = [paths[i : i + args.batch] for i in range(0, len(paths), args.batch)]
     for batch in progress(batches, 'batches'):
-        images = torch.from_numpy(np.stack([read_square(path, size, extractor.in_channels) for path in batch])).permute(
-            0, 3, 1, 2
-        )
+        images = torch.from_numpy(
+            np.stack([read_square(path, size, extractor.in_channels, extractor.window) for path in batch])
+        ).permute(0, 3, 1, 2)
         visit_attention(extractor.backbone, extractor.preprocess(images), add)
     distances = torch.stack([sums[layer] for layer in sorted(sums)]).numpy() / len(paths)
 

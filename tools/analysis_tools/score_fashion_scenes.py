@@ -4,7 +4,7 @@
 import argparse
 import os
 
-from mmmim.cli.arguments import COUNT, FEATURES, SEED, add_cfg_options, add_checkpoint_options
+from mmmim.cli.arguments import CHECKPOINT, COUNT, FEATURES, SEED, add_cfg_options, add_model_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -12,10 +12,9 @@ from mmmim.cli.program import user_errors
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__)
-    add_checkpoint_options(parser)
-    parser.add_argument('model', nargs='?', help='checkpoint; or a config, for a random initialisation')
+    add_model_options(parser)
+    parser.add_argument('checkpoint', nargs='?', metavar='CKPT', help=CHECKPOINT)
     parser.add_argument('--pixels', type=COUNT, metavar='PATCH_SIZE', help='score raw pixels instead of a model')
-    parser.add_argument('--weights', default='auto', help='of a checkpoint: ema, student or auto (default)')
     parser.add_argument('--subset', choices=['single', 'multi'], default='single')
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='where to score (default: val)')
     parser.add_argument(
@@ -32,7 +31,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rankme', action='store_true', help='also measure RankMe of the features')
     parser.add_argument('--data-root', default='data/fashion_scenes')
     parser.add_argument('--seed', type=SEED, default=0, help='of a random initialisation')
-    parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument('--out', metavar='FILE.json', help='also write the scores to this file')
     add_cfg_options(parser)
     return parser.parse_args()
@@ -49,7 +47,7 @@ def main() -> None:
     from mmengine.registry import init_default_scope
 
     import mmmim
-    from mmmim.cli.inputs import pick_device
+    from mmmim.cli.inputs import load_model, pick_device
     from mmmim.config.cfg_options import merge_cfg_options
     from mmmim.config.read import load_config
     from mmmim.evaluation.probes.fashion_scenes import POOLINGS, pixel_features, score
@@ -60,9 +58,9 @@ def main() -> None:
     from mmmim.utils.outputs import check_file, check_folder
     from mmmim.utils.tables import markdown_table
 
-    if (args.model is None) == (args.pixels is None):
+    if (args.checkpoint is None) == (args.pixels is None):
         raise InputError('Give a model or --pixels, one of the two.')
-    if args.cfg_options and not (args.model or '').endswith('.py'):
+    if args.cfg_options and not (args.checkpoint or '').endswith('.py'):
         raise InputError('--cfg-options changes a config: give one as the model.')
     poolings = args.pool or POOLINGS
     for name in poolings:
@@ -72,15 +70,15 @@ def main() -> None:
         check_folder(os.path.dirname(os.path.abspath(args.out)))
     init_default_scope('mmmim')
     torch.manual_seed(args.seed)
-    device = pick_device(args.device)
     if args.pixels is not None:
         extract = pixel_features(args.pixels)
-    elif args.model.endswith('.py'):
-        cfg = load_config(args.model)
+    elif args.cfg_options:
+        cfg = load_config(args.checkpoint)
         merge_cfg_options(cfg, args.cfg_options)
-        extract = extractor(mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.model).to(device), poolings)
+        model = mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.checkpoint)
+        extract = extractor(model.to(pick_device(args.device)), poolings)
     else:
-        extract = extractor(mmmim.get_model(args.model, args.weights, str(device), args.trust_checkpoint), poolings)
+        extract = extractor(load_model(args, args.seed), poolings)
     scores = score(extract, args.subset, args.split, args.data_root, poolings, args.leave_one_out, args.rankme)
     if absent := [name for name in args.pool or () if f'linear_{name}' not in scores]:
         print(f'There are no features {", ".join(absent)} of this model.')

@@ -3,7 +3,7 @@
 
 import argparse
 
-from mmmim.cli.arguments import SEED, add_checkpoint_options
+from mmmim.cli.arguments import CHECKPOINT, SEED, add_checkpoint_options
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__)
     add_checkpoint_options(parser)
-    parser.add_argument('model', help='checkpoint; or a config, for a random initialisation')
+    parser.add_argument('checkpoint', metavar='CKPT', help=CHECKPOINT)
     parser.add_argument('--suite', required=True, help='quick, papers, all, or a config file with protocols')
     parser.add_argument('--weights', default='auto', help='of a checkpoint: ema, student or auto (default)')
     parser.add_argument('--seed', type=SEED, default=0, help='of random weights, and of heads that are trained')
@@ -45,7 +45,7 @@ def main() -> None:
         replace(each, options={**each.options, 'randomness.seed': args.seed}) for each in read_suite(args.suite)
     ]
     with trusting(args.trust_checkpoint):
-        encoder = read_encoders([args.model], args.weights)[-1]
+        encoder = read_encoders([args.checkpoint], args.weights)[-1]
         record = Record({}, protocols, [encoder])
         folder.mkdir(parents=True, exist_ok=True)
         Benchmark(record, folder, 1, read_results(folder)).run(lambda: record.write(folder))
@@ -55,7 +55,7 @@ def main() -> None:
         if protocol.name in record.skipped or record.score(protocol, encoder) is None
     ]
     if missing:
-        raise InputError(f'{args.model} has no score of {"; ".join(missing)}')
+        raise InputError(f'{args.checkpoint} has no score of {"; ".join(missing)}')
     scores = {protocol.name: record.score(protocol, encoder) for protocol in protocols}
     write_text_atomically(json.dumps(scores, indent=2) + '\n', args.out)
 

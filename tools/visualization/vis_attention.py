@@ -149,7 +149,7 @@ class Drawing:
         from mmmim.visualization.attention import image_maps, only_strongest
         from mmmim.visualization.feature_pictures import picture
 
-        image = read_stretched(path, self.size, self.extractor.in_channels)
+        image = read_stretched(path, self.size, self.extractor.in_channels, self.extractor.window)
         shown = picture(torch.from_numpy(image.copy()).permute(2, 0, 1), self.extractor.preprocessor)
         maps = image_maps(self.extractor, image, queries, self.layers, self.args.heads, subtract)
         return shown, maps if self.args.mass is None else only_strongest(maps, self.args.mass)

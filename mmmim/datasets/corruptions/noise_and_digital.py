@@ -60,8 +60,8 @@ def elastic_transform(
     """
     height, width = x.shape[:2]
     side = min(height, width)
-    centre, third = np.float32([height, width])[::-1] / 2, side / 3
-    corners = np.float32([centre + third, [centre[0] + third, centre[1] - third], centre - third])
+    centre, third = np.array([width, height], np.float32) / 2, side / 3
+    corners = np.array([centre + third, [centre[0] + third, centre[1] - third], centre - third], np.float32)
     moved = corners + rng.uniform(-affine * side, affine * side, corners.shape).astype(np.float32)
     found = cv2.warpAffine(
         np.ascontiguousarray(x, np.float32),
@@ -90,6 +90,6 @@ def pixelate(x: np.ndarray, rng: np.random.Generator, scale: float, share: float
 
 def jpeg_compression(x: np.ndarray, rng: np.random.Generator, scale: float, quality: int) -> np.ndarray:
     """JPEG of a quality, with the colours at half of the resolution, as cameras and Pillow have it."""
-    image = (x[..., ::-1] * 255).round().astype(np.uint8)
+    image: np.ndarray = (x[..., ::-1] * 255).round().astype(np.uint8)
     coded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1] / 255

@@ -1,20 +1,19 @@
 """From the bytes of an image file to pixels: what is read, up to which size, and as what."""
 
-import io
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmmim.utils import InputError
 from mmmim.utils.names import printable
 
-from .depth import check_window, to_eight_bits, warn_once, what_is_lost
+from .bands import EXTRA_SAMPLES, NUMPY, SAMPLES, TIFF, as_floats, bands_of, check_pixels, deep_colours
+from .depth import KEEP, check_window, to_eight_bits, warn_once, what_is_lost
 from .pillow import PILLOW_ERRORS, opened
 
 #: Pixels of the largest image that is decoded unless a pipeline or :data:`LIMIT_VARIABLE` says otherwise: 10 000 x
@@ -26,18 +25,6 @@ LIMIT_VARIABLE = 'MMMIM_MAX_IMAGE_PIXELS'
 _BYTES_PER_PIXEL = 8
 #: Pillow's names of the formats that are read: those of ``mmmim.datasets.image_folder.IMAGE_EXTENSIONS``.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM')
-_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-_SAMPLES, _EXTRA_SAMPLES, _BITS = 277, 338, 258
-#: Orientations of EXIF, as turns of an array ``[H, W, C]``.
-_TURNS = {
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
-    7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda x: x.swapaxes(0, 1)[::-1],
-}
 
 
 class UnreadableImageError(OSError, InputError):
@@ -63,7 +50,7 @@ class ReadOptions:
     Attributes:
         channels: 3: RGB; 1: grey; another number: the bands of the file as they are.
         window: Range of values of images of more than eight bits that is mapped to 0-255, see
-            :func:`~mmmim.datasets.transforms.depth.to_eight_bits`.
+            :func:`~mmmim.datasets.transforms.depth.to_eight_bits`; 'keep': they stay as they are, in float32.
         max_pixels: Most pixels that an image may have; None for :data:`LIMIT_VARIABLE`, else :data:`MAX_PIXELS`.
         formats: Further ones by Pillow's names.
 
@@ -102,6 +89,11 @@ class ReadOptions:
         return int(text)
 
     @property
+    def keeps_values(self) -> bool:
+        """Whether the bands of a file are not interpreted as colours of eight bits."""
+        return self.window == KEEP or self.channels not in (1, 3)
+
+    @property
     def all_formats(self) -> tuple[str, ...]:
         """Formats that are read, by Pillow's names."""
         return (*FORMATS, *self.formats)
@@ -109,7 +101,7 @@ class ReadOptions:
     @property
     def max_bytes(self) -> int:
         """Of the largest file."""
-        return max(_BYTES_PER_PIXEL * self.limit, 1 << 20)
+        return max(max(_BYTES_PER_PIXEL, 4 * self.channels) * self.limit, 1 << 20)
 
 
 def decode(data: bytes, name: str | os.PathLike, options: ReadOptions) -> np.ndarray:
@@ -124,31 +116,47 @@ def decode(data: bytes, name: str | os.PathLike, options: ReadOptions) -> np.nda
         options: How the image is read.
 
     Returns:
-        ``[H, W, channels]``, RGB where these are three; uint8, or float32 for more bits of other numbers of channels
-        than 1 and 3.
+        ``[H, W, channels]``, RGB where these are three; uint8, or float32 for values of more bits that are kept.
 
     Raises:
         UnreadableImageError: If the file cannot be decoded in full, is too large or of another format.
         InputError: If a library is missing that the channels need.
     """
-    if data[:4] in _TIFF and options.channels not in (1, 3):
-        return _decode_bands(data, name, options)
     try:
+        if options.keeps_values or data[: len(NUMPY)] == NUMPY:
+            bands = bands_of(data, options.channels, options.limit, options.all_formats)
+            if bands is not None:
+                return _in_depth(bands, name, options)
         with opened(data, options.all_formats) as image:
-            _check_pixels(*image.size, options.limit)
-            if options.channels in (1, 3):
-                return _to_colours(image, data, name, options)
-            image.load()
-            bands = np.array(ImageOps.exif_transpose(image))
-            if bands.ndim == 3 and bands.shape[2] == options.channels:
-                return bands
-            found = 1 if bands.ndim == 2 else bands.shape[2]
-            reason = f'it has {found} channel(s), and mmmim.LoadImage was asked for {options.channels}'
+            check_pixels(*image.size, options.limit)
+            return _to_colours(image, data, name, options)
+    except InputError:
+        raise
     except UnidentifiedImageError:
         reason = _unknown(data, options)
     except PILLOW_ERRORS as error:
         reason = one_line(error)
     raise UnreadableImageError(f'cannot read image {printable(name)}: {reason}')
+
+
+def _in_depth(bands: np.ndarray, name: str | os.PathLike, options: ReadOptions) -> np.ndarray:
+    """Values of a file as eight bits, or as float32 where they are kept."""
+    if bands.dtype == np.uint8:
+        return np.ascontiguousarray(bands)
+    if options.keeps_values and options.window in (None, KEEP):
+        return as_floats(bands)
+    _warn_of_depth(bands, name, options)
+    return to_eight_bits(bands, options.window)
+
+
+def _warn_of_depth(values: np.ndarray, name: str | os.PathLike, options: ReadOptions) -> None:
+    """Say that the upper eight bits hold little, where nothing says what black and white are."""
+    if options.window is None and values.dtype.kind != 'f' and (lost := what_is_lost(values)):
+        warn_once(
+            'depth',
+            f'{printable(name)} {lost}. Set window=(low, high), or window="minmax", of mmmim.LoadImage, or convert '
+            'such files to 8 bit; window="keep" keeps all bits, for models of their mean and std',
+        )
 
 
 def decode_labels(data: bytes, name: str | os.PathLike, options: ReadOptions) -> np.ndarray:
@@ -162,7 +170,7 @@ def decode_labels(data: bytes, name: str | os.PathLike, options: ReadOptions) ->
     """
     try:
         with opened(data, options.all_formats) as image:
-            _check_pixels(*image.size, options.limit)
+            check_pixels(*image.size, options.limit)
             return np.array(image)
     except UnidentifiedImageError:
         reason = _unknown(data, options)
@@ -176,27 +184,14 @@ def one_line(error: Exception) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
 
 
-def too_large(width: int, height: int, limit: int) -> bool:
-    """Whether an image has more pixels than the limit."""
-    return width * height > limit
-
-
-def _check_pixels(width: int, height: int, limit: int) -> None:
-    if too_large(width, height, limit):
-        raise ValueError(
-            f'{width} x {height} pixels are more than the limit of {limit}; if such images are meant, raise '
-            f'max_pixels of mmmim.LoadImage, or the environment variable {LIMIT_VARIABLE}'
-        )
-
-
 def _unknown(data: bytes, options: ReadOptions) -> str:
     if not data:
         return 'the file is empty'
-    if data[:4] in _TIFF:
+    if data[:4] in TIFF:
         return (
             'a TIFF file of a kind of pixels that Pillow does not know, such as many bands: '
-            "mmmim.LoadImage(channels=N) reads N bands by the library tifffile, and so does dict(type='mmcv."
-            "LoadImageFromFile', color_type='unchanged', imdecode_backend='tifffile')"
+            'mmmim.LoadImage(channels=N) reads N bands by the library tifffile (pip install "mmmim[tiff]"), and so do '
+            'configs with images=dict(channels=N, mean=..., std=...), of which mmmim stats FOLDER prints the lines'
         )
     return (
         f'no image format that is read ({", ".join(options.all_formats)}), whatever its name says; convert it, or name '
@@ -208,19 +203,32 @@ def _to_colours(image: Image.Image, data: bytes, name: str | os.PathLike, option
     """``[H, W, 3]`` or ``[H, W, 1]`` uint8."""
     if image.format == 'TIFF':
         _warn_of_bands(image, name)
-    deep = _deep_colours(image, data)
+    deep = deep_colours(image, data)
+    if deep is not None:
+        deep = deep[..., [0, 0, 0] if deep.shape[2] == 2 else [0, 1, 2]]
+    return pixels_of(image, name, options, deep)
+
+
+def pixels_of(
+    image: Image.Image, name: str | os.PathLike, options: ReadOptions, deep: np.ndarray | None = None
+) -> np.ndarray:
+    """Pixels of an image of Pillow, whatever its mode; its EXIF orientation is applied, in place.
+
+    Args:
+        image: The image of Pillow, which may have been opened from a file.
+        name: What messages call it.
+        options: How it is read: 1 or 3 channels, of eight bits.
+        deep: Colours of the image in 16 bits, ``[H, W, 3]``, which Pillow does not keep; None where there are none.
+
+    Returns:
+        ``[H, W, channels]`` uint8.
+    """
     if deep is None:
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode == 'F' or image.mode.startswith('I'):  # Pillow's own conversion would clip at 255, to white
             deep = np.asarray(image)
     if deep is not None:
-        lost = what_is_lost(deep) if options.window is None and deep.dtype.kind != 'f' else None
-        if lost:
-            warn_once(
-                'depth',
-                f'{printable(name)} {lost}. Set window=(low, high), or window="minmax", of mmmim.LoadImage, or convert '
-                'such files to 8 bit',
-            )
+        _warn_of_depth(deep, name, options)
         image = Image.fromarray(to_eight_bits(deep, options.window))
     if image.mode == 'P' and 'transparency' in image.info:  # Pillow warns otherwise
         image = image.convert('RGBA')
@@ -230,35 +238,10 @@ def _to_colours(image: Image.Image, data: bytes, name: str | os.PathLike, option
     return np.array(image.convert('L'))[..., None]
 
 
-def _deep_colours(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """RGB ``[H, W, 3]`` uint16 of a file of 16 bits per colour, of which Pillow keeps the upper eight; else None."""
-    if image.mode not in ('RGB', 'RGBA', 'RGBX'):
-        return None
-    if image.format == 'PNG':
-        if data[24] != 16 or not _chunks_are_whole(data):  # bits, in the first chunk
-            return None
-    elif image.format != 'TIFF' or max(image.tag_v2.get(_BITS, (8,))) != 16:  # type: ignore[attr-defined]
-        return None
-    image.load()  # which finds damage
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1), lambda x: x)
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.dtype != np.uint16 or array.shape[:2] != image.size[::-1] or array.ndim != 3:
-        return None
-    return np.ascontiguousarray(turn(array[..., 2::-1]))
-
-
-def _chunks_are_whole(data: bytes) -> bool:
-    """Whether no chunk of a PNG file is longer than the file, for which OpenCV would ask for memory."""
-    place = 8
-    while place + 8 <= len(data):
-        place += 12 + int.from_bytes(data[place : place + 4], 'big')
-    return place <= len(data)
-
-
 def _warn_of_bands(image: Image.Image, name: str | os.PathLike) -> None:
     """Say that bands are left out which are no transparency."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
-    samples, extra = tags.get(_SAMPLES, 1), tags.get(_EXTRA_SAMPLES, ())
+    samples, extra = tags.get(SAMPLES, 1), tags.get(EXTRA_SAMPLES, ())
     colours = {'L': 1, 'LA': 1, 'I;16': 1, 'P': 1, '1': 1}.get(image.mode, 4 if image.mode == 'CMYK' else 3)
     alpha = sum(kind in (1, 2) for kind in (extra if isinstance(extra, tuple) else (extra,)))
     if samples > colours + alpha:
@@ -267,35 +250,3 @@ def _warn_of_bands(image: Image.Image, name: str | os.PathLike) -> None:
             f'{printable(name)} has {samples} bands, of which {colours} are used, and the others are not marked as '
             f'transparency: mmmim.LoadImage(channels={samples}) keeps them, for models of as many in_channels',
         )
-
-
-def _decode_bands(data: bytes, name: str | os.PathLike, options: ReadOptions) -> np.ndarray:
-    """``[H, W, channels]`` of a TIFF file."""
-    try:
-        import tifffile
-    except ImportError:
-        raise InputError(
-            f'mmmim.LoadImage(channels={options.channels}) reads TIFF files by the library tifffile: pip install '
-            'tifffile'
-        ) from None
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[0]
-            _check_pixels(page.imagewidth, page.imagelength * page.imagedepth, options.limit)
-            if page.samplesperpixel > options.channels:
-                raise ValueError(
-                    f'it has {page.samplesperpixel} channel(s), and mmmim.LoadImage was asked for {options.channels}'
-                )
-            bands = page.asarray()
-            planes = bands.ndim == 3 and page.planarconfig == 2
-    except Exception as error:  # it does not say which ones
-        raise UnreadableImageError(f'cannot read image {printable(name)}: {one_line(error)}') from None
-    bands = bands[..., None] if bands.ndim == 2 else bands.transpose(1, 2, 0) if planes else bands
-    if bands.ndim != 3 or bands.shape[2] != options.channels:
-        raise UnreadableImageError(
-            f'cannot read image {printable(name)}: it has {bands.shape[-1]} channel(s), and mmmim.LoadImage was asked '
-            f'for {options.channels}'
-        )
-    if bands.dtype == np.uint8:
-        return np.ascontiguousarray(bands)
-    return bands.astype(np.float32) if options.window is None else to_eight_bits(bands, options.window)

@@ -13,6 +13,8 @@ _CUT = 0.5
 #: Fewer grey levels than this, where the file has more, are worth a warning.
 _FEW_LEVELS = 64
 _WARNED: set[str] = set()
+#: The window that is none: values of more than eight bits stay as they are.
+KEEP = 'keep'
 
 
 def check_window(window: Any) -> None:
@@ -21,13 +23,13 @@ def check_window(window: Any) -> None:
     Raises:
         InputError: Naming the option.
     """
-    if window in (None, 'minmax', 'percentile'):
+    if window in (None, KEEP, 'minmax', 'percentile'):
         return
     is_pair = isinstance(window, (list, tuple)) and len(window) == 2
     if not (is_pair and all(isinstance(value, (int, float)) for value in window) and window[0] < window[1]):
         raise InputError(
-            f"mmmim.LoadImage has no window {window!r}: give (low, high), 'minmax', 'percentile', or None for the "
-            'upper eight of 16 bits'
+            f"mmmim.LoadImage has no window {window!r}: give (low, high), 'minmax', 'percentile', 'keep' for the "
+            'values as they are, or None for the upper eight of 16 bits'
         )
 
 
@@ -49,8 +51,8 @@ def to_eight_bits(values: np.ndarray, window: Any) -> np.ndarray:
     if window is None:
         if values.dtype.kind == 'f':
             raise ValueError(
-                'floating-point pixels have no defined white; give mmmim.LoadImage a window, such as window=(0, 1), or '
-                'convert the file to 8 or 16 bit'
+                'floating-point pixels have no defined white; give mmmim.LoadImage a window, such as window=(0, 1), '
+                'window="keep" to train on the values themselves, or convert the file to 8 or 16 bit'
             )
         return (values.clip(0, 65535) >> 8).astype(np.uint8)
     numbers: np.ndarray = values.astype(np.float32)

@@ -20,25 +20,26 @@ __all__ = ['LoadImage', 'UnreadableImageError', 'decode_image', 'read_file', 're
 _DEFAULT = ReadOptions()
 
 
-def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
+def read_image(path: str | os.PathLike, channels: int = 3, window: Any = None) -> np.ndarray:
     """Read an image file as colours, whatever its mode; of an animation, the first frame.
 
     The EXIF orientation is applied, transparency is dropped and 16-bit pixels keep their upper eight bits, with a
-    warning where they are not used.
+    warning where they are not used, unless a window says otherwise.
 
     Args:
         path: A regular file of a format of ``IMAGE_EXTENSIONS``, whatever its name says, of at most
             :data:`~mmmim.datasets.transforms.decoding.MAX_PIXELS` pixels (environment variable
             ``MMMIM_MAX_IMAGE_PIXELS``).
         channels: 3: RGB; 1: grey; another number: the bands of the file, see :class:`LoadImage`.
+        window: What becomes of more than eight bits, see :class:`LoadImage`.
 
     Returns:
-        Pixels ``[H, W, channels]``, uint8.
+        Pixels ``[H, W, channels]``, uint8, or float32 where values of more bits are kept.
 
     Raises:
         UnreadableImageError: If the file cannot be decoded in full.
     """
-    options = _DEFAULT if channels == 3 else ReadOptions(channels)
+    options = _DEFAULT if channels == 3 and window is None else ReadOptions(channels, window)
     return decode(read_file(path, options.max_bytes), path, options)
 
 
@@ -90,11 +91,13 @@ class LoadImage(BaseTransform):
     Args:
         decoder: ``auto``, or ``pillow`` to decode everything by Pillow.
         channels: 3; or 1 for grey (colours by their brightness); or as many as the files have, such as 5: then bands
-            are not interpreted, TIFF files are read by the library tifffile, and values of more than eight bits become
-            float32 unless a window is given.
-        window: How pixels of more than eight bits become eight: ``(low, high)``, which become black and white in all
-            images alike; ``'minmax'`` or ``'percentile'`` (0.5 and 99.5) of each image; None: the upper eight of 16
-            bits, with a warning where they are hardly used. Images of eight bits stay as they are.
+            are not interpreted: those of a page of a TIFF file (by the library tifffile), its pages, or an array
+            ``.npy``, ``[H, W, C]`` or ``[C, H, W]``. Values of more than eight bits become float32 unless a window is
+            given.
+        window: What becomes of pixels of more than eight bits. 'keep': they stay what they are, as float32, for a model
+            of their mean and standard deviation. Otherwise they become eight: ``(low, high)``, which become black and
+            white in all images alike; ``'minmax'`` or ``'percentile'`` (0.5 and 99.5) of each image; None: the upper
+            eight of 16 bits, with a warning where they are hardly used. Images of eight bits stay as they are.
         max_pixels: Images of more are unreadable, before they are decoded; None: 80 million, or what the environment
             variable ``MMMIM_MAX_IMAGE_PIXELS`` says.
         formats: Further formats by Pillow's names, beside those of ``IMAGE_EXTENSIONS``.

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from mmmim.engine.ddp import bare_model, gathered, takes_part
+from mmmim.engine.reporting import show_in_trackers
 from mmmim.features.extraction import encoders, eval_mode
 from mmmim.models import MaskedImageModeling
 from mmmim.models.target_generators.pixels import PixelTarget
@@ -30,8 +31,8 @@ class PicturesHook(Hook):
     ``features.png``: principal components of patch features, of the teacher where there is one (CAPI, arXiv
     2502.08769, figure 13), of images of the validation data, spread evenly, or else of the last batch; smaller ones are
     enlarged to ``SIDE`` pixels, so that there are patches enough to see parts. ``reconstruction.png``: of models
-    with pixel targets (MAE, arXiv 2111.06377, figure 2), of the last batch. For other images and sizes, see
-    ``tools/visualization``.
+    with pixel targets (MAE, arXiv 2111.06377, figure 2), of the last batch. Trackers of the visualizer get both. For
+    other images and sizes, see ``tools/visualization``.
 
     Args:
         images: How many, at most; 0 for no pictures.
@@ -60,6 +61,7 @@ class PicturesHook(Hook):
                 features, reconstructions = self._look(model, data_batch, self._validation(runner))
             if is_main_process():
                 self._draw(features, reconstructions, runner.work_dir)
+                show_in_trackers(runner, ('features', *(['reconstruction'] if reconstructions else [])))
         except (OSError, RuntimeError, InputError) as error:  # a picture must not end a training
             runner.logger.warning(f'No pictures in {runner.work_dir}: {error}')
 

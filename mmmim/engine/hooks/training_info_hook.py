@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.hooks import Hook, LoggerHook
 
 from mmmim.engine.ddp import bare_model
+from mmmim.engine.micro_batch import choose_micro_batch
 from mmmim.registry import HOOKS
 from mmmim.utils.internals import accumulated_batches
 
@@ -15,7 +16,9 @@ from mmmim.utils.internals import accumulated_batches
 class TrainingInfoHook(Hook):
     """Log the effective batch at the start and ``train/images_per_s``, over all processes, during training.
 
-    A model that has a method ``describe_batch(per_gpu_batch, images) -> str`` adds its words to the first.
+    A model that has a method ``describe_batch(per_gpu_batch, images) -> str`` adds its words to the first. Where
+    ``model.micro_batch_size`` is 'auto', it is chosen before the first step
+    (:func:`mmmim.engine.micro_batch.choose_micro_batch`).
     """
 
     # After IterTimerHook (50), before LoggerHook (60).
@@ -40,6 +43,11 @@ class TrainingInfoHook(Hook):
             runner.logger.warning(
                 f'The data set has {available} images, less than a batch of {self._images}: every batch repeats some.'
             )
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Choose the size of micro-batches, if that is left to the training."""
+        if getattr(bare_model(runner), 'micro_batch_to_choose', False):
+            runner.logger.info(choose_micro_batch(runner, data_batch))
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None

@@ -37,8 +37,9 @@ def nearest_neighbours(
     """Indices of the ``k`` nearest entries of a database, nearest first, for several distances at once.
 
     Queries meet the database in one product per pair of chunks: divided by the norms of its entries it is the cosine,
-    less half of their squares the distance, but for terms of the query that change no order. The database is read once,
-    the queries once per chunk of it. Beside a product of chunks, memory holds only what is returned.
+    less half of their squares the distance, but for terms of the query that change no order. For the cosine alone the
+    entries are divided before the product. The database is read once, the queries once per chunk of it. Beside a
+    product of chunks, memory holds only what is returned.
 
     Of equally close entries the one with the smallest index comes first, whatever the chunks. Rounding may tell equal
     entries apart, since a product of matrices does not sum all its entries in one order.
@@ -72,10 +73,14 @@ def nearest_neighbours(
         rows = database.read(start, min(start + size[1], len(database)))
         squares = rows.square().sum(dim=1)
         reciprocal, half = squares.sqrt().clamp(min=1e-12).reciprocal(), 0.5 * squares
-        columns = rows.to(dtype).T
+        scaled = {*distances} == {'cosine'}
+        columns = (rows * reciprocal.unsqueeze(1) if scaled else rows).to(dtype).T
         for first, asked in zip(range(0, len(queries), size[0]), queries.chunks(size[0]), strict=True):
             shape = len(asked), len(rows)
             products = torch.mm(asked.to(dtype), columns, out=memory('products', shape, dtype))
+            if scaled:
+                best['cosine'].update(first, products.to(database.dtype), start)
+                continue
             for distance in distances:
                 closeness = memory('closeness', shape, database.dtype)
                 if distance == 'cosine':

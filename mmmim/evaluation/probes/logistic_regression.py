@@ -76,7 +76,8 @@ def fit_logistic_regression(
     """Fit multinomial logistic regression by L-BFGS (memory 5), on the features' device.
 
     The objective is scikit-learn's: ``c * sum(cross-entropy) + |W|^2 / 2``, the bias free. All penalties are fitted in
-    the same passes over the features.
+    the same passes over the features, which are kept as they are computed with where they take at most 1 GiB
+    (:data:`mmmim.evaluation.probes.rows.HELD`).
 
     CAPI's setting (arXiv 2502.08769, A) is ``max_iter=1000`` and ``tolerance=1e-12``, with which float32 goes on until
     nothing improves.
@@ -106,7 +107,7 @@ def fit_logistic_regression(
         raise InputError(f'c={c}: give one or several numbers greater than 0.')
     shape = len(penalties), num_classes, rows.width + 1
     weight = torch.zeros(shape, dtype=rows.dtype, device=rows.device) if start is None else start.expand(shape)
-    objective = Objective(rows, labels, num_classes, penalties, distributed)
+    objective = Objective(rows.held(), labels, num_classes, penalties, distributed)
     found = minimize(objective, weight.flatten(1), max_iter, tolerance, report=report)
     weight = found.points.view(shape)
     return weight[0] if isinstance(c, (int, float)) else weight

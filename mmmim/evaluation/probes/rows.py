@@ -14,6 +14,8 @@ from mmmim.utils.precision import with_float64
 
 #: Entries of the largest array of a chunk, by kind of device: 32 MiB in float32, 256 MiB on a GPU.
 CHUNK_ENTRIES = {'cpu': 2**23, 'cuda': 2**26}
+#: Bytes of the largest features that are kept as they are computed with, where many passes over them follow.
+HELD = 2**30
 
 
 class Rows:
@@ -90,6 +92,22 @@ class Rows:
         # Half the bytes travel to a GPU where the features are of half precision.
         part = part.to(self.device).to(self.dtype)
         return part if self.scale is None else self.scale(part)
+
+    def held(self, budget: int = HELD) -> Rows:
+        """The same rows in memory, standardised and in the type of the chunks, for many passes over them.
+
+        Args:
+            budget: Bytes that they may take; rows that take more are converted in every pass, as before.
+        """
+        entries = len(self) * self.width
+        size = entries * torch.finfo(self.dtype).bits // 8
+        held = isinstance(self.features, Tensor) and self.index is None and self.scale is None
+        if size > budget or (held and self.features.dtype == self.dtype and self.features.device == self.device):
+            return self
+        whole = torch.empty(len(self), self.width, dtype=self.dtype, device=self.device)
+        for part, chunk in zip(whole.split(self.rows_per_chunk()), self.chunks() if len(self) else (), strict=False):
+            part.copy_(chunk)
+        return Rows(whole, chunk=self.chunk)
 
     def rows_per_chunk(self, width: int = 0) -> int:
         """Rows of a chunk so small that ``width`` numbers per row fit into memory beside it as well."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -21,7 +21,7 @@ from mmmim.utils.nested import present
 from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, check_value
 
 from ..data_preprocessors import MIMDataPreprocessor
-from ..interfaces import Encoder, Head, Neck, Sizes, TargetGenerator, check_part, check_sizes
+from ..interfaces import Encoder, Head, Neck, Sizes, TargetGenerator, check_part, check_sizes, most_read
 from ..layers import check_mode, layer_index, set_checkpointing
 from ..teacher import EMACopy
 
@@ -74,6 +74,11 @@ class Branch(nn.Module):
         self.head = MODELS.build(head)
         self.weight = weight
 
+    @property
+    def reads(self) -> str:
+        """What neck and head read of the encoder's last block."""
+        return most_read([self.neck.reads, self.head.reads])
+
     def layers(self, depth: int) -> list[int]:
         """Blocks whose states the neck reads, counted from 0, of an encoder of ``depth`` blocks."""
         return [layer_index(layer, depth) for layer in self.neck.layers]
@@ -125,9 +130,10 @@ class MaskedImageModeling(BaseModel):
         teacher_init: Where the teacher's first weights come from. 'student': those of the student. 'own': drawn on
             their own, as in the released code of PiLaMIM (unlike its paper).
         micro_batch_size: Images of one forward and backward pass of the student (and forward of the teacher); None:
-            the whole batch.
+            the whole batch; 'auto': ``mmmim.TrainingInfoHook`` chooses before the first step, on a GPU the most that
+            fit, on a CPU what is fastest. Sums of other micro-batches are rounded in another way.
         activation_checkpointing: What the backward pass through the student's blocks recomputes instead of keeping
-            it: None: nothing; 'selective': all but matrix products and attention; 'full': everything.
+            it: None: GELU; 'selective': all but matrix products and attention; 'full': everything.
         data_preprocessor: Config of the data preprocessor, such as ``mmmim.MIMDataPreprocessor``.
         init_cfg: mmengine's initialisation config; None for none.
     """
@@ -138,7 +144,7 @@ class MaskedImageModeling(BaseModel):
         branches: Annotated[dict, OptionsOf(Branch, each=True)],
         teacher: Sequence[str] | None = None,
         teacher_init: str = 'student',
-        micro_batch_size: Count | None = None,
+        micro_batch_size: Count | Literal['auto'] | None = None,
         activation_checkpointing: str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -154,16 +160,20 @@ class MaskedImageModeling(BaseModel):
             sizes = branch.sizes(f'model.branches.{name}')
             check_sizes({**sizes, 'model.backbone': self.backbone.sizes(), 'model.data_preprocessor': statistics})
         _check_channels(self.backbone, preprocessor)
-        self.micro_batch_size = micro_batch_size
+        #: Whether a training is still to choose; until it has, there is one micro-batch.
+        self.micro_batch_to_choose = micro_batch_size == 'auto'
+        self.micro_batch_size = None if micro_batch_size == 'auto' else micro_batch_size
         check_mode(activation_checkpointing)
         set_checkpointing(self, activation_checkpointing)
         if teacher_init not in ('student', 'own'):
             raise InputError(f"model.teacher_init must be 'student' or 'own', got {teacher_init!r}.")
         self.teacher_init = teacher_init
         source = _drawn_anew(backbone, branches, teacher) if teacher and teacher_init == 'own' else self
-        self.teacher = EMACopy(source, teacher, micro_batch_size) if teacher else None
+        self.teacher = EMACopy(source, teacher, self.micro_batch_size) if teacher else None
         #: Blocks of the encoder whose states necks read.
         self.layers = sorted({i for branch in self.branches.values() for i in branch.layers(self.backbone.depth)})
+        #: What the encoder is told of what is read of its last block.
+        self.reads: str = most_read(branch.reads for branch in self.branches.values())
 
     def init_weights(self) -> None:
         """Initialise the student (modules do so when built; ``init_cfg`` may load weights), then copy the teacher."""
@@ -173,7 +183,9 @@ class MaskedImageModeling(BaseModel):
 
     def describe_batch(self, per_gpu_batch: int, images: int) -> str:
         """How a step divides the batch of a GPU, and ``images`` over all GPUs, in words for the log."""
-        parts = [f'micro-batches of {min(self.micro_batch_size or per_gpu_batch, per_gpu_batch)}']
+        parts = ['micro-batches of a size that is chosen before the first step']
+        if not self.micro_batch_to_choose:
+            parts = [f'micro-batches of {min(self.micro_batch_size or per_gpu_batch, per_gpu_batch)}']
         generators = [branch.target_generator for branch in self.branches.values()]
         parts += [generator.describe_batch(images) for generator in generators]
         return '; '.join(part for part in parts if part)
@@ -188,7 +200,8 @@ class MaskedImageModeling(BaseModel):
     def loss(self, images: Tensor, mask: PatchMask, targets: dict[str, Target]) -> Losses:
         """Losses of the branches on a (micro-)batch; targets' own losses are not among them."""
         targets = targets | _targets(self, images, mask, differentiable=True)
-        context = self.backbone(images, mask, layers=self.layers)
+        told = {'reads': self.reads} if self.backbone.takes_reads else {}
+        context = self.backbone(images, mask, layers=self.layers, **told)
         losses = {}
         for name, branch in self.branches.items():
             prediction = self.prediction(branch, context, mask)

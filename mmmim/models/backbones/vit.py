@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmmim.models.layers import layer_index, parameter_layer
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask
+from mmmim.utils import InputError
 from mmmim.utils.options import Count, DropRate, Natural, Number, Positive, Size
 
 from ..interfaces import Encoder
@@ -19,6 +20,7 @@ from ..layers import (
     drop_path_rates,
     in_precision_of,
     init_weights,
+    last_block,
     make_norm,
     make_positions,
     patch_grid,
@@ -126,6 +128,8 @@ class ViT(Encoder):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
 
+    takes_reads = True
+
     def normed(self, state: Tensor) -> Tensor:
         """The output of a block, ``[G, E + V, D]``, after the final norm."""
         return self.norm(state)
@@ -152,6 +156,20 @@ class ViT(Encoder):
         """
         return parameter_layer(param_name, prefix, self.depth), self.depth + 2
 
+    def _read(self, reads: str, mask: PatchMask | None, device: torch.device) -> Tensor | None:
+        """Indices ``[G or 1, Q]`` of the tokens that are read; None for all."""
+        if reads == 'all':
+            return None
+        extra = torch.arange(self.num_extra_tokens, device=device).unsqueeze(0)
+        if reads == 'extra':
+            return extra
+        if mask is None or self.mask_token is None:
+            raise InputError(
+                'Predicted patches are tokens of an encoder with mask tokens only: set model.backbone.fused=True, or '
+                'take another neck.'
+            )
+        return torch.cat([extra.expand(mask.num_masks, -1), self.num_extra_tokens + mask.flat_predict()], dim=1)
+
     def _embed(self, images: Tensor, mask: PatchMask | None) -> Tensor:
         """Tokens of the patches that the encoder sees, ``[G, V or N, D]``."""
         images = in_precision_of(self.patch_embed, images)
@@ -163,7 +181,12 @@ class ViT(Encoder):
         return masked.scatter(1, index, tokens.gather(1, index))
 
     def forward(
-        self, images: Tensor, mask: PatchMask | None = None, layers: Sequence[int] = (), depth: int | None = None
+        self,
+        images: Tensor,
+        mask: PatchMask | None = None,
+        layers: Sequence[int] = (),
+        depth: int | None = None,
+        reads: str = 'all',
     ) -> Context:
         """Encode.
 
@@ -172,6 +195,8 @@ class ViT(Encoder):
             mask: Mask whose visible patches are seen; None for the whole images.
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
             depth: How many blocks to run before the final norm; None for all.
+            reads: What is read of the output, and of the last state in ``hidden`` if that is asked for: 'all'; 'extra':
+                the extra tokens; 'predicted': the patches of ``mask.predict``, too. The last block runs for these.
 
         Returns:
             Context with ``visible [G, V, D]`` (all N patches where mask tokens stand for the hidden ones) and
@@ -196,8 +221,10 @@ class ViT(Encoder):
 
         keep = [layer_index(layer, self.depth) for layer in layers]
         hidden = {}
-        for i, block in enumerate(self.blocks[:depth]):
-            x = block(x, rotation)
+        blocks = self.blocks[:depth]
+        read = self._read(reads, mask, x.device)
+        for i, block in enumerate(blocks):
+            x = last_block(block, x, rotation, tokens=read if i == len(blocks) - 1 else None)
             if i in keep:
                 hidden[i] = x
         x = self.projector(self.norm(x))
@@ -208,4 +235,5 @@ class ViT(Encoder):
             positions=lambda index: codes[index],
             hidden=tuple(hidden[index] for index in keep),
             num_cls_tokens=self.num_cls_tokens,
+            reads=reads,
         )

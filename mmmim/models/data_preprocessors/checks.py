@@ -1,7 +1,5 @@
 """What images must be before they are normalised: shape, channels, range of values."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -34,21 +32,13 @@ def check_channels(images: Tensor, channels: int) -> None:
         )
 
 
-def check_batch(images: Any, channels: int) -> None:
+def check_batch(images: Tensor, channels: int) -> None:
     """Refuse what is no batch of images ``[B, C, H, W]`` of so many channels, saying how to make it one.
 
     Raises:
-        InputError: Naming type or shape.
+        InputError: Naming the shape.
     """
     want = f'a tensor [B, {channels}, H, W] of values from 0 to 255'
-    if not isinstance(images, Tensor):
-        shape = getattr(images, 'shape', None)
-        what = type(images).__name__ + (f' of shape {list(shape)}' if shape is not None else '')
-        raise InputError(
-            f'Images must be {want}, not a {what}: torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for '
-            'image in images])).permute(0, 3, 1, 2) makes one of PIL images of equal size, and torch.from_numpy(array)'
-            '.permute(0, 3, 1, 2) of an array [B, H, W, C].'
-        )
     shape = list(images.shape)
     if images.ndim == 3:
         raise InputError(f'Images must be {want}, not {shape}: add a first dimension, images.unsqueeze(0).')
@@ -67,7 +57,7 @@ def check_batch(images: Any, channels: int) -> None:
         raise InputError(f'Images must be {want}, not {shape}, with {shape[1]} channel(s): {remedy}')
 
 
-def check_range(images: Tensor, mean: Tensor, std: Tensor) -> None:
+def check_range(images: Tensor, mean: Tensor, std: Tensor, raw: bool = False) -> None:
     """Refuse values that are not from 0 to 255, or those of [0, 1]; uint8 always passes, and so does black.
 
     Models that were trained on other values (raw ones of more than 8 bits, or normalised by their pipeline) say so by
@@ -77,6 +67,7 @@ def check_range(images: Tensor, mean: Tensor, std: Tensor) -> None:
         images: Images of any shape.
         mean: Mean of every channel, as the model's data preprocessor has it.
         std: Standard deviation of every channel, as the model's data preprocessor has it.
+        raw: Whether the model says that its images keep more than eight bits.
 
     Raises:
         InputError: Naming the range and the remedy.
@@ -88,7 +79,7 @@ def check_range(images: Tensor, mean: Tensor, std: Tensor) -> None:
     low, high = (float(value) for value in images.aminmax()) if images.is_floating_point() else _int_range(images)
     if not (abs(low) < float('inf') and abs(high) < float('inf')):
         raise InputError('Images hold NaN or infinite values: look at where they come from.')
-    if not is_eight_bit(mean, std):
+    if raw or not is_eight_bit(mean, std):
         return
     if low < 0 or high > 255:
         raise InputError(

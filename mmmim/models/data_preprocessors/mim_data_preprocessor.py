@@ -36,6 +36,8 @@ class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
         std: Standard deviation of every channel, in the range of the images' values, RGB (ImageNet's by default).
         bgr_to_rgb: Whether images come as BGR, as OpenMMLab's loaders give them. Images of another number of channels
             than three keep their order.
+        window: How files of more than eight bits were read for the training, ``window`` of
+            :class:`mmmim.datasets.LoadImage`; tools and features read files for the model in the same way.
         non_blocking: Whether copies to the device overlap with computation.
 
     Raises:
@@ -51,9 +53,11 @@ class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[Positive] = IMAGENET_STD,
         bgr_to_rgb: bool = True,
+        window: Any = None,
         non_blocking: bool = True,
     ) -> None:
         super().__init__(non_blocking)
+        self.window = window
         if len(mean) != len(std) or not all(value > 0 for value in std):
             raise InputError(
                 f'model.data_preprocessor.mean={list(mean)} and std={list(std)}: give both one value per channel, and '

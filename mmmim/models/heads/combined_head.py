@@ -6,7 +6,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 from mmmim.utils import InputError
 
-from ..interfaces import Head, Sizes, check_part
+from ..interfaces import Head, Sizes, check_part, most_read
 
 
 @MODELS.register_module()
@@ -23,6 +23,11 @@ class CombinedHead(Head):
         self.heads = nn.ModuleDict(
             {name: check_part(MODELS.build(cfg), Head, f'CombinedHead.heads.{name}') for name, cfg in heads.items()}
         )
+
+    @property
+    def reads(self) -> str:  # type: ignore[override]
+        """What its heads read, together."""
+        return most_read(head.reads for head in self.heads.values())
 
     def sizes(self) -> Sizes:
         """Those of the heads."""

@@ -20,6 +20,8 @@ class CrossEntropyHead(Head):
         init_cfg: mmengine's initialisation config; None for none.
     """
 
+    reads = 'extra'
+
     def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
         """Mean over predicted patches, in fp32.
 

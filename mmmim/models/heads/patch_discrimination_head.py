@@ -21,6 +21,8 @@ class PatchDiscriminationHead(Head):
         init_cfg: mmengine's initialisation config; None for none.
     """
 
+    reads = 'extra'
+
     def __init__(self, temperature: Positive = 0.2, standardize: bool = True, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.temperature, self.standardize = temperature, standardize

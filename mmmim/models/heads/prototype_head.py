@@ -30,6 +30,8 @@ class PrototypeHead(Head):
         init_cfg: mmengine's initialisation config; None for none.
     """
 
+    reads = 'extra'
+
     def __init__(
         self,
         in_dim: Count,

@@ -35,6 +35,8 @@ class RegressionHead(Head):
         InputError: There is no such loss, or nothing of this name to compare.
     """
 
+    reads = 'extra'
+
     def __init__(
         self,
         loss: str = 'mse',

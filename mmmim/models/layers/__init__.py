@@ -1,7 +1,17 @@
 """Building blocks: plain modules and functions, usable without a registry."""
 
 from .attention import Attention, head_width
-from .block import Block, DecoderBlock, LayerScale, Mlp, TransformerBlock, blocks_of, compile_blocks, set_checkpointing
+from .block import (
+    Block,
+    DecoderBlock,
+    LayerScale,
+    Mlp,
+    TransformerBlock,
+    blocks_of,
+    compile_blocks,
+    last_block,
+    set_checkpointing,
+)
 from .checkpointing import check_mode
 from .counting import block_index, layer_index, parameter_layer
 from .drop_path import drop_path_rates, residual
@@ -38,6 +48,7 @@ __all__ = [
     'head_width',
     'in_precision_of',
     'init_weights',
+    'last_block',
     'layer_index',
     'make_norm',
     'make_positions',

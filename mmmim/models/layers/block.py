@@ -7,14 +7,48 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention
-from .checkpointing import checkpointed
+from .checkpointing import checkpointed, recomputed
 from .drop_path import residual
 from .norm import RMSNorm
 from .rope import Rotation
 
 
+def pick(x: Tensor, tokens: Tensor) -> Tensor:
+    """Some tokens of sequences.
+
+    Args:
+        x: ``[G, L, D]``, or ``[1, L, D]`` for all sequences.
+        tokens: Their indices, ``[G, Q]``, or ``[1, Q]`` for the same ones of all sequences.
+
+    Returns:
+        ``[G, Q, D]``, or ``[1, Q, D]`` where both are shared.
+    """
+    if len(tokens) == 1:
+        return x.index_select(1, tokens[0])
+    if len(x) == 1:
+        return x[0].index_select(0, tokens.flatten()).unflatten(0, tokens.shape)
+    # Rows as wholes: unlike those of `gather`, their gradients are added without sorting single values.
+    rows = tokens + x.shape[1] * torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+    return x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, tokens.shape)
+
+
+def _pick_rotation(rotation: Rotation | None, tokens: Tensor) -> Rotation | None:
+    """Cosines and sines ``[G or 1, 1, Q, head_dim]`` of some tokens."""
+    if rotation is None:
+        return None
+    cos, sin = (pick(part.squeeze(1), tokens).unsqueeze(1) for part in rotation)
+    return cos, sin
+
+
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between."""
+    """Two linear layers with an exact GELU between.
+
+    Attributes:
+        recompute: Whether the backward pass computes GELU again in the place of keeping its output, which is as large
+            as the input, kept too. Compiled, the compiler decides.
+    """
+
+    recompute: bool = True
 
     def __init__(self, dim: int, hidden_dim: int, bias: bool = False) -> None:
         super().__init__()
@@ -24,7 +58,13 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., D]``."""
-        return self.fc2(self.act(self.fc1(x)))
+        x = self.fc1(x)
+        if self.recompute and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return recomputed(self._second, x)
+        return self._second(x)
+
+    def _second(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(x))
 
 
 class LayerScale(nn.Module):
@@ -48,10 +88,13 @@ class TransformerBlock(nn.Module):
     """What is compiled, checkpointed and divided among processes as a unit.
 
     Attributes:
-        checkpointing: What the backward pass recomputes in training, see :func:`set_checkpointing`; None for nothing.
+        checkpointing: What the backward pass recomputes in training, see :func:`set_checkpointing`.
+        whole: Whether it runs for all tokens even where some are read only (:func:`last_block`): for forward hooks
+            that want all of its output.
     """
 
     checkpointing: str | None = None
+    whole: bool = False
 
     def _run(self, *args: Any) -> Tensor:
         raise NotImplementedError
@@ -109,11 +152,24 @@ class Block(TransformerBlock):
     def _transform(self, x: Tensor) -> Tensor:
         return self.scale2(self.mlp(self.norm2(x)))
 
+    def _attend_for(self, _: Tensor, x: Tensor, tokens: Tensor, rotation: Rotation | None) -> Tensor:
+        """Self-attention of ``tokens`` to all of ``x``."""
+        source = self.norm1(x)
+        return self.scale1(self.attn(pick(source, tokens), _pick_rotation(rotation, tokens), source, rotation))
+
     def _run(
-        self, x: Tensor, rotation: Rotation | None, context: Tensor | None, context_rotation: Rotation | None
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        context: Tensor | None,
+        context_rotation: Rotation | None,
+        tokens: Tensor | None,
     ) -> Tensor:
         drop_prob = self.drop_path if self.training else 0.0
-        x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
+        if tokens is None:
+            x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
+        else:
+            x = residual(self._attend_for, pick(x, tokens), x, tokens, rotation, drop_prob=drop_prob)
         return residual(self._transform, x, drop_prob=drop_prob)
 
     def forward(
@@ -122,9 +178,22 @@ class Block(TransformerBlock):
         rotation: Rotation | None = None,
         context: Tensor | None = None,
         context_rotation: Rotation | None = None,
+        tokens: Tensor | None = None,
     ) -> Tensor:
-        """``[G, L, D]`` to ``[G, L, D]``; the other arguments as in :class:`Attention`."""
-        return self._kept_or_not(x, rotation, context, context_rotation)
+        """One block.
+
+        Args:
+            x: ``[G, L, D]``.
+            rotation: Cosines and sines, as in :class:`Attention`.
+            context: ``[G, C, context_dim]`` of cross-attention; None for self-attention.
+            context_rotation: Cosines and sines of the context, as in :class:`Attention`.
+            tokens: Indices ``[G or 1, Q]`` of the tokens whose output is read; None for all. Self-attention only: the
+                others are keys and values, and nothing else is computed of them.
+
+        Returns:
+            ``[G, L, D]``, or ``[G, Q, D]``.
+        """
+        return self._kept_or_not(x, rotation, context, context_rotation, tokens)
 
 
 class DecoderBlock(TransformerBlock):
@@ -147,14 +216,37 @@ class DecoderBlock(TransformerBlock):
         self.norm3 = norm(dim)
         self.mlp = Mlp(dim, round(dim * mlp_ratio), bias=True)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """``[G, L, D]``, given a context ``[G, C, D]``, to ``[G, L, D]``."""
-        return self._kept_or_not(x, context)
+    def forward(self, x: Tensor, context: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """``[G, L, D]``, given a context ``[G, C, D]``, to ``[G, L, D]``, or ``[G, Q, D]`` as in :class:`Block`."""
+        return self._kept_or_not(x, context, tokens)
 
-    def _run(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x + self.self_attn(self.norm1(x))
+    def _run(self, x: Tensor, context: Tensor, tokens: Tensor | None) -> Tensor:
+        source = self.norm1(x)
+        if tokens is None:
+            x = x + self.self_attn(source)
+        else:
+            x = pick(x, tokens) + self.self_attn(pick(source, tokens), context=source)
         x = x + self.cross_attn(self.norm2_query(x), context=self.norm2_context(context))
         return x + self.mlp(self.norm3(x))
+
+
+def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor | None) -> Tensor:
+    """Run the last block of a chain for the tokens that are read.
+
+    Args:
+        block: The block.
+        x: ``[G, L, D]``.
+        inputs: Its other inputs, by position.
+        tokens: ``[G or 1, Q]``, or None for all.
+
+    Returns:
+        ``[G, Q, D]``, or ``[G, L, D]`` for all.
+    """
+    if tokens is None:
+        return block(x, *inputs)
+    if block.whole:
+        return pick(block(x, *inputs), tokens)
+    return block(x, *inputs, tokens=tokens)
 
 
 def blocks_of(model: nn.Module) -> list[TransformerBlock]:
@@ -167,10 +259,13 @@ def set_checkpointing(model: nn.Module, mode: str | None) -> None:
 
     Args:
         model: A model, whose blocks are found by type, whatever holds them.
-        mode: None: nothing. 'selective': all but matrix products and attention. 'full': everything.
+        mode: None: GELU. 'selective': all but matrix products and attention. 'full': everything.
     """
     for block in blocks_of(model):
         block.checkpointing = mode
+        for module in block.modules():
+            if isinstance(module, Mlp):
+                module.recompute = mode is None
 
 
 def compile_blocks(model: nn.Module, **options: Any) -> None:

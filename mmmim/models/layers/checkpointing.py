@@ -62,3 +62,16 @@ def checkpointed(function: Callable[..., Any], mode: str, *args: Any) -> Any:
         args: Tensors, tuples of tensors or None.
     """
     return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, context_fn=_CONTEXTS[mode])
+
+
+def recomputed(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)``, of which the backward pass recomputes what comes before its last operation.
+
+    It keeps the inputs only, and stops where it has the inputs of the last operation, so that a matrix product at the
+    end is not computed again. Nothing in it may draw random numbers.
+
+    Args:
+        function: Made of torch operations.
+        args: Tensors.
+    """
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, determinism_check='none')

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask, Prediction
-from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
 from mmmim.utils.options import Count, DropRate, Natural, Positive
 
 from ..interfaces import Neck, PoolingNeck, Sizes
-from ..layers import Block, drop_path_rates, init_weights, make_norm, make_positions
+from ..layers import Block, drop_path_rates, init_weights, last_block, make_norm, make_positions
 
 
 @MODELS.register_module()
@@ -231,12 +230,17 @@ class SelfAttentionPredictor(Neck):
         x = torch.cat([known, queries], dim=1)
         codes = (seen if extra is None else torch.cat([extra, seen], dim=1)).repeat_interleave(blocks, dim=0)
         rotation = positions.rotation(torch.cat([codes, asked], dim=1))
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, rotation)
-        patches = self.proj(self.norm(x[:, known.shape[1] :]))
+        read = torch.arange(known.shape[1], x.shape[1], device=x.device)
+        if self.predict_cls:
+            read = torch.cat([read, read.new_zeros(1)])
+        x = last_block(self.blocks[-1], x, rotation, tokens=read.unsqueeze(0))
+        x = self.proj(self.norm(x))
+        patches = x[:, :predicted]
         return Prediction(
             patches=patches.reshape(masks, blocks * predicted, patches.shape[-1]),
-            cls=self.proj(self.norm(x[:, 0])) if self.predict_cls else None,
+            cls=x[:, predicted] if self.predict_cls else None,
         )
 
 
@@ -244,12 +248,16 @@ class SelfAttentionPredictor(Neck):
 class PickPredicted(Neck):
     """The encoder's own output at the predicted patches, for encoders that see mask tokens (BEiT, data2vec).
 
+    Nothing else is read, so that the encoder's last block runs for these patches only.
+
     Args:
         context_dim: Width D of the encoder.
         out_dim: Width of a last linear layer; None: D, without one.
         init: How the last layer is initialised, see :func:`mmmim.models.layers.init_weights`.
         init_cfg: mmengine's initialisation config; None for none.
     """
+
+    reads = 'predicted'
 
     def __init__(
         self, context_dim: Count = 768, out_dim: Count | None = None, init: str = 'mae', init_cfg: dict | None = None
@@ -268,4 +276,4 @@ class PickPredicted(Neck):
 
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Pick the patches of ``mask.predict``: ``patches [G, T*M, out_dim or D]``."""
-        return Prediction(patches=self.proj(gather_patches(context.visible, mask.flat_predict())))
+        return Prediction(patches=self.proj(context.predicted(mask)))

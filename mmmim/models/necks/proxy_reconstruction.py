@@ -58,6 +58,8 @@ class ProxyReconstruction(Neck):
         init_cfg: mmengine's initialisation config; None for none.
     """
 
+    reads = 'extra'
+
     def __init__(
         self,
         context_dim: Count = 768,
