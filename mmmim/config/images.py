@@ -20,7 +20,8 @@ KEYS = ('data_root', 'size', 'channels', 'mean', 'std', 'window')
 #: Target generators whose targets are made of pixels: their width is a multiple of the channels.
 _OF_PIXELS = ('mmmim.PixelTarget', 'mmmim.HOGTarget')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'fit_dataloader', 'probe_data')
-_LOAD, _CROPS = 'mmmim.LoadImage', ('mmmim.RandomResizedCrop', 'mmmim.MAERandomResizedCrop')
+_LOAD, _REDUCED = 'mmmim.LoadImage', 'mmmim.LoadReducedCrop'
+_CROPS = ('mmmim.RandomResizedCrop', 'mmmim.MAERandomResizedCrop', _REDUCED)
 _KEEP = 'keep'
 #: Transforms of OpenMMLab that are about colours of eight bits, by the last part of their name.
 _COLOURS = frozenset(
@@ -86,10 +87,11 @@ def apply_images(cfg: Any) -> None:
         _set_statistics(model, images, window)
     for key in _LOADERS:
         for node in dicts(cfg.get(key)):
+            options = {'window': window} if channels is None else {'window': window, 'channels': channels}
             if node.get('type') == _LOAD:
-                node['window'] = window
-                if channels is not None:
-                    node['channels'] = channels
+                node.update(options)
+            elif node.get('type') == _REDUCED:
+                node['load'] = {**(node.get('load') or {}), **options}
     if images.get('data_root') is not None:
         _set_folder(cfg, images['data_root'])
 
@@ -101,9 +103,13 @@ def check_transforms(cfg: Any) -> None:
         InputError: Naming the transform and the remedy.
     """
     for path, pipeline in _pipelines(cfg):
-        load = next((each for each in pipeline if isinstance(each, Mapping) and each.get('type') == _LOAD), None)
+        load = next(
+            (each for each in pipeline if isinstance(each, Mapping) and each.get('type') in (_LOAD, _REDUCED)), None
+        )
         if load is None:
             continue
+        if load['type'] == _REDUCED:
+            load = load.get('load') or {}
         channels = load.get('channels', 3)
         deep = load.get('window') == _KEEP and not _eight_bits(cfg.get('model') or {})
         if channels == 3 and not deep:

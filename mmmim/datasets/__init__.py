@@ -1,5 +1,6 @@
 """Data sets, samplers, collate functions and masking strategies."""
 
+from . import torchvision_first  # noqa: F401
 from .boxes import BoxesOfLabelMap, COCOBoxes, VOCBoxes
 from .classification import (
     CIFAR10,
@@ -45,6 +46,7 @@ from .transforms import (
     LoadImage,
     LoadLabelMap,
     LoadNormals,
+    LoadReducedCrop,
     MAERandomResizedCrop,
     RandomResizedCrop,
     ResizeLabelMap,
@@ -77,6 +79,7 @@ __all__ = [
     'LoadImage',
     'LoadLabelMap',
     'LoadNormals',
+    'LoadReducedCrop',
     'MAERandomResizedCrop',
     'MaskingStrategy',
     'MovingFashion',

@@ -48,6 +48,36 @@ def introduce_to_mmengine(package: str) -> None:
     MODULE2PACKAGE[package] = package
 
 
+def import_torchvision() -> None:
+    """Import torchvision without the compiler of torch: half a second and 100 MB in every process that loads images.
+
+    One of its operators imports a function of ``torch._dynamo`` that it needs when it is called. It gets one that
+    imports the compiler then. Where the compiler or torchvision have been imported before, nothing is done.
+    """
+    import sys
+    from importlib import import_module
+    from types import ModuleType
+
+    name = 'torch._dynamo.utils'
+    if 'torch._dynamo' in sys.modules or 'torchvision' in sys.modules:
+        return
+
+    class Later(ModuleType):
+        def __getattr__(self, attribute: str) -> Any:
+            if attribute.startswith('__'):
+                raise AttributeError(attribute)
+            return lambda *args, **kwargs: getattr(import_module(name), attribute)(*args, **kwargs)
+
+    package, utils = ModuleType('torch._dynamo'), Later(name)
+    package.__path__ = []  # a package
+    sys.modules.update({package.__name__: package, name: utils})
+    try:
+        import torchvision  # noqa: F401
+    finally:
+        for each in (package.__name__, name):
+            sys.modules.pop(each, None)
+
+
 # Configs.
 
 

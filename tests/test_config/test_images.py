@@ -47,6 +47,19 @@ def test_everything_agrees(name):
     assert cfg.to_dict() == before
 
 
+def test_crops_that_decode_by_themselves():
+    cfg = Config.fromfile(ROOT / 'configs/mae/vitb16.py')
+    pipeline = cfg.train_dataloader.dataset.dataset.pipeline
+    pipeline[:2] = [dict(type='mmmim.LoadReducedCrop', scale=224, load=dict(max_pixels=10**6))]
+    cfg.images = dict(KEY, size=96)
+    apply_images(cfg)
+    (load, *_) = cfg.train_dataloader.dataset.dataset.pipeline
+    assert load == dict(type='mmmim.LoadReducedCrop', scale=96, load=dict(max_pixels=10**6, window='keep', channels=13))
+    cfg.train_dataloader.dataset.dataset.pipeline.insert(1, dict(type='mmpretrain.ColorJitter'))
+    with pytest.raises(InputError, match=r'ColorJitter is about RGB images of eight bits, and these have 13 channels'):
+        check_transforms(cfg)
+
+
 def test_options_change_it():
     cfg = with_images('latent_mim/vitb16', **KEY, size=224)
     assert cfg.train_dataloader.dataset.dataset.pipeline[1].scale == 14 * (16 + 4)

@@ -1,4 +1,4 @@
-"""simplejpeg against Pillow, and torch's resizing against Pillow's, on photographs."""
+"""simplejpeg and OpenCV against Pillow, and torch's resizing against Pillow's, on photographs."""
 
 import io
 
@@ -29,6 +29,14 @@ def encoded(image, kind='JPEG', **options):
     return file.getvalue()
 
 
+@pytest.fixture(params=['simplejpeg', 'OpenCV'])
+def decoder(request, monkeypatch):
+    """Both libraries that decode ordinary files."""
+    if request.param == 'OpenCV':
+        monkeypatch.setattr(jpeg, 'simplejpeg', None)
+    return request.param
+
+
 def exif(orientation):
     tags = Image.Exif()
     tags[0x0110], tags[0x0112] = 'a camera', orientation
@@ -45,7 +53,7 @@ def exif(orientation):
     ],
     ids=lambda options: ' '.join(options) + str(options.get('quality', '')) + str(options.get('subsampling', '')),
 )
-def test_pixels_are_those_of_pillow(options):
+def test_pixels_are_those_of_pillow(options, decoder):
     for photograph in PHOTOGRAPHS:
         # Sides that are no multiple of the blocks of 16 x 16.
         data = encoded(photograph.crop((0, 0, 333, 221)), **options)
@@ -65,7 +73,7 @@ def test_pixels_are_those_of_pillow(options):
         (encoded(SMALL, 'PNG'), (48, 64)),
     ],
 )
-def test_the_rest_is_left_to_pillow(data, shape, tmp_path):
+def test_the_rest_is_left_to_pillow(data, shape, decoder, tmp_path):
     assert decode_jpeg(data) is None
     (tmp_path / 'image.jpg').write_bytes(data)
     result = LoadImage()({'img_path': str(tmp_path / 'image.jpg')})
@@ -73,40 +81,44 @@ def test_the_rest_is_left_to_pillow(data, shape, tmp_path):
     assert result['img_shape'] == shape
 
 
-def test_damaged_files_are_judged_by_pillow():
-    whole = encoded(PHOTOGRAPHS[0].crop((0, 0, 200, 150)), quality=80)
-    rng, outcomes = np.random.default_rng(0), set()
-    for i in range(60):
-        data = bytearray(whole)
-        if i % 2:
-            del data[rng.integers(2, len(whole)) :]
-        else:
-            data[rng.integers(2, len(whole))] ^= 1 << rng.integers(8)
-        images = []
-        for decoder in ('auto', 'pillow'):
+DAMAGE = {
+    'cut off': lambda data, place, rng: data[:place],
+    'cut off near the end': lambda data, place, rng: data[: -1 - place % 30],
+    'cut off, and an end': lambda data, place, rng: data[:place] + b'\xff\xd9',
+    'cut off, and zeros': lambda data, place, rng: data[:place].ljust(len(data), b'\0'),
+    'a bit': lambda data, place, rng: data[:place] + bytes([data[place] ^ 1 << rng.integers(8)]) + data[place + 1 :],
+    'other bytes': lambda data, place, rng: data[:place] + rng.bytes(20) + data[place + 20 :],
+    'a marker': lambda data, place, rng: data[:place] + bytes([255, rng.integers(192, 256)]) + data[place + 2 :],
+    'a hole': lambda data, place, rng: data[:place] + data[place + 50 :],
+    'more at the end': lambda data, place, rng: data + b'some text',
+}
+
+
+@pytest.mark.parametrize('options', [{}, {'progressive': True}, {'restart_marker_rows': 1}], ids=str)
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_damaged_files_are_judged_by_pillow(damage, options, decoder):
+    """The same pixels or the same sentence, wherever the damage is."""
+    whole = encoded(PHOTOGRAPHS[0].crop((0, 0, 120, 90)), quality=80, **options)
+    rng = np.random.default_rng(0)
+    for place in np.linspace(2, len(whole) - 60, 12).astype(int):
+        data = DAMAGE[damage](whole, int(place), rng)
+        outcomes = []
+        for kind in ('auto', 'pillow'):
             try:
-                images.append(LoadImage(decoder)({'img_path': 'some.jpg', 'img_bytes': bytes(data)})['img'])
+                outcomes.append(LoadImage(kind)({'img_path': 'some.jpg', 'img_bytes': data})['img'])
             except UnreadableImageError as error:
-                images.append(str(error))
-        outcomes.add(type(images[0]))
-        np.testing.assert_array_equal(*images)
-    assert outcomes == {np.ndarray, str}
-    assert decode_jpeg(b'\xff\xd8\xff\xe0\x00\x00') is None
+                outcomes.append(str(error))
+        assert type(outcomes[0]) is type(outcomes[1])
+        np.testing.assert_array_equal(*outcomes)
+    if damage == 'cut off':
+        assert all(decode_jpeg(whole[:place]) is None for place in range(4, len(whole), 199))
 
 
-def test_without_the_library(monkeypatch):
-    messages = []
-    monkeypatch.setattr(jpeg, 'simplejpeg', None)
-    monkeypatch.setattr(jpeg, 'print_log', lambda message, **_: messages.append(message))
-    jpeg._recommend.cache_clear()
+def test_larger_images_than_the_limit_are_refused(decoder):
     data = encoded(SMALL)
-    for _ in range(2):
-        result = LoadImage()({'img_path': 'x', 'img_bytes': data})
-    assert 'img_bytes' not in result
-    np.testing.assert_array_equal(result['img'][..., ::-1], decode_image(data, 'x'))
-    (message,) = messages
-    assert 'mmmim[fast]' in message
-    jpeg._recommend.cache_clear()
+    assert decode_jpeg(data, SMALL.width * SMALL.height) is not None
+    with pytest.raises(UnreadableImageError, match='more than the limit of 3071'):
+        LoadImage(max_pixels=SMALL.width * SMALL.height - 1)({'img_path': 'x', 'img_bytes': data})
 
 
 def test_crops_are_those_of_pillow():

@@ -40,7 +40,7 @@ def test_a_missing_library_is_one_sentence(library, registry, config, command, m
 
 
 def test_images_are_read_without_simplejpeg(monkeypatch):
-    """It is an extra that makes JPEG files faster, and nothing needs it."""
+    """It is an extra that makes JPEG files a little faster, and nothing needs it."""
     out = io.BytesIO()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(out, 'JPEG')
     with monkeypatch.context() as patch:

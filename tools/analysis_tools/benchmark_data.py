@@ -188,7 +188,7 @@ def main() -> None:
     report(rates, args, f'{len(paths)} files of {size:.0f} kB on average')
     print(f'\n{error}')
     if 'simplejpeg' not in sys.modules:
-        print('\nsimplejpeg is not installed: pip install "mmmim[fast]"')
+        print('\nDecoded by OpenCV; simplejpeg is not installed: pip install "mmmim[fast]"')
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from .jpeg import decode_jpeg
 from .label_maps import ForgetOriginalSize, LoadLabelMap, ResizeLabelMap
 from .loading import LoadImage, UnreadableImageError, decode_image, read_file, read_image
 from .maps import LoadDepth, LoadNormals
+from .reduced_crop import LoadReducedCrop
 
 __all__ = [
     'ForgetOriginalSize',
@@ -12,6 +13,7 @@ __all__ = [
     'LoadImage',
     'LoadLabelMap',
     'LoadNormals',
+    'LoadReducedCrop',
     'MAERandomResizedCrop',
     'RandomResizedCrop',
     'ResizeLabelMap',

@@ -59,24 +59,33 @@ class RandomResizedCrop(_RandomResizedCrop):
     def transform(self, results: dict) -> dict:
         """Crop and resize the image of ``results``, and its label map where it has one."""
         image = results['img']
-        top, left, height, width = self.rand_crop_params(image)
+        box = top, left, height, width = self.rand_crop_params(image)
+        return self.resize(results, image[top : top + height, left : left + width], box)
+
+    def resize(self, results: dict, crop: np.ndarray, box: tuple[int, int, int, int]) -> dict:
+        """Set the image of ``results`` to a crop of it, resized, and cut out the same of its label map.
+
+        Args:
+            results: What the transform was given.
+            crop: Pixels ``[h, w, C]`` or ``[h, w]``.
+            box: Top, left, height and width of the crop in the label map.
+        """
         # A copy in torch's channels-last layout, stride of the batch included: its kernel is slower on anything else.
-        crop = torch.from_numpy(
-            np.ascontiguousarray(image[top : top + height, left : left + width], dtype=_type(image))
-        )
-        channels = 1 if image.ndim == 2 else image.shape[2]
+        pixels = torch.from_numpy(np.ascontiguousarray(crop, dtype=_type(crop)))
+        channels = 1 if crop.ndim == 2 else crop.shape[2]
         resized = F.interpolate(
-            crop.view(1, height, width, channels).permute(0, 3, 1, 2),
+            pixels.view(1, *crop.shape[:2], channels).permute(0, 3, 1, 2),
             tuple(self.scale),
             mode=self.interpolation,
             align_corners=False,
             antialias=True,
         )
-        planes: np.ndarray = np.empty((channels, *self.scale), _type(image))
+        planes: np.ndarray = np.empty((channels, *self.scale), _type(crop))
         cv2.split(resized[0].permute(1, 2, 0).numpy(), list(planes))
-        results['img'] = planes[0] if image.ndim == 2 else planes.transpose(1, 2, 0)
+        results['img'] = planes[0] if crop.ndim == 2 else planes.transpose(1, 2, 0)
         results['img_shape'] = tuple(self.scale)
         if 'gt_seg_map' in results:
+            top, left, height, width = box
             labels = results['gt_seg_map'][top : top + height, left : left + width]
             results['gt_seg_map'] = resize_label_map(labels, tuple(self.scale))
         return results

@@ -73,8 +73,8 @@ class LoadImage(BaseTransform):
 
     An image that is in memory already, as those of CIFAR, stays as it is, so that one pipeline serves every data set.
 
-    Ordinary JPEG files are decoded by simplejpeg where it is installed (``pip install "mmmim[fast]"``), to the same
-    pixels: see :func:`~mmmim.datasets.transforms.jpeg.decode_jpeg`.
+    Ordinary JPEG files are decoded by OpenCV, or by simplejpeg (``pip install "mmmim[fast]"``) where it is installed,
+    to the pixels of Pillow: see :func:`~mmmim.datasets.transforms.jpeg.decode_jpeg`.
 
     Required Keys:
 

@@ -13,7 +13,6 @@ from mmmim.evaluation.measures.expected import Band, curves_outside, read_expect
 from mmmim.registry import HOOKS
 from mmmim.utils import InputError
 from mmmim.utils.options import Count
-from mmmim.visualization.curves import draw_pictures, read_scalars
 
 
 @HOOKS.register_module()
@@ -48,6 +47,8 @@ class CurvesHook(Hook):
 
     @master_only
     def _draw(self, runner: Any, ended: bool = False) -> None:
+        from mmmim.visualization.curves import draw_pictures, read_scalars  # matplotlib
+
         name = os.path.basename(runner.work_dir)
         curves = read_scalars(runner.work_dir)
         if not curves:

@@ -18,7 +18,6 @@ from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.machine import machine_name
 from mmmim.utils.options import Count
 from mmmim.version import __version__
-from mmmim.visualization.curves import read_scalars
 from mmmim.visualization.pages import picture, render
 
 from .health_hook import given_warnings
@@ -85,6 +84,8 @@ class ReportHook(Hook):
         for name in names:
             header, lines = table_of(rows, name, last=len(rows))
             tables.append({'title': name or 'Quick probes', 'header': header, 'rows': lines})
+        from mmmim.visualization.curves import read_scalars  # matplotlib
+
         curves = read_scalars(folder)
         text = render(
             'report.html',

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 
 from .unit import checked, cosines, unit_vectors
 
@@ -33,6 +31,9 @@ class PatchTree:
     """
 
     def __init__(self, features: np.ndarray, grid: tuple[int, int], method: Linkage = 'ward') -> None:
+        from scipy.cluster.hierarchy import linkage
+        from scipy.spatial.distance import squareform
+
         features, self.grid = checked(features, grid), grid
         self._merges: np.ndarray = np.zeros((0, 4))
         if len(features) > 1:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.ndimage import label
 
 from mmmim.utils import InputError
 
@@ -38,7 +36,7 @@ class Found:
     @classmethod
     def of_seed(cls, chosen: np.ndarray, seed: int, values: np.ndarray) -> Found:
         """The component of the patches ``chosen [h, w]`` that holds a seed."""
-        components, _ = label(chosen)
+        components = _components(chosen)
         return cls(components == components.flat[seed], seed, values, components)
 
 
@@ -76,11 +74,20 @@ def tokencut(
     return Found.of_seed(chosen.reshape(grid), seed, vector.reshape(grid))
 
 
+def _components(chosen: np.ndarray) -> np.ndarray:
+    """Numbers of the 4-connected components of the patches ``chosen [h, w]``, from 1 in row-major order."""
+    from scipy.ndimage import label
+
+    return label(chosen)[0]
+
+
 def _second_eigenvector(weights: np.ndarray) -> np.ndarray:
     """Of the generalised problem of a graph ``[N, N]``; zeros for a graph that all cuts divide alike."""
     if np.ptp(weights) <= 1e-9 * weights.max():
         return np.zeros(len(weights))
     scale = weights.sum(axis=1) ** -0.5
+    from scipy.linalg import eigh
+
     # The second smallest eigenvalue of I - M is the second largest of M.
     place = len(weights) - 2
     _, vectors = eigh(scale[:, None] * weights * scale, subset_by_index=[place, place])
@@ -179,5 +186,5 @@ def dino_seg(attention: np.ndarray, grid: tuple[int, int], mass: float = 0.6) ->
         InputError: Attention is negative, not finite, nowhere, or not of the grid.
     """
     values = checked(np.asarray(attention)[:, None], grid)[:, 0]
-    components, _ = label(strongest(values, mass).reshape(grid))
+    components = _components(strongest(values, mass).reshape(grid))
     return Found(largest_component(components), int(values.argmax()), values.reshape(grid), components)
