@@ -12,6 +12,7 @@ from mmmim.config.read import load_config
 from mmmim.engine import OptimWrapper
 from mmmim.registry import MODELS
 from tests.paths import ROOT
+from tests.shrink import write_images
 from tests.toys import batch, capi_config, save_model
 
 PAGES = [
@@ -123,10 +124,13 @@ def test_the_training_step_of_capi():
     assert {name for name in wanted if not wanted[name].any()} == set()
 
 
-def test_objects_without_labels():
+def test_objects_without_labels(tmp_path, monkeypatch):
     """What the page shows of keys, cuts and clusters runs."""
     (code,) = (code for code in blocks(ROOT / 'docs/en/objects.md') if 'get_model(' in code)
-    shown: dict = {'batch': torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)}
+    write_images(tmp_path, number=1, size=240)
+    (tmp_path / '0.png').rename(tmp_path / 'a.png')
+    monkeypatch.chdir(tmp_path)
+    shown: dict = {}
     exec(code, shown)
     assert shown['found'].mask.shape == shown['labels'].shape == (14, 14)
     assert shown['labels'].max() == 3

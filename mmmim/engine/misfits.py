@@ -54,7 +54,7 @@ def log_misfits(cfg: Mapping[str, Any], loader: Any, batch: int, logger: logging
 
     Args:
         cfg: The config of the training.
-        loader: Its data loader.
+        loader: The data loader of the training.
         batch: Images of an iteration, over all processes.
         logger: Where the sentences go.
     """

@@ -134,6 +134,7 @@ def _watched(model: nn.Module, report: StepReport) -> Iterator[None]:
     """Keep the name of the first module whose output is not finite."""
 
     def look(name: str) -> Any:
+        @torch.no_grad()  # or checkpointed parts would keep what the hook does, and miss it when they run again
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if report.first is None and not all(bool(tensor.isfinite().all()) for tensor in _tensors(output)):
                 report.first = f'{name} ({type(module).__name__})'

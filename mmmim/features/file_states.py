@@ -41,7 +41,7 @@ def files_digest(paths: Sequence[str], store: Path | None = None, exact: bool = 
     outside of the sample, that was written to in its place.
 
     Args:
-        paths: Their paths, in the order of the data set.
+        paths: Paths of the files, in the order of the data set.
         store: Folder where hashes are kept; None: look at every file.
         exact: Look at every file, and keep what was found.
 

@@ -17,6 +17,8 @@ from tests.paths import ROOT
 ITERS, BATCH, LR = 'train_cfg.max_iters', 'global_batch_size', 'optim_wrapper.optimizer.lr'
 MOMENTUM = 'default_hooks.target_ema.momentum'
 BASE = f'{MOMENTUM}.base'
+#: The batch that the learning rate is for.
+FOR = 'auto_scale_lr.base_batch_size'
 WARMUPS = ['param_scheduler.schedule.warmup_ratio', f'{MOMENTUM}.warmup_ratio']
 
 
@@ -60,15 +62,15 @@ def training(*args):
     ('name', 'iters', 'batch', 'rule', 'expected'),
     [
         # 1 - momentum stays the learning rate, as CAPI has it: the window of 4 000 iterations is 1 % of the run.
-        ('vitl14', 400_000, 1024, 'sqrt', {ITERS: 400_000, BATCH: 1024, LR: 0.00025, BASE: 0.99975}),
-        ('vitl14', None, 1024, 'linear', {BATCH: 1024, LR: 6.25e-5, BASE: 0.9999375}),
+        ('vitl14', 400_000, 1024, 'sqrt', {ITERS: 400_000, BATCH: 1024, LR: 0.00025, BASE: 0.99975, FOR: 1024}),
+        ('vitl14', None, 1024, 'linear', {BATCH: 1024, LR: 6.25e-5, BASE: 0.9999375, FOR: 1024}),
         # A window of 1 000 iterations is 20 % of this run: 250 are 5 %.
         ('vitl14', 5000, None, 'sqrt', {ITERS: 5000, BASE: 0.996}),
-        ('vits14', None, 32768, 'sqrt', {BATCH: 32768, LR: 0.002828, BASE: 0.997172}),
+        ('vits14', None, 32768, 'sqrt', {BATCH: 32768, LR: 0.002828, BASE: 0.997172, FOR: 32768}),
         # 40 of 300 iterations, in millionths rounded up; 3e-3 / sqrt(2); a window of 15 iterations, 5 %.
         (
             'small', 300, 32, 'sqrt',
-            {ITERS: 300, BATCH: 32, LR: 0.002121, BASE: 0.93333, **dict.fromkeys(WARMUPS, 0.133334)},
+            {ITERS: 300, BATCH: 32, LR: 0.002121, BASE: 0.93333, FOR: 32, **dict.fromkeys(WARMUPS, 0.133334)},
         ),
     ],
 )  # fmt: skip

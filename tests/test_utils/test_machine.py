@@ -32,11 +32,11 @@ for name in names:
 for path in sorted(pathlib.Path({str(ROOT / 'tools')!r}).rglob('*.py')):
     runpy.run_path(str(path), run_name='tool')
 
-from mmmim.features.stored_arrays import _lock
+from mmmim.features.stored_arrays import lock_folder
 from mmmim.checkpoints.files import save_checkpoint_file
 from mmmim.utils.machine import physical_memory, usable_cpus
 assert physical_memory() is None and usable_cpus() >= 1
-_lock(pathlib.Path('cache')).close()
+lock_folder(pathlib.Path('cache')).close()
 save_checkpoint_file({{'a': torch.zeros(2)}}, 'a.pth')
 assert os.path.getsize('a.pth') > 8
 print(len(names), 'modules')

@@ -70,6 +70,7 @@ def main() -> None:
         check_folder(os.path.dirname(os.path.abspath(args.out)))
     init_default_scope('mmmim')
     torch.manual_seed(args.seed)
+    pick_device(args.device)  # refuses one that is not there, whatever is scored
     if args.pixels is not None:
         extract = pixel_features(args.pixels)
     elif args.cfg_options:

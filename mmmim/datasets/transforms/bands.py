@@ -55,7 +55,7 @@ def bands_of(data: bytes, channels: int, limit: int, formats: tuple[str, ...]) -
     Args:
         data: Content of the file.
         channels: C, the number of bands. Of 1 and 3, images of eight bits are colours, which are converted elsewhere.
-        limit: Most pixels.
+        limit: Most pixels that an image may have.
         formats: Formats that are read, by Pillow's names.
 
     Returns:
@@ -287,7 +287,7 @@ def describe(data: bytes, limit: int, formats: tuple[str, ...]) -> tuple[int, tu
 
     Args:
         data: Content of the file, or its first bytes.
-        limit: Most pixels.
+        limit: Most pixels that an image may have.
         formats: Formats that are read, by Pillow's names.
 
     Returns:

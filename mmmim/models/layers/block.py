@@ -18,7 +18,7 @@ def pick(x: Tensor, tokens: Tensor) -> Tensor:
 
     Args:
         x: ``[G, L, D]``, or ``[1, L, D]`` for all sequences.
-        tokens: Their indices, ``[G, Q]``, or ``[1, Q]`` for the same ones of all sequences.
+        tokens: Indices of the tokens, ``[G, Q]``, or ``[1, Q]`` for the same ones of all sequences.
 
     Returns:
         ``[G, Q, D]``, or ``[1, Q, D]`` where both are shared.
@@ -234,7 +234,7 @@ def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor 
     """Run the last block of a chain for the tokens that are read.
 
     Args:
-        block: The block.
+        block: The block to run.
         x: ``[G, L, D]``.
         inputs: Its other inputs, by position.
         tokens: ``[G or 1, Q]``, or None for all.
