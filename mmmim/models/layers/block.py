@@ -236,7 +236,7 @@ def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor 
     Args:
         block: The block to run.
         x: ``[G, L, D]``.
-        inputs: Its other inputs, by position.
+        inputs: Other inputs of the block, by position.
         tokens: ``[G or 1, Q]``, or None for all.
 
     Returns:

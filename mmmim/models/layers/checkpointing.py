@@ -72,6 +72,6 @@ def recomputed(function: Callable[..., Any], *args: Any) -> Any:
 
     Args:
         function: Made of torch operations.
-        args: Tensors.
+        args: Tensors that the function is called with.
     """
     return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, determinism_check='none')
