@@ -67,3 +67,11 @@ assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(2)).tolist() =
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('package', ['datasets', 'models', 'engine', 'features'])
+def test_whatever_is_imported_first_prints_nothing(package):
+    done = subprocess.run(
+        [sys.executable, '-c', f'import mmmim.{package}'], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
