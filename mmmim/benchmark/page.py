@@ -71,9 +71,9 @@ def _cell(protocol: Protocol, encoder: Encoder, record: Record) -> dict[str, Any
     beside = None if twin is None else record.score(protocol, twin)
     change, direction = '', ''
     if score is not None and beside is not None:
-        change = f'{score - beside:+.1f}' if max(abs(score), abs(beside)) >= 10 else f'{score - beside:+.3f}'
+        change = number(score - beside, protocol, '+')
         direction = 'up' if (score > beside) == protocol.higher else 'down'
-    return {'text': number(score), 'random': encoder.twin is None, 'change': change, 'direction': direction}
+    return {'text': number(score, protocol), 'random': encoder.twin is None, 'change': change, 'direction': direction}
 
 
 def _chart(protocol: Protocol, record: Record) -> str:

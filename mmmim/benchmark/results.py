@@ -109,14 +109,21 @@ class Record:
         """The scores as Markdown: a row for each encoder, a column for each protocol."""
         header = ['encoder', *(f'{each.title} ({each.unit})' if each.unit else each.title for each in self.measured)]
         rows = [
-            [encoder.label, *(number(self.score(each, encoder)) for each in self.measured)] for encoder in self.encoders
+            [encoder.label, *(number(self.score(each, encoder), each) for each in self.measured)]
+            for encoder in self.encoders
         ]
         return markdown_table(header, rows)
 
 
-def number(value: float | None) -> str:
-    """A score for a table."""
-    return '' if value is None else f'{value:.1f}' if abs(value) >= 10 else f'{value:.3f}'
+def number(value: float | None, protocol: Protocol, sign: str = '') -> str:
+    """A score of a protocol for a table: all of a column with as many decimals, one where it is in per cent.
+
+    Args:
+        value: The score, or a difference of two; None for none, which is an empty text.
+        protocol: The protocol that gives it.
+        sign: '+' to show the sign of positive values too.
+    """
+    return '' if value is None else format(value, f'{sign}.1f' if protocol.unit == '%' else f'{sign}.3f')
 
 
 def read_results(folder: Path) -> dict[str, Result]:

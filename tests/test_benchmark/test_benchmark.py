@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +13,7 @@ from mmmim.apis.downstream import apply_pretrained
 from mmmim.benchmark.charts import bars, curves
 from mmmim.benchmark.encoders import read_encoders
 from mmmim.benchmark.reported import reported
-from mmmim.benchmark.results import Result
+from mmmim.benchmark.results import Result, number
 from mmmim.benchmark.suite import Protocol, missing_data, read_suite, suites
 from mmmim.cli.benchmark import main
 from mmmim.config.resources import find_config
@@ -56,6 +57,13 @@ def record_of(folder):
 
 def scores(record):
     return {(each['protocol'], each['encoder']): each['metrics'] for each in record['results']}
+
+
+def test_numbers_of_a_column_have_as_many_decimals():
+    percent, plain = (replace(read_suite('quick')[0], unit=unit) for unit in ('%', ''))
+    assert [number(value, percent) for value in (None, 71.49, 7.3, -0.06)] == ['', '71.5', '7.3', '-0.1']
+    assert [number(value, plain) for value in (0.12345, 12.0)] == ['0.123', '12.000']
+    assert number(3.25, percent, '+') == '+3.2'
 
 
 def test_every_encoder_stands_behind_its_random_weights(benchmark):
