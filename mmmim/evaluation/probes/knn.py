@@ -19,8 +19,8 @@ from .rows import Rows
 DISTANCES = ('cosine', 'l2')
 #: Queries and database entries that are compared at a time, by kind of device.
 CHUNK = {'cpu': (1024, 16_384), 'cuda': (4096, 131_072)}
-#: Entries that are searched as one first; its maximum takes few vector instructions.
-GROUP = 32
+#: Entries that are searched as one first, at least and at most; their maximum takes few vector instructions.
+GROUP = 4, 32
 #: Votes that are counted at a time.
 VOTES = 2**22
 
@@ -140,15 +140,17 @@ def _candidates(closeness: Tensor, k: int) -> tuple[Tensor, Tensor]:
     inside k groups takes less time than one among all entries.
     """
     m, n = closeness.shape
-    groups = n // GROUP
+    # About as many groups are searched as entries inside of those that are chosen.
+    size = max(GROUP[0], min(GROUP[1], 2 ** int(math.log2(max(1.0, math.sqrt(n / k))))))
+    groups = n // size
     if groups < 2 * k:
         values = closeness.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
         return values, torch.arange(n, device=closeness.device).repeat(m, 1)
-    whole = groups * GROUP
-    maxima = closeness[:, :whole].unflatten(1, (groups, GROUP)).amax(dim=2)
+    whole = groups * size
+    maxima = closeness[:, :whole].unflatten(1, (groups, size)).amax(dim=2)
     # What is not a number is the closest, as for `topk`.
     chosen = _greatest(maxima.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), k)
-    columns = (chosen.unsqueeze(2) * GROUP + torch.arange(GROUP, device=chosen.device)).flatten(1)
+    columns = (chosen.unsqueeze(2) * size + torch.arange(size, device=chosen.device)).flatten(1)
     rest = torch.arange(whole, n, device=chosen.device).expand(m, -1)
     columns = torch.cat([columns, rest], dim=1)
     values = closeness.gather(1, columns)
