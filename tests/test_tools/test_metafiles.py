@@ -135,7 +135,7 @@ PAGES = (ROOT / 'README.md', ROOT / 'docs/en/results.md', *ROOT.glob('projects/*
 MEASURED = [path for path in PAGES if '±' in path.read_text()]
 
 
-@pytest.mark.parametrize('path', MEASURED, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize('path', MEASURED, ids=[path.parent.name for path in MEASURED])
 def test_tables_of_projects_are_the_recorded_ones(path):
     cells = {}
     for file in ROOT.glob('projects/*/results/results.json'):
