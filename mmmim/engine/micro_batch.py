@@ -12,7 +12,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from mmmim.engine.ddp import is_sharded
+from mmmim.engine.ddp import bare_model, is_sharded
 from mmmim.models import MaskedImageModeling
 from mmmim.utils import InputError
 
@@ -58,7 +58,7 @@ def choose_micro_batch(runner: Any, data: dict[str, Any]) -> str:
         raise InputError(
             "model.micro_batch_size='auto' is for whole models, and this one is divided among processes: give a number."
         )
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner)
     known = runner.message_hub.get_info(CHOSEN) if runner.iter else None
     if isinstance(known, int) and known > 0:
         _set(model, known)

@@ -70,14 +70,14 @@ def main() -> None:
         check_folder(os.path.dirname(os.path.abspath(args.out)))
     init_default_scope('mmmim')
     torch.manual_seed(args.seed)
-    pick_device(args.device)  # refuses one that is not there, whatever is scored
+    device = pick_device(args.device)  # refuses one that is not there, whatever is scored
     if args.pixels is not None:
         extract = pixel_features(args.pixels)
     elif args.cfg_options:
         cfg = load_config(args.checkpoint)
         merge_cfg_options(cfg, args.cfg_options)
         model = mmmim.FeatureExtractor(cfg.model.to_dict(), source=args.checkpoint)
-        extract = extractor(model.to(pick_device(args.device)), poolings)
+        extract = extractor(model.to(device), poolings)
     else:
         extract = extractor(load_model(args, args.seed), poolings)
     scores = score(extract, args.subset, args.split, args.data_root, poolings, args.leave_one_out, args.rankme)

@@ -38,11 +38,6 @@ class TrainingInfoHook(Hook):
         if hasattr(model, 'describe_batch'):  # models of projects may tell, too
             line += f'; {model.describe_batch(per_gpu, self._images)}'
         runner.logger.info(line)
-        available = len(runner.train_dataloader.dataset)
-        if self._images > available:
-            runner.logger.warning(
-                f'The data set has {available} images, less than a batch of {self._images}: every batch repeats some.'
-            )
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Choose the size of micro-batches, if that is left to the training."""
