@@ -137,9 +137,11 @@ def _norms(fixture: Fixture, prefix: str, values: dict[str, Tensor]) -> dict[str
 
 def _step(fixture: Fixture, model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Any]:
     """Tokens, targets, predictions, losses and gradients of one training step."""
-    places = ('teacher.backbone', CLUSTERING, 'backbone', NECK, HEAD)
+    places = ('teacher.backbone', CLUSTERING, 'backbone', NECK)
     step = training.step(model, images, mask, places)
-    teacher, targets, student, prediction, logits = (step.calls[place][0].output for place in places)
+    teacher, targets, student, prediction = (step.calls[place][0].output for place in places)
+    with torch.no_grad():  # which the loss makes in parts
+        logits = model.get_submodule(HEAD)(prediction.patches)
     return {
         'teacher_patches': teacher.visible,
         'assignments': training.targets_of_all(model, images, mask, CLUSTERING).patches,

@@ -2,7 +2,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmim.models.functional import Balancing, assign_tokens, online_clustering, sinkhorn_knopp_, soft_cross_entropy
+from mmmim.models.functional import (
+    Balancing,
+    assign_tokens,
+    linear_soft_cross_entropy,
+    online_clustering,
+    sinkhorn_knopp_,
+)
 from mmmim.models.target_generators import OnlineClustering
 from mmmim.utils import InputError
 
@@ -55,12 +61,33 @@ def test_clustering_is_that_of_autograd(chunk_positions, positional):
     assert not alone.requires_grad
 
 
-def test_soft_cross_entropy_is_fp32_under_autocast():
-    logits, targets = torch.randn(4, 6), torch.rand(4, 6)
-    expected = -(targets * F.log_softmax(logits / 0.12, dim=-1)).sum(-1).mean()
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        loss = soft_cross_entropy(logits, targets, 0.12)
+@pytest.mark.parametrize('rows', [1, 3, 5, 1024])
+def test_cross_entropy_of_linear_logits_is_its_definition_in_parts_of_any_size(rows):
+    x, weight = torch.randn(2, 5, 4, requires_grad=True), torch.randn(6, 4, requires_grad=True)
+    targets = torch.rand(2, 5, 6)
+    expected = -(targets * F.log_softmax(F.linear(x, weight) / 0.12, dim=-1)).sum(-1).mean()
+    loss = linear_soft_cross_entropy(x, weight, targets, 0.12, rows=rows)
     torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(3 * loss, (x, weight))
+    for gradient, other in zip(gradients, torch.autograd.grad(3 * expected, (x, weight)), strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(linear_soft_cross_entropy(x, weight, targets, 0.12), expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_cross_entropy_under_autocast_rounds_products_only(dtype):
+    x, weight = torch.randn(7, 4, requires_grad=True), torch.randn(6, 4, requires_grad=True)
+    targets = torch.rand(7, 6)
+    with torch.autocast('cpu', dtype=dtype):
+        logits = F.linear(x, weight)
+        loss = linear_soft_cross_entropy(x, weight, targets, 0.12)
+    expected = -(targets * F.log_softmax(logits.float() / 0.12, dim=-1)).sum(-1).mean()
+    torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(loss, (x, weight))
+    for gradient, other in zip(gradients, torch.autograd.grad(expected, (x, weight)), strict=True):
+        assert gradient.dtype == other.dtype == torch.float32
+        torch.testing.assert_close(gradient, other, rtol=0.02, atol=0.02)
 
 
 def test_one_image_cannot_be_balanced():

@@ -1,6 +1,6 @@
 """Pure functions on tensors."""
 
-from .cross_entropy import soft_cross_entropy
+from .cross_entropy import linear_soft_cross_entropy
 from .hog import hog
 from .nearest import nearest
 from .online_clustering import Balancing, assign_tokens, online_clustering
@@ -11,10 +11,10 @@ __all__ = [
     'Balancing',
     'assign_tokens',
     'hog',
+    'linear_soft_cross_entropy',
     'mean_similarity',
     'nearest',
     'online_clustering',
     'patch_discrimination',
     'sinkhorn_knopp_',
-    'soft_cross_entropy',
 ]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .cross_entropy import cross_entropy_gradient_
 from .sinkhorn import sinkhorn_knopp_
 
 
@@ -84,17 +85,6 @@ def assign_tokens(
     return targets
 
 
-def _cross_entropy_gradient_(logits: Tensor, assignments: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy summed over tokens, and its gradient, which replaces ``logits`` (all ``[tokens, K]``)."""
-    logits.mul_(1 / temperature)
-    logits.sub_(logits.amax(dim=-1, keepdim=True))
-    mass = assignments.sum(dim=-1)
-    dot = torch.bmm(assignments.unsqueeze(1), logits.unsqueeze(2)).flatten()  # without a tensor of the products
-    sums = logits.exp_().sum(dim=-1)
-    loss = (mass * sums.log() - dot).sum()
-    return loss, logits.mul_((mass / sums).unsqueeze(-1)).sub_(assignments).mul_(1 / temperature)
-
-
 class _OnlineClustering(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -120,7 +110,7 @@ class _OnlineClustering(torch.autograd.Function):
             with torch.autocast(rows.device.type, enabled=False):
                 assignments = balancing.assign(logits)
                 targets.add_(_pick(assignments, part, where, image))
-                chunk_loss, gradient = _cross_entropy_gradient_(
+                chunk_loss, gradient = cross_entropy_gradient_(
                     logits.flatten(0, 1), assignments.flatten(0, 1), temperature
                 )
                 loss.add_(chunk_loss)

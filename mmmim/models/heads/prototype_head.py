@@ -11,7 +11,7 @@ from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 from mmmim.utils.options import Count, Positive
 
-from ..functional import soft_cross_entropy
+from ..functional import linear_soft_cross_entropy
 from ..interfaces import Head, Sizes
 
 
@@ -64,10 +64,14 @@ class PrototypeHead(Head):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[..., K]`` of features ``[..., Dp]``, before the temperature."""
+        return F.linear(self._normalised(x), self._weight())
+
+    def _normalised(self, x: Tensor) -> Tensor:
         x = self.mlp(x)
-        x = F.normalize(x, dim=-1, eps=1e-6 if x.dtype == torch.float16 else 1e-12)
-        weight = self.weight_g * self.weight_v / (self.weight_v.norm(dim=1, keepdim=True) + 1e-8)
-        return F.linear(x, weight)
+        return F.normalize(x, dim=-1, eps=1e-6 if x.dtype == torch.float16 else 1e-12)
+
+    def _weight(self) -> Tensor:
+        return self.weight_g * self.weight_v / (self.weight_v.norm(dim=1, keepdim=True) + 1e-8)
 
     def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
         """Mean cross-entropy over predicted patches, in fp32.
@@ -80,4 +84,5 @@ class PrototypeHead(Head):
         Returns:
             ``dict(loss=scalar)``.
         """
-        return {'loss': soft_cross_entropy(self(prediction.patches), target.patches, self.temperature)}
+        features = self._normalised(prediction.patches)
+        return {'loss': linear_soft_cross_entropy(features, self._weight(), target.patches, self.temperature)}
