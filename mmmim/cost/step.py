@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from mmmim.models.layers import blocks_of
 from mmmim.utils.machine import cpu_name, peak_resident_memory
 
 from .flop_counter import make_flop_counter
+from .scaling import messages_of
 
 #: Parts of an iteration; they add up to it.
 PARTS = ('data', 'forward + backward', 'optimiser + EMA', 'hooks')
@@ -195,8 +197,9 @@ def measure(runner: Any, warmup: int, libraries: int | None = 0, profile: int = 
     Returns:
         Medians of ``seconds`` by part, of which ``rows`` has those of every iteration; ``images_per_s``; ``flops`` of
         a step; ``peak_flops`` per second of matrix products; ``utilisation``, the step's FLOP/s over these; ``memory``
-        and ``libraries`` in bytes, None where they are not known; ``dtype``, ``steps``, ``images`` and ``device``;
-        ``largest``, see :func:`largest_items`.
+        and ``libraries`` in bytes, None where they are not known; ``gradients`` and ``waiting``, bytes of what a rank
+        sends (see :class:`~mmmim.cost.scaling.Messages`); ``micro_batches`` of a step; ``dtype``, ``steps``,
+        ``images`` and ``device``; ``largest``, see :func:`largest_items`.
     """
     timer = StepTimer(runner, warmup)
     call_hook = runner.call_hook
@@ -217,7 +220,10 @@ def measure(runner: Any, warmup: int, libraries: int | None = 0, profile: int = 
     seconds = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     seconds['bare step'] = statistics.median(timer.clock.seconds(*pair) for pair in timer.bare)
     flops = step_flops(runner.model, timer.batch, runner.optim_wrapper)
-    batch = len(timer.batch['inputs'])
+    batch, model = len(timer.batch['inputs']), bare_model(runner)
+    mask = timer.batch.get('mask')
+    messages = messages_of(model, math.prod(mask.grid) if mask is not None else 1)
+    micro_batch = getattr(model, 'micro_batch_size', None) or batch
     largest = largest_items(runner.model, timer.batch, runner.optim_wrapper, profile) if profile else []
     return {
         'seconds': seconds,
@@ -230,6 +236,9 @@ def measure(runner: Any, warmup: int, libraries: int | None = 0, profile: int = 
         'memory': memory,
         'libraries': libraries,
         'largest': largest,
+        'gradients': messages.gradients,
+        'waiting': messages.waiting,
+        'micro_batches': -(-batch // micro_batch),
         'dtype': str(dtype).removeprefix('torch.'),
         'steps': len(rows),
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else f'CPU ({cpu_name()})',

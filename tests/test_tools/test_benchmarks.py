@@ -1,6 +1,7 @@
 """Tools that measure time: that they measure all of it, and what they say."""
 
 import functools
+import json
 import logging
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from mmmim.cost import step
 from tests.paths import ROOT
 
-TRAIN, DATA, PROBES = (f'analysis_tools/benchmark_{name}' for name in ('train', 'data', 'probes'))
+TRAIN, DATA, PROBES, VARIANTS = (f'analysis_tools/benchmark_{name}' for name in ('train', 'data', 'probes', 'variants'))
 
 
 def test_parts_are_the_iteration(tool, monkeypatch):
@@ -127,3 +128,23 @@ def test_the_sweep_is_measured_beside_single_heads(tool):
 def test_numbers_that_measure_nothing(tool, name, option, value):
     config = [str(ROOT / 'configs/capi/small.py')] * (name == TRAIN)
     assert re.search(rf'{option}( |: ).*{value}', tool(name, *config, option, value, code=2))
+
+
+def test_variants_are_measured_apart_and_one_that_fails_stops_none(tool, tmp_path):
+    config, out = ROOT / 'configs/mae/small.py', tmp_path / 'out'
+    small = ('model.backbone.depth=1', 'model.branches.pixels.neck.depth=1')
+    sizes = ('--batch', '4', '--micro', '3', '--steps', '2', '--variants', 'eager', 'micro-batches')
+    text = tool(VARIANTS, config, tmp_path / 'none.py', '--out', out, *sizes, '--cfg-options', *small)
+    results = json.loads((out / 'results.json').read_text())
+    eager, parts = (results[str(config)][name] for name in ('eager', 'micro-batches'))
+    assert (eager['micro_batches'], parts['micro_batches'], eager['images']) == (1, 2, 4)
+    assert eager['waiting'] == []
+    ratio = parts['images_per_s'] / eager['images_per_s']
+    assert re.search(rf'micro-batches +\| .* {ratio:.2f} \|', text)
+    assert all('none.py' in result['failed'] for result in results[str(tmp_path / 'none.py')].values())
+    assert (out / 'table.md').read_text().strip() in text
+
+
+def test_what_time_has_no_place_for_is_said(tool, tmp_path):
+    text = tool(VARIANTS, ROOT / 'configs/mae/small.py', '--out', tmp_path, '--minutes', '0', '--variants', 'eager')
+    assert 'not run: time was up' in text

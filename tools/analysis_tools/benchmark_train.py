@@ -26,6 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--profile', type=NATURAL, default=0, metavar='N', help='also name the N largest items of a step'
     )
+    parser.add_argument('--json', metavar='FILE', help='also write what was measured to a file')
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--synthetic', action='store_true', help='noise images in memory (the default)')
     source.add_argument('--data', action='store_true', help="the config's own data loader")
@@ -131,6 +132,12 @@ def main() -> None:
         result = measure(Runner.from_cfg(cfg), args.warmup, libraries, args.profile)
         logging.shutdown()  # of the log file in the folder that goes
     print(report(args, result))
+    if args.json:
+        import json
+
+        from mmmim.utils.atomic import write_text_atomically
+
+        write_text_atomically(json.dumps({**result, 'torch': torch.__version__}, indent=1) + '\n', args.json)
 
 
 if __name__ == '__main__':
