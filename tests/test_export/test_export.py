@@ -128,7 +128,7 @@ def test_timm(tmp_path, method):
     with torch.no_grad():
         torch.testing.assert_close(model.forward_features(x), tokens(extractor, x), **CLOSE)
     data = timm.data.resolve_model_data_config(model)
-    assert data['input_size'][1:] == tuple(x.shape[-2:])
+    assert tuple(data['input_size'][1:]) == tuple(x.shape[-2:])
     shown = torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)
     mean, std = (torch.tensor(data[key]).view(3, 1, 1) for key in ('mean', 'std'))
     torch.testing.assert_close((shown / 255 - mean) / std, extractor.preprocess(shown))

@@ -14,7 +14,8 @@ def test_neighbours_by_cosine_stay_neighbours():
     features, labels = blobs(120, 8, 3, seed=0, spread=0.1)
     coordinates = tsne(features, perplexity=10, seed=1)
     assert coordinates.shape == (120, 2)
-    assert KNeighborsClassifier(5).fit(coordinates, labels).score(coordinates, labels) > 0.97
+    coordinates, classes = np.asarray(coordinates), labels.numpy()
+    assert KNeighborsClassifier(5).fit(coordinates, classes).score(coordinates, classes) > 0.97
     # The length means nothing; powers of two, so that nothing is rounded.
     lengths = 2.0 ** torch.randint(-8, 8, (len(features), 1), generator=generator(1))
     np.testing.assert_array_equal(tsne(lengths * features, perplexity=10, seed=1), coordinates)

@@ -33,7 +33,7 @@ def _line(number: int, device: torch.device | str | None) -> Tensor:
     if not isinstance(number, torch.SymInt):
         return torch.linspace(0, 1, number, device=device)
     # In tensors only: exporters to ONNX do not know products with open sizes.
-    index = torch.arange(number, device=device)
+    index = torch.arange(number, device=device, dtype=torch.float32)
     last = index[-1:].clamp(min=1)
     return torch.where(2 * index <= last, index / last, 1 - (last - index) / last)
 
