@@ -17,7 +17,7 @@ from .program import user_errors
 TEMPLATE = 'projects/example_project'
 _PACKAGE, _MODULE, _MASKING, _HEAD = 'projects.example_project', 'example_project', 'RowMasking', 'CosineHead'
 #: More letters than this make lines of the copy longer than 120.
-_LONGEST = 36
+_LONGEST = 32
 
 _PAGE = """\
 # {title}

@@ -1,5 +1,6 @@
 """Encoders of other libraries as students: what they make of masked images, and a step of every method with them."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from mmengine import Config
 from safetensors.torch import save_file
 
 import mmmim
+from mmmim.config.read import load_config
 from mmmim.engine import Runner
 from mmmim.models import HuggingFaceEncoder, MMPretrainEncoder, TimmEncoder
 from mmmim.models.layers import pick_patches, unpatchify
@@ -332,6 +334,25 @@ def test_blocks_of_other_libraries_recompute_nothing(tmp_path):
     cfg.model.activation_checkpointing = 'full'
     with pytest.raises(InputError, match=r'activation_checkpointing.*leave it out'):
         Runner.from_cfg(cfg)
+
+
+def test_what_the_page_shows(tmp_path):
+    config, rules = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/en/students.md').read_text(), re.DOTALL)
+    (tmp_path / 'config.py').write_text(config)
+    with torch.device('meta'):
+        model = MODELS.build(load_config(str(tmp_path / 'config.py')).model)
+    assert isinstance(model.backbone, TimmEncoder)
+    names = [name for name, _ in model.named_parameters()]
+    shown = dict(re.findall(r"^(\w+) = dict\(match=r'(.*?)'", rules, re.MULTILINE))
+    assert [name for name in names if re.search(shown['patch_bias'], name)] == [
+        'backbone.encoder.patch_embed.proj.bias'
+    ]
+    assert len([name for name in names if re.search(shown['patch_weight'], name)]) == 1
+    for student in STUDENTS.values():
+        encoder = MODELS.build(student)
+        norms = [f'{name}.weight' for name, part in encoder.named_modules() if isinstance(part, torch.nn.LayerNorm)]
+        assert len(norms) >= 6
+        assert [name for name in norms if not re.search(shown['no_decay'], f'backbone.{name}')] == []
 
 
 def test_a_class_of_mmpretrain_is_a_student_by_its_name():
