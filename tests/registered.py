@@ -106,15 +106,13 @@ if not NOT_INSTALLED:
         'type': 'mmmim.HuggingFaceEncoder', 'name': 'dinov2_with_registers', 'hidden_size': DIM, 'num_hidden_layers': 3,
         'num_attention_heads': 2, 'num_register_tokens': 2, 'image_size': 32, 'patch_size': 8,
     }  # fmt: skip
-#: Encoders of other libraries see whole images.
-WHOLE_IMAGES = ('timm', 'mmpretrain', 'transformers')
+#: Encoders of other libraries.
+FOREIGN = ('timm', 'mmpretrain', 'transformers')
 
 
 def encoder_input(name: str, number: int = IMAGES, per_image: int = 1) -> tuple:
-    """Images and masks (None for whole images) of an encoder of the table."""
-    if name in WHOLE_IMAGES:
-        return normalized(number, 32), None
-    return normalized(number), random_mask(number, predict=4, per_image=per_image)
+    """Images and masks of an encoder of the table."""
+    return normalized(number, *([32] if name in FOREIGN else [])), random_mask(number, predict=4, per_image=per_image)
 
 
 def outputs_of(context: Context) -> Outputs:
