@@ -97,6 +97,7 @@ ENCODERS = {
     'mask tokens': _vit(fused=True, layer_scale=0.1, qkv_bias='qv'),
     'projector': _vit(positions='sincos_stretched', projector_dims=[24, 20]),
     'timm': {**_TIMM, **_FOREIGN},
+    'timm, mask tokens': {**_TIMM, **_FOREIGN, 'fused': True},
     'mmpretrain': {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': _ARCH, **_FOREIGN},
 }
 #: Classes whose library is an extra that is missing.
@@ -107,7 +108,7 @@ if not NOT_INSTALLED:
         'num_attention_heads': 2, 'num_register_tokens': 2, 'image_size': 32, 'patch_size': 8,
     }  # fmt: skip
 #: Encoders of other libraries.
-FOREIGN = ('timm', 'mmpretrain', 'transformers')
+FOREIGN = ('timm', 'timm, mask tokens', 'mmpretrain', 'transformers')
 
 
 def encoder_input(name: str, number: int = IMAGES, per_image: int = 1) -> tuple:
