@@ -10,7 +10,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 #: What a package that is installed without the repository brings along, in mmmim/.mim, where `mim` looks for it too.
-RESOURCES = ('configs', 'tools', 'model-index.yml')
+RESOURCES = ('configs', 'tools', 'projects/example_project', 'model-index.yml')
 #: The address of the repository, `https://HOST/OWNER/NAME`, that a release is built for; a clone cannot know it.
 REPOSITORY = os.environ.get('MMMIM_REPOSITORY', '').rstrip('/')
 

@@ -97,6 +97,7 @@ ENCODERS = {
     'mask tokens': _vit(fused=True, layer_scale=0.1, qkv_bias='qv'),
     'projector': _vit(positions='sincos_stretched', projector_dims=[24, 20]),
     'timm': {**_TIMM, **_FOREIGN},
+    'timm, mask tokens': {**_TIMM, **_FOREIGN, 'fused': True},
     'mmpretrain': {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': _ARCH, **_FOREIGN},
 }
 #: Classes whose library is an extra that is missing.
@@ -106,15 +107,13 @@ if not NOT_INSTALLED:
         'type': 'mmmim.HuggingFaceEncoder', 'name': 'dinov2_with_registers', 'hidden_size': DIM, 'num_hidden_layers': 3,
         'num_attention_heads': 2, 'num_register_tokens': 2, 'image_size': 32, 'patch_size': 8,
     }  # fmt: skip
-#: Encoders of other libraries see whole images.
-WHOLE_IMAGES = ('timm', 'mmpretrain', 'transformers')
+#: Encoders of other libraries.
+FOREIGN = ('timm', 'timm, mask tokens', 'mmpretrain', 'transformers')
 
 
 def encoder_input(name: str, number: int = IMAGES, per_image: int = 1) -> tuple:
-    """Images and masks (None for whole images) of an encoder of the table."""
-    if name in WHOLE_IMAGES:
-        return normalized(number, 32), None
-    return normalized(number), random_mask(number, predict=4, per_image=per_image)
+    """Images and masks of an encoder of the table."""
+    return normalized(number, *([32] if name in FOREIGN else [])), random_mask(number, predict=4, per_image=per_image)
 
 
 def outputs_of(context: Context) -> Outputs:

@@ -87,7 +87,9 @@ def unpacked(clone, tmp_path_factory):
 
 def test_contents_of_the_wheel(clone, unpacked):
     shipped = unpacked / 'mmmim/.mim'
-    expected = {f'{top}/{name}' for top in ('configs', 'tools') for name in files(ROOT / top)}
+    # The example is what `mmmim new-method` copies.
+    folders = ('configs', 'tools', 'projects/example_project')
+    expected = {f'{top}/{name}' for top in folders for name in files(ROOT / top)}
     expected = {n for n in expected if '__pycache__' not in n and not Path(n).name.startswith('.')}
     assert files(shipped) == {*expected, 'model-index.yml'}
     assert {path.name for path in unpacked.iterdir() if not path.name.endswith('.dist-info')} == {'mmmim'}
@@ -222,6 +224,17 @@ def test_registries_models_tools_and_comparisons_of_the_wheel(unpacked, tmp_path
     assert all(os.access(tool, os.X_OK) for tool in (shipped / 'tools').rglob('*.sh'))
     (script,) = unpacked.glob('*.dist-info/entry_points.txt')
     assert 'mmmim = mmmim.cli.main:main' in script.read_text().splitlines()
+
+
+def test_a_project_made_by_the_wheel(unpacked, tmp_path):
+    environment = {**os.environ, 'PYTHONPATH': str(unpacked), 'OMP_NUM_THREADS': '1'}
+    make = ['-c', 'from mmmim.cli.main import main; main()', 'new-method', 'packaged method']
+    for words in (make, ['-m', 'pytest', '-p', 'no:cacheprovider', '-q', 'packaged_method']):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert '5 passed' in done.stdout
 
 
 def test_editable_installs_read_the_repository(clone, tmp_path):

@@ -1,9 +1,7 @@
 """Methods of projects: their parts, and trainings of copies that lie outside the repository."""
 
 import copy
-import math
 import re
-import shutil
 import sys
 from dataclasses import replace
 
@@ -12,52 +10,14 @@ import torch
 from mmengine import Config
 
 import mmmim
+from mmmim.cli.new_method import write_project
 from mmmim.registry import MODELS
-from mmmim.structures import Prediction, Target
 from mmmim.utils import InputError
 from mmmim.visualization.reconstruction import reconstruct
 from projects.bootmae.decoder import FeatureInjectionDecoder
-from projects.example_project.head import CosineHead
-from projects.example_project.masking import RowMasking
 from tests.paths import ROOT, run_tool
 from tests.shrink import shrink, write_images
 from tests.toys import random_mask, save_model
-
-# ------------------------------------------------------------------------------------------------- example_project
-
-
-def test_rows_are_whole_and_drawn_uniformly():
-    grid, rng = (5, 3), torch.Generator().manual_seed(0)
-    mask = RowMasking(visible_rows=2)(2000, grid, rng)
-    assert (mask.visible.shape, mask.predict.shape, mask.grid) == ((2000, 6), (2000, 1, 9), grid)
-    assert torch.equal(mask.image_index, torch.arange(2000))
-    everything = torch.cat([mask.visible, mask.flat_predict()], dim=1)
-    assert torch.equal(everything.sort(dim=1).values, torch.arange(15).expand(2000, -1))
-    rows = mask.visible.view(2000, 2, 3) // 3
-    assert (rows == rows[..., :1]).all()
-    assert (rows[:, 0] < rows[:, 1]).all()
-    # Five standard deviations of a share of 0.4.
-    shares = rows[..., 0].flatten().bincount(minlength=5) / 2000
-    assert (shares - 0.4).abs().max() < 5 * math.sqrt(0.4 * 0.6 / 2000)
-    again = RowMasking(visible_rows=2)(2000, grid, torch.Generator().manual_seed(0))
-    assert torch.equal(mask.visible, again.visible)
-
-
-@pytest.mark.parametrize('rows', [0, 5])
-def test_rows_that_leave_nothing_are_refused(rows):
-    with pytest.raises(InputError, match=f'visible_rows={rows}: must be from 1 to 4'):
-        RowMasking(rows)(1, (5, 3), torch.Generator())
-
-
-def test_cosine_distance():
-    target = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]])
-    predicted = torch.tensor([[[5.0, 0.0], [1.0, 1.0], [-1.0, 0.0]]], dtype=torch.bfloat16, requires_grad=True)
-    (loss,) = CosineHead(weight=0.5).loss(Prediction(predicted), Target(target), None).values()
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(0.5 * (0 + (1 - math.sqrt(0.5)) + 2) / 3)
-    loss.backward()
-    assert predicted.grad[0, 1].abs().sum() > 0
-
 
 # --------------------------------------------------------------------------------------------------------- bootmae
 
@@ -147,12 +107,7 @@ def test_recipe_of_bootmae():
 
 
 def test_a_copy_outside_the_repository_trains(tmp_path, monkeypatch):
-    mine = tmp_path / 'study/mine'
-    shutil.copytree(ROOT / 'projects/example_project', mine, ignore=shutil.ignore_patterns('__pycache__'))
-    # A name of its own, as its page says, and classes that are not registered in this process.
-    for file in mine.rglob('*.py'):
-        text = file.read_text().replace('projects.example_project', 'mine')
-        file.write_text(text.replace('CosineHead', 'MyCosineHead').replace('RowMasking', 'MyRowMasking'))
+    mine, _ = write_project('mine', str(tmp_path / 'study'))
     write_images(tmp_path / 'images', number=16, size=32)
     config = mine / 'configs/short.py'
     config.write_text(
@@ -185,8 +140,8 @@ default_hooks = dict(logger=dict(interval=1), health=None)
     # Features need the encoder only.
     checkpoint = tmp_path / 'work/iter_2.pth'
     state = torch.load(checkpoint, weights_only=True)
-    assert 'MyCosineHead' in str(state['mmmim']['model'])
-    assert MODELS.get('mmmim.MyCosineHead') is None
+    assert 'MineHead' in str(state['mmmim']['model'])
+    assert MODELS.get('mmmim.MineHead') is None
     extractor = mmmim.get_model(checkpoint)
     features = extractor(extractor.preprocess(torch.randint(0, 256, (2, 3, 32, 32))))
     assert features.patches[0].shape == (2, 64, 96)

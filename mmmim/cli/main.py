@@ -40,6 +40,7 @@ COMMANDS = {
     'stats': Command('mmmim.cli.stats', 'channels, bits, sizes, mean and deviation of a folder of images'),
     'runs': Command('mmmim.cli.runs', 'trainings side by side: progress, losses, scores'),
     'list': Command('mmmim.cli.list_configs', 'names of the configs that come with mmmim'),
+    'new-method': Command('mmmim.cli.new_method', 'the project of a method of your own: modules, config, test, page'),
     'config': Command('mmmim.cli.show_config', 'print a config with all that it inherits and your options'),
 }
 

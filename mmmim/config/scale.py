@@ -229,6 +229,7 @@ def _scale_momentum(
     iters: int,
     old_iters: int,
 ) -> None:
+    constant = isinstance(_get(cfg, _MOMENTUM), int | float)
     for name, old in _options(cfg, _MOMENTUM, find_schedule).items():
         if name not in _VALUES or not isinstance(old, (int, float)) or not 0 < old < 1:
             continue
@@ -246,7 +247,7 @@ def _scale_momentum(
                 f'run: at most {100 * window:.3g} % (our reading).'
             )
         new = max(0.0, round(1 - _rounded(max(rate, shortest), 1 - old), 12))
-        recipe.change(f'{_MOMENTUM}.{name}', old, new, reason)
+        recipe.change(_MOMENTUM if constant else f'{_MOMENTUM}.{name}', old, new, reason)
 
 
 def _note_clustering(recipe: ScaledRecipe, cfg: Mapping[str, Any], batch: int) -> None:
@@ -268,7 +269,9 @@ def _note_clustering(recipe: ScaledRecipe, cfg: Mapping[str, Any], batch: int) -
 def _options(
     cfg: Mapping[str, Any], key: str, find_schedule: Callable[[str], Callable[..., float] | None]
 ) -> dict[str, Any]:
-    """Arguments of the schedule at ``key``, with the defaults of its function."""
+    """Arguments of the schedule at ``key``, with the defaults of its function; of a number that of a constant one."""
+    if isinstance(_get(cfg, key), int | float):
+        return {'value': _get(cfg, key)}
     kind = _get(cfg, f'{key}.type')
     function = find_schedule(kind) if isinstance(kind, str) else None
     if function is None:

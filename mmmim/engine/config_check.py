@@ -101,6 +101,10 @@ def _check_schedules(cfg: Mapping[str, Any], total: int) -> None:
         }
         factor = path.startswith('param_scheduler')
         for step, value in values.items():
+            if not isinstance(value, int | float):
+                raise InputError(
+                    f'{path} gives a {type(value).__name__} at step {step} of {total}: a schedule returns a number.'
+                )
             where = f'{path} is {value:g} at step {step} of {total}'
             if not math.isfinite(value):
                 raise InputError(f'{where}: every value must be finite.')

@@ -21,6 +21,7 @@ from torch import nn
 from mmmim.checkpoints import load_checkpoint_file, load_state_dict, trusting, weights_of
 from mmmim.checkpoints.reader import TRUST
 from mmmim.checkpoints.stored_config import find_registered
+from mmmim.models.backbones.wrapped import WrappedEncoder
 from mmmim.utils import InputError
 from mmmim.utils.internals import notes_initialisation, replaced_loader
 from mmmim.utils.nested import dicts, under
@@ -89,11 +90,14 @@ def strict_init_cfg(model: nn.Module) -> Iterator[None]:
 
 
 def without_files(model: dict[str, Any]) -> dict[str, Any]:
-    """The config of a model without entries of ``init_cfg`` that load files, in place.
+    """The config of a model without the files that it starts from, in place.
 
     A checkpoint that has the weights does not say where they came from: none is built from a file that it names.
     """
     for part in dicts(model):
+        kind = find_registered(part['type']) if isinstance(part.get('type'), str) else None
+        if isinstance(kind, type) and issubclass(kind, WrappedEncoder):
+            part.pop('weights', None)
         entries = part.get('init_cfg')
         if isinstance(entries, Mapping | list | tuple):
             listed = [entries] if isinstance(entries, Mapping) else list(entries)

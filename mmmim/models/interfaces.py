@@ -40,8 +40,8 @@ Sizes = dict[str, tuple[str, Any]]
 
 
 def known(values: Tensor) -> list[float] | None:
-    """The values of a buffer for comparison; None on the meta device, where there are none."""
-    return None if values.is_meta else values.flatten().tolist()
+    """The values of a buffer for comparison, to four decimals; None on the meta device, where there are none."""
+    return None if values.is_meta else [round(value, 4) for value in values.flatten().tolist()]
 
 
 class Part(BaseModule):

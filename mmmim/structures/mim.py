@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from mmmim.utils import InputError
+
 from .patch_mask import PatchMask, gather_patches
 
 #: What is read of the encoder's last block, from the least: its extra tokens, the predicted patches too, or all.
@@ -48,7 +50,16 @@ class Context:
         return self.extra[:, : self.num_cls_tokens]
 
     def predicted(self, mask: PatchMask) -> Tensor:
-        """Tokens of the predicted patches ``[G, T*M, D]``, of an encoder that sees mask tokens in their places."""
+        """Tokens of the predicted patches ``[G, T*M, D]``, of an encoder that sees mask tokens in their places.
+
+        Raises:
+            InputError: The encoder has left out patches.
+        """
+        if self.reads == 'all' and self.visible.shape[1] != mask.grid[0] * mask.grid[1]:
+            raise InputError(
+                'Predicted patches are tokens of an encoder with mask tokens only: set model.backbone.fused=True, or '
+                'take another neck.'
+            )
         return self.visible if self.reads == 'predicted' else gather_patches(self.visible, mask.flat_predict())
 
     @classmethod

@@ -34,8 +34,9 @@ class RowMasking:
         """
         height, width = grid
         if not 0 < self.visible_rows < height:
+            name = type(self).__name__
             raise InputError(
-                f'RowMasking.visible_rows={self.visible_rows}: must be from 1 to {height - 1}, as images have {height} '
+                f'{name}.visible_rows={self.visible_rows}: must be from 1 to {height - 1}, as images have {height} '
                 'rows of patches.'
             )
         order = torch.rand(num_images, height, generator=rng).argsort(dim=1)

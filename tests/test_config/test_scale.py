@@ -121,6 +121,7 @@ def test_no_warm_up_is_added(schedule):
         ({'type': 'mmmim.linear', 'start': 0.0, 'final': 0.99995}, 1024, {'final': 0.999975}),
         ({'type': 'mmmim.constant', 'value': 0.99}, 1024, {'value': 0.995}),
         ({'type': 'mmmim.constant', 'value': 0.9}, 4096 * 400, {'value': 0}),
+        (0.99, 1024, {'momentum': 0.995}),
     ],
 )
 def test_every_kind_of_momentum(momentum, batch, scaled):
@@ -186,7 +187,10 @@ def test_other_optimisers():
         ({'param_scheduler': [{'type': 'mmmim.ScheduleLR'}]}, r'param_scheduler=.*write it as one'),
         ({'param_scheduler__end': 500}, r'param_scheduler\.end ties the schedule to iterations: remove it'),
         ({'param_scheduler__schedule__type': 'mmmim.step'}, r"schedule\.type='mmmim\.step', which is no schedule"),
-        ({'default_hooks__target_ema__momentum': 0.99}, r'target_ema\.momentum\.type=None, which is no schedule'),
+        (
+            {'default_hooks__target_ema__momentum': {'start': 0.99}},
+            r'target_ema\.momentum\.type=None, which is no schedule',
+        ),
         ({'optim_wrapper__optimizer__betas': (0.9, 0.99)}, r'200 iterations .* run of 300\. Give --iters 400 or more'),
     ],
 )

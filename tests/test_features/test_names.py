@@ -12,7 +12,7 @@ from mmmim.features.extraction import extract_features
 from mmmim.features.names import FeatureName, check_pooling, layers_of
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
-from tests.registered import ENCODERS, NECKS, WHOLE_IMAGES, build, pixels, scrambled
+from tests.registered import ENCODERS, FOREIGN, NECKS, build, pixels, scrambled
 
 STATISTICS = {'mean': [120.0, 110.0, 100.0], 'std': [60.0, 59.0, 58.0]}
 NAMES = (
@@ -116,7 +116,7 @@ def lacking(encoder, predictor):
 @pytest.mark.parametrize('name', ENCODERS)
 def test_every_name_by_every_road(name, tmp_path):
     """``Features.pool``, ``PretrainedBackbone``, ``FrozenFeatures`` and the cache of features."""
-    config, own = ENCODERS[name], name not in WHOLE_IMAGES
+    config, own = ENCODERS[name], name not in FOREIGN
     encoder = scrambled(build(config)).requires_grad_(False)
     predictor = scrambled(build(PREDICTOR)).requires_grad_(False) if own else None
     images = list(pixels(side=16 if own else 32))

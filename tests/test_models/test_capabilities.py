@@ -17,6 +17,7 @@ from mmmim.utils import InputError
 from tests.registered import (
     CASES,
     ENCODERS,
+    FOREIGN,
     GRID,
     IMAGES,
     METHODS,
@@ -24,10 +25,8 @@ from tests.registered import (
     NECKS_OF_ONE_BLOCK,
     NOT_INSTALLED,
     PARTS,
-    PATCH,
     TARGETS,
     WHOLE,
-    WHOLE_IMAGES,
     build,
     encoder_input,
     method_batch,
@@ -39,12 +38,11 @@ from tests.registered import (
 )
 from tests.toys import DIM, optim_wrapper, random_mask
 
-MASKED = [name for name in ENCODERS if name not in WHOLE_IMAGES]
 #: Cases with blocks of mmmim, which can be compiled and checkpointed.
 BLOCKS = [
     name
     for name, case in CASES.items()
-    if name in WHOLE or ("'num_heads'" in str(case.config) and not name.endswith(WHOLE_IMAGES) and 'VQ-KD' not in name)
+    if name in WHOLE or ("'num_heads'" in str(case.config) and not name.endswith(FOREIGN) and 'VQ-KD' not in name)
 ]
 #: Those of mmpretrain ask for memory of the CPU by name.
 NEVER_META = ('tokenizer: DALL-E', 'tokenizer: VQ-KD')
@@ -217,8 +215,8 @@ def test_encoders_say_what_they_give(name):
     images, mask = encoder_input(name, per_image=2)
     context = encoder(images, mask, layers=(0, -1))
     patches = GRID[0] * GRID[1]
-    seen = patches if mask is None or 'fused' in ENCODERS[name] else mask.visible.shape[1]
-    masks = IMAGES if mask is None else mask.num_masks
+    seen = patches if 'fused' in ENCODERS[name] else mask.visible.shape[1]
+    masks = mask.num_masks
     assert (encoder.embed_dim, encoder.depth, encoder.grid) == (DIM, 3, GRID)
     assert context.visible.shape == (masks, seen, DIM)
     assert context.extra.shape == (masks, encoder.num_extra_tokens, DIM)
@@ -233,9 +231,6 @@ def test_encoders_say_what_they_give(name):
         encoder(images, mask, layers=(3,))
     with pytest.raises(InputError, match='does not divide an image of'):
         encoder(images[..., 1:])
-    if mask is None:
-        with pytest.raises(InputError, match='whole images only'):
-            encoder(images, random_mask(IMAGES))
 
 
 @pytest.mark.parametrize('name', ENCODERS)
@@ -258,7 +253,7 @@ def test_states_of_any_layer_are_those_of_a_forward_that_ends_there(name):
         assert_close(torch.cat([cut.extra, cut.visible], dim=1), after(state))
 
 
-@pytest.mark.parametrize('name', MASKED)
+@pytest.mark.parametrize('name', ENCODERS)
 def test_hidden_patches_never_reach_an_encoder(name):
     encoder = CASES[f'encoder: {name}'].build().eval()
     images, mask = encoder_input(name, per_image=2)
@@ -266,7 +261,8 @@ def test_hidden_patches_never_reach_an_encoder(name):
     for image in range(IMAGES):
         seen = torch.zeros(GRID[0] * GRID[1], dtype=torch.bool)
         seen[mask.visible[mask.image_index == image].flatten()] = True
-        tiles = seen.view(1, GRID[0], 1, GRID[1], 1).expand(3, -1, PATCH, -1, PATCH).reshape(images[image].shape)
+        side = encoder.patch_size
+        tiles = seen.view(1, GRID[0], 1, GRID[1], 1).expand(3, -1, side, -1, side).reshape(images[image].shape)
         changed = images.clone()
         changed[image][~tiles] = 7.0
         assert_same(outputs_of(encoder(changed, mask)), outputs_of(before), rtol=0, atol=0)
@@ -300,7 +296,7 @@ def test_necks_predict_what_is_asked_for(name):
     assert none.patches.shape == (2 * IMAGES, 0, neck.out_dim)
 
 
-@pytest.mark.parametrize('name', [*(f'encoder: {n}' for n in MASKED), *(f'neck: {n}' for n in NECKS)])
+@pytest.mark.parametrize('name', [*(f'encoder: {n}' for n in ENCODERS), *(f'neck: {n}' for n in NECKS)])
 def test_models_in_half_precision(name):
     """Tokens have the precision of the weights, and stay close to those of fp32."""
     case = CASES[name]

@@ -9,7 +9,7 @@ from mmmim.features import PretrainedBackbone
 from mmmim.features.extractor import FeatureExtractor
 from mmmim.features.pretrained_backbone import rounded_share
 from mmmim.models.layers import AxialRoPE
-from tests.registered import ENCODERS, WHOLE_IMAGES
+from tests.registered import ENCODERS, FOREIGN
 from tests.toys import capi_config
 
 
@@ -46,7 +46,7 @@ def tensors(value):
 )
 def test_features_have_the_precision_of_the_encoder(kind, dtype):
     model = extractor({'backbone': ENCODERS[kind]} if kind in ENCODERS else None)
-    raw = images(size=(32, 32) if kind in WHOLE_IMAGES else (20, 24))
+    raw = images(size=(32, 32) if kind in FOREIGN else (20, 24))
     full = model(model.preprocess(raw))
     model = model.to(dtype)
     assert model.preprocess(raw).dtype == dtype

@@ -22,7 +22,7 @@ from mmmim.utils.options import Count, NonNegative, OptionsOf, check_options, ch
 
 from ..data_preprocessors import MIMDataPreprocessor
 from ..interfaces import Encoder, Head, Neck, Sizes, TargetGenerator, check_part, check_sizes, most_read
-from ..layers import check_mode, layer_index, set_checkpointing
+from ..layers import blocks_of, check_mode, layer_index, set_checkpointing
 from ..teacher import EMACopy
 
 Losses = dict[str, Tensor]
@@ -164,6 +164,11 @@ class MaskedImageModeling(BaseModel):
         self.micro_batch_to_choose = micro_batch_size == 'auto'
         self.micro_batch_size = None if micro_batch_size == 'auto' else micro_batch_size
         check_mode(activation_checkpointing)
+        if activation_checkpointing is not None and not list(blocks_of(self.backbone)):
+            raise InputError(
+                f'model.activation_checkpointing={activation_checkpointing!r}: the blocks of a '
+                f'{type(self.backbone).__name__} are no TransformerBlock of mmmim and recompute nothing: leave it out.'
+            )
         set_checkpointing(self, activation_checkpointing)
         if teacher_init not in ('student', 'own'):
             raise InputError(f"model.teacher_init must be 'student' or 'own', got {teacher_init!r}.")

@@ -21,7 +21,7 @@ from mmmim.utils.options import Positive
 
 from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from ..layers import parameter_layer
-from .wrapped import WrappedEncoder, left_out_of, read_foreign_weights
+from .wrapped import WrappedEncoder, is_meta, left_out_of, read_foreign_weights
 
 #: What the classes of a model begin with in transformers, by ``model_type``: Vision Transformers whose hidden states
 #: are CLS tokens, registers, and all patches in their order.
@@ -49,12 +49,13 @@ _NOT_OF_THE_ENCODER = {'add_fpn', 'mask_ratio', 'stage_names'}
 
 @MODELS.register_module()
 class HuggingFaceEncoder(WrappedEncoder):
-    """A Vision Transformer of Hugging Face's transformers, in the place of :class:`mmmim.ViT` for whole images.
+    """A Vision Transformer of Hugging Face's transformers, in the place of :class:`mmmim.ViT`.
 
     Needs ``pip install "mmmim[transformers]"``. Nothing is downloaded and no code of a repository is run: without
     ``weights`` the model is random. MAE's encoder sees all patches, in their order. Images of other sizes get the
     positions that transformers itself interpolates. The config of a folder, as ``save_pretrained`` writes it, is read
-    by :func:`mmmim.models.backbones.huggingface_folder.read_folder`.
+    by :func:`mmmim.models.backbones.huggingface_folder.read_folder`. All can be
+    pre-trained with a mask token, and those without rotary or relative positions on visible patches, too.
 
     Args:
         name: The ``model_type`` of transformers, one of :data:`FAMILIES`.
@@ -62,6 +63,8 @@ class HuggingFaceEncoder(WrappedEncoder):
             (``.safetensors``, ``.bin``), loaded strictly.
         mean: Mean of every channel, in the 0-255 range, RGB; None for ImageNet's.
         std: Standard deviation of every channel, in the 0-255 range, RGB; None for ImageNet's.
+        fused: Whether a learned mask token stands in the place of every patch that is not visible, instead of leaving
+            these out.
         init_cfg: Must stay None; weights come from ``weights``.
         **options: What ``config.json`` says of the architecture, e.g. ``hidden_size``; ``drop_path_rate``, of models
             that have it, is that of the last block, from 0 in equal steps.
@@ -76,6 +79,7 @@ class HuggingFaceEncoder(WrappedEncoder):
         weights: str | Path | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[Positive] | None = None,
+        fused: bool = False,
         init_cfg: dict | None = None,
         **options: Any,
     ) -> None:
@@ -100,8 +104,13 @@ class HuggingFaceEncoder(WrappedEncoder):
         for index, block in enumerate(self.blocks):
             if rate := getattr(config, 'drop_path_rate', 0.0):
                 block.drop_path.drop_prob = rate * index / max(self.depth - 1, 1)
+        if hasattr(encoder, 'rope_embeddings'):
+            self.needs_all = 'its positions are rotary, of all patches'
+        elif any('relative_position' in key for key in encoder.state_dict()):
+            self.needs_all = 'its positions are relative, of all patches'
+        self._add_mask_token(fused)
         self._takes = set(inspect.signature(encoder.forward).parameters)
-        if weights is not None:
+        if weights is not None and not is_meta(self.encoder):
             self.load_weights(weights)
 
     @property
@@ -120,6 +129,12 @@ class HuggingFaceEncoder(WrappedEncoder):
         """The self-attention of every block."""
         found = [getattr(block, 'attention', None) for block in self.blocks]
         return [getattr(module, 'attention', module) for module in found]
+
+    @property
+    def patch_embedding(self) -> nn.Module:
+        """What makes tokens of patches, before positions."""
+        embeddings: Any = self.encoder.embeddings
+        return embeddings.patch_embeddings
 
     def load_weights(self, path: str | Path) -> None:
         """Load a file of transformers strictly; names of other versions become those of the installed one."""

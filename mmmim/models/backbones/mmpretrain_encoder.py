@@ -17,13 +17,18 @@ from mmmim.utils.options import Positive
 from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .wrapped import WrappedEncoder, is_meta, load_foreign_weights
 
+#: Classes whose blocks know of patches only what was added to them, so that patches can be left out.
+PLAIN = ('BEiTViT', 'DeiT3', 'DistilledVisionTransformer', 'MAEViT', 'VisionTransformer')
+
 
 @MODELS.register_module()
 class MMPretrainEncoder(WrappedEncoder):
-    """A Vision Transformer of mmpretrain, in the place of :class:`mmmim.ViT` for whole images.
+    """A Vision Transformer of mmpretrain, in the place of :class:`mmmim.ViT`.
 
     Nothing is downloaded: without ``weights`` the model is random. Models with absolute positions take any image size
-    that the patch size divides; of those with relative ones (BEiT), ``img_size`` is the size of the images.
+    that the patch size divides; of those with relative ones (BEiT), ``img_size`` is the size of the images. All
+    can be pre-trained with a mask token, and the classes in :data:`PLAIN`, without relative positions, on visible
+    patches, too.
 
     Args:
         name: Class of a backbone ('VisionTransformer', 'BEiTViT', 'MAEViT', ...), or name of a model in
@@ -32,6 +37,8 @@ class MMPretrainEncoder(WrappedEncoder):
         mean: Mean of every channel, in the 0-255 range, RGB; None for that of the named model, else ImageNet's.
         std: Standard deviation of every channel, in the 0-255 range, RGB; None for that of the named model, else
             ImageNet's.
+        fused: Whether a learned mask token stands in the place of every patch that is not visible, instead of leaving
+            these out.
         init_cfg: Must stay None; weights come from ``weights``.
         **options: Further arguments of the backbone, e.g. ``arch``, ``img_size``, ``drop_path_rate`` (of the last
             block, from 0 in equal steps).
@@ -46,6 +53,7 @@ class MMPretrainEncoder(WrappedEncoder):
         weights: str | Path | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[Positive] | None = None,
+        fused: bool = False,
         init_cfg: dict | None = None,
         **options: Any,
     ) -> None:
@@ -61,6 +69,13 @@ class MMPretrainEncoder(WrappedEncoder):
         self.num_extra_tokens = encoder.num_extra_tokens
         self.num_cls_tokens = int(encoder.cls_token is not None)
         self.any_size = not any('relative_position' in key for key in encoder.state_dict())
+        if type(encoder).__name__ not in PLAIN:
+            self.needs_all = f'of mmpretrain only {", ".join(PLAIN)} can leave out patches'
+        elif not self.any_size:
+            self.needs_all = 'its positions are relative, of all patches'
+        if encoder.patch_embed.projection.stride != size:
+            self.mixes = 'its patches overlap'
+        self._add_mask_token(fused)
         self.mean = list(mean or preprocessor.get('mean') or IMAGENET_MEAN)
         self.std = list(std or preprocessor.get('std') or IMAGENET_STD)
         self.in_channels = encoder.patch_embed.projection.in_channels
@@ -71,7 +86,7 @@ class MMPretrainEncoder(WrappedEncoder):
         self._inputs = {'mask': None} if 'mask' in inspect.signature(encoder.forward).parameters else {}
         if hasattr(encoder, 'mask_token'):
             encoder.mask_token.requires_grad_(False)
-        if weights is not None:
+        if weights is not None and not is_meta(encoder):
             self.load_weights(weights)
         elif not is_meta(encoder):
             with quiet_initialisation(encoder):
@@ -86,6 +101,12 @@ class MMPretrainEncoder(WrappedEncoder):
     def norm(self) -> nn.Module:
         """Norm after the last block; none in models that norm pooled tokens instead."""
         return self.encoder.ln1 if self._has_norm else nn.Identity()
+
+    @property
+    def patch_embedding(self) -> nn.Module:
+        """What makes tokens of patches, before positions."""
+        encoder: Any = self.encoder
+        return encoder.patch_embed
 
     def load_weights(self, path: str | Path) -> None:
         """Load a file of mmpretrain strictly; mmpretrain itself adapts position tables to another ``img_size``."""

@@ -14,7 +14,7 @@ from mmmim.utils import InputError
 from mmmim.utils.options import Positive, Size
 
 from ..layers import parameter_layer
-from .wrapped import WrappedEncoder, load_foreign_weights
+from .wrapped import WrappedEncoder, is_meta, load_foreign_weights
 
 #: Options of timm that load weights.
 _READS = {'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'pretrained_strict', 'checkpoint_path', 'cache_dir'}
@@ -22,10 +22,11 @@ _READS = {'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'pretrained_
 
 @MODELS.register_module()
 class TimmEncoder(WrappedEncoder):
-    """A Vision Transformer of timm, in the place of :class:`mmmim.ViT` for whole images.
+    """A Vision Transformer of timm, in the place of :class:`mmmim.ViT`.
 
     Needs ``pip install "mmmim[timm]"``. Nothing is downloaded: without ``weights`` the model is random. Models with
-    absolute or rotary positions take any image size that the patch size divides.
+    absolute or rotary positions take any image size that the patch size divides. timm's ``VisionTransformer`` can be
+    pre-trained on visible patches, others with a mask token.
 
     Args:
         name: Name of a model of ``timm.create_model``, e.g. 'vit_base_patch14_reg4_dinov2.lvd142m'.
@@ -33,6 +34,8 @@ class TimmEncoder(WrappedEncoder):
         weights: Local file of this model in timm's layout (``.safetensors``, ``.bin``, ``.pth``), loaded strictly.
         mean: Mean of every channel, in the 0-255 range, RGB; None for that of timm's ``pretrained_cfg``.
         std: Standard deviation of every channel, in the 0-255 range, RGB; None for that of timm's ``pretrained_cfg``.
+        fused: Whether a learned mask token stands in the place of every patch that is not visible, instead of leaving
+            these out.
         init_cfg: Must stay None; weights come from ``weights``.
         **options: Further arguments of timm's model, e.g. ``drop_path_rate`` (of the last block, from 0 in equal
             steps).
@@ -48,6 +51,7 @@ class TimmEncoder(WrappedEncoder):
         weights: str | Path | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[Positive] | None = None,
+        fused: bool = False,
         init_cfg: dict | None = None,
         **options: Any,
     ) -> None:
@@ -69,9 +73,11 @@ class TimmEncoder(WrappedEncoder):
         published = encoder.pretrained_cfg
         self.mean = list(mean or (round(255 * value, 4) for value in published['mean']))
         self.std = list(std or (round(255 * value, 4) for value in published['std']))
-        self.in_channels = next(iter(encoder.patch_embed.proj.parameters())).shape[1]
+        self.in_channels = next(iter(encoder.patch_embed.parameters())).shape[1]  # its stem, where it has one
         self._check_channels()
-        if weights is not None:
+        self.needs_all, self.mixes = _needs_all(encoder), _mixes(encoder)
+        self._add_mask_token(fused)
+        if weights is not None and not is_meta(self.encoder):
             self.load_weights(weights)
 
     @property
@@ -83,6 +89,11 @@ class TimmEncoder(WrappedEncoder):
     def norm(self) -> nn.Module:
         """Norm after the last block; none in models that norm pooled tokens instead."""
         return self.encoder.norm
+
+    @property
+    def patch_embedding(self) -> nn.Module:
+        """What makes tokens of patches, before positions."""
+        return self.encoder.patch_embed
 
     def load_weights(self, path: str | Path) -> None:
         """Load a file of timm, or of DINOv2's authors, strictly."""
@@ -105,6 +116,26 @@ class TimmEncoder(WrappedEncoder):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Layer of a parameter and their number, see :meth:`mmmim.models.Encoder.get_layer_depth`."""
         return parameter_layer(param_name, f'{prefix}encoder.', self.depth), self.depth + 2
+
+
+def _needs_all(encoder: Any) -> str:
+    """Why a model cannot leave patches out, see :class:`WrappedEncoder`; empty where it can."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    if isinstance(encoder, VisionTransformer):
+        return ''
+    return "it is no VisionTransformer of timm's, and its blocks count on the places of all patches"
+
+
+def _mixes(encoder: Any) -> str:
+    """Why patches are not apart before the blocks, see :class:`WrappedEncoder`; empty where they are."""
+    from timm.layers import PatchEmbed
+
+    if type(encoder.patch_embed) is not PatchEmbed:
+        return f'its patches are embedded by a {type(encoder.patch_embed).__name__}, which sees more than one at once'
+    if not isinstance(getattr(encoder, 'patch_drop', None) or nn.Identity(), nn.Identity):
+        return 'with patch_drop_rate it leaves out patches itself, others than the mask'
+    return ''
 
 
 def _of_dinov2(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:

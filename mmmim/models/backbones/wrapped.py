@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +14,51 @@ from torch import Tensor, nn
 from mmmim.checkpoints import load_checkpoint_file, load_state_dict
 from mmmim.checkpoints.layouts import describe_layout
 from mmmim.structures import Context, PatchMask
+from mmmim.structures.patch_mask import gather_patches
 from mmmim.utils import InputError
 from mmmim.utils.nested import under
 
-from ..interfaces import Encoder
-from ..layers import in_precision_of, layer_index, patch_grid
+from ..interfaces import Encoder, Sizes, known
+from ..layers import in_precision_of, layer_index, patch_grid, pick_patches, unpatchify
 
 #: Parts of a classifier: its head, and the norm of pooled tokens (``ln2`` in mmpretrain).
 _CLASSIFIER = re.compile(r'(head|head_dist|fc_norm|ln2)\.')
 
 
 class WrappedEncoder(Encoder):
-    """A Vision Transformer of another library behind the interface of :class:`mmmim.ViT`, for whole images.
+    """A Vision Transformer of another library behind the interface of :class:`mmmim.ViT`.
+
+    What runs is the library's own ``forward``. Under a mask the patches that are not visible are left out where its
+    first block begins, behind patch embedding, positions and extra tokens; or, with a mask token, that stands in their
+    place from the patch embedding on.
 
     Attributes:
         encoder: The other library's model.
+        mask_token: What stands for hidden patches, ``[1, D]``; None where they are left out.
         any_size: Whether it takes images of other sizes than ``grid`` says.
+        needs_all: Why no patch may be left out, in words; empty where patches know of each other by attention alone
+            and of their place by what is added to them.
+        mixes: Why patches know of each other before the first block, in words; empty where they do not.
     """
 
     encoder: nn.Module
+    mask_token: nn.Parameter | None
     mean: list[float]
     std: list[float]
     any_size: bool = True
+    needs_all: str = ''
+    mixes: str = ''
+
+    def _add_mask_token(self, fused: bool) -> None:
+        """Hide patches behind a mask token instead of leaving them out."""
+        self.mask_token = nn.Parameter(torch.empty(1, self.embed_dim)) if fused else None
+        if self.mask_token is not None:
+            nn.init.normal_(self.mask_token, std=0.02)
+
+    def sizes(self) -> Sizes:
+        """Those of every encoder, and the statistics that its images are normalised with."""
+        mean, std = (known(torch.tensor(values, device='cpu')) for values in (self.mean, self.std))
+        return {**super().sizes(), 'mean': ('mean', mean), 'std': ('std', std)}
 
     def _check_channels(self) -> None:
         """Refuse statistics of another number of channels than the encoder takes.
@@ -58,6 +83,11 @@ class WrappedEncoder(Encoder):
         raise NotImplementedError
 
     @property
+    def patch_embedding(self) -> nn.Module:
+        """What makes tokens of patches, before positions: ``[B, N, D]``, ``[B, h, w, D]`` or ``[B, D, h, w]``."""
+        raise NotImplementedError
+
+    @property
     def attentions(self) -> list[Any]:
         """The self-attention of every block; None for what is none."""
         return [getattr(block, 'attn', None) for block in self.blocks]
@@ -71,8 +101,10 @@ class WrappedEncoder(Encoder):
         return self.norm(state)
 
     def unread(self, depth: int | None, final_norm: bool) -> Iterator[nn.Module | nn.Parameter]:
-        """Later blocks, and the norm if it is not used."""
+        """Later blocks, the mask token of pre-training, and the norm if it is not used."""
         yield from () if depth is None else self.blocks[depth:]
+        if self.mask_token is not None:
+            yield self.mask_token
         if not final_norm:
             yield self.norm
 
@@ -89,31 +121,38 @@ class WrappedEncoder(Encoder):
         """Encode.
 
         Args:
-            images: ``[B, 3, H, W]``, normalised with ``mean`` and ``std``, of any floating type: features have that of
+            images: ``[B, C, H, W]``, normalised with ``mean`` and ``std``, of any floating type: features have that of
                 the weights.
-            mask: Must be None: these encoders see whole images.
+            mask: Mask whose visible patches are seen; None for the whole images.
             layers: Blocks whose output to keep in ``hidden``, negative ones from the end.
             depth: How many blocks to run before the final norm; None for all.
 
         Returns:
-            Context with ``visible [B, N, D]`` and ``extra [B, E, D]``.
+            Context with ``visible [G, V, D]`` (all N patches where a mask token stands for the hidden ones) and
+            ``extra [G, E, D]``.
 
         Raises:
-            InputError: There is a mask, the images have another size than the encoder takes, or there is no such block.
+            InputError: There is a mask and the model cannot be kept from hidden patches, the images have another size
+                than the encoder takes, or there is no such block.
         """
         name = type(self).__name__
         if mask is not None:
-            raise InputError(f'{name} sees whole images only: pre-training that masks needs a backbone of mmmim.')
+            images, mask = self._whole(images, mask)
         grid = patch_grid(images.shape[-2:], self.patch_size)
         if grid != self.grid and not self.any_size:
             raise InputError(
                 f'This {name} takes {self.grid[0]} x {self.grid[1]} patches only, got {grid[0]} x {grid[1]}: its '
                 'positions are relative. Set its img_size, or resize the images.'
             )
+        if depth == 0:
+            raise InputError(f'{name} has no state before its first block: set depth to 1 or more.')
         keep = [layer_index(layer, self.depth) for layer in layers]
         end = (self.depth if depth is None else depth) - 1
         blocks = sorted({*keep, end})
-        states = dict(zip(blocks, self.states(in_precision_of(self, images), blocks), strict=True))
+        with ExitStack() as stack:
+            if mask is not None:
+                stack.enter_context(self._leaving_out(mask) if self.mask_token is None else self._hiding(mask))
+            states = dict(zip(blocks, self.states(in_precision_of(self, images), blocks), strict=True))
         last = self.norm(states[end])
         return Context(
             visible=last[:, self.num_extra_tokens :],
@@ -124,9 +163,60 @@ class WrappedEncoder(Encoder):
             num_cls_tokens=self.num_cls_tokens,
         )
 
+    def _whole(self, images: Tensor, mask: PatchMask) -> tuple[Tensor, PatchMask]:
+        """Images whose patches touch each other, and the mask of them.
+
+        Patches that lie in larger cells (Latent MIM) are put together to an image for every mask, ``[G, C, H, W]``;
+        where a mask token is seen every mask has an image of its own, too.
+        """
+        if reason := self.mixes or (self.needs_all if self.mask_token is None else ''):
+            raise InputError(
+                f'{type(self).__name__}: {type(self.encoder).__name__} cannot leave out masked patches: {reason}. '
+                'docs/en/students.md says which models can, and what else there is.'
+            )
+        if mask.offsets is None and (self.mask_token is None or len(images) == mask.num_masks):
+            return images, mask
+        own = torch.arange(mask.num_masks, device=images.device)
+        if mask.offsets is None:
+            return images[mask.image_index], replace(mask, image_index=own)
+        patches = pick_patches(images, self.patch_size, mask.of_all.visible, mask)
+        return unpatchify(patches, mask.grid, self.in_channels), replace(mask, image_index=own, offsets=None)
+
+    def _leaving_out(self, mask: PatchMask) -> AbstractContextManager[Any]:
+        """While it is open, the first block sees the extra tokens and the visible patches of each mask."""
+
+        def pick(module: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+            x, *rest = inputs
+            extra, patches = x[:, : self.num_extra_tokens], x[:, self.num_extra_tokens :]
+            seen = gather_patches(patches, mask.visible, mask.image_index)
+            return (torch.cat([extra[mask.image_index], seen], dim=1), *rest), options
+
+        return self.blocks[0].register_forward_pre_hook(pick, with_kwargs=True)
+
+    def _hiding(self, mask: PatchMask) -> AbstractContextManager[Any]:
+        """While it is open, the mask token stands in the place of patches that are not visible, before positions."""
+        token = self.mask_token
+        assert token is not None
+
+        def hide(module: nn.Module, inputs: Any, output: Any) -> Any:
+            x, *rest = output if isinstance(output, tuple) else (output,)
+            seen = torch.zeros(mask.num_masks, mask.grid[0] * mask.grid[1], 1, dtype=torch.bool, device=x.device)
+            seen = seen.scatter(1, mask.visible.unsqueeze(-1), True)
+            if isinstance(module, nn.Conv2d):  # channels first
+                seen, masked = seen.view(-1, 1, *mask.grid), token.view(1, -1, 1, 1)
+            else:
+                seen, masked = seen.view(*x.shape[:-1], 1), token
+            x = torch.where(seen, x, masked.to(x.dtype))
+            return (x, *rest) if isinstance(output, tuple) else x
+
+        return self.patch_embedding.register_forward_hook(hide)
+
 
 def _no_positions(index: Tensor) -> Tensor:
-    raise InputError('Encoders of other libraries have no positions for predictors: use a backbone of mmmim.')
+    raise InputError(
+        'A neck asks the encoder for positions of patches, and encoders of other libraries tell none: use mmmim.ViT, '
+        'or a neck with positions of its own (docs/en/students.md).'
+    )
 
 
 def load_foreign_weights(

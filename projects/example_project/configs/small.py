@@ -1,6 +1,11 @@
 # MAE on FashionScenes with whole rows hidden, and a cosine distance instead of the squared error: a minute on a CPU.
 _base_ = '{{$MMMIM_CONFIGS:../../../configs}}/mae/small.py'
-custom_imports = dict(imports=['projects.example_project.masking', 'projects.example_project.head'])
+custom_imports = dict(
+    imports=[
+        'projects.example_project.masking',
+        'projects.example_project.head',
+    ]
+)
 
 model = dict(branches=dict(pixels=dict(head=dict(_delete_=True, type='mmmim.CosineHead'))))
 
