@@ -220,7 +220,7 @@ class ViT(Encoder):
         rotation = self.positions.rotation(seen if extra_seen is None else torch.cat([extra_seen, seen], dim=1))
 
         keep = [layer_index(layer, self.depth) for layer in layers]
-        hidden = {}
+        hidden, embedded = {}, x if keep else None
         blocks = self.blocks[:depth]
         read = self._read(reads, mask, x.device)
         for i, block in enumerate(blocks):
@@ -236,4 +236,6 @@ class ViT(Encoder):
             hidden=tuple(hidden[index] for index in keep),
             num_cls_tokens=self.num_cls_tokens,
             reads=reads,
+            embedded=embedded,
+            normed=self.normed,
         )
