@@ -40,7 +40,7 @@ def tolerance(name: str) -> float | None:
 
 
 def floor(fixture: Fixture) -> Callable[[str], float]:
-    """The least scale of errors of gradients: a hundredth of the largest of all, which small ones are rounded beside."""
+    """The least scale of errors of gradients: a hundredth of the largest of all."""
     largest = max((float(np.abs(value).max(initial=0.0)) for value in fixture.group('grad/').values()), default=0.0)
     return lambda name: 0.01 * largest if name.startswith('grad/') else 0.0
 

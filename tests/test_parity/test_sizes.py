@@ -27,7 +27,14 @@ SIZES = {
     'crossmae': {
         'some_states': dict(depth=3, feature_maps=[0, 2], decoder_depth=3, seed=2),
         'no_embedded_input': dict(patch_embedding_is_a_feature_map=False, normalised_pixels=False, kept_mask_ratio=0.5),
-        'one_state': dict(feature_maps=[], decoder_width=8, mlp_ratio=2, layer_norm_eps=1e-3, image=[4, 36]),
+        'one_state': dict(
+            feature_maps=[1],
+            patch_embedding_is_a_feature_map=False,
+            decoder_width=8,
+            mlp_ratio=2,
+            layer_norm_eps=1e-3,
+            image=[4, 36],
+        ),
         'optimiser': dict(optimiser=BOTH | dict(lr=1e-4, weight_decay=3.0), steps=5, image=16, batch=3),
     },
     'ijepa': {
