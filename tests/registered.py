@@ -95,6 +95,8 @@ ENCODERS = {
         positions='learnable', extra_positions=True, num_cls_tokens=3, num_registers=1, final_norm=False
     ),
     'mask tokens': _vit(fused=True, layer_scale=0.1, qkv_bias='qv'),
+    'relative, mask tokens': _vit(positions='relative_shared', fused=True, layer_scale=0.1, qkv_bias='qv'),
+    'relative, registers': _vit(positions='relative_shared', num_registers=2),
     'projector': _vit(positions='sincos_stretched', projector_dims=[24, 20]),
     'timm': {**_TIMM, **_FOREIGN},
     'mmpretrain': {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': _ARCH, **_FOREIGN},

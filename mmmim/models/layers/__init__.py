@@ -22,6 +22,7 @@ from .patch_embed import PatchEmbed, patch_grid, patchify, pick_patches, unpatch
 from .positions import Positions, PositionTable, make_positions, sincos_positions
 from .precision import ExactBuffers, in_precision_of
 from .projector import Projector
+from .relative import RelativePositions, resampled_table
 from .rope import AxialRoPE, border_coordinates, frequency_table, grid_coordinates, rotate, scale_to_bounding_box
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     'Positions',
     'Projector',
     'RMSNorm',
+    'RelativePositions',
     'TransformerBlock',
     'block_index',
     'blocks_of',
@@ -58,6 +60,7 @@ __all__ = [
     'patch_grid',
     'patchify',
     'pick_patches',
+    'resampled_table',
     'residual',
     'rotate',
     'scale_to_bounding_box',
