@@ -1,5 +1,5 @@
-# SimMIM ViT-B/16 on ImageNet-1k (arXiv 2111.09886): 800 epochs of 625 iterations, batch 2048, 224 px. 30 of the 49 units
-# of 32 x 32 pixels are masked, 120 of the 196 patches.
+# SimMIM ViT-B/16 on ImageNet-1k (arXiv 2111.09886): 800 epochs of 625 iterations, batch 2048, 224 px. 30 of the 49
+# units of 32 x 32 pixels are masked, 120 of the 196 patches.
 #
 # The number of the released code: ImageNet-1k fine-tuning 83.8 (not run here).
 #

@@ -2,7 +2,7 @@
 
 TABLE = r"""
 [crops: mae/vitb16]
-- train_dataloader.dataset.dataset.pipeline
+- $pipeline
 $pipeline: mmmim.LoadImage, mmpretrain.ResizeEdge, mmpretrain.RandomCrop, mmpretrain.RandomFlip, mmpretrain.PackInputs
   # config of mmpretrain: resized, cropped, flipped
 $pipeline.1: scale=224, edge='short'  # config of mmpretrain: the shorter side becomes 224
@@ -12,7 +12,7 @@ $pipeline.3: prob=0.5  # config of mmpretrain: flips
 [mff/vitb16: crops]
 train_cfg: max_iters=300 * 312  # config of mmpretrain: 300 epochs of 312 iterations
 $schedule: warmup_ratio=40 / 300  # config of mmpretrain: 40 epochs of warm-up
-- branches.pixels.neck
+- $branches.pixels.neck
 $branches.pixels.neck: type='mmmim.MultiLevelFusion', context_dim=768, layers=[0, 2, 4, 6, 8, 11]
   # config of mmpretrain: states of six blocks
 $branches.pixels.neck.neck: type='mmmim.SelfAttentionPredictor', context_dim=768, embed_dim=512, depth=8, num_heads=16,

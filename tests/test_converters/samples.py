@@ -157,7 +157,7 @@ SAMPLES = {
         'crossmae',
         crossmae,
         {'num_heads': 4, 'decoder_num_heads': 2},
-        '4 blocks x 24 with 4 heads, patch 8, 32 px; decoder of 3 blocks x 16 with 2 heads, 5 states, normalised pixels',
+        '4 blocks x 24 with 4 heads, patch 8, 32 px; decoder of 3 blocks x 16 with 2 heads, 5 states, normalised',
         lambda w: {'model': w, 'epoch': 799},
     ),
     'ijepa': Sample(
