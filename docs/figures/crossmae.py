@@ -14,7 +14,7 @@ def draw() -> Diagram:
     """The diagram: MAE's, with another decoder."""
     draw_mae = run_path(str(Path(__file__).with_name('mae.py')))['draw_mae']
     return draw_mae(
-        'Decoder\ncross-attention\nof mask tokens', alone=True, between='Mixtures\nof all states,\none per block'
+        'Decoder\ncross-attention\nof mask tokens', alone=True, between='Mixtures\nof states,\none a block'
     )
 
 

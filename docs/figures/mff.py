@@ -13,7 +13,7 @@ OUT = Path(__file__).parents[2] / 'configs/mff/mff.svg'
 def draw() -> Diagram:
     """The diagram: MAE's, with a fusion of states."""
     draw_mae = run_path(str(Path(__file__).with_name('mae.py')))['draw_mae']
-    return draw_mae(between='Fusion\nof the states\nof six blocks')
+    return draw_mae(between='Fusion\nof states of\nsix blocks')
 
 
 if __name__ == '__main__':
