@@ -13,9 +13,7 @@ OUT = Path(__file__).parents[2] / 'configs/crossmae/crossmae.svg'
 def draw() -> Diagram:
     """The diagram: MAE's, with another decoder."""
     draw_mae = run_path(str(Path(__file__).with_name('mae.py')))['draw_mae']
-    return draw_mae(
-        'Decoder\ncross-attention\nof mask tokens', alone=True, between='Mixtures\nof states,\none a block'
-    )
+    return draw_mae('Decoder\ncross-attention\nof mask tokens', alone=True, between='Mixtures\nof states,\none a block')
 
 
 if __name__ == '__main__':
