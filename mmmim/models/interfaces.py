@@ -75,6 +75,7 @@ class Encoder(Part):
         std: Standard deviation of every channel, in the 0-255 range, RGB, that its images are normalised with; None:
             the model's data preprocessor says.
         takes_reads: Whether ``forward`` has an argument ``reads``, as that of :class:`mmmim.models.ViT`.
+        takes_mean: Whether ``forward`` has an argument ``mean``, as that of :class:`mmmim.models.ViT`.
     """
 
     REQUIRED = ('embed_dim', 'depth', 'patch_size', 'grid', 'forward')
@@ -89,6 +90,7 @@ class Encoder(Part):
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     takes_reads: bool = False
+    takes_mean: bool = False
 
     def sizes(self) -> Sizes:
         """Width, depth, patches and channels."""

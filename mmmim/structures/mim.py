@@ -32,6 +32,7 @@ class Context:
             others are registers.
         reads: One of :data:`READS`, the tokens of the last block that there are: 'all'; 'predicted': in ``visible``
             those of the predicted patches ``[G, T*M, D]``; 'extra': none in ``visible``.
+        mean: Mean of states of the patches ``[G, V, D]``, where it was asked for.
     """
 
     visible: Tensor
@@ -41,6 +42,7 @@ class Context:
     hidden: tuple[Tensor, ...] = ()
     num_cls_tokens: int = 0
     reads: str = 'all'
+    mean: Tensor | None = None
 
     @property
     def cls(self) -> Tensor:
@@ -58,6 +60,7 @@ class Context:
             pieces[0],
             visible=torch.cat([piece.visible for piece in pieces]),
             extra=torch.cat([piece.extra for piece in pieces]),
+            mean=None if pieces[0].mean is None else torch.cat([piece.mean for piece in pieces]),  # type: ignore[misc]
             hidden=tuple(torch.cat(states) for states in zip(*(piece.hidden for piece in pieces), strict=True)),
         )
 
