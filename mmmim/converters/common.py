@@ -177,7 +177,12 @@ def head_count(dim: int, given: int | None, option: str, source: str) -> int:
 
 
 def vit_config(
-    weights: Mapping[str, Tensor], method: str, source: str, num_heads: int | None, needed: Sequence[str] = ()
+    weights: Mapping[str, Tensor],
+    method: str,
+    source: str,
+    num_heads: int | None,
+    needed: Sequence[str] = (),
+    grid: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """The sizes of the encoder that converted weights hold.
 
@@ -187,6 +192,7 @@ def vit_config(
         source: Name of the converted file, for error messages.
         num_heads: Attention heads, which shapes do not tell; None for heads of 64 channels (ViT-H: 80, ViT-g: 88).
         needed: Further names that every model of the method has.
+        grid: Rows and columns of patches of the training images; None for the square of a table of added positions.
 
     Returns:
         Config of a ``mmmim.ViT``.
@@ -195,15 +201,17 @@ def vit_config(
         InputError: Needed weights are missing, heads do not divide the width, or the patches form no square.
     """
     patch_name, positions_name = 'backbone.patch_embed.weight', 'backbone.positions.weight'
-    if missing := [key for key in (patch_name, positions_name, *needed) if key not in weights]:
+    own = (patch_name, positions_name) if grid is None else (patch_name,)
+    if missing := [key for key in (*own, *needed) if key not in weights]:
         raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of {method}.")
     patch = weights[patch_name]
     if patch.ndim != 4:
         raise InputError(f'{source}: the patch embedding has the shape {list(patch.shape)}, not [D, C, p, p].')
     dim, channels, patch_size = patch.shape[0], patch.shape[1], patch.shape[-1]
+    height, width = grid or (square_side(weights[positions_name], source),) * 2
     return {
         'type': 'mmmim.ViT',
-        'img_size': square_side(weights[positions_name], source) * patch_size,
+        'img_size': height * patch_size if height == width else (height * patch_size, width * patch_size),
         'patch_size': patch_size,
         'in_channels': channels,
         'embed_dim': dim,
