@@ -151,7 +151,7 @@ def _states(fixture: Fixture) -> dict[str, Any]:
     images, _ = _batch(fixture, 0, model.backbone.grid, model.backbone.patch_size)
     view, layers = model.teacher.view(images), range(model.backbone.depth)
     means = {
-        name: torch.stack([view.encode(mean=StateMean((layer,), state)).mean for layer in layers])  # type: ignore[misc]
+        name: torch.stack([view.encode(mean=StateMean((layer,), state)).mean for layer in layers])
         for name, state in (('teacher_layers_end', 'block'), ('teacher_layers_fc', 'mlp'))
     }
     positions = model.backbone.positions
