@@ -156,6 +156,7 @@ class TargetGenerator(Part):
         distribution: Whether a target is a distribution over prototypes.
         num_tokens: K where targets are tokens; None where they are vectors.
         balances: Whether a target depends on the other images of the batch, of which there must be two at least.
+        layers: Blocks of the student's encoder, or of its average, whose states targets are made of.
     """
 
     REQUIRED = ('forward',)
@@ -164,6 +165,7 @@ class TargetGenerator(Part):
     distribution: bool = False
     num_tokens: int | None = None
     balances: bool = False
+    layers: Sequence[int] = ()
 
     def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.

@@ -12,7 +12,7 @@ from mmmim.models import EMACopy, HOGTarget, LatentTarget, PixelTarget, Prototyp
 from mmmim.models.layers import pick_patches
 from mmmim.structures import Context
 from mmmim.utils import InputError
-from tests.registered import ENCODERS, TARGETS, build, normalized, scrambled
+from tests.registered import ENCODERS, TARGETS, build, method_config, normalized, scrambled
 from tests.test_models.test_functional import naive_sinkhorn
 from tests.toys import DIM, GRID, PATCH, jittered, random_mask
 
@@ -281,6 +281,12 @@ def mean_of(layers, encoder=OWN):
     return LatentTarget(DIM, layers=layers)(None, random_mask(4), teacher.view(normalized()), backbone)
 
 
+def model_of(layers):
+    config = method_config('latents of several blocks')
+    generator = {**config['branches']['b']['target_generator'], 'layers': layers}
+    return build({**config, 'branches': {'b': {**config['branches']['b'], 'target_generator': generator}}})
+
+
 def assignments(head, images):
     tokens = torch.randn(images, 16, 5)
     return TeacherAssignments(head, 9)(None, random_mask(images), Teacher(tokens), None)
@@ -300,6 +306,8 @@ def assignments(head, images):
         (lambda: LatentTarget(DIM, layers=[0], normalize_layers='batch'), "one of 'layer', 'instance', None"),
         (lambda: LatentTarget(DIM, layers=[0], global_target='cls'), r"global_target must be one of 'mean', None"),
         (lambda: mean_of([3]), 'There is no block 3 in an encoder of 3'),
+        (lambda: LatentTarget(DIM, encoder=OWN, layers=[-4]), 'There is no block -4 in an encoder of 3'),
+        (lambda: model_of([0, 3]), 'There is no block 3 in an encoder of 3'),
         (lambda: mean_of([0], ENCODERS['timm']), 'TimmEncoder has no mean of the states of blocks'),
         (lambda: LatentTarget(8, encoder=OWN), r'in_dim is 8 and its encoder\.embed_dim is 16'),
         (lambda: LatentTarget(DIM, sees='predicted', aligned=False), "aligned=False draws .*: set sees='all'"),

@@ -117,6 +117,10 @@ class LatentTarget(TargetGenerator):
         self.sees, self.depth, self.normalize, self.aligned = sees, depth, normalize, aligned
         self.mean = _state_mean(layers, depth, state, normalize_layers, global_target)
         self.global_target = global_target
+        #: Those of an encoder of its own are its own matter.
+        self.layers = () if self.mean is None or self.encoder is not None else self.mean.layers
+        if self.mean is not None and self.encoder is not None:
+            self.mean.blocks(self.encoder.depth)  # refuses those that there are not
 
     def sizes(self) -> Sizes:
         """Width of the targets, and of the student's output or patches of an encoder of its own."""
