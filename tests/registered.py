@@ -208,6 +208,7 @@ HEADS = {
     'mse': _REGRESSION,
     'l1': {'type': 'mmmim.RegressionHead', 'loss': 'l1', 'nominal_ratio': 0.5},
     'huber': {'type': 'mmmim.RegressionHead', 'loss': 'huber'},
+    'smooth L1': {'type': 'mmmim.RegressionHead', 'loss': 'smooth_l1', 'beta': 2.0},
     'prototypes': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8},
     'prototypes, MLP': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8, 'mlp_dims': (12, 6)},
     'tokens': {'type': 'mmmim.CrossEntropyHead'},
@@ -242,6 +243,14 @@ TARGETS = {
     'assignments': {'type': 'mmmim.TeacherAssignments', 'head': 'head', 'num_prototypes': PROTOTYPES},
     'latents': {**_LATENT, 'normalize': 'layer'},
     'latents of what is predicted': {**_LATENT, 'sees': 'predicted', 'normalize': 'standard', 'depth': 1},
+    'latents of several blocks': {
+        **_LATENT,
+        'layers': [0, -2],
+        'state': 'mlp',
+        'normalize_layers': 'instance',
+        'normalize': 'layer',
+        'global_target': 'mean',
+    },
     'latents of the student': {**_LATENT, 'encoder': 'student', 'stop_gradient': False},
     'latents of an encoder of its own': {**_LATENT, 'encoder': ENCODERS['sincos, CLS'], 'stop_gradient': False},
     'pixels': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
@@ -391,6 +400,13 @@ VARIANTS = {
     'clusters behind proxies': _variant('rotary, proxies', _CLUSTERS, {**_PROXIES, 'positions': 'rope'}, _PROTOTYPES),
     'pixels behind proxies': _variant(
         'learned, proxies', TARGETS['pixels'], {**_PROXIES, 'out_dim': CHANNELS * PATCH**2}, _REGRESSION, teacher=None
+    ),
+    'latents of several blocks': _variant(
+        'relative, mask tokens',
+        {**_LATENT, 'layers': [1, 2], 'normalize_layers': 'layer', 'normalize': 'layer'},
+        {'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': DIM},
+        HEADS['smooth L1'],
+        teacher=['backbone'],
     ),
     'latents of the student': _variant(
         'projector',

@@ -35,8 +35,8 @@ def cap(node: Any) -> None:
         for key, most in CAPS.items():
             if isinstance(node.get(key), int):
                 node[key] = min(node[key], most)
-        if 'layers' in node:
-            node['layers'] = sorted({min(layer, CAPS['depth'] - 1) for layer in node['layers']})
+        if isinstance(node.get('layers'), (list, tuple)):
+            node['layers'] = sorted({layer % CAPS['depth'] for layer in node['layers']})
         for key in ('mlp_dims', 'projector_dims'):
             if key in node:
                 node[key] = tuple(min(width, CAPS['embed_dim']) for width in node[key])

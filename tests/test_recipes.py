@@ -13,6 +13,7 @@ from tests.recipes import (
     classification,
     complaints,
     crossmae,
+    data2vec,
     evaluation,
     fitted_images,
     ijepa,
@@ -32,7 +33,7 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim),
+            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

@@ -202,7 +202,7 @@ def vit_config(
         source: Name of the converted file, for error messages.
         num_heads: Attention heads, which shapes do not tell; None for heads of 64 channels (ViT-H: 80, ViT-g: 88).
         needed: Further names that every model of the method has.
-        grid: Patches ``(h, w)`` of the images; None for a square.
+        grid: Rows and columns of patches of the training images; None for the square of a table of added positions.
 
     Returns:
         Config of a ``mmmim.ViT``.
@@ -212,21 +212,19 @@ def vit_config(
             of the grid.
     """
     patch_name, positions_name = 'backbone.patch_embed.weight', 'backbone.positions.weight'
-    if missing := [key for key in (patch_name, positions_name, *needed) if key not in weights]:
+    own = (patch_name, positions_name) if grid is None else (patch_name,)
+    if missing := [key for key in (*own, *needed) if key not in weights]:
         raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of {method}.")
     patch = weights[patch_name]
     if patch.ndim != 4:
         raise InputError(f'{source}: the patch embedding has the shape {list(patch.shape)}, not [D, C, p, p].')
     dim, channels, patch_size = patch.shape[0], patch.shape[1], patch.shape[-1]
-    img_size: int | tuple[int, int]
-    if grid is None:
-        img_size = square_side(weights[positions_name], source) * patch_size
-    else:
-        _check_grid(weights[positions_name], grid, source)
-        img_size = (grid[0] * patch_size, grid[1] * patch_size)
+    height, width = grid or (square_side(weights[positions_name], source),) * 2
+    if positions_name in weights:
+        _check_grid(weights[positions_name], (height, width), source)
     return {
         'type': 'mmmim.ViT',
-        'img_size': img_size,
+        'img_size': height * patch_size if height == width else (height * patch_size, width * patch_size),
         'patch_size': patch_size,
         'in_channels': channels,
         'embed_dim': dim,

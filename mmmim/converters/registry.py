@@ -71,6 +71,7 @@ CONVERTERS = {
     converter.name: converter
     for converter in (
         Converter('capi', "weights released by CAPI's authors", 'capi_vitl14_lvd.pth'),
+        Converter('data2vec', "training checkpoint of data2vec's authors, for images", 'checkpoint-799.pth'),
         Converter(
             'crossmae', "weights released by CrossMAE's authors", 'vitb-mr0.75-kmr0.25-dd12.pth', (*_HEADS, 'normalize')
         ),

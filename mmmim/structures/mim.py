@@ -41,6 +41,7 @@ class Context:
         embedded: Tokens as the first block gets them, with their positions, ``[G, E + V, D]``, where states were asked
             for; None of an encoder that does not tell.
         normed: The final norm of the encoder, for states; None of an encoder that does not tell.
+        mean: Mean of states of the patches ``[G, V, D]``, where it was asked for.
     """
 
     visible: Tensor
@@ -52,6 +53,7 @@ class Context:
     reads: str = 'all'
     embedded: Tensor | None = None
     normed: Callable[[Tensor], Tensor] | None = None
+    mean: Tensor | None = None
 
     @property
     def cls(self) -> Tensor:
@@ -71,6 +73,7 @@ class Context:
             extra=torch.cat([piece.extra for piece in pieces]),
             hidden=tuple(torch.cat(states) for states in zip(*(piece.hidden for piece in pieces), strict=True)),
             embedded=_joined([piece.embedded for piece in pieces]),
+            mean=_joined([piece.mean for piece in pieces]),
         )
 
 

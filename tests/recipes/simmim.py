@@ -13,7 +13,7 @@ $rules.no_decay: match=r'\.bias$|norm\d?\.weight$|scale\d\.weight$|extra_tokens$
   # released code: what has one axis and CLS do not decay
 model.backbone: type='mmmim.ViT', img_size=224, patch_size=16, embed_dim=768, depth=12, num_heads=12,
   positions='relative_shared', extra_positions=False, fused=True  # released code: ViT-B/16, shared relative positions
-model.backbone: qkv_bias='qv', layer_scale=0.1, init='trunc_normal_rescaled', drop_path_rate=(0.0, 0.1)
+model.backbone: qkv_bias='qv', layer_scale=0.1, init='beit', drop_path_rate=(0.0, 0.1)
   # released code: as BEiT
 $branches.pixels.target_generator: type='mmmim.PixelTarget', patch_size=16, normalize=False
   # section 3.3: pixels of the masked patches

@@ -3,7 +3,7 @@
 _base_ = './beit_vitb16.py'
 
 model = dict(
-    backbone=dict(positions='relative_shared', extra_positions=False),
+    backbone=dict(positions='relative_shared', extra_positions=False, init='beit'),
     branches=dict(
         _delete_=True,
         pixels=dict(

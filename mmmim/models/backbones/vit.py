@@ -16,9 +16,11 @@ from ..layers import (
     Block,
     PatchEmbed,
     Projector,
+    StateMean,
     border_coordinates,
     drop_path_rates,
     in_precision_of,
+    init_token,
     init_weights,
     last_block,
     make_norm,
@@ -131,9 +133,10 @@ class ViT(Encoder):
         init_weights(self, init)
         for token in (self.extra_tokens, self.mask_token):
             if token is not None:
-                nn.init.normal_(token, std=0.02)
+                init_token(token, init)
 
     takes_reads = True
+    takes_mean = True
 
     def normed(self, state: Tensor) -> Tensor:
         """The output of a block, ``[G, E + V, D]``, after the final norm."""
@@ -192,6 +195,7 @@ class ViT(Encoder):
         layers: Sequence[int] = (),
         depth: int | None = None,
         reads: str = 'all',
+        mean: StateMean | None = None,
     ) -> Context:
         """Encode.
 
@@ -202,6 +206,7 @@ class ViT(Encoder):
             depth: How many blocks to run before the final norm; None for all.
             reads: What is read of the output, and of the last state in ``hidden`` if that is asked for: 'all'; 'extra':
                 the extra tokens; 'predicted': the patches of ``mask.predict``, too. The last block runs for these.
+            mean: States whose mean to make of the patches, as blocks finish; None for none.
 
         Returns:
             Context with ``visible [G, V, D]`` (all N patches where mask tokens stand for the hidden ones) and
@@ -230,8 +235,16 @@ class ViT(Encoder):
         hidden, embedded = {}, x if keep else None
         blocks = self.blocks[:depth]
         read = self._read(reads, mask, x.device)
+        averaged = [] if mean is None else mean.blocks(self.depth)
+        total = None
         for i, block in enumerate(blocks):
-            x = last_block(block, x, rotation, tokens=read if i == len(blocks) - 1 else None, bias=bias)
+            with_mlp = mean is not None and mean.state == 'mlp' and i in averaged
+            tokens = read if i == len(blocks) - 1 else None
+            x = state = last_block(block, x, rotation, tokens=tokens, bias=bias, with_mlp=with_mlp)
+            if with_mlp:
+                x, state = state
+            if mean is not None and i in averaged:
+                total = mean.added(total, state[:, number:])
             if i in keep:
                 hidden[i] = x
         x = self.projector(self.norm(x))
@@ -245,4 +258,5 @@ class ViT(Encoder):
             reads=reads,
             embedded=embedded,
             normed=self.normed,
+            mean=total,
         )

@@ -1,4 +1,4 @@
-"""Pre-norm Transformer block."""
+"""The blocks of encoders and predictors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -121,7 +121,7 @@ class TransformerBlock(nn.Module):
 
 
 class Block(TransformerBlock):
-    """Attention and MLP, each after a norm and in a residual with efficient stochastic depth.
+    """Attention and MLP, each with a norm and in a residual with efficient stochastic depth.
 
     The defaults are CAPI's: RMSNorm and no bias anywhere.
 
@@ -136,6 +136,8 @@ class Block(TransformerBlock):
         qkv_bias: Whether those have one, see :class:`Attention`.
         layer_scale: First value of learned factors of both residual branches; None for no factors.
         attn_drop: Share of the attention weights that are 0 in training.
+        post_norm: Whether norms come after the sums of tokens and branches instead of before the branches (data2vec
+            2.0).
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class Block(TransformerBlock):
         qkv_bias: bool | str = False,
         layer_scale: float | None = None,
         attn_drop: float = 0.0,
+        post_norm: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = norm(dim)
@@ -157,7 +160,7 @@ class Block(TransformerBlock):
         self.random = attn_drop > 0
         self.norm2 = norm(dim)
         self.mlp = Mlp(dim, round(dim * mlp_ratio), bias)
-        self.drop_path = drop_path
+        self.drop_path, self.post_norm = drop_path, post_norm
         scales = [nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2)]
         self.scale1, self.scale2 = scales
 
@@ -169,16 +172,25 @@ class Block(TransformerBlock):
         context_rotation: Rotation | None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        return self.scale1(self.attn(self.norm1(x), rotation, context, context_rotation, bias))
+        return self.scale1(self.attn(self._before(self.norm1, x), rotation, context, context_rotation, bias))
 
     def _transform(self, x: Tensor) -> Tensor:
-        return self.scale2(self.mlp(self.norm2(x)))
+        return self.scale2(self.mlp(self._before(self.norm2, x)))
+
+    def _before(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """What a branch sees."""
+        return x if self.post_norm else norm(x)
+
+    def _after(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """What tokens become when a branch is added."""
+        return norm(x) if self.post_norm else x
 
     def _attend_for(
         self, _: Tensor, x: Tensor, tokens: Tensor, rotation: Rotation | None, bias: Tensor | None
     ) -> Tensor:
         """Self-attention of ``tokens`` to all of ``x``."""
-        source, turned, added = self.norm1(x), _pick_rotation(rotation, tokens), _pick_queries(bias, tokens)
+        source = self._before(self.norm1, x)
+        turned, added = _pick_rotation(rotation, tokens), _pick_queries(bias, tokens)
         return self.scale1(self.attn(pick(source, tokens), turned, source, rotation, added))
 
     def _run(
@@ -189,13 +201,19 @@ class Block(TransformerBlock):
         context_rotation: Rotation | None,
         tokens: Tensor | None,
         bias: Tensor | None,
-    ) -> Tensor:
+        with_mlp: bool,
+    ) -> Any:
         drop_prob = self.drop_path if self.training else 0.0
         if tokens is None:
             x = residual(self._attend, x, rotation, context, context_rotation, bias, drop_prob=drop_prob)
         else:
             x = residual(self._attend_for, pick(x, tokens), x, tokens, rotation, bias, drop_prob=drop_prob)
-        return residual(self._transform, x, drop_prob=drop_prob)
+        x = self._after(self.norm1, x)
+        if not with_mlp:
+            return self._after(self.norm2, residual(self._transform, x, drop_prob=drop_prob))
+        # A difference of sums is rounded: samples of which nothing is dropped have what the branch gives.
+        change = self._transform(x) if not drop_prob else residual(self._transform, x, drop_prob=drop_prob) - x
+        return self._after(self.norm2, x + change), change
 
     def forward(
         self,
@@ -205,7 +223,8 @@ class Block(TransformerBlock):
         context_rotation: Rotation | None = None,
         tokens: Tensor | None = None,
         bias: Tensor | None = None,
-    ) -> Tensor:
+        with_mlp: bool = False,
+    ) -> Any:
         """One block.
 
         Args:
@@ -215,12 +234,13 @@ class Block(TransformerBlock):
             context_rotation: Cosines and sines of the context, as in :class:`Attention`.
             tokens: Indices ``[G or 1, Q]`` of the tokens whose output is read; None for all. Self-attention only: the
                 others are keys and values, and nothing else is computed of them.
-            bias: Of the products of all queries and keys, as in :class:`Attention`.
+            bias: Bias of the products of all queries and keys, as in :class:`Attention`.
+            with_mlp: Whether to return what the MLP branch adds, too.
 
         Returns:
-            ``[G, L, D]``, or ``[G, Q, D]``.
+            ``[G, L, D]``, or ``[G, Q, D]``; a pair of such with what the MLP adds.
         """
-        return self._kept_or_not(x, rotation, context, context_rotation, tokens, bias)
+        return self._kept_or_not(x, rotation, context, context_rotation, tokens, bias, with_mlp)
 
 
 class DecoderBlock(TransformerBlock):
@@ -257,7 +277,7 @@ class DecoderBlock(TransformerBlock):
         return x + self.mlp(self.norm3(x))
 
 
-def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor | None, **options: Any) -> Tensor:
+def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor | None, **options: Any) -> Any:
     """Run the last block of a chain for the tokens that are read.
 
     Args:
@@ -268,12 +288,13 @@ def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor 
         options: Other inputs of the block, by name.
 
     Returns:
-        ``[G, Q, D]``, or ``[G, L, D]`` for all.
+        ``[G, Q, D]``, or ``[G, L, D]`` for all; more where the block gives more.
     """
     if tokens is None:
         return block(x, *inputs, **options)
     if block.whole:
-        return pick(block(x, *inputs, **options), tokens)
+        out = block(x, *inputs, **options)
+        return tuple(pick(part, tokens) for part in out) if isinstance(out, tuple) else pick(out, tokens)
     return block(x, *inputs, tokens=tokens, **options)
 
 

@@ -18,7 +18,7 @@ def relative_rows(patches: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Args:
         patches: ``[G, V]``, row-major indices on the grid.
-        grid: ``(h, w)``.
+        grid: Rows and columns of patches, ``(h, w)``.
 
     Returns:
         ``[G, V, V]``, queries before keys, int64 in ``[0, (2h - 1) (2w - 1))``.
