@@ -95,6 +95,8 @@ ENCODERS = {
         positions='learnable', extra_positions=True, num_cls_tokens=3, num_registers=1, final_norm=False
     ),
     'mask tokens': _vit(fused=True, layer_scale=0.1, qkv_bias='qv'),
+    'relative, mask tokens': _vit(positions='relative_shared', fused=True, layer_scale=0.1, qkv_bias='qv'),
+    'relative, registers': _vit(positions='relative_shared', num_registers=2),
     'projector': _vit(positions='sincos_stretched', projector_dims=[24, 20]),
     'timm': {**_TIMM, **_FOREIGN},
     'timm, mask tokens': {**_TIMM, **_FOREIGN, 'fused': True},
@@ -150,6 +152,20 @@ NECKS = {
     'self-attention, CLS': (_neck('SelfAttentionPredictor', **_LEARNED, **_OF_CLS), 'sincos, CLS'),
     'decoder': (_neck('CrossAttentionDecoder', grid=GRID, out_dim=5), 'projector'),
     'decoder, no cues': (_neck('CrossAttentionDecoder', grid=GRID, visual_cues=False), 'projector'),
+    'mixtures of states': (_neck('InterBlockDecoder', grid=GRID, out_dim=5, layers=[0, 2]), 'sincos, CLS'),
+    'mixtures without the input': (
+        _neck('InterBlockDecoder', **_LEARNED, layers=[-1], embedded=False),
+        'learned, nothing but patches',
+    ),
+    'fused states': (
+        {
+            'type': 'mmmim.MultiLevelFusion',
+            'context_dim': DIM,
+            'layers': [0, 1, 2],
+            'neck': _neck('SelfAttentionPredictor', grid=GRID, out_dim=5),
+        },
+        'sincos, CLS',
+    ),
     'picked': ({'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': 5}, 'mask tokens'),
     'proxies, added': ({**_PROXIES, 'layer_scale': 0.1}, 'learned, proxies'),
     'proxies, rotary': ({**_PROXIES, 'positions': 'rope', 'out_dim': 5}, 'rotary, proxies'),
@@ -164,7 +180,8 @@ def neck_input(name: str, dtype: torch.dtype = torch.float32, **mask: int) -> tu
     masks = random_mask(IMAGES, **mask)
     module = build(ENCODERS[encoder]).eval().to(dtype)
     with torch.no_grad(), torch.autocast('cpu', enabled=False):
-        context = module(normalized(), masks, layers=range(3) if 'Proxy' in neck['type'] else ())
+        layers = range(3) if 'Proxy' in neck['type'] else neck.get('layers', ())
+        context = module(normalized(), masks, layers=layers)
     return context, masks
 
 
@@ -190,6 +207,7 @@ HEADS = {
     'mse': _REGRESSION,
     'l1': {'type': 'mmmim.RegressionHead', 'loss': 'l1', 'nominal_ratio': 0.5},
     'huber': {'type': 'mmmim.RegressionHead', 'loss': 'huber'},
+    'smooth L1': {'type': 'mmmim.RegressionHead', 'loss': 'smooth_l1', 'beta': 2.0},
     'prototypes': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8},
     'prototypes, MLP': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8, 'mlp_dims': (12, 6)},
     'tokens': {'type': 'mmmim.CrossEntropyHead'},
@@ -224,9 +242,18 @@ TARGETS = {
     'assignments': {'type': 'mmmim.TeacherAssignments', 'head': 'head', 'num_prototypes': PROTOTYPES},
     'latents': {**_LATENT, 'normalize': 'layer'},
     'latents of what is predicted': {**_LATENT, 'sees': 'predicted', 'normalize': 'standard', 'depth': 1},
+    'latents of several blocks': {
+        **_LATENT,
+        'layers': [0, -2],
+        'state': 'mlp',
+        'normalize_layers': 'instance',
+        'normalize': 'layer',
+        'global_target': 'mean',
+    },
     'latents of the student': {**_LATENT, 'encoder': 'student', 'stop_gradient': False},
     'latents of an encoder of its own': {**_LATENT, 'encoder': ENCODERS['sincos, CLS'], 'stop_gradient': False},
     'pixels': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
+    'pixels of low frequencies': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH, 'low_pass': 2},
     'gradients': {'type': 'mmmim.HOGTarget', 'patch_size': PATCH, 'cell': PATCH, 'window': 8},
     'tokens': {'type': 'mmmim.TokenizerTarget', 'tokenizer': TOKENIZERS['k-means'], 'patch_size': PATCH},
 }
@@ -372,6 +399,13 @@ VARIANTS = {
     'clusters behind proxies': _variant('rotary, proxies', _CLUSTERS, {**_PROXIES, 'positions': 'rope'}, _PROTOTYPES),
     'pixels behind proxies': _variant(
         'learned, proxies', TARGETS['pixels'], {**_PROXIES, 'out_dim': CHANNELS * PATCH**2}, _REGRESSION, teacher=None
+    ),
+    'latents of several blocks': _variant(
+        'relative, mask tokens',
+        {**_LATENT, 'layers': [1, 2], 'normalize_layers': 'layer', 'normalize': 'layer'},
+        {'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': DIM},
+        HEADS['smooth L1'],
+        teacher=['backbone'],
     ),
     'latents of the student': _variant(
         'projector',

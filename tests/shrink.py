@@ -35,6 +35,8 @@ def cap(node: Any) -> None:
         for key, most in CAPS.items():
             if isinstance(node.get(key), int):
                 node[key] = min(node[key], most)
+        if isinstance(node.get('layers'), (list, tuple)):
+            node['layers'] = sorted({layer % CAPS['depth'] for layer in node['layers']})
         for key in ('mlp_dims', 'projector_dims'):
             if key in node:
                 node[key] = tuple(min(width, CAPS['embed_dim']) for width in node[key])
@@ -105,8 +107,9 @@ def shrink(cfg: Config, images: Any, work_dir: Any, pictures: bool = False) -> C
     while 'dataset' in dataset:
         dataset = dataset.dataset
     for transform in dataset.pipeline:
-        if 'scale' in transform:
-            transform.scale = PATCHES_PER_SIDE * (loader.collate_fn.patch_size + loader.collate_fn.get('gap', 0))
+        for key in ('scale', 'crop_size'):
+            if key in transform:
+                transform[key] = PATCHES_PER_SIDE * (loader.collate_fn.patch_size + loader.collate_fn.get('gap', 0))
     dataset.update(type='mmmim.ImageFolder', data_root=str(images))
     for key in ('subset', 'split'):
         dataset.pop(key, None)

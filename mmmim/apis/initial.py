@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmmim.checkpoints import load_state_dict, trusting
 from mmmim.models.algorithms import MaskedImageModeling
 from mmmim.models.backbones import ViT
-from mmmim.models.layers import PositionTable
+from mmmim.models.layers import AxialRoPE, PositionTable, RelativePositions, resampled_table
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 
@@ -141,7 +141,7 @@ def fit(file: EncoderFile, encoder: nn.Module, source: str) -> Start:
             start.anew += [words] if ours else []
             start.left_out += [words] if theirs else []
     strange, neutral = [], set()
-    if isinstance(encoder.positions, PositionTable):  # softmax does not see a bias of keys, unless they are turned
+    if not isinstance(encoder.positions, AxialRoPE):  # softmax does not see a bias of keys, unless they are turned
         state = {k: v for k, v in state.items() if k in own or not k.endswith('.attn.k_proj.bias')}
     own, state = ({k: v for k, v in each.items() if k.split('.')[0] in _STRICT} for each in (own, state))
     for key in own.keys() - state.keys():
@@ -198,6 +198,12 @@ def _check_sizes(given: ViT, encoder: ViT, source: str) -> None:
 def _take_positions(state: dict[str, Tensor], given: ViT, encoder: ViT, start: Start) -> None:
     """Vectors of the patches; those of learned tokens are added to the tokens where the encoder has none."""
     theirs, ours = given.positions, encoder.positions
+    grids = [f'{grid[0]} x {grid[1]}' for grid in (given.grid, encoder.grid)]
+    interpolated = '' if grids[0] == grids[1] else f' interpolated from {grids[0]} to {grids[1]}'
+    if isinstance(theirs, RelativePositions) and isinstance(ours, RelativePositions):
+        start.state['positions.table'] = resampled_table(state['positions.table'], given.grid, encoder.grid)
+        start.loaded.append(f'relative positions{interpolated}')
+        return
     if not isinstance(theirs, PositionTable) or not isinstance(ours, PositionTable):
         same = type(theirs) is type(ours)
         (start.loaded if same else start.anew).append('rotary positions' if same else 'positions')
@@ -218,8 +224,7 @@ def _take_positions(state: dict[str, Tensor], given: ViT, encoder: ViT, start: S
             start.left_out.append('positions')
         return
     start.state['positions.weight'] = _interpolated(table, given.grid, encoder.grid)
-    grids = [f'{grid[0]} x {grid[1]}' for grid in (given.grid, encoder.grid)]
-    start.loaded.append('positions' + ('' if grids[0] == grids[1] else f' interpolated from {grids[0]} to {grids[1]}'))
+    start.loaded.append(f'positions{interpolated}')
 
 
 def _interpolated(table: Tensor, grid: tuple[int, int], other: tuple[int, int]) -> Tensor:

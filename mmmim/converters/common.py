@@ -139,6 +139,16 @@ def mlp_ratio(weights: Mapping[str, Tensor], root: str, dim: int) -> float:
     return 4.0 if fc1 is None else fc1.shape[0] / dim
 
 
+def _check_grid(positions: Tensor, grid: tuple[int, int], source: str) -> None:
+    """Refuse positions ``[N, D]`` of another number of patches than a grid has.
+
+    Raises:
+        InputError: They are.
+    """
+    if len(positions) != grid[0] * grid[1]:
+        raise InputError(f'{source} has positions of {len(positions)} patches, not of a {grid[0]} x {grid[1]} grid.')
+
+
 def square_side(positions: Tensor, source: str) -> int:
     """Patches per side of the square image that positions ``[N, D]`` are of.
 
@@ -177,7 +187,12 @@ def head_count(dim: int, given: int | None, option: str, source: str) -> int:
 
 
 def vit_config(
-    weights: Mapping[str, Tensor], method: str, source: str, num_heads: int | None, needed: Sequence[str] = ()
+    weights: Mapping[str, Tensor],
+    method: str,
+    source: str,
+    num_heads: int | None,
+    needed: Sequence[str] = (),
+    grid: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """The sizes of the encoder that converted weights hold.
 
@@ -187,23 +202,29 @@ def vit_config(
         source: Name of the converted file, for error messages.
         num_heads: Attention heads, which shapes do not tell; None for heads of 64 channels (ViT-H: 80, ViT-g: 88).
         needed: Further names that every model of the method has.
+        grid: Rows and columns of patches of the training images; None for the square of a table of added positions.
 
     Returns:
         Config of a ``mmmim.ViT``.
 
     Raises:
-        InputError: Needed weights are missing, heads do not divide the width, or the patches form no square.
+        InputError: Needed weights are missing, heads do not divide the width, or the patches form no square, or none
+            of the grid.
     """
     patch_name, positions_name = 'backbone.patch_embed.weight', 'backbone.positions.weight'
-    if missing := [key for key in (patch_name, positions_name, *needed) if key not in weights]:
+    own = (patch_name, positions_name) if grid is None else (patch_name,)
+    if missing := [key for key in (*own, *needed) if key not in weights]:
         raise InputError(f"{source} has no {', '.join(missing)} (mmmim's names): not the whole of {method}.")
     patch = weights[patch_name]
     if patch.ndim != 4:
         raise InputError(f'{source}: the patch embedding has the shape {list(patch.shape)}, not [D, C, p, p].')
     dim, channels, patch_size = patch.shape[0], patch.shape[1], patch.shape[-1]
+    height, width = grid or (square_side(weights[positions_name], source),) * 2
+    if positions_name in weights:
+        _check_grid(weights[positions_name], (height, width), source)
     return {
         'type': 'mmmim.ViT',
-        'img_size': square_side(weights[positions_name], source) * patch_size,
+        'img_size': height * patch_size if height == width else (height * patch_size, width * patch_size),
         'patch_size': patch_size,
         'in_channels': channels,
         'embed_dim': dim,
@@ -215,8 +236,9 @@ def vit_config(
 
 def grid_of(backbone: Mapping[str, Any]) -> tuple[int, int]:
     """Patches per side of the images of a config from :func:`vit_config`."""
-    side = backbone['img_size'] // backbone['patch_size']
-    return side, side
+    size = backbone['img_size']
+    height, width = (size, size) if isinstance(size, int) else size
+    return height // backbone['patch_size'], width // backbone['patch_size']
 
 
 def describe_vit(config: Mapping[str, Any]) -> str:

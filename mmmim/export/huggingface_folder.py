@@ -76,7 +76,9 @@ def twin(facts: Facts) -> tuple[str, dict[str, Any], dict[str, Tensor]] | None:
     """
     vit = facts.vit
     height, width = facts.image_size
-    plain = not facts.rotary and facts.norm == 'layer' and facts.final_norm and not facts.num_registers
+    plain = (
+        not (facts.rotary or facts.relative) and facts.norm == 'layer' and facts.final_norm and not facts.num_registers
+    )
     if not plain or vit.num_cls_tokens > 1 or height != width:
         return None
     layout = HUGGING_FACE
@@ -145,6 +147,7 @@ def own_code(facts: Facts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         'num_cls_tokens': vit.num_cls_tokens,
         'num_registers': facts.num_registers,
         'rotary_positions': facts.rotary,
+        'relative_positions': facts.relative,
         'extra_positions': 'positions.extra' in weights,
         'norm': facts.norm,
         'layer_norm_eps': facts.norm_eps,

@@ -1,6 +1,6 @@
 """A Vision Transformer of mmmim for transformers, in one file that needs nothing else.
 
-Rotary or added positions, LayerNorm or RMSNorm, CLS tokens, proxies and registers: the encoders of CAPI
+Rotary, relative or added positions, LayerNorm or RMSNorm, CLS tokens, proxies and registers: the encoders of CAPI
 (arXiv 2502.08769), SemanticMIM (arXiv 2406.10673) and others. Exported by ``mmmim export --to huggingface``.
 """
 
@@ -30,6 +30,7 @@ class MmmimViTConfig(PretrainedConfig):
         num_cls_tokens=1,
         num_registers=0,
         rotary_positions=False,
+        relative_positions=False,
         extra_positions=False,
         norm='layer',
         layer_norm_eps=1e-6,
@@ -51,6 +52,7 @@ class MmmimViTConfig(PretrainedConfig):
         self.num_cls_tokens = num_cls_tokens
         self.num_registers = num_registers
         self.rotary_positions = rotary_positions
+        self.relative_positions = relative_positions
         self.extra_positions = extra_positions
         self.norm = norm
         self.layer_norm_eps = layer_norm_eps
@@ -91,7 +93,7 @@ def rotate(x, cos, sin):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with optional rotary positions."""
+    """Multi-head self-attention with optional rotary positions or a bias of relative ones."""
 
     def __init__(self, config):
         super().__init__()
@@ -102,7 +104,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(dim, dim, bias=config.query_bias)
         self.proj = nn.Linear(dim, dim, bias=config.linear_bias)
 
-    def forward(self, x, rotation):
+    def forward(self, x, rotation, bias):
         """``[B, L, D]`` to ``[B, L, D]``."""
         q, k, v = (
             layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -110,7 +112,7 @@ class Attention(nn.Module):
         )
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(F.scaled_dot_product_attention(q, k, v, bias).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -149,9 +151,9 @@ class Block(nn.Module):
             Scale(config.hidden_size) if config.layer_scale else nn.Identity() for _ in range(2)
         )
 
-    def forward(self, x, rotation):
+    def forward(self, x, rotation, bias):
         """``[B, L, D]`` to ``[B, L, D]``."""
-        x = x + self.scale1(self.attn(self.norm1(x), rotation))
+        x = x + self.scale1(self.attn(self.norm1(x), rotation, bias))
         return x + self.scale2(self.mlp(self.norm2(x)))
 
 
@@ -172,6 +174,33 @@ class PositionTable(nn.Module):
         table = self.weight.float().t().unflatten(1, self.grid).unsqueeze(0)
         table = F.interpolate(table, size=tuple(grid), mode='bicubic', align_corners=False)
         return table[0].flatten(1).t().to(self.weight.dtype)
+
+
+class RelativePositions(nn.Module):
+    """A bias of attention by where a key lies from a query, and three for those of learned tokens (BEiT)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.grid = tuple(side // config.patch_size for side in config.image_size)
+        rows = (2 * self.grid[0] - 1) * (2 * self.grid[1] - 1) + 3
+        self.table = nn.Parameter(torch.zeros(rows, config.num_attention_heads))
+
+    def forward(self, grid, number):
+        """``[1, heads, E + N, E + N]``, of an interpolated table for another grid."""
+        places, (ahead, back, among) = self.table[:-3], self.table[-3:]
+        if tuple(grid) != self.grid:
+            sides, wanted = ([2 * side - 1 for side in each] for each in (self.grid, grid))
+            places = places.float().t().unflatten(1, sides).unsqueeze(0)
+            places = F.interpolate(places, size=wanted, mode='bicubic', align_corners=False)
+            places = places[0].flatten(1).t().to(self.table.dtype)
+        height, width = grid
+        patch = torch.arange(height * width, device=places.device)
+        row, column = patch // width, patch % width
+        down, right = (line[:, None] - line + side - 1 for line, side in ((row, height), (column, width)))
+        bias = places.new_empty(height * width + number, height * width + number, places.shape[1])
+        bias[number:, number:] = places[down * (2 * width - 1) + right]
+        bias[:number, number:], bias[number:, :number], bias[:number, :number] = ahead, back, among
+        return bias.permute(2, 0, 1).unsqueeze(0)
 
 
 def rotary_angles(grid, num_extra, head_dim, device):
@@ -207,7 +236,9 @@ class MmmimViTModel(PreTrainedModel):
         dim, number = config.hidden_size, config.num_cls_tokens + config.num_registers
         self.patch_embed = nn.Conv2d(config.num_channels, dim, config.patch_size, config.patch_size)
         self.extra_tokens = nn.Parameter(torch.zeros(1, number, dim)) if number else None
-        self.positions = None if config.rotary_positions else PositionTable(config)
+        self.positions = None
+        if not config.rotary_positions:
+            self.positions = RelativePositions(config) if config.relative_positions else PositionTable(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = make_norm(config, config.final_affine) if config.final_norm else nn.Identity()
         self.post_init()
@@ -224,21 +255,23 @@ class MmmimViTModel(PreTrainedModel):
         """
         patches = self.patch_embed(pixel_values.to(self.patch_embed.weight.dtype))
         grid, x = patches.shape[-2:], patches.flatten(2).transpose(1, 2)
-        number, rotation = 0, None
-        if self.positions is not None:
+        number, rotation, bias = 0, None, None
+        if isinstance(self.positions, PositionTable):
             x = x + self.positions(grid)
         if self.extra_tokens is not None:
             extra = self.extra_tokens
-            if self.positions is not None and self.positions.extra is not None:
+            if isinstance(self.positions, PositionTable) and self.positions.extra is not None:
                 extra = extra + self.positions.extra
             number = extra.shape[1]
             x = torch.cat([extra.expand(len(x), -1, -1), x], dim=1)
         if self.positions is None:
             head_dim = self.config.hidden_size // self.config.num_attention_heads
             rotation = rotary_angles(grid, number, head_dim, x.device)
+        if isinstance(self.positions, RelativePositions):
+            bias = self.positions(grid, number)
         states = [x]
         for block in self.blocks:
-            x = block(x, rotation)
+            x = block(x, rotation, bias)
             states.append(x)
         x = self.norm(x)
         num_cls = self.config.num_cls_tokens

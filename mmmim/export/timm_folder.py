@@ -27,6 +27,7 @@ def write_timm(export: Export) -> str:
     facts = facts_of(export, 'timm')
     lacking = {
         'rotary positions with registers on the border': facts.rotary,
+        'relative positions': facts.relative,
         'RMSNorm': facts.norm == 'rms',
         f'norm_eps={facts.norm_eps:g}': facts.norm_eps not in _ARCHITECTURES,
     }

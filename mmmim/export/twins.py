@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmim.models.backbones import ViT
-from mmmim.models.layers import LayerScale, PositionTable
+from mmmim.models.layers import AxialRoPE, LayerScale, RelativePositions
 from mmmim.utils import InputError
 
 from .formats import Export
@@ -22,6 +22,7 @@ class Facts:
     Attributes:
         vit: The encoder itself, with its weights.
         rotary: Whether positions turn queries and keys.
+        relative: Whether they are a bias of attention that blocks share.
         norm: 'layer' or 'rms'.
         norm_eps: Added to the variance in every norm.
         heads: Number of attention heads.
@@ -38,6 +39,7 @@ class Facts:
 
     vit: ViT
     rotary: bool
+    relative: bool
     norm: str
     norm_eps: float
     heads: int
@@ -82,7 +84,8 @@ def facts_of(export: Export, library: str) -> Facts:
         statistics.append(listed * vit.in_channels if len(listed) == 1 else listed)
     return Facts(
         vit=vit,
-        rotary=not isinstance(vit.positions, PositionTable),
+        rotary=isinstance(vit.positions, AxialRoPE),
+        relative=isinstance(vit.positions, RelativePositions),
         norm='layer' if isinstance(block.norm1, nn.LayerNorm) else 'rms',
         norm_eps=block.norm1.eps,
         heads=block.attn.num_heads,

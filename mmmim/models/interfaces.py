@@ -75,6 +75,7 @@ class Encoder(Part):
         std: Standard deviation of every channel, in the 0-255 range, RGB, that its images are normalised with; None:
             the model's data preprocessor says.
         takes_reads: Whether ``forward`` has an argument ``reads``, as that of :class:`mmmim.models.ViT`.
+        takes_mean: Whether ``forward`` has an argument ``mean``, as that of :class:`mmmim.models.ViT`.
     """
 
     REQUIRED = ('embed_dim', 'depth', 'patch_size', 'grid', 'forward')
@@ -89,6 +90,7 @@ class Encoder(Part):
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     takes_reads: bool = False
+    takes_mean: bool = False
 
     def sizes(self) -> Sizes:
         """Width, depth, patches and channels."""
@@ -154,6 +156,7 @@ class TargetGenerator(Part):
         distribution: Whether a target is a distribution over prototypes.
         num_tokens: K where targets are tokens; None where they are vectors.
         balances: Whether a target depends on the other images of the batch, of which there must be two at least.
+        layers: Blocks of the student's encoder, or of its average, whose states targets are made of.
     """
 
     REQUIRED = ('forward',)
@@ -162,6 +165,7 @@ class TargetGenerator(Part):
     distribution: bool = False
     num_tokens: int | None = None
     balances: bool = False
+    layers: Sequence[int] = ()
 
     def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.

@@ -116,6 +116,7 @@ class EMACopy(nn.Module):
         mask: PatchMask | None = None,
         depth: int | None = None,
         layers: Sequence[int] = (),
+        **options: Any,
     ) -> Context:
         """Encode a batch with the copied encoder, a micro-batch at a time.
 
@@ -124,11 +125,14 @@ class EMACopy(nn.Module):
             mask: Mask whose visible patches are seen; None for the whole images.
             depth: How many blocks to run; None for all.
             layers: Blocks whose states to keep in ``hidden``.
+            options: Further arguments of the encoder's ``forward``.
 
         Returns:
             Context without gradient.
         """
-        return encode_in_pieces(self.backbone, images, mask, self.micro_batch_size, layers=layers, depth=depth)
+        return encode_in_pieces(
+            self.backbone, images, mask, self.micro_batch_size, layers=layers, depth=depth, **options
+        )
 
     def view(self, images: Tensor) -> TeacherView:
         """The teacher looking at a batch: what target generators are given."""
@@ -145,7 +149,7 @@ class TeacherView:
 
     def __init__(self, teacher: EMACopy, images: Tensor) -> None:
         self.teacher, self.images = teacher, images
-        self._seen: list[tuple[PatchMask | None, int | None, tuple[int, ...], Context]] = []
+        self._seen: list[tuple[PatchMask | None, dict[str, Any], Context]] = []
 
     @property
     def backbone(self) -> nn.Module:
@@ -160,11 +164,14 @@ class TeacherView:
         """
         return self.teacher.get_submodule(name)
 
-    def encode(self, mask: PatchMask | None = None, depth: int | None = None, layers: Sequence[int] = ()) -> Context:
-        """Context of the batch; arguments as in :meth:`EMACopy.encode`."""
-        for seen, its_depth, its_layers, context in self._seen:
-            if seen is mask and its_depth == depth and its_layers == tuple(layers):
+    def encode(
+        self, mask: PatchMask | None = None, depth: int | None = None, layers: Sequence[int] = (), **options: Any
+    ) -> Context:
+        """Context of the batch; arguments, which can be compared, as in :meth:`EMACopy.encode`."""
+        asked = {'depth': depth, 'layers': tuple(layers), **options}
+        for seen, its_arguments, context in self._seen:
+            if seen is mask and its_arguments == asked:
                 return context
-        context = self.teacher.encode(self.images, mask, depth, layers)
-        self._seen.append((mask, depth, tuple(layers), context))
+        context = self.teacher.encode(self.images, mask, **asked)
+        self._seen.append((mask, asked, context))
         return context

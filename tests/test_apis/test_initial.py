@@ -128,6 +128,20 @@ def test_learned_positions_on_another_grid(tmp_path):
     assert 'positions, which are fixed here' in line
 
 
+def test_relative_positions_on_another_grid(tmp_path):
+    save(tmp_path / 'x.pth', positions='relative_shared')
+    content = torch.load(tmp_path / 'x.pth')
+    for key in ('backbone.positions.table', 'teacher.backbone.positions.table'):
+        content['state_dict'][key].normal_()
+    torch.save(content, tmp_path / 'x.pth')
+    theirs = mmmim.get_model(tmp_path / 'x.pth').backbone
+    words = ['relative positions interpolated from 4 x 4 to 6 x 6']
+    model, _ = started(tmp_path / 'x.pth', words, positions='relative_shared', img_size=24)
+    same(model, theirs, images(24))
+    _, line = started(tmp_path / 'x.pth')
+    assert 'start anew: positions' in line
+
+
 def timm_model(**options):
     timm = pytest.importorskip('timm')
     sizes = {'img_size': 16, 'patch_size': 4, 'embed_dim': 64, 'depth': 2, 'num_heads': 2}

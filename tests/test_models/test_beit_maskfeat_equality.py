@@ -42,6 +42,9 @@ def our_weights(theirs):
             ours['backbone.mask_token'] = value[0]
         elif key == 'backbone.pos_embed':
             ours['backbone.positions.extra'], ours['backbone.positions.weight'] = value[0, :1], value[0, 1:]
+        elif key.startswith('backbone.rel_pos_bias.'):
+            if key.endswith('table'):  # the other is which row belongs to which pair
+                ours['backbone.positions.table'] = value
         elif stem in SINGLE:
             ours[f'{SINGLE[stem]}.{kind}'] = value
         elif match and match[2].startswith('attn.qkv.'):
@@ -57,7 +60,8 @@ def our_weights(theirs):
 
 def encoder(img, patch, dim, depth, heads, **options):
     sizes = dict(img_size=img, patch_size=patch, embed_dim=dim, depth=depth, num_heads=heads)
-    return dict(type='mmmim.ViT', positions='learnable', extra_positions=True, fused=True, **sizes, **options)
+    added = dict(positions='learnable', extra_positions=True)
+    return dict(type='mmmim.ViT', fused=True, **sizes, **(added | options))
 
 
 def their_vit(kind, img, patch, dim, depth, heads, **options):
@@ -69,8 +73,9 @@ def picked(dim, outputs):
     return {'type': 'mmmim.PickPredicted', 'context_dim': dim, 'out_dim': outputs, 'init': 'trunc_normal'}
 
 
-def beit(img, patch, dim, depth, heads):
-    positions = dict(use_abs_pos_emb=True, use_rel_pos_bias=False, use_shared_rel_pos_bias=False)
+def beit(img, patch, dim, depth, heads, relative=False):
+    positions = dict(use_abs_pos_emb=not relative, use_rel_pos_bias=False, use_shared_rel_pos_bias=relative)
+    own = dict(positions='relative_shared', extra_positions=False) if relative else {}
     loss = {'type': 'mmpretrain.CrossEntropyLoss'}
     theirs = dict(
         type='mmpretrain.BEiT',
@@ -84,7 +89,12 @@ def beit(img, patch, dim, depth, heads):
         'neck': picked(dim, 24),
         'head': {'type': 'mmmim.CrossEntropyHead'},
     }
-    return theirs, encoder(img, patch, dim, depth, heads, qkv_bias='qv', layer_scale=0.1), branch
+    return theirs, encoder(img, patch, dim, depth, heads, qkv_bias='qv', layer_scale=0.1, **own), branch
+
+
+def relative_beit(*sizes):
+    """BEiT as in its own paper: with relative positions that all blocks share, in the place of added ones."""
+    return beit(*sizes, relative=True)
 
 
 def maskfeat(img, patch, dim, depth, heads):
@@ -108,6 +118,7 @@ def maskfeat(img, patch, dim, depth, heads):
 #: Method, img, patch, D, depth, heads, masks.
 CASES = {
     'beit': (beit, 96, 16, 24, 2, 3, UniformMasking(mask_ratio=0.6)),
+    'beit, relative positions': (relative_beit, 96, 16, 24, 2, 3, UniformMasking(mask_ratio=0.6)),
     'maskfeat': (maskfeat, 224, 16, 16, 1, 2, BEiTMasking(mask_ratio=0.4, min_block=15)),
 }
 
@@ -120,7 +131,7 @@ def assert_same(ours, theirs, what):
 @pytest.mark.parametrize('case', CASES)
 def test_tokens_losses_and_gradients(case):
     method, img, patch, dim, depth, heads, masking = CASES[case]
-    name, side = method.__name__, img // patch
+    name, side = 'maskfeat' if method is maskfeat else 'beit', img // patch
     torch.manual_seed(0)
     their_config, backbone, branch = method(img, patch, dim, depth, heads)
     theirs = scrambled(MODELS.build(their_config), 0.1).train()

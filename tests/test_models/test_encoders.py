@@ -35,7 +35,7 @@ def test_what_enters_the_first_block():
         ({'img_size': 18, 'patch_size': 4}, 'does not divide an image of 18 x 18'),
         ({'positions': 'rope', 'extra_positions': True, 'num_cls_tokens': 4}, 'no vectors for extra tokens'),
         ({'positions': 'rope', 'num_cls_tokens': 1}, 'multiple of 4'),
-        ({'positions': 'none'}, "positions must be 'rope', 'sincos', 'sincos_stretched' or 'learnable', got 'none'"),
+        ({'positions': 'none'}, "positions must be one of 'rope', 'sincos', .*, 'relative_shared', got 'none'"),
         ({'qkv_bias': 'kv'}, "qkv_bias must be True, False or 'qv', got 'kv'"),
     ],
 )

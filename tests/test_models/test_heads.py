@@ -33,6 +33,7 @@ def pair(patches=7, cls=True):
         ('mse', lambda d: (d**2).mean()),
         ('l1', lambda d: d.abs().mean()),
         ('huber', lambda d: torch.where(d.abs() < 1, d**2 / 2, d.abs() - 0.5).mean()),
+        ('smooth_l1', lambda d: torch.where(d.abs() < 1, d**2 / 2, d.abs() - 0.5).mean()),
     ],
 )
 def test_regression(name, expected):
@@ -54,12 +55,22 @@ def test_regression(name, expected):
     torch.testing.assert_close(nominal, losses['loss'] * 7 / 9 / 0.7)
 
 
+def test_the_threshold_of_smooth_l1():
+    prediction, target, context = pair()
+    difference = (prediction.patches - target.patches).abs()
+    assert 0.1 < (difference > 0.7).float().mean() < 0.9
+    expected = torch.where(difference < 0.7, difference**2 / 1.4, difference - 0.35).mean()
+    found = RegressionHead('smooth_l1', beta=0.7).loss(prediction, target, context)['loss']
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'loss': 'hubert'}, "one of mse, l1, huber, got 'hubert'"),
+        ({'loss': 'hubert'}, "one of mse, l1, huber, smooth_l1, got 'hubert'"),
         ({'of': 'registers'}, "of must be 'patches' or 'cls', got 'registers'"),
         ({'nominal_ratio': 0.0}, 'a share of the patches, for patches only'),
+        ({'loss': 'huber', 'beta': 2.0}, "only loss='smooth_l1' has a threshold"),
         ({'nominal_ratio': 0.75, 'of': 'cls'}, 'a share of the patches, for patches only'),
     ],
 )

@@ -24,19 +24,25 @@ def models(scheme):
 
 
 def spread(scheme, layer, attention, number):
-    """Of a layer's weights: whether they are uniform, and their bound or standard deviation.
+    """Of a layer's weights: their standard deviation, and their bounds in units of it.
 
     ``attention`` is that whose queries, keys or values it makes, ``number`` that of the block whose branch it ends.
     """
+    normal, uniform = (3, 6), (0.97 * math.sqrt(3), 1.00001 * math.sqrt(3))
+    scale = 1 / math.sqrt(2 * number) if number else 1
     if scheme.startswith('trunc_normal'):
-        return False, 0.02 / (math.sqrt(2 * number) if number and scheme.endswith('rescaled') else 1)
+        return 0.02 * (scale if scheme.endswith('rescaled') else 1), normal
+    if scheme == 'beit':  # of a normal distribution between -1 and 1 the standard deviation is 0.5396
+        return 0.5396 * 0.02 * scale, (0.97 / 0.5396, 1.00001 / 0.5396)
+    if scheme == 'data2vec2' and isinstance(layer, nn.Linear):
+        return 0.02, normal
     inputs, outputs = layer.weight[0].numel(), layer.weight.shape[0]
     if scheme == 'torch':
-        return True, 1 / math.sqrt(inputs)
+        return 1 / math.sqrt(3 * inputs), uniform
     if scheme != 'capi' and attention is not None:
         # Layers that read the same tokens count as one.
         outputs *= (1 if layer is attention.q_proj else 2) if attention.is_cross else 3
-    return True, math.sqrt(6 / (inputs + outputs))
+    return math.sqrt(2 / (inputs + outputs)), uniform
 
 
 @pytest.mark.parametrize('scheme', SCHEMES)
@@ -53,13 +59,13 @@ def test_weights_and_biases(scheme):
         ends = {layer: number for number, block in blocks for layer in (block.attn.proj, block.mlp.fc2)}
         for name, layer in model.named_modules():
             if isinstance(layer, nn.Linear | PatchEmbed):
-                uniform, size = spread(scheme, layer, readers.get(layer), ends.get(layer))
+                size, (least, most) = spread(scheme, layer, readers.get(layer), ends.get(layer))
                 weight, what = layer.weight.detach().double(), f'{kind}: {name}'
-                assert weight.std().item() == pytest.approx(size / math.sqrt(3) if uniform else size, rel=0.05), what
+                assert weight.std().item() == pytest.approx(size, rel=0.05), what
                 assert abs(weight.mean().item()) < 5 * size / math.sqrt(weight.numel()), what
                 largest = weight.abs().max().item() / size
-                assert 0.97 < largest <= 1 + 1e-6 if uniform else 3 < largest < 6, what
-                drawn = scheme == 'torch' or (isinstance(layer, PatchEmbed) and scheme in ('capi', 'mae'))
+                assert least < largest < most, what
+                drawn = scheme == 'torch' or (isinstance(layer, PatchEmbed) and scheme in ('capi', 'mae', 'data2vec2'))
                 bias = getattr(layer, 'bias', None)
                 if bias is not None:
                     assert bias.abs().max() <= 1 / math.sqrt(layer.weight[0].numel())
@@ -79,5 +85,10 @@ def test_tokens_and_positions():
         assert token.requires_grad
         assert token.std().item() == pytest.approx(0.02, rel=0.3)
     assert not found['decoder'].mask_token.any()
-    with pytest.raises(InputError, match=r'init must be one of .*trunc_normal, trunc_normal_rescaled, got'):
+    for scheme, std in (('beit', 0.5396 * 0.02), ('data2vec2', 1.0)):
+        encoder = ViT(32, 8, 96, 1, 4, fused=True, init=scheme)
+        for token in (encoder.extra_tokens, encoder.mask_token):
+            assert token.std().item() == pytest.approx(std, rel=0.3)
+            assert (token.abs().max() <= 0.02) == (scheme == 'beit')
+    with pytest.raises(InputError, match=r'init must be one of .*trunc_normal, trunc_normal_rescaled, .*, got'):
         ViT(init='trunc')

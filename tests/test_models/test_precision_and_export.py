@@ -39,6 +39,7 @@ def tensors(value):
     [
         ('sincos, CLS', torch.float16),
         ('learned, proxies', torch.bfloat16),
+        ('relative, registers', torch.float16),
         ('capi', torch.float16),
         ('timm', torch.bfloat16),
         ('mmpretrain', torch.float16),
@@ -97,6 +98,7 @@ class Tuple(nn.Module):
     [
         'capi',
         'learned, proxies',
+        'relative, mask tokens',
         pytest.param('sincos, CLS', marks=pytest.mark.slow),
         pytest.param('mask tokens', marks=pytest.mark.slow),
     ],

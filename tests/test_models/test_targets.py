@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmmim.models import EMACopy, HOGTarget, LatentTarget, PixelTarget, PrototypeHead, TeacherAssignments
+from mmmim.models.functional import low_pass
 from mmmim.models.layers import pick_patches
 from mmmim.structures import Context
 from mmmim.utils import InputError
-from tests.registered import ENCODERS, TARGETS, build, normalized, scrambled
+from tests.registered import ENCODERS, TARGETS, build, method_config, normalized, scrambled
 from tests.test_models.test_functional import naive_sinkhorn
 from tests.toys import DIM, GRID, PATCH, jittered, random_mask
 
@@ -70,7 +71,27 @@ def test_pixel_targets_pixel_by_pixel(normalize, channels):
     assert target(torch.full_like(images, 0.3), mask, None, None).patches.any() == (not normalize)
 
 
-@pytest.mark.parametrize('name', ['pixels', 'gradients', 'tokens'])
+def test_low_frequencies_alone():
+    """Waves up to the cut-off stay as they are, others are gone; targets are cut out of what is left."""
+    height, width = 12, 16
+    row, column = torch.arange(height) / height, torch.arange(width) / width
+    waves = {
+        (down, right): torch.cos(2 * math.pi * (down * row.unsqueeze(1) + right * column) + 0.3)
+        for down in range(-5, 6)
+        for right in range(8)
+    }
+    for (down, right), wave in waves.items():
+        kept = wave if down**2 + right**2 <= 16 else torch.zeros_like(wave)
+        torch.testing.assert_close(low_pass(wave, 4.0), kept, rtol=0, atol=1e-5)
+    images, mask = torch.rand(2, 3, height, width), random_mask(2, visible=4, predict=5, grid=(3, 4))
+    for normalize in (False, True):
+        filtered = PixelTarget(4, normalize)(low_pass(images, 3.5), mask, None, None).patches
+        found = PixelTarget(4, normalize, low_pass=3.5)(images, mask, None, None).patches
+        assert torch.equal(found, filtered)
+        assert not torch.allclose(found, PixelTarget(4, normalize)(images, mask, None, None).patches, atol=0.1)
+
+
+@pytest.mark.parametrize('name', ['pixels', 'pixels of low frequencies', 'gradients', 'tokens'])
 def test_what_is_made_of_pixels_is_exact_under_autocast(name):
     target, mask, images = build(TARGETS[name]), random_mask(4), normalized()
     expected = target(images, mask, None, None).patches
@@ -142,6 +163,56 @@ def test_an_encoder_of_its_own_tells_of_its_own_tokens(own, student):
     assert (target.cls is None) == (own[0] == 0)
     if own[0]:
         torch.testing.assert_close(target.cls, generator.encoder(normalized()).extra[:, 0])
+
+
+def states_of(backbone, images, mask, state):
+    """Outputs of all blocks at the patches, or what their second branches add."""
+    found, hooks = [], []
+    for block in backbone.blocks:
+        part = block if state == 'block' else block.scale2
+        hooks.append(part.register_forward_hook(lambda module, args, output: found.append(output)))
+    backbone(images, mask)
+    for hook in hooks:
+        hook.remove()
+    return [each[:, backbone.num_extra_tokens :] for each in found]
+
+
+def standardized(x, dim):
+    return (x - x.mean(dim, keepdim=True)) / (x.var(dim, keepdim=True, correction=0) + 1e-5).sqrt()
+
+
+@pytest.mark.parametrize('per_image', [1, 2])
+@pytest.mark.parametrize(('sees', 'encoder'), [('all', 'relative, mask tokens'), ('predicted', 'sincos, CLS')])
+@pytest.mark.parametrize(
+    ('state', 'normalize_layers', 'normalize'),
+    [('block', 'layer', 'layer'), ('mlp', 'instance', 'layer'), ('block', None, None), ('mlp', 'layer', 'standard')],
+)
+def test_a_mean_of_blocks(state, normalize_layers, normalize, sees, encoder, per_image):
+    """data2vec: each state normalised, averaged, normalised again; made in micro-batches, once for all who ask."""
+    backbone, teacher = student_and_teacher(ENCODERS[encoder])
+    teacher.micro_batch_size = 3
+    images, mask = normalized(), random_mask(4, blocks=2, per_image=per_image)
+    options = {'state': state, 'normalize_layers': normalize_layers, 'normalize': normalize, 'sees': sees}
+    generator, view = LatentTarget(DIM, layers=[1, -1], global_target='mean', **options), teacher.view(images)
+    target = generator(images, mask, view, backbone)
+
+    states = states_of(teacher.backbone, images, mask.of_predicted if sees == 'predicted' else None, state)[1:]
+    if normalize_layers:
+        states = [standardized(x, -1 if normalize_layers == 'layer' else 1) for x in states]
+    patches = generator.normalized((states[0] + states[1]) / 2)
+    cls = patches.mean(dim=1)
+    if sees == 'all':
+        patches, cls = picked(patches, mask), cls[mask.image_index]
+    torch.testing.assert_close(target.patches, patches, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(target.cls, cls, rtol=1e-4, atol=1e-5)
+    assert not target.patches.requires_grad
+    assert LatentTarget(DIM, layers=[1, -1], **options)(images, mask, view, backbone).cls is None
+    calls = []
+    teacher.backbone.register_forward_hook(lambda *_: calls.append(1))
+    assert torch.equal(generator(images, mask, view, backbone).patches, target.patches)
+    assert not calls
+    LatentTarget(DIM, layers=[0], **options)(images, mask, view, backbone)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(('depth', 'source'), [(0, 'teacher'), (2, 'student'), (None, 'teacher')])
@@ -226,6 +297,17 @@ def test_teacher_assignments(positional, chunk_positions):
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 
+def mean_of(layers, encoder=OWN):
+    backbone, teacher = student_and_teacher(encoder)
+    return LatentTarget(DIM, layers=layers)(None, random_mask(4), teacher.view(normalized()), backbone)
+
+
+def model_of(layers):
+    config = method_config('latents of several blocks')
+    generator = {**config['branches']['b']['target_generator'], 'layers': layers}
+    return build({**config, 'branches': {'b': {**config['branches']['b'], 'target_generator': generator}}})
+
+
 def assignments(head, images):
     tokens = torch.randn(images, 16, 5)
     return TeacherAssignments(head, 9)(None, random_mask(images), Teacher(tokens), None)
@@ -236,6 +318,18 @@ def assignments(head, images):
     [
         (lambda: LatentTarget(DIM, stop_gradient=False), 'a teacher gets no gradients'),
         (lambda: LatentTarget(DIM, normalize='batch'), 'LatentTarget.normalize must be one of'),
+        (lambda: LatentTarget(DIM, state='mlp'), r'LatentTarget\.state is of a mean of blocks: set layers'),
+        (
+            lambda: LatentTarget(DIM, layers=[0], depth=1),
+            r'LatentTarget\.layers must have a block at least, and depth=None',
+        ),
+        (lambda: LatentTarget(DIM, layers=[0], state='fc'), "state must be one of 'block', 'mlp'"),
+        (lambda: LatentTarget(DIM, layers=[0], normalize_layers='batch'), "one of 'layer', 'instance', None"),
+        (lambda: LatentTarget(DIM, layers=[0], global_target='cls'), r"global_target must be one of 'mean', None"),
+        (lambda: mean_of([3]), 'There is no block 3 in an encoder of 3'),
+        (lambda: LatentTarget(DIM, encoder=OWN, layers=[-4]), 'There is no block -4 in an encoder of 3'),
+        (lambda: model_of([0, 3]), 'There is no block 3 in an encoder of 3'),
+        (lambda: mean_of([0], ENCODERS['timm']), 'TimmEncoder has no mean of the states of blocks'),
         (lambda: LatentTarget(8, encoder=OWN), r'in_dim is 8 and its encoder\.embed_dim is 16'),
         (lambda: LatentTarget(DIM, sees='predicted', aligned=False), "aligned=False draws .*: set sees='all'"),
         (lambda: LatentTarget(DIM)(None, random_mask(2), None, None), 'LatentTarget needs a teacher'),

@@ -15,7 +15,7 @@ optim_wrapper = dict(
         # mmpretrain; tables of relative positions decay.
         rules=dict(
             no_decay=dict(
-                match=r'bias$|(norm|ln|bn)\d?\.weight$|pos_embed|positions\.|token|gamma|scale\d\.weight$',
+                match=r'bias$|(norm|ln|bn)\d?\.weight$|pos_embed|positions\.(?!table)|token|gamma|scale\d\.weight$',
                 decay_mult=0.0,
             )
         ),

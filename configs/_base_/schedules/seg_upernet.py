@@ -13,7 +13,7 @@ optim_wrapper = dict(
         # and scales of blocks. 4x.1 is the norm of the pyramid.
         rules=dict(
             no_decay=dict(
-                match=r'bias|(norm|ln|bn)\d?\.weight$|4x\.1\.weight$|pos_embed|positions\.|token|gamma|scale\d\.weight$',
+                match=r'bias|(norm|ln|bn)\d?\.weight$|4x\.1\.weight$|pos_embed|positions\.(?!table)|token|gamma|scale\d\.weight$',
                 decay_mult=0.0,
             )
         ),

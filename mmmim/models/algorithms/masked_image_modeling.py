@@ -80,7 +80,13 @@ class Branch(nn.Module):
         return most_read([self.neck.reads, self.head.reads])
 
     def layers(self, depth: int) -> list[int]:
-        """Blocks whose states the neck reads, counted from 0, of an encoder of ``depth`` blocks."""
+        """Blocks whose states the neck reads, counted from 0, of an encoder of ``depth`` blocks.
+
+        Raises:
+            InputError: Neck or target generator read the state of a block that there is not.
+        """
+        for layer in self.target_generator.layers:
+            layer_index(layer, depth)
         return [layer_index(layer, depth) for layer in self.neck.layers]
 
     def sizes(self, key: str) -> dict[str, Sizes]:

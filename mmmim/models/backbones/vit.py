@@ -9,16 +9,18 @@ from mmmim.models.layers import layer_index, parameter_layer
 from mmmim.registry import MODELS
 from mmmim.structures import Context, PatchMask
 from mmmim.utils import InputError
-from mmmim.utils.options import Count, DropRate, Natural, Number, Positive, Size
+from mmmim.utils.options import Count, DropRate, Natural, Number, Positive, ShareBelowOne, Size
 
 from ..interfaces import Encoder
 from ..layers import (
     Block,
     PatchEmbed,
     Projector,
+    StateMean,
     border_coordinates,
     drop_path_rates,
     in_precision_of,
+    init_token,
     init_weights,
     last_block,
     make_norm,
@@ -36,7 +38,8 @@ class ViT(Encoder):
 
     Rotary positions turn queries and keys by coordinates that span [0, 1] at every resolution; registers have
     coordinates too, the border of the bounding box of the tokens that the encoder sees. Positions that are added belong
-    to patches only, and are interpolated off the training size. Any image size divisible by the patch size works.
+    to patches only, and are interpolated off the training size. Relative ones are a bias
+    of attention that all blocks share (BEiT, data2vec). Any image size divisible by the patch size works.
 
     Args:
         img_size: Side, or (height, width), of training images in pixels.
@@ -48,7 +51,8 @@ class ViT(Encoder):
         num_cls_tokens: Learned tokens that stand for the whole image: CLS (1), or proxies.
         num_registers: Learned tokens after those that stand for nothing; with rotary positions, all learned tokens
             together must be a multiple of 4.
-        positions: 'rope', 'sincos', 'sincos_stretched' or 'learnable', see :func:`mmmim.models.layers.make_positions`.
+        positions: 'rope', 'sincos', 'sincos_stretched', 'learnable' or 'relative_shared', see
+            :func:`mmmim.models.layers.make_positions`.
         extra_positions: Whether learned tokens have a learned position vector each too (BEiT).
         fused: Whether a learned mask token stands in the place of every patch that is not visible (BEiT, data2vec),
             instead of leaving these out.
@@ -63,6 +67,7 @@ class ViT(Encoder):
             (Latent MIM); none by default. Features are those before it.
         init: How weights are initialised, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
+        attn_drop_rate: Share of the attention weights that are 0 in training.
         in_channels: Channels of the images.
         init_cfg: mmengine's initialisation config, e.g. to load weights; None for none.
     """
@@ -90,6 +95,7 @@ class ViT(Encoder):
         projector_dims: Sequence[Count] = (),
         init: str = 'mae',
         drop_path_rate: DropRate = 0.0,
+        attn_drop_rate: ShareBelowOne = 0.0,
         in_channels: Count = 3,
         init_cfg: dict | None = None,
     ) -> None:
@@ -118,6 +124,7 @@ class ViT(Encoder):
                 bias=bias,
                 qkv_bias=qkv_bias,
                 layer_scale=layer_scale,
+                attn_drop=attn_drop_rate,
             )
             for rate in drop_path_rates(drop_path_rate, depth)
         )
@@ -126,9 +133,10 @@ class ViT(Encoder):
         init_weights(self, init)
         for token in (self.extra_tokens, self.mask_token):
             if token is not None:
-                nn.init.normal_(token, std=0.02)
+                init_token(token, init)
 
     takes_reads = True
+    takes_mean = True
 
     def normed(self, state: Tensor) -> Tensor:
         """The output of a block, ``[G, E + V, D]``, after the final norm."""
@@ -187,6 +195,7 @@ class ViT(Encoder):
         layers: Sequence[int] = (),
         depth: int | None = None,
         reads: str = 'all',
+        mean: StateMean | None = None,
     ) -> Context:
         """Encode.
 
@@ -197,6 +206,7 @@ class ViT(Encoder):
             depth: How many blocks to run before the final norm; None for all.
             reads: What is read of the output, and of the last state in ``hidden`` if that is asked for: 'all'; 'extra':
                 the extra tokens; 'predicted': the patches of ``mask.predict``, too. The last block runs for these.
+            mean: States whose mean to make of the patches, as blocks finish; None for none.
 
         Returns:
             Context with ``visible [G, V, D]`` (all N patches where mask tokens stand for the hidden ones) and
@@ -210,7 +220,8 @@ class ViT(Encoder):
         else:
             grid = patch_grid(images.shape[-2:], self.patch_size)
         codes = self.positions.codes(grid)
-        seen = codes.unsqueeze(0) if mask is None or self.mask_token is not None else codes[mask.visible]
+        patches = None if mask is None or self.mask_token is not None else mask.visible
+        seen = codes.unsqueeze(0) if patches is None else codes[patches]
         x = self.positions.add(self._embed(images, mask), seen)
         number = self.num_extra_tokens
         if self.extra_tokens is not None:
@@ -218,13 +229,22 @@ class ViT(Encoder):
             x = torch.cat([extra.expand(x.shape[0], -1, -1), x], dim=1)
         extra_seen = self.positions.extra_codes(number, seen)
         rotation = self.positions.rotation(seen if extra_seen is None else torch.cat([extra_seen, seen], dim=1))
+        bias = self.positions.bias(grid, patches, number)
 
         keep = [layer_index(layer, self.depth) for layer in layers]
-        hidden = {}
+        hidden, embedded = {}, x if keep else None
         blocks = self.blocks[:depth]
         read = self._read(reads, mask, x.device)
+        averaged = [] if mean is None else mean.blocks(self.depth)
+        total = None
         for i, block in enumerate(blocks):
-            x = last_block(block, x, rotation, tokens=read if i == len(blocks) - 1 else None)
+            with_mlp = mean is not None and mean.state == 'mlp' and i in averaged
+            tokens = read if i == len(blocks) - 1 else None
+            x = state = last_block(block, x, rotation, tokens=tokens, bias=bias, with_mlp=with_mlp)
+            if with_mlp:
+                x, state = state
+            if mean is not None and i in averaged:
+                total = mean.added(total, state[:, number:])
             if i in keep:
                 hidden[i] = x
         x = self.projector(self.norm(x))
@@ -236,4 +256,7 @@ class ViT(Encoder):
             hidden=tuple(hidden[index] for index in keep),
             num_cls_tokens=self.num_cls_tokens,
             reads=reads,
+            embedded=embedded,
+            normed=self.normed,
+            mean=total,
         )

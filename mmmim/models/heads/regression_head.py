@@ -1,6 +1,7 @@
 """Losses between vectors."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,11 +9,16 @@ from torch import Tensor
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
 from mmmim.utils import InputError
-from mmmim.utils.options import NonNegative
+from mmmim.utils.options import NonNegative, Positive
 
 from ..interfaces import Head
 
-_LOSSES: dict[str, Callable[..., Tensor]] = {'mse': F.mse_loss, 'l1': F.l1_loss, 'huber': F.huber_loss}
+_LOSSES: dict[str, Callable[..., Tensor]] = {
+    'mse': F.mse_loss,
+    'l1': F.l1_loss,
+    'huber': F.huber_loss,
+    'smooth_l1': F.smooth_l1_loss,
+}
 
 
 @MODELS.register_module()
@@ -23,16 +29,18 @@ class RegressionHead(Head):
     :class:`CombinedHead` (PiLaMIM).
 
     Args:
-        loss: 'mse' (MAE, arXiv 2111.06377), 'l1', or 'huber' with a threshold of 1, which is also called smooth L1
-            (I-JEPA, arXiv 2301.08243).
+        loss: 'mse' (MAE, arXiv 2111.06377), 'l1', 'huber' with a threshold of 1 (I-JEPA, arXiv 2301.08243), or
+            'smooth_l1': ``e^2 / (2 beta)`` of errors below ``beta``, ``e - beta / 2`` of others (data2vec, arXiv
+            2202.03555, equation 2); with ``beta=1`` the two are the same.
         of: 'patches', or 'cls' for the global token; its loss is called ``loss_cls``.
         weight: Factor of the loss.
         nominal_ratio: Divide the sum over predicted patches by this share of all patches instead of their number, as
             in the released code of PiLaMIM; the two are the same where the share is a whole number of patches.
+        beta: Threshold of 'smooth_l1', 1 by default; of that loss only.
         init_cfg: mmengine's initialisation config; None for none.
 
     Raises:
-        InputError: There is no such loss, or nothing of this name to compare.
+        InputError: There is no such loss, it has no threshold, or nothing of this name to compare.
     """
 
     reads = 'extra'
@@ -43,6 +51,7 @@ class RegressionHead(Head):
         of: str = 'patches',
         weight: NonNegative = 1.0,
         nominal_ratio: float | None = None,
+        beta: Positive | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -52,7 +61,10 @@ class RegressionHead(Head):
             raise InputError(f"RegressionHead.of must be 'patches' or 'cls', got {of!r}.")
         if nominal_ratio is not None and (of == 'cls' or not 0 < nominal_ratio <= 1):
             raise InputError(f'RegressionHead.nominal_ratio={nominal_ratio}: a share of the patches, for patches only.')
-        self.compare, self.of, self.weight, self.nominal_ratio = _LOSSES[loss], of, weight, nominal_ratio
+        if beta is not None and loss != 'smooth_l1':
+            raise InputError(f"RegressionHead.beta={beta}: only loss='smooth_l1' has a threshold to choose.")
+        self.compare = _LOSSES[loss] if beta is None else partial(_LOSSES[loss], beta=beta)
+        self.of, self.weight, self.nominal_ratio = of, weight, nominal_ratio
 
     def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
         """Compare.

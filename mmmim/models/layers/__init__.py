@@ -15,13 +15,16 @@ from .block import (
 from .checkpointing import check_mode
 from .counting import block_index, layer_index, parameter_layer
 from .drop_path import drop_path_rates, residual
-from .init import init_weights
+from .init import init_token, init_weights
+from .mixture import mix_states
 from .norm import RMSNorm, make_norm
 from .patch_embed import PatchEmbed, patch_grid, patchify, pick_patches, unpatchify
 from .positions import Positions, PositionTable, make_positions, sincos_positions
 from .precision import ExactBuffers, in_precision_of
 from .projector import Projector
+from .relative import RelativePositions, resampled_table
 from .rope import AxialRoPE, border_coordinates, frequency_table, grid_coordinates, rotate, scale_to_bounding_box
+from .state_mean import StateMean
 
 __all__ = [
     'Attention',
@@ -36,6 +39,8 @@ __all__ = [
     'Positions',
     'Projector',
     'RMSNorm',
+    'RelativePositions',
+    'StateMean',
     'TransformerBlock',
     'block_index',
     'blocks_of',
@@ -47,15 +52,18 @@ __all__ = [
     'grid_coordinates',
     'head_width',
     'in_precision_of',
+    'init_token',
     'init_weights',
     'last_block',
     'layer_index',
     'make_norm',
     'make_positions',
+    'mix_states',
     'parameter_layer',
     'patch_grid',
     'patchify',
     'pick_patches',
+    'resampled_table',
     'residual',
     'rotate',
     'scale_to_bounding_box',

@@ -1,4 +1,4 @@
-"""Multi-head attention with optional rotary positions."""
+"""Multi-head attention with optional rotary positions or a bias of relative ones."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class Attention(nn.Module):
         bias: Whether the output layer has a bias.
         qkv_bias: Whether the layers of queries, keys and values have one; 'qv': those of queries and values, as softmax
             does not see that of keys.
+        dropout: Share of the attention weights that are 0 in training.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Attention(nn.Module):
         context_dim: int | None = None,
         bias: bool = False,
         qkv_bias: bool | str = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         head_width(dim, num_heads)
@@ -45,7 +47,7 @@ class Attention(nn.Module):
             raise InputError(f"qkv_bias must be True, False or 'qv', got {qkv_bias!r}.")
         self.is_cross = context_dim is not None
         context_dim = context_dim or dim
-        self.num_heads = num_heads
+        self.num_heads, self.dropout = num_heads, dropout
         self.q_proj = nn.Linear(dim, dim, bias=bool(qkv_bias))
         self.k_proj = nn.Linear(context_dim, dim, bias=qkv_bias is True)
         self.v_proj = nn.Linear(context_dim, dim, bias=bool(qkv_bias))
@@ -57,6 +59,7 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         context: Tensor | None = None,
         context_rotation: Rotation | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Attend.
 
@@ -65,13 +68,16 @@ class Attention(nn.Module):
             rotation: Cosines and sines that rotate the queries (and the keys in self-attention); None for no rotation.
             context: ``[G, C, context_dim]``, or None for self-attention.
             context_rotation: Cosines and sines that rotate the keys in cross-attention; None for no rotation.
+            bias: ``[G or 1, heads, L, L or C]``, added to the scaled products of queries and keys; None for none.
 
         Returns:
             ``[G, L, D]``.
         """
         source = x if context is None else context
         q, k = self._compared(x, source, rotation, context_rotation)
-        out = F.scaled_dot_product_attention(q, k, self._heads(self.v_proj(source)))
+        v = self._heads(self.v_proj(source))
+        added = None if bias is None else bias.to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, added, self.dropout if self.training else 0.0)
         return self.proj(out.transpose(1, 2).flatten(2))
 
     def weights(
@@ -80,10 +86,12 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         context: Tensor | None = None,
         context_rotation: Rotation | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """How much each query attends to each key, ``[G, heads, L, L or C]``; arguments of :meth:`forward`."""
         q, k = self._compared(x, x if context is None else context, rotation, context_rotation)
-        return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
+        products = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        return (products if bias is None else products + bias).softmax(dim=-1)
 
     def _heads(self, values: Tensor) -> Tensor:
         return values.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

@@ -1,9 +1,10 @@
-"""Pre-norm Transformer block."""
+"""The blocks of encoders and predictors."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Attention
@@ -38,6 +39,17 @@ def _pick_rotation(rotation: Rotation | None, tokens: Tensor) -> Rotation | None
         return None
     cos, sin = (pick(part.squeeze(1), tokens).unsqueeze(1) for part in rotation)
     return cos, sin
+
+
+def _pick_queries(bias: Tensor | None, tokens: Tensor) -> Tensor | None:
+    """The rows ``[G or 1, heads, Q, L]`` of a bias ``[G or 1, heads, L, L]`` that some tokens have as queries."""
+    if bias is None:
+        return None
+    heads, length = bias.shape[1], bias.shape[-1]
+    rows = bias.transpose(1, 2).flatten(2)  # G L heads*L
+    # The gradients of an embedding, here of queries of many masks, are added up in the same order every time.
+    picked = F.embedding(tokens, rows[0]) if len(bias) == 1 else pick(rows, tokens)
+    return picked.unflatten(2, (heads, length)).transpose(1, 2)
 
 
 class Mlp(nn.Module):
@@ -91,10 +103,12 @@ class TransformerBlock(nn.Module):
         checkpointing: What the backward pass recomputes in training, see :func:`set_checkpointing`.
         whole: Whether it runs for all tokens even where some are read only (:func:`last_block`): for forward hooks
             that want all of its output.
+        random: Whether it draws random numbers beside those of stochastic depth.
     """
 
     checkpointing: str | None = None
     whole: bool = False
+    random: bool = False
 
     def _run(self, *args: Any) -> Tensor:
         raise NotImplementedError
@@ -102,12 +116,12 @@ class TransformerBlock(nn.Module):
     def _kept_or_not(self, *args: Any) -> Tensor:
         """``_run``, of which the backward pass recomputes what ``checkpointing`` says."""
         if self.checkpointing is not None and self.training and torch.is_grad_enabled():
-            return checkpointed(self._run, self.checkpointing, *args)
+            return checkpointed(self._run, self.checkpointing, *args, random=self.random)
         return self._run(*args)
 
 
 class Block(TransformerBlock):
-    """Attention and MLP, each after a norm and in a residual with efficient stochastic depth.
+    """Attention and MLP, each with a norm and in a residual with efficient stochastic depth.
 
     The defaults are CAPI's: RMSNorm and no bias anywhere.
 
@@ -121,6 +135,9 @@ class Block(TransformerBlock):
         bias: Whether linear layers other than those of queries, keys and values have a bias.
         qkv_bias: Whether those have one, see :class:`Attention`.
         layer_scale: First value of learned factors of both residual branches; None for no factors.
+        attn_drop: Share of the attention weights that are 0 in training.
+        post_norm: Whether norms come after the sums of tokens and branches instead of before the branches (data2vec
+            2.0).
     """
 
     def __init__(
@@ -134,28 +151,47 @@ class Block(TransformerBlock):
         bias: bool = False,
         qkv_bias: bool | str = False,
         layer_scale: float | None = None,
+        attn_drop: float = 0.0,
+        post_norm: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = norm(dim)
-        self.attn = Attention(dim, num_heads, context_dim, bias, qkv_bias)
+        self.attn = Attention(dim, num_heads, context_dim, bias, qkv_bias, attn_drop)
+        self.random = attn_drop > 0
         self.norm2 = norm(dim)
         self.mlp = Mlp(dim, round(dim * mlp_ratio), bias)
-        self.drop_path = drop_path
+        self.drop_path, self.post_norm = drop_path, post_norm
         scales = [nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2)]
         self.scale1, self.scale2 = scales
 
     def _attend(
-        self, x: Tensor, rotation: Rotation | None, context: Tensor | None, context_rotation: Rotation | None
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        context: Tensor | None,
+        context_rotation: Rotation | None,
+        bias: Tensor | None = None,
     ) -> Tensor:
-        return self.scale1(self.attn(self.norm1(x), rotation, context, context_rotation))
+        return self.scale1(self.attn(self._before(self.norm1, x), rotation, context, context_rotation, bias))
 
     def _transform(self, x: Tensor) -> Tensor:
-        return self.scale2(self.mlp(self.norm2(x)))
+        return self.scale2(self.mlp(self._before(self.norm2, x)))
 
-    def _attend_for(self, _: Tensor, x: Tensor, tokens: Tensor, rotation: Rotation | None) -> Tensor:
+    def _before(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """What a branch sees."""
+        return x if self.post_norm else norm(x)
+
+    def _after(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """What tokens become when a branch is added."""
+        return norm(x) if self.post_norm else x
+
+    def _attend_for(
+        self, _: Tensor, x: Tensor, tokens: Tensor, rotation: Rotation | None, bias: Tensor | None
+    ) -> Tensor:
         """Self-attention of ``tokens`` to all of ``x``."""
-        source = self.norm1(x)
-        return self.scale1(self.attn(pick(source, tokens), _pick_rotation(rotation, tokens), source, rotation))
+        source = self._before(self.norm1, x)
+        turned, added = _pick_rotation(rotation, tokens), _pick_queries(bias, tokens)
+        return self.scale1(self.attn(pick(source, tokens), turned, source, rotation, added))
 
     def _run(
         self,
@@ -164,13 +200,20 @@ class Block(TransformerBlock):
         context: Tensor | None,
         context_rotation: Rotation | None,
         tokens: Tensor | None,
-    ) -> Tensor:
+        bias: Tensor | None,
+        with_mlp: bool,
+    ) -> Any:
         drop_prob = self.drop_path if self.training else 0.0
         if tokens is None:
-            x = residual(self._attend, x, rotation, context, context_rotation, drop_prob=drop_prob)
+            x = residual(self._attend, x, rotation, context, context_rotation, bias, drop_prob=drop_prob)
         else:
-            x = residual(self._attend_for, pick(x, tokens), x, tokens, rotation, drop_prob=drop_prob)
-        return residual(self._transform, x, drop_prob=drop_prob)
+            x = residual(self._attend_for, pick(x, tokens), x, tokens, rotation, bias, drop_prob=drop_prob)
+        x = self._after(self.norm1, x)
+        if not with_mlp:
+            return self._after(self.norm2, residual(self._transform, x, drop_prob=drop_prob))
+        # A difference of sums is rounded: samples of which nothing is dropped have what the branch gives.
+        change = self._transform(x) if not drop_prob else residual(self._transform, x, drop_prob=drop_prob) - x
+        return self._after(self.norm2, x + change), change
 
     def forward(
         self,
@@ -179,7 +222,9 @@ class Block(TransformerBlock):
         context: Tensor | None = None,
         context_rotation: Rotation | None = None,
         tokens: Tensor | None = None,
-    ) -> Tensor:
+        bias: Tensor | None = None,
+        with_mlp: bool = False,
+    ) -> Any:
         """One block.
 
         Args:
@@ -189,11 +234,13 @@ class Block(TransformerBlock):
             context_rotation: Cosines and sines of the context, as in :class:`Attention`.
             tokens: Indices ``[G or 1, Q]`` of the tokens whose output is read; None for all. Self-attention only: the
                 others are keys and values, and nothing else is computed of them.
+            bias: Bias of the products of all queries and keys, as in :class:`Attention`.
+            with_mlp: Whether to return what the MLP branch adds, too.
 
         Returns:
-            ``[G, L, D]``, or ``[G, Q, D]``.
+            ``[G, L, D]``, or ``[G, Q, D]``; a pair of such with what the MLP adds.
         """
-        return self._kept_or_not(x, rotation, context, context_rotation, tokens)
+        return self._kept_or_not(x, rotation, context, context_rotation, tokens, bias, with_mlp)
 
 
 class DecoderBlock(TransformerBlock):
@@ -230,7 +277,7 @@ class DecoderBlock(TransformerBlock):
         return x + self.mlp(self.norm3(x))
 
 
-def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor | None) -> Tensor:
+def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor | None, **options: Any) -> Any:
     """Run the last block of a chain for the tokens that are read.
 
     Args:
@@ -238,15 +285,17 @@ def last_block(block: TransformerBlock, x: Tensor, *inputs: Any, tokens: Tensor 
         x: ``[G, L, D]``.
         inputs: Other inputs of the block, by position.
         tokens: ``[G or 1, Q]``, or None for all.
+        options: Other inputs of the block, by name.
 
     Returns:
-        ``[G, Q, D]``, or ``[G, L, D]`` for all.
+        ``[G, Q, D]``, or ``[G, L, D]`` for all; more where the block gives more.
     """
     if tokens is None:
-        return block(x, *inputs)
+        return block(x, *inputs, **options)
     if block.whole:
-        return pick(block(x, *inputs), tokens)
-    return block(x, *inputs, tokens=tokens)
+        out = block(x, *inputs, **options)
+        return tuple(pick(part, tokens) for part in out) if isinstance(out, tuple) else pick(out, tokens)
+    return block(x, *inputs, tokens=tokens, **options)
 
 
 def blocks_of(model: nn.Module) -> list[TransformerBlock]:

@@ -24,6 +24,8 @@ _EXPENSIVE = (
 #: and restored for every block, and compiled blocks, too, recompute with the same subset.
 _RANDOM = ('randperm',)
 _MODES = {'full': _RANDOM, 'selective': _EXPENSIVE + _RANDOM}
+#: Where attention draws numbers, too, they are inside of its operation: everything random is drawn again.
+_MODES_OF_RANDOM = {'full': (), 'selective': ('mm', 'addmm')}
 
 
 def check_mode(mode: str | None) -> None:
@@ -37,31 +39,35 @@ def check_mode(mode: str | None) -> None:
 
 
 @cache
-def _kept(mode: str) -> frozenset:
-    packets = [getattr(torch.ops.aten, name) for name in _MODES[mode] if hasattr(torch.ops.aten, name)]
+def _operations(names: tuple[str, ...]) -> frozenset:
+    packets = [getattr(torch.ops.aten, name) for name in names if hasattr(torch.ops.aten, name)]
     return frozenset(getattr(packet, overload) for packet in packets for overload in packet.overloads())
 
 
-def _policy(mode: str, ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if op in _kept(mode) else CheckpointPolicy.PREFER_RECOMPUTE
+def _policy(kept: tuple[str, ...], ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if op in _operations(kept) else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def _contexts(mode: str) -> Any:
-    return create_selective_checkpoint_contexts(partial(_policy, mode))
+def _contexts(kept: tuple[str, ...]) -> Any:
+    return create_selective_checkpoint_contexts(partial(_policy, kept))
 
 
-_CONTEXTS = {mode: partial(_contexts, mode) for mode in _MODES}
+_CONTEXTS = {mode: partial(_contexts, kept) for mode, kept in _MODES.items()}
+_CONTEXTS_OF_RANDOM = {mode: partial(_contexts, kept) for mode, kept in _MODES_OF_RANDOM.items()}
 
 
-def checkpointed(function: Callable[..., Any], mode: str, *args: Any) -> Any:
+def checkpointed(function: Callable[..., Any], mode: str, *args: Any, random: bool = False) -> Any:
     """``function(*args)``, of which the backward pass recomputes what ``mode`` does not keep.
 
     Args:
         function: Made of torch operations.
         mode: 'full': keep the inputs only. 'selective': keep the results of matrix products and attention, too.
         args: Tensors, tuples of tensors or None.
+        random: Whether attention draws random numbers, which are inside of its operation: all are then drawn again,
+            from the same state of the generator, and attention is computed again.
     """
-    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, context_fn=_CONTEXTS[mode])
+    contexts = (_CONTEXTS_OF_RANDOM if random else _CONTEXTS)[mode]
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=random, context_fn=contexts)
 
 
 def recomputed(function: Callable[..., Any], *args: Any) -> Any:

@@ -39,6 +39,8 @@ def layer_index(layer: int, depth: int) -> int:
 #: Parts after the blocks, by their names here and in timm, BEiT and mmpretrain; BEiT counts the table of relative
 #: positions that blocks share among them.
 _AFTER = ('norm', 'fc_norm', 'ln1', 'ln2', 'projector', 'head', 'rel_pos_bias')
+#: The same table, by its name here.
+_SHARED_TABLE = 'positions.table'
 
 
 def parameter_layer(name: str, prefix: str, depth: int) -> int:
@@ -54,6 +56,6 @@ def parameter_layer(name: str, prefix: str, depth: int) -> int:
         outside the encoder.
     """
     own = name.removeprefix(prefix).split('.')
-    if not name.startswith(prefix) or own[0] in _AFTER:
+    if not name.startswith(prefix) or own[0] in _AFTER or '.'.join(own) == _SHARED_TABLE:
         return depth + 1
     return int(own[1]) + 1 if own[0] in ('blocks', 'layers') else 0

@@ -2,7 +2,7 @@
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmmim.utils import InputError
 
@@ -10,7 +10,7 @@ from .attention import Attention
 from .block import Block
 from .patch_embed import PatchEmbed
 
-SCHEMES = ('capi', 'mae', 'latent_mim', 'torch', 'trunc_normal', 'trunc_normal_rescaled')
+SCHEMES = ('capi', 'mae', 'latent_mim', 'torch', 'trunc_normal', 'trunc_normal_rescaled', 'beit', 'data2vec2')
 
 
 def init_weights(module: nn.Module, scheme: str) -> None:
@@ -24,7 +24,9 @@ def init_weights(module: nn.Module, scheme: str) -> None:
             smaller. 'latent_mim': like 'mae', and the bias of the patch embedding is zero too. 'torch': PyTorch's
             default (PiLaMIM). 'trunc_normal': weights of std 0.02, zero biases (I-JEPA, MaskFeat).
             'trunc_normal_rescaled': then the last weight of both branches of the i-th block, from 1, is divided by
-            ``sqrt(2 i)`` (BEiT, arXiv 2106.08254).
+            ``sqrt(2 i)`` (BEiT, arXiv 2106.08254). 'beit': the same, truncated at one standard deviation, tokens too,
+            as in the released code of BEiT and data2vec. 'data2vec2': normal weights of std 0.02 and zero biases, but
+            for the patch embedding, which is that of 'mae'; tokens of std 1 (data2vec 2.0).
 
     Raises:
         InputError: There is no such scheme.
@@ -35,8 +37,32 @@ def init_weights(module: nn.Module, scheme: str) -> None:
         _torch_default(module)
     elif scheme in ('capi', 'mae', 'latent_mim'):
         _xavier(module, scheme)
+    elif scheme == 'data2vec2':
+        _normal(module)
     else:
-        _trunc_normal(module, rescaled=scheme.endswith('rescaled'))
+        rescaled = scheme != 'trunc_normal'
+        _trunc_normal(module, rescaled, limit=0.02 if scheme == 'beit' else 2.0)
+
+
+def init_token(token: Tensor, scheme: str) -> None:
+    """Draw learned tokens, CLS or those of masked patches, as a method does: normal, of std 0.02 but for some.
+
+    Args:
+        token: Changed in place.
+        scheme: How weights are drawn, as in :func:`init_weights`.
+    """
+    if scheme == 'beit':
+        nn.init.trunc_normal_(token, std=0.02, a=-0.02, b=0.02)
+    else:
+        nn.init.normal_(token, std=1.0 if scheme == 'data2vec2' else 0.02)
+
+
+def _normal(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _torch_default(module: nn.Module) -> None:
@@ -46,10 +72,10 @@ def _torch_default(module: nn.Module) -> None:
             nn.init.uniform_(layer.weight, -bound, bound)
 
 
-def _trunc_normal(module: nn.Module, rescaled: bool) -> None:
+def _trunc_normal(module: nn.Module, rescaled: bool, limit: float) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear | PatchEmbed):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-limit, b=limit)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     blocks = [layer for layer in module.modules() if isinstance(layer, Block)] if rescaled else []

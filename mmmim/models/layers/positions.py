@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmmim.utils import InputError
 
 from .attention import head_width
+from .relative import RelativePositions
 from .rope import AxialRoPE
 
 
@@ -109,17 +110,25 @@ class PositionTable(nn.Module):
     def rotation(self, codes: Tensor) -> None:
         """Nothing is rotated."""
 
+    def bias(self, grid: tuple[int, int], seen: Tensor | None, num_extra: int) -> None:
+        """Attention has no bias."""
 
-#: How tokens know where they are: ``codes`` (of a grid), ``extra_codes``, ``add``, ``add_extra`` and ``rotation``.
-Positions = AxialRoPE | PositionTable
+
+#: How tokens know where they are: ``codes`` (of a grid), ``extra_codes``, ``add``, ``add_extra``, ``rotation`` and
+#: ``bias``.
+Positions = AxialRoPE | PositionTable | RelativePositions
+
+
+#: What positions may be, by name.
+KINDS = ('rope', 'sincos', 'sincos_stretched', 'learnable', 'relative_shared')
 
 
 def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int], num_extra: int = 0) -> Positions:
     """Positions by name.
 
     Args:
-        kind: 'rope' (rotary, CAPI), 'sincos' (fixed vectors, MAE), 'sincos_stretched' (Latent MIM) or 'learnable'
-            (learned vectors).
+        kind: 'rope' (rotary, CAPI), 'sincos' (fixed vectors, MAE), 'sincos_stretched' (Latent MIM), 'learnable'
+            (learned vectors) or 'relative_shared' (a learned bias of attention, the same in all blocks: data2vec).
         dim: Width D of the tokens.
         num_heads: Number of attention heads.
         grid: ``(h, w)`` of training; rotary positions do not depend on it.
@@ -128,11 +137,12 @@ def make_positions(kind: str, dim: int, num_heads: int, grid: tuple[int, int], n
     Raises:
         InputError: There is no such kind, or it has no vectors.
     """
-    if kind == 'rope':
+    if kind in ('rope', 'relative_shared'):
         if num_extra:
-            raise InputError('Rotary positions have no vectors for extra tokens: choose other positions.')
-        return AxialRoPE(head_width(dim, num_heads))
+            words = 'Rotary' if kind == 'rope' else 'Relative'
+            raise InputError(f'{words} positions have no vectors for extra tokens: choose other positions.')
+        return AxialRoPE(head_width(dim, num_heads)) if kind == 'rope' else RelativePositions(grid, num_heads)
     if kind in ('sincos', 'sincos_stretched', 'learnable'):
         learnable, stretched = kind == 'learnable', kind == 'sincos_stretched'
         return PositionTable(grid, dim, learnable, stretched, num_extra)
-    raise InputError(f"positions must be 'rope', 'sincos', 'sincos_stretched' or 'learnable', got {kind!r}.")
+    raise InputError(f'positions must be one of {", ".join(map(repr, KINDS))}, got {kind!r}.')

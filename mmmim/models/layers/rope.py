@@ -130,6 +130,9 @@ class AxialRoPE(ExactBuffers):
             angles = row * self.freqs[0] + column * self.freqs[1]
             return angles.cos(), angles.sin()
 
+    def bias(self, grid: tuple[int, int], seen: Tensor | None, num_extra: int) -> None:
+        """Attention has no bias."""
+
 
 def _turn(x: Tensor, cos: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """``[x1 cos1 + x2 low, x2 cos2 + x1 high]`` for the halves of the channels, in two passes over the data."""

@@ -21,11 +21,16 @@ class ProxyBlock(Block):
     """
 
     def _attend(
-        self, x: Tensor, rotation: Rotation | None, context: Tensor | None, context_rotation: Rotation | None
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        context: Tensor | None,
+        context_rotation: Rotation | None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         assert context is not None
         source = self.norm1(torch.cat([context, x], dim=1))
-        return self.scale1(self.attn(source[:, context.shape[1] :], rotation, source, context_rotation))
+        return self.scale1(self.attn(source[:, context.shape[1] :], rotation, source, context_rotation, bias))
 
 
 @MODELS.register_module()
