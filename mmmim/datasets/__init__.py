@@ -32,6 +32,7 @@ from .masking import (
     InverseBlockMasking,
     MaskingStrategy,
     MultiBlockMasking,
+    PredictAll,
     UniformMasking,
 )
 from .moving_fashion import MovingFashion
@@ -84,6 +85,7 @@ __all__ = [
     'MaskingStrategy',
     'MovingFashion',
     'MultiBlockMasking',
+    'PredictAll',
     'NYUv2',
     'ObjectNet',
     'OxfordIIITPet',

@@ -117,6 +117,7 @@ def _watched(
     visit: Callable[[int, _Watch], None],
     layers: Sequence[int] | None,
     with_weights: bool,
+    hidden: Sequence[int] = (),
 ) -> Context:
     """Encode images in evaluation mode, and show what the attention of some blocks computes, one at a time."""
     modules = self_attentions(backbone)
@@ -135,11 +136,15 @@ def _watched(
         stack.enter_context(eval_mode(backbone))
         for layer in wanted:
             stack.enter_context(_replaced_forward(modules[layer], watch(layer, modules[layer].forward)))
-        return backbone(images)
+        return backbone(images, layers=hidden)
 
 
 def visit_attention(
-    backbone: nn.Module, images: Tensor, visit: Callable[[int, Tensor], None], layers: Sequence[int] | None = None
+    backbone: nn.Module,
+    images: Tensor,
+    visit: Callable[[int, Tensor], None],
+    layers: Sequence[int] | None = None,
+    hidden: Sequence[int] = (),
 ) -> Context:
     """Encode images in evaluation mode, and look at the attention of one block at a time: only the visitor keeps it.
 
@@ -152,6 +157,7 @@ def visit_attention(
         visit: Gets the number of a block, from 0, and its softmax attention ``[B, heads, E + N, E + N]`` in fp32: rows
             are queries, columns are keys, extra tokens (CLS, proxies, registers) come first.
         layers: Blocks, negative ones from the end; None for all.
+        hidden: Blocks whose states the encoder keeps in ``hidden`` of what it returns.
 
     Returns:
         What the encoder returns.
@@ -168,7 +174,7 @@ def visit_attention(
             )
         visit(layer, seen.weights)
 
-    return _watched(backbone, images, look, layers, True)
+    return _watched(backbone, images, look, layers, True, hidden)
 
 
 def attention_maps(backbone: nn.Module, images: Tensor, layers: Sequence[int]) -> list[Tensor]:

@@ -17,6 +17,7 @@ from .necks import (
     CrossAttentionPredictor,
     FeatureBatchNorm,
     PickPredicted,
+    PromptingDecoder,
     ProxyReconstruction,
     SelfAttentionPredictor,
 )
@@ -55,6 +56,7 @@ __all__ = [
     'PickPredicted',
     'PixelTarget',
     'PoolingNeck',
+    'PromptingDecoder',
     'PrototypeHead',
     'ProxyReconstruction',
     'RegressionHead',

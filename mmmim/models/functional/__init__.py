@@ -2,6 +2,7 @@
 
 from .cross_entropy import soft_cross_entropy
 from .hog import hog
+from .importance import draw_by_importance
 from .nearest import nearest
 from .online_clustering import Balancing, assign_tokens, online_clustering
 from .patch_discrimination import mean_similarity, patch_discrimination
@@ -10,6 +11,7 @@ from .sinkhorn import sinkhorn_knopp_
 __all__ = [
     'Balancing',
     'assign_tokens',
+    'draw_by_importance',
     'hog',
     'mean_similarity',
     'nearest',

@@ -3,6 +3,7 @@
 from .cross_attention_decoder import CrossAttentionDecoder
 from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
+from .prompting_decoder import PromptingDecoder
 from .proxy_reconstruction import ProxyReconstruction
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     'FeatureBatchNorm',
     'FeatureLayerNorm',
     'PickPredicted',
+    'PromptingDecoder',
     'ProxyReconstruction',
     'SelfAttentionPredictor',
 ]
