@@ -12,6 +12,7 @@ from tests.recipes import (
     capi,
     classification,
     complaints,
+    distillation,
     evaluation,
     fitted_images,
     ijepa,
@@ -29,7 +30,7 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, ijepa, latent_mim, mae, pilamim, semantic_mim),
+            *(capi, distillation, ijepa, latent_mim, mae, pilamim, semantic_mim),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

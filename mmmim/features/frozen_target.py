@@ -204,17 +204,14 @@ class FrozenTarget(TargetGenerator):
             return encode_in_pieces(
                 self.teacher, pictures, None, self.micro_batch_size, layers=layers, depth=depth
             ), None
-        contexts, weights, extra = [], [], self.teacher.num_extra_tokens
-        for piece in pictures.split(self.micro_batch_size or len(pictures)):
-            contexts.append(
-                visit_attention(
-                    self.teacher,
-                    piece,
-                    lambda _, attention: weights.append(attention[:, :, 0, extra:].mean(dim=1)),
-                    layers=(-1,),
-                    hidden=layers,
-                )
-            )
+        weights: list[Tensor] = []
+        extra = self.teacher.num_extra_tokens
+
+        def visit(_: int, attention: Tensor) -> None:
+            weights.append(attention[:, :, 0, extra:].mean(dim=1))
+
+        pieces = pictures.split(self.micro_batch_size or len(pictures))
+        contexts = [visit_attention(self.teacher, piece, visit, layers=(-1,), hidden=layers) for piece in pieces]
         return Context.cat(contexts), torch.cat(weights)
 
     @torch.no_grad()
@@ -297,7 +294,7 @@ def _open(
     """An encoder by its word, and mean and deviation of its pictures; None where nobody says them."""
     if checkpoint is None:
         raise InputError(
-            f'FrozenTarget.checkpoint is not set: name the teacher, a checkpoint of mmmim, a name of published weights, '
+            'FrozenTarget.checkpoint is not set: name the teacher, a checkpoint of mmmim, a name of published weights, '
             f'{ENCODER_FILES}.'
         )
     try:
