@@ -1,6 +1,7 @@
 # EVA (arXiv 2211.07636), ViT-g/14: an encoder that sees mask tokens predicts, at 105 of 256 patches, what CLIP ViT-L/14
-# makes of them. 150 epochs of 30 million images from several data sets: here as many iterations of ImageNet-22k. Batch 4096, 224 px. The end of the cosine, 0, is a reading of ours, and weights start from a
-# deviation of 0.02 in the place of 0.015.
+# makes of them. 150 epochs of 30 million images from several data sets: here as many iterations of ImageNet-22k. Batch
+# 4096, 224 px. The end of the cosine, 0, is a reading of ours, and weights start from a deviation of 0.02 in the place
+# of 0.015.
 #
 # The paper's number after fine-tuning on ImageNet-21k, ImageNet-1k fine-tuning at 336 px 89.6 (not run here).
 #

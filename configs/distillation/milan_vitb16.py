@@ -1,6 +1,6 @@
 # MILAN (arXiv 2208.06049), ViT-B/16 on ImageNet-1k, with the recipe of mmpretrain: 400 epochs of 312 iterations, batch
-# 4096, 224 px. The teacher, CLIP ViT-B/16, says which quarter of the patches is visible, and the decoder leaves what the
-# encoder has seen as it is. The loss is of all patches and of CLS, a mean over these 197 tokens.
+# 4096, 224 px. The teacher, CLIP ViT-B/16, says which quarter of the patches is visible, and the decoder leaves what
+# the encoder has seen as it is. The loss is of all patches and of CLS, a mean over these 197 tokens.
 #
 # The numbers of mmpretrain's page: ImageNet-1k fine-tuning 85.3, linear probing 78.9 (not run here).
 #

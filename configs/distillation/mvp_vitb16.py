@@ -1,7 +1,7 @@
 # MVP (arXiv 2203.05175), ViT-B/16 on ImageNet-1k: an encoder that sees mask tokens predicts, at 75 of 196 patches, what
-# a frozen CLIP ViT-B/16 makes of them. No code of the authors is known: what is not in the idea, the recipe and the
-# encoder's positions, is that of ../beit/vitb16.py, with masks in blocks. No numbers: the paper's are of another recipe.
-# Not run here.
+# a frozen CLIP ViT-B/16 makes of them. No code of the authors is known: what is not in the idea, such as the recipe and
+# the encoder's positions, is that of ../beit/vitb16.py, with masks in blocks. No numbers: the paper's are of another
+# recipe. Not run here.
 #
 # Run: tools/dist_train.sh configs/distillation/mvp_vitb16.py 8
 # It needs the file model.branches.clip.target_generator.checkpoint.

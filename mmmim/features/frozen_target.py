@@ -144,9 +144,12 @@ class FrozenTarget(TargetGenerator):
 
     def sizes(self) -> Sizes:
         """Width of the targets, channels, and the statistics of the data preprocessor where they count."""
-        channels = {'channels': ('in_channels', each.in_channels) for each in self._frozen}
-        undone = {} if self.statistics == 'student' else {'mean': ('mean', self._mean), 'std': ('std', self._std)}
-        return {**channels, **undone, 'prediction width': ('out_dim', self.out_dim)}
+        sizes: Sizes = {'prediction width': ('out_dim', self.out_dim)}
+        if self._frozen:
+            sizes['channels'] = ('in_channels', self.teacher.in_channels)
+        if self.statistics == 'teacher':
+            sizes |= {'mean': ('mean', self._mean), 'std': ('std', self._std)}
+        return sizes
 
     def _check(self, teacher: Encoder) -> None:
         """Refuse an encoder that the options do not fit."""

@@ -1,4 +1,4 @@
-"""Frozen teachers: EVA (arXiv 2211.07636), MILAN (arXiv 2208.06049), MVP (arXiv 2203.05175), MaskDistill (2210.10615)."""
+"""Frozen teachers: EVA (arXiv 2211.07636), MILAN (2208.06049), MVP (2203.05175), MaskDistill (2210.10615)."""
 
 TABLE = r"""
 [clip]

@@ -1,5 +1,7 @@
 """MILAN's decoder, in which what the encoder has seen stays as it is."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,13 +14,22 @@ from ..interfaces import Neck, Sizes
 from ..layers import Block, init_weights, make_norm, make_positions
 
 
+class PromptedBlock(Block):
+    """A block whose tokens attend to each other, after a norm, and to a context as it is, which it does not change."""
+
+    def _attend(self, x: Tensor, rotation: Any, context: Tensor | None, context_rotation: Any) -> Tensor:
+        normed = self.norm1(x)
+        source = normed if context is None else torch.cat([context, normed], dim=1)
+        return self.scale1(self.attn(normed, rotation, source, context_rotation))
+
+
 @MODELS.register_module()
 class PromptingDecoder(Neck):
     """Mask tokens attend to themselves and to the encoder's tokens, which no block changes (MILAN, arXiv 2208.06049).
 
     Every block updates the mask tokens of all hidden patches: queries come from them after a norm, keys and values from
-    the encoder's tokens and the mask tokens as they are. Predictions of visible patches and of the CLS token are what
-    the last norm and the last linear layer make of the encoder's tokens.
+    the same and from the encoder's tokens, which have no norm. Predictions of visible patches and of the CLS token are
+    what the last norm and the last linear layer make of the encoder's tokens.
 
     Args:
         context_dim: Width D of the encoder.
@@ -54,7 +65,8 @@ class PromptingDecoder(Neck):
         self.positions = make_positions('sincos', embed_dim, num_heads, (grid[0], grid[1]))
         make = make_norm('layer', 1e-6)
         self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, embed_dim, mlp_ratio, norm=make, bias=True, qkv_bias=True) for _ in range(depth)
+            PromptedBlock(embed_dim, num_heads, embed_dim, mlp_ratio, norm=make, bias=True, qkv_bias=True)
+            for _ in range(depth)
         )
         self.norm = make(embed_dim)
         self.proj = nn.Linear(embed_dim, out_dim)
@@ -87,7 +99,7 @@ class PromptingDecoder(Neck):
         asked = codes[mask.hidden]
         x = self.positions.add(self.mask_token.expand(*asked.shape[:2], -1), asked)
         for block in self.blocks:
-            x = block(x, None, torch.cat([fixed, x], dim=1))
+            x = block(x, None, fixed)
         # Where patches lie in `fixed` and `x`, one behind the other.
         place = torch.cat([mask.visible, mask.hidden], dim=1).argsort(dim=1)
         states = torch.cat([fixed[:, extra:], x], dim=1)
