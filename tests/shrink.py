@@ -51,6 +51,7 @@ def write_images(folder: Any, number: int = 8, size: int = 40) -> None:
 def untrained_teacher(generator: Any) -> None:
     """Give a target generator a small teacher of random weights in the place of one of a file."""
     sizes = {'img_size': 32, 'patch_size': 4, 'embed_dim': generator.in_dim, 'depth': 2, 'num_heads': 2}
+    generator.pop('encoder', None)  # with which it would be merged
     generator.update(checkpoint='random', encoder={'type': 'mmmim.ViT', **sizes}, projected=False)
 
 

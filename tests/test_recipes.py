@@ -30,7 +30,7 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, distillation, ijepa, latent_mim, mae, pilamim, semantic_mim),
+            *(capi, ijepa, latent_mim, mae, pilamim, semantic_mim, distillation),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

@@ -307,10 +307,13 @@ def _open(
                 encoder = encoder_config(named)
             teacher, stored = build_encoder(file, weights, encoder)
     except InputError as error:
-        raise InputError(
-            f'FrozenTarget.checkpoint={str(checkpoint)!r} is no teacher: {error} Train one first, or name another with '
-            '--cfg-options model.branches.NAME.target_generator.checkpoint=FILE.'
-        ) from error
+        file = str(checkpoint).rpartition('=')[2]
+        missing = not file.startswith('random') and not Path(file).expanduser().exists()
+        remedy = (
+            ' Train the teacher first, as the head of the config says, or name another: --cfg-options '
+            'model.branches.NAME.target_generator.checkpoint=FILE.'
+        )
+        raise InputError(f'FrozenTarget.checkpoint={str(checkpoint)!r}: {error}{remedy if missing else ""}') from error
     if teacher.mean is not None and teacher.std is not None:
         return teacher, (teacher.mean, teacher.std)
     if stored is None:
