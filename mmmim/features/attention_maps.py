@@ -45,6 +45,18 @@ def self_attentions(backbone: nn.Module) -> list[Any]:
     return found
 
 
+def number_of_heads(attention: nn.Module) -> int:
+    """Heads of the self-attention of a block, one of :func:`self_attentions`.
+
+    Raises:
+        InputError: It says them under none of the names that libraries have for them.
+    """
+    for name in ('num_heads', 'num_attention_heads'):  # of timm, mmpretrain and mmmim; of transformers
+        if isinstance(found := getattr(attention, name, None), int):
+            return found
+    raise InputError(f'{type(attention).__name__} does not say how many heads it has: use another encoder.')
+
+
 class _Watch(TorchFunctionMode):
     """Notes what an attention computes, while it does.
 
