@@ -63,7 +63,7 @@ class FrozenTarget(TargetGenerator):
             'timm:NAME=FILE', 'mmpretrain:NAME=FILE', 'huggingface:FOLDER'; FILE may be 'random', for tests. With an
             ``encoder`` of another library, its file; 'random' with any.
         in_dim: Width of the targets: that of the encoder's tokens, or of its projection.
-        weights: Of a checkpoint of mmmim: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
+        weights: Set of weights of a checkpoint of mmmim: 'ema', 'student', or 'auto': the first where there are both.
         encoder: Config of the encoder, for options that the word does not have, such as ``num_classes=512`` of CLIP in
             timm; None for that of the checkpoint.
         layers: Blocks whose outputs are averaged, negative ones from the end; None for the encoder's output.
@@ -198,15 +198,14 @@ class FrozenTarget(TargetGenerator):
             images = F.interpolate(images.float(), size, mode='bicubic', align_corners=False, antialias=True)
         return images if self.same_pictures else images * self.scale + self.shift
 
-    def _look(self, images: Tensor, grid: tuple[int, int]) -> tuple[Context, Tensor | None]:
-        """What the encoder makes of a batch; and of masks by importance the patches' weights ``[B, N]``."""
+    def _look(self, images: Tensor, grid: tuple[int, int]) -> tuple[Context, list[Tensor]]:
+        """What the encoder makes of a batch; and for masks by importance the patches' weights, pieces of ``[B, N]``."""
         pictures, layers = self.pictures(images, grid), tuple(self.layers or ())
         if self.masks is None:
             ends = [layer_index(layer, self.teacher.depth) + 1 for layer in layers]
             depth = max(ends, default=None)
-            return encode_in_pieces(
-                self.teacher, pictures, None, self.micro_batch_size, layers=layers, depth=depth
-            ), None
+            size = self.micro_batch_size
+            return encode_in_pieces(self.teacher, pictures, None, size, layers=layers, depth=depth), []
         weights: list[Tensor] = []
         extra = self.teacher.num_extra_tokens
 
@@ -215,7 +214,7 @@ class FrozenTarget(TargetGenerator):
 
         pieces = pictures.split(self.micro_batch_size or len(pictures))
         contexts = [visit_attention(self.teacher, piece, visit, layers=(-1,), hidden=layers) for piece in pieces]
-        return Context.cat(contexts), torch.cat(weights)
+        return Context.cat(contexts), weights
 
     @torch.no_grad()
     def mask(self, images: Tensor, mask: PatchMask) -> PatchMask:
@@ -233,7 +232,7 @@ class FrozenTarget(TargetGenerator):
         context, weights = self._look(images, mask.grid)
         self._seen = (images, context)
         rng = None if self.training else torch.Generator(images.device).manual_seed(0)
-        order = draw_by_importance(weights[mask.image_index], rng)
+        order = draw_by_importance(torch.cat(weights)[mask.image_index], rng)
         rest = order if predicted == number else order[:, visible:]
         return replace(mask, visible=order[:, :visible], predict=rest.unsqueeze(1))
 

@@ -24,7 +24,7 @@ def of_authors(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Te
 
     Args:
         state: Weights of the file.
-        own: Those of the model.
+        own: Weights of the model that is to have them.
     """
     return _of_clip(state, own) if f'{_CLIP}class_embedding' in state else _of_dinov2(state, own)
 
