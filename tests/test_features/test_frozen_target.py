@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 import mmmim
 from mmmim.checkpoints import load_state_dict
+from mmmim.checkpoints.stored_config import check_stored_model
 from mmmim.features import FrozenTarget
 from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from mmmim.registry import MODELS
@@ -110,7 +111,7 @@ def test_targets_are_normed_layer_by_layer_and_averaged(final_norm):
         assert (made.cls is None) == (normalize == 'instance')
 
 
-def model_of(**options):
+def model_config(**options):
     """A MAE whose targets are a frozen encoder's."""
     config = mae_config()
     config['branches']['pixels']['target_generator'] = {
@@ -118,8 +119,13 @@ def model_of(**options):
         **options,
     }  # fmt: skip
     config['branches']['pixels']['neck']['out_dim'] = DIM
+    return config
+
+
+def model_of(**options):
+    """The model of :func:`model_config`."""
     torch.manual_seed(0)
-    return MODELS.build(config).train()
+    return MODELS.build(model_config(**options)).train()
 
 
 def test_a_model_holds_nothing_of_its_teacher():
@@ -230,3 +236,11 @@ def test_statistics_of_the_student_are_those_of_its_data_preprocessor():
     with pytest.raises(InputError, match=r'target_generator\.mean is \[1\.0, .* and model\.data_preprocessor\.mean'):
         model_of(mean=[1.0, 2.0, 3.0])
     assert model_of(mean=[1.0, 2.0, 3.0], statistics='student')
+
+
+def test_a_file_never_says_which_teacher_is_read():
+    """A checkpoint names the teacher of its training; nothing that builds targets from a file opens it."""
+    config = model_config(checkpoint='capi_vitl14_lvd', encoder=None)
+    assert check_stored_model(config, 'a.pth') == config
+    with pytest.raises(InputError, match=r"target_generator\.checkpoint='capi_vitl14_lvd' names a file or a download"):
+        check_stored_model(config, 'a.pth', builds_targets=True)
