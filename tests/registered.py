@@ -151,6 +151,8 @@ NECKS = {
     'self-attention, rotary': (_neck('SelfAttentionPredictor', positions='rope'), 'rotary, registers'),
     'self-attention, CLS': (_neck('SelfAttentionPredictor', **_LEARNED, **_OF_CLS), 'sincos, CLS'),
     'decoder': (_neck('CrossAttentionDecoder', grid=GRID, out_dim=5), 'projector'),
+    'prompting': (_neck('PromptingDecoder', grid=GRID, out_dim=5), 'sincos, CLS'),
+    'prompting, CLS': (_neck('PromptingDecoder', grid=GRID, out_dim=5, predict_cls=True), 'sincos, CLS'),
     'decoder, no cues': (_neck('CrossAttentionDecoder', grid=GRID, visual_cues=False), 'projector'),
     'mixtures of states': (_neck('InterBlockDecoder', grid=GRID, out_dim=5, layers=[0, 2]), 'sincos, CLS'),
     'mixtures without the input': (
@@ -208,6 +210,7 @@ HEADS = {
     'l1': {'type': 'mmmim.RegressionHead', 'loss': 'l1', 'nominal_ratio': 0.5},
     'huber': {'type': 'mmmim.RegressionHead', 'loss': 'huber'},
     'smooth L1': {'type': 'mmmim.RegressionHead', 'loss': 'smooth_l1', 'beta': 2.0},
+    'cosine': {'type': 'mmmim.RegressionHead', 'loss': 'cosine'},
     'prototypes': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8},
     'prototypes, MLP': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8, 'mlp_dims': (12, 6)},
     'tokens': {'type': 'mmmim.CrossEntropyHead'},
@@ -237,6 +240,7 @@ TOKENIZERS = {
     'VQ-KD': {'type': 'mmmim.VQKDTokenizer', **_VQKD},
 }
 _LATENT = {'type': 'mmmim.LatentTarget', 'in_dim': DIM}
+_FROZEN = {'type': 'mmmim.FrozenTarget', 'checkpoint': 'random', 'in_dim': DIM}
 TARGETS = {
     'clusters': {'type': 'mmmim.OnlineClustering', 'in_dim': DIM, 'num_prototypes': PROTOTYPES, 'chunk_positions': 5},
     'assignments': {'type': 'mmmim.TeacherAssignments', 'head': 'head', 'num_prototypes': PROTOTYPES},
@@ -252,6 +256,13 @@ TARGETS = {
     },
     'latents of the student': {**_LATENT, 'encoder': 'student', 'stop_gradient': False},
     'latents of an encoder of its own': {**_LATENT, 'encoder': ENCODERS['sincos, CLS'], 'stop_gradient': False},
+    'latents of a frozen encoder': {**_FROZEN, 'encoder': ENCODERS['timm'], 'normalize': 'layer'},
+    'latents of blocks of a frozen encoder': {
+        **_FROZEN,
+        'encoder': ENCODERS['rotary, registers'],
+        'layers': (0, -1),
+        'normalize': 'instance',
+    },
     'pixels': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
     'pixels of low frequencies': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH, 'low_pass': 2},
     'gradients': {'type': 'mmmim.HOGTarget', 'patch_size': PATCH, 'cell': PATCH, 'window': 8},

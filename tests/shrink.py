@@ -50,12 +50,21 @@ def write_images(folder: Any, number: int = 8, size: int = 40) -> None:
         Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f'{i}.png')
 
 
+def untrained_teacher(generator: Any) -> None:
+    """Give a target generator a small teacher of random weights in the place of one of a file."""
+    sizes = {'img_size': 32, 'patch_size': 4, 'embed_dim': generator.in_dim, 'depth': 2, 'num_heads': 2}
+    generator.pop('encoder', None)  # with which it would be merged
+    generator.update(checkpoint='random', encoder={'type': 'mmmim.ViT', **sizes}, projected=False)
+
+
 def without_files(model: Any) -> Any:
-    """A copy of a model's config whose tokenizers have random weights instead of those of a file."""
+    """A copy of a model's config whose tokenizers and teachers have random weights instead of those of a file."""
     model = copy.deepcopy(model)
     for branch in model.branches.values():
         if 'tokenizer' in branch.target_generator:
             branch.target_generator.tokenizer.untrained = True
+        if branch.target_generator.type == 'mmmim.FrozenTarget':
+            untrained_teacher(branch.target_generator)
     return model
 
 
@@ -84,6 +93,9 @@ def shrink_model(model: Any, folder: Path | None = None) -> None:
     for branch in model.branches.values():
         if branch.target_generator.type == 'mmmim.LatentTarget' and branch.neck.get('out_dim'):
             branch.neck.out_dim = branch.target_generator.in_dim
+        if branch.target_generator.type == 'mmmim.FrozenTarget':
+            branch.neck.out_dim = branch.target_generator.in_dim
+            untrained_teacher(branch.target_generator)
         if 'tokenizer' in branch.target_generator:
             _shrink_tokenizer(branch, folder)
 

@@ -14,6 +14,7 @@ from tests.recipes import (
     complaints,
     crossmae,
     data2vec,
+    distillation,
     evaluation,
     fitted_images,
     ijepa,
@@ -33,7 +34,7 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim),
+            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim, distillation),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

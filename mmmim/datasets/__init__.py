@@ -32,6 +32,7 @@ from .masking import (
     InverseBlockMasking,
     MaskingStrategy,
     MultiBlockMasking,
+    PredictAll,
     UniformMasking,
 )
 from .moving_fashion import MovingFashion
@@ -91,6 +92,7 @@ __all__ = [
     'Places365',
     'PositionIndex',
     'PositionSampler',
+    'PredictAll',
     'RandomResizedCrop',
     'ResizeLabelMap',
     'SeededDataset',

@@ -78,9 +78,8 @@ def choose_micro_batch(runner: Any, data: dict[str, Any]) -> str:
 
 
 def _set(model: MaskedImageModeling, size: int) -> None:
-    model.micro_batch_size, model.micro_batch_to_choose = size, False
-    if model.teacher is not None:
-        model.teacher.micro_batch_size = size
+    model.micro_batch_to_choose = False
+    model.set_micro_batch_size(size)
 
 
 @contextmanager
@@ -102,6 +101,7 @@ def _pass(runner: Any, model: MaskedImageModeling, batch: dict[str, Any], pieces
     whole = runner.model
     quiet: AbstractContextManager = whole.no_sync() if is_model_wrapper(whole) else nullcontext()
     with wrapper.optim_context(model):
+        mask = model.masks(images, mask)
         targets = model.targets(images, mask)
     for number, piece in enumerate(model.micro_batches(images, mask, targets), 1):
         with quiet, wrapper.optim_context(model):

@@ -4,6 +4,7 @@ from .extraction import Features, LayerFeatures, extract_features
 from .extractor import FeatureExtractor
 from .frozen import FrozenFeatures
 from .frozen_patches import FrozenPatches
+from .frozen_target import FrozenTarget
 from .pretrained_backbone import PretrainedBackbone
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     'Features',
     'FrozenFeatures',
     'FrozenPatches',
+    'FrozenTarget',
     'LayerFeatures',
     'PretrainedBackbone',
     'extract_features',

@@ -45,6 +45,18 @@ def self_attentions(backbone: nn.Module) -> list[Any]:
     return found
 
 
+def number_of_heads(attention: nn.Module) -> int:
+    """Heads of the self-attention of a block, one of :func:`self_attentions`.
+
+    Raises:
+        InputError: It says them under none of the names that libraries have for them.
+    """
+    for name in ('num_heads', 'num_attention_heads'):  # of timm, mmpretrain and mmmim; of transformers
+        if isinstance(found := getattr(attention, name, None), int):
+            return found
+    raise InputError(f'{type(attention).__name__} does not say how many heads it has: use another encoder.')
+
+
 class _Watch(TorchFunctionMode):
     """Notes what an attention computes, while it does.
 
@@ -117,6 +129,7 @@ def _watched(
     visit: Callable[[int, _Watch], None],
     layers: Sequence[int] | None,
     with_weights: bool,
+    hidden: Sequence[int] = (),
 ) -> Context:
     """Encode images in evaluation mode, and show what the attention of some blocks computes, one at a time."""
     modules = self_attentions(backbone)
@@ -135,11 +148,15 @@ def _watched(
         stack.enter_context(eval_mode(backbone))
         for layer in wanted:
             stack.enter_context(_replaced_forward(modules[layer], watch(layer, modules[layer].forward)))
-        return backbone(images)
+        return backbone(images, layers=hidden)
 
 
 def visit_attention(
-    backbone: nn.Module, images: Tensor, visit: Callable[[int, Tensor], None], layers: Sequence[int] | None = None
+    backbone: nn.Module,
+    images: Tensor,
+    visit: Callable[[int, Tensor], None],
+    layers: Sequence[int] | None = None,
+    hidden: Sequence[int] = (),
 ) -> Context:
     """Encode images in evaluation mode, and look at the attention of one block at a time: only the visitor keeps it.
 
@@ -152,6 +169,7 @@ def visit_attention(
         visit: Gets the number of a block, from 0, and its softmax attention ``[B, heads, E + N, E + N]`` in fp32: rows
             are queries, columns are keys, extra tokens (CLS, proxies, registers) come first.
         layers: Blocks, negative ones from the end; None for all.
+        hidden: Blocks whose states the encoder keeps in ``hidden`` of what it returns.
 
     Returns:
         What the encoder returns.
@@ -168,7 +186,7 @@ def visit_attention(
             )
         visit(layer, seen.weights)
 
-    return _watched(backbone, images, look, layers, True)
+    return _watched(backbone, images, look, layers, True, hidden)
 
 
 def attention_maps(backbone: nn.Module, images: Tensor, layers: Sequence[int]) -> list[Tensor]:

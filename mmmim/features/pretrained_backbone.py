@@ -121,7 +121,7 @@ class PretrainedBackbone(BaseModule):
             raise InputError(
                 f"PretrainedBackbone.stride is of maps, out_type='featmap', not of {out_type!r}: leave it out."
             )
-        self.backbone, stored = _build(checkpoint, weights, encoder, drop_path_rate)
+        self.backbone, stored = build_encoder(checkpoint, weights, encoder, drop_path_rate)
         self.predictor: PoolingNeck | None = None
         for feature in self.features:
             _check_feature(feature, self.backbone)
@@ -228,10 +228,14 @@ class PretrainedBackbone(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _build(
-    checkpoint: str | Path | None, weights: str, encoder: Mapping[str, Any] | None, drop_path_rate: float | None
+def build_encoder(
+    checkpoint: str | Path | None, weights: str, encoder: Mapping[str, Any] | None, drop_path_rate: float | None = None
 ) -> tuple[Encoder, StoredEncoder | None]:
-    """The encoder with its weights, and the checkpoint that it comes from where that is one of mmmim."""
+    """An encoder with its weights; arguments and errors of :class:`PretrainedBackbone`.
+
+    Returns:
+        The encoder, and the checkpoint that it comes from where that is one of mmmim.
+    """
     if checkpoint is None or str(checkpoint).startswith(PLACEHOLDER):
         raise InputError(
             'PretrainedBackbone has no checkpoint: give one to the tool (--pretrained FILE) or in the config '

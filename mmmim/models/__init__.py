@@ -19,6 +19,7 @@ from .necks import (
     InterBlockDecoder,
     MultiLevelFusion,
     PickPredicted,
+    PromptingDecoder,
     ProxyReconstruction,
     SelfAttentionPredictor,
 )
@@ -59,6 +60,7 @@ __all__ = [
     'PickPredicted',
     'PixelTarget',
     'PoolingNeck',
+    'PromptingDecoder',
     'PrototypeHead',
     'ProxyReconstruction',
     'RegressionHead',

@@ -157,6 +157,8 @@ class TargetGenerator(Part):
         num_tokens: K where targets are tokens; None where they are vectors.
         balances: Whether a target depends on the other images of the batch, of which there must be two at least.
         layers: Blocks of the student's encoder, or of its average, whose states targets are made of.
+        micro_batch_size: Images of one forward pass of an encoder that it has of its own and does not train, which the
+            model sets; None: the whole batch. Targets do not depend on it.
     """
 
     REQUIRED = ('forward',)
@@ -166,6 +168,20 @@ class TargetGenerator(Part):
     num_tokens: int | None = None
     balances: bool = False
     layers: Sequence[int] = ()
+    micro_batch_size: int | None = None
+
+    def mask(self, images: Tensor, mask: PatchMask) -> PatchMask:
+        """Masks to train on in the place of those of the loader, for masks that depend on what an encoder sees.
+
+        It is asked in the step, before targets are made, on the device and without a host sync. What it draws follows
+        torch's generators in training mode, and is the same every time otherwise. Other looks at a batch, such as
+        pictures and health reports, take the loader's masks.
+
+        Args:
+            images: ``[B, C, H, W]``, normalised.
+            mask: Masks of the loader, or those that the generator of the branch before has drawn.
+        """
+        return mask
 
     def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted patches.

@@ -47,6 +47,13 @@ class PatchMask:
         return replace(self, visible=self.flat_predict())
 
     @cached_property
+    def hidden(self) -> Tensor:
+        """Indices of the patches that are not visible, ``[G, N - V]``, ascending (no host sync)."""
+        number, seen = self.grid[0] * self.grid[1], self.visible.shape[1]
+        marked = torch.zeros(self.num_masks, number, device=self.visible.device).scatter_(1, self.visible, 1.0)
+        return marked.argsort(dim=1, stable=True)[:, : number - seen]
+
+    @cached_property
     def of_all(self) -> PatchMask:
         """The masks of an encoder that sees all patches, in raster order."""
         every = torch.arange(self.grid[0] * self.grid[1], device=self.visible.device)

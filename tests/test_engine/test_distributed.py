@@ -16,7 +16,7 @@ from mmmim.registry import MODELS, STRATEGIES
 from tests.processes import run_group
 from tests.runs import assert_same
 from tests.test_engine import test_health_hook as health_hook
-from tests.toys import batch, blobs, capi_config, optim_wrapper
+from tests.toys import DIM, PATCH, batch, blobs, capi_config, mae_config, optim_wrapper
 
 STEPS, IMAGES = 3, 11
 PARTS = {1: [slice(0, 11)], 2: [slice(0, 6), slice(6, 11)], 3: [slice(0, 4), slice(4, 8), slice(8, 11)]}
@@ -297,5 +297,47 @@ def test_logistic_regression_of_all_parts(group):
         assert torch.equal(first, second)
         torch.testing.assert_close(first, expected, rtol=1e-8, atol=1e-8)
         assert not torch.allclose(fit(own), expected, atol=1e-2)
+
+    group(process)
+
+
+def frozen_model():
+    """A MAE-like model whose targets and masks are those of a frozen encoder."""
+    config = mae_config()
+    teacher = {'embed_dim': DIM, 'depth': 2, 'num_heads': 2, 'img_size': 16, 'patch_size': PATCH}
+    config['branches']['pixels']['target_generator'] = dict(
+        type='mmmim.FrozenTarget', checkpoint='random', encoder={'type': 'mmmim.ViT', **teacher}, in_dim=DIM
+    )
+    config['branches']['pixels']['neck']['out_dim'] = DIM
+    torch.manual_seed(0)
+    model = MODELS.build({**config, 'micro_batch_size': 3})
+    model.init_weights()
+    return model.train()
+
+
+def steps_of_frozen(model, rank, world_size):
+    """Losses and weights after steps on a rank's part of the batches."""
+    part, wrapper, losses = PARTS[world_size][rank], optim_wrapper(model), []
+    for step in range(STEPS):
+        data = batch(IMAGES, seed=step)
+        mask = data['mask'].images(part.start, part.stop, IMAGES)
+        losses.append(model.train_step({'inputs': data['inputs'][part], 'mask': mask}, wrapper)['loss'])
+    return losses, weights_of(model)
+
+
+@pytest.mark.parametrize('kind', ['ddp', 'fsdp'])
+def test_frozen_teachers_are_whole_in_every_process(group, kind):
+    _, expected = steps_of_frozen(frozen_model(), 0, 1)
+
+    def process(rank):
+        model = wrap(frozen_model(), kind)
+        teacher = getattr(model, 'module', model).branches.pixels.target_generator.teacher
+        assert not any(isinstance(p, DTensor) for p in teacher.parameters())
+        losses, found = steps_of_frozen(model, rank, 2)
+        assert losses[-1] < losses[0]
+        assert found.keys() == expected.keys()
+        for key, value in found.items():
+            if not key.endswith('k_proj.bias'):  # softmax does not see it, and AdamW makes steps of rounding
+                torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-5)
 
     group(process)

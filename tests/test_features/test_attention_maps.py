@@ -92,6 +92,7 @@ FOREIGN = {
     'norms of keys': lambda: TimmEncoder('vit_tiny_patch16_224', qk_norm=True, **TINY),
     'registers': lambda: TimmEncoder('vit_small_patch14_reg4_dinov2', **{**TINY, 'img_size': 28}),
     'relative positions': lambda: TimmEncoder('beit_base_patch16_224', **TINY),
+    'no CLS': lambda: TimmEncoder('aimv2_large_patch14_224', **{**TINY, 'img_size': 28}),  # AIM's second version
     'rotary positions': lambda: TimmEncoder('eva02_tiny_patch14_224', **{**TINY, 'img_size': 28}),
     'mmpretrain': lambda: MMPretrainEncoder('VisionTransformer', arch=ARCH, img_size=32, patch_size=16),
     'relative positions of mmpretrain': lambda: MMPretrainEncoder('BEiTViT', arch=ARCH, img_size=32, patch_size=16),

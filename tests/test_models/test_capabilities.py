@@ -124,7 +124,7 @@ def test_saved_and_loaded(name):
     case = CASES[name]
     module, other = case.build(0).eval(), case.build(1).eval()
     expected = seeded(case, module)
-    if module.state_dict():
+    if any(not key.endswith('fingerprint') for key in module.state_dict()):  # of what another model has, too
         assert any(not torch.equal(out, expected[key]) for key, out in seeded(case, other).items())
     file = io.BytesIO()
     torch.save(module.state_dict(), file)

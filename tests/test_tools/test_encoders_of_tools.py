@@ -14,6 +14,17 @@ from mmmim.models.backbones.libraries import encoder_config
 from tests.paths import ROOT
 from tests.toys import mae_config, save_model
 
+#: One of every kind: plain and with registers, relative positions, rotary ones, positions of one size of images.
+ENCODERS = {
+    'mmpretrain, DeiT': 'mmpretrain:deit-tiny_4xb256_in1k=random',
+    'mmpretrain, MoCo v3': 'mmpretrain:mocov3_vit-small-p16_16xb256-amp-coslr-300e_in1k=random',
+    'timm, registers': 'timm:test_vit2=random',
+}
+FOLDERS = {
+    'Hugging Face, DINOv2': ('Dinov2', {}),
+    'Hugging Face, registers': ('Dinov2WithRegisters', {'num_register_tokens': 2}),
+    'Hugging Face, BEiT': ('Beit', {'use_relative_position_bias': True, 'intermediate_size': 64}),
+}
 NAME = 'timm:test_vit'
 ENCODER = f'{NAME}=vit.safetensors'
 FEW = ('+fit_dataloader.dataset.indices=[0,1,2,8997,8998,8999]', '+test_dataloader.dataset.indices=6')
@@ -112,6 +123,26 @@ def test_a_file_of_timm(name, folder, tool, monkeypatch):
         assert ENCODER in commands[0]
         return
     tool(name, *words)
+    assert (folder / 'out' / file).stat().st_size
+
+
+#: The pictures and analyses that figures of papers are made with.
+OF_FIGURES = ['vis_attention', 'vis_pca', 'vis_tsne', 'attention_distance', 'rankme']
+
+
+@pytest.mark.parametrize('kind', [*ENCODERS, *FOLDERS])
+@pytest.mark.parametrize('name', [name for name in TOOLS if name.rpartition('/')[2] in OF_FIGURES])
+def test_encoders_of_every_library(name, kind, folder, tool):
+    encoder = ENCODERS.get(kind)
+    if encoder is None:
+        transformers = pytest.importorskip('transformers')
+        model, options = FOLDERS[kind]
+        sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=160, patch_size=16)
+        config = getattr(transformers, f'{model}Config')(**sizes, **options)
+        getattr(transformers, f'{model}Model')(config).save_pretrained('model')
+        encoder = 'huggingface:model'
+    words, file = TOOLS[name]
+    tool(name, *(encoder if word == ENCODER else word for word in words))
     assert (folder / 'out' / file).stat().st_size
 
 

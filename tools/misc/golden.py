@@ -72,8 +72,8 @@ def first_losses(config: str | os.PathLike, data_root: str | os.PathLike) -> lis
     """The losses of the first :data:`STEPS` iterations of a pre-training config on FashionScenes.
 
     :class:`mmmim.Runner` trains it as it is, in a temporary work folder, but for :data:`STEPS`, :data:`BATCH` and
-    :data:`SEED`, and without validation, checkpoints, probes and pictures. Tokenizers have random weights, as there is
-    no file of them.
+    :data:`SEED`, and without validation, checkpoints, probes and pictures. Tokenizers and frozen teachers have random
+    weights, as there is no file of them.
 
     Args:
         config: The file.
@@ -99,6 +99,8 @@ def first_losses(config: str | os.PathLike, data_root: str | os.PathLike) -> lis
     for branch in cfg.model.branches.values():
         if 'tokenizer' in branch.target_generator:
             branch.target_generator.tokenizer.untrained = True
+        if branch.target_generator.type == 'mmmim.FrozenTarget':
+            branch.target_generator.update(checkpoint='random', encoder=dict(cfg.model.backbone, fused=False))
     for name in ('val', 'test'):
         cfg[f'{name}_cfg'] = cfg[f'{name}_dataloader'] = cfg[f'{name}_evaluator'] = None
     cfg.probe_data = None

@@ -101,12 +101,12 @@ def check_memory(extractor: Any, patches: int, size: int) -> None:
     """
     import torch
 
-    from mmmim.features.attention_maps import self_attentions
+    from mmmim.features.attention_maps import number_of_heads, self_attentions
     from mmmim.utils import InputError
     from mmmim.utils.machine import gigabytes, physical_memory
 
     device = next(extractor.parameters()).device
-    heads = max(module.num_heads for module in self_attentions(extractor.backbone))
+    heads = max(map(number_of_heads, self_attentions(extractor.backbone)))
     tokens = patches + extractor.backbone.num_extra_tokens
     # Products, scaled products and weights of all pairs in fp32 are there at once.
     needed = 3 * 4 * heads * tokens**2

@@ -2,6 +2,7 @@
 
 from .blockwise import BEiTMasking
 from .multi_block import MultiBlockMasking
+from .predict_all import PredictAll
 from .strategies import BlockMasking, InverseBlockMasking, MaskingStrategy, UniformMasking
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     'InverseBlockMasking',
     'MaskingStrategy',
     'MultiBlockMasking',
+    'PredictAll',
     'UniformMasking',
 ]

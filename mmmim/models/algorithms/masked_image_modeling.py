@@ -168,7 +168,7 @@ class MaskedImageModeling(BaseModel):
         _check_channels(self.backbone, preprocessor)
         #: Whether a training is still to choose; until it has, there is one micro-batch.
         self.micro_batch_to_choose = micro_batch_size == 'auto'
-        self.micro_batch_size = None if micro_batch_size == 'auto' else micro_batch_size
+        self.micro_batch_size: int | None = None
         check_mode(activation_checkpointing)
         if activation_checkpointing is not None and not list(blocks_of(self.backbone)):
             raise InputError(
@@ -180,7 +180,8 @@ class MaskedImageModeling(BaseModel):
             raise InputError(f"model.teacher_init must be 'student' or 'own', got {teacher_init!r}.")
         self.teacher_init = teacher_init
         source = _drawn_anew(backbone, branches, teacher) if teacher and teacher_init == 'own' else self
-        self.teacher = EMACopy(source, teacher, self.micro_batch_size) if teacher else None
+        self.teacher = EMACopy(source, teacher) if teacher else None
+        self.set_micro_batch_size(None if micro_batch_size == 'auto' else micro_batch_size)
         #: Blocks of the encoder whose states necks read.
         self.layers = sorted({i for branch in self.branches.values() for i in branch.layers(self.backbone.depth)})
         #: What the encoder is told of what is read of its last block.
@@ -192,6 +193,13 @@ class MaskedImageModeling(BaseModel):
         if self.teacher is not None and self.teacher_init == 'student':
             self.teacher.copy_from(self)
 
+    def set_micro_batch_size(self, size: int | None) -> None:
+        """Let student, teacher and the encoders of target generators see so many images at a time; None: all."""
+        self.micro_batch_size = size
+        frozen = [branch.target_generator for branch in self.branches.values()]
+        for part in frozen if self.teacher is None else [self.teacher, *frozen]:
+            part.micro_batch_size = size
+
     def describe_batch(self, per_gpu_batch: int, images: int) -> str:
         """How a step divides the batch of a GPU, and ``images`` over all GPUs, in words for the log."""
         parts = ['micro-batches of a size that is chosen before the first step']
@@ -200,6 +208,12 @@ class MaskedImageModeling(BaseModel):
         generators = [branch.target_generator for branch in self.branches.values()]
         parts += [generator.describe_batch(images) for generator in generators]
         return '; '.join(part for part in parts if part)
+
+    def masks(self, images: Tensor, mask: PatchMask) -> PatchMask:
+        """The masks of a step: those of the batch, or those that a target generator draws (MILAN)."""
+        for branch in self.branches.values():
+            mask = branch.target_generator.mask(images, mask)
+        return mask
 
     def targets(self, images: Tensor, mask: PatchMask) -> dict[str, Target]:
         """Targets by branch, of a whole batch, of the generators whose targets are constants.
@@ -268,6 +282,7 @@ class MaskedImageModeling(BaseModel):
         if mode == 'loss':
             return self.loss(inputs, mask, targets or {})
         if mode == 'predict':
+            mask = self.masks(inputs, mask)
             made = _targets(self, inputs, mask, differentiable=False)
             losses = self.loss(inputs, mask, made) | self.own_losses(made)
             return [{**losses, 'loss': torch.stack(list(losses.values())).sum(), 'images': len(inputs)}]
@@ -316,6 +331,7 @@ class MaskedImageModeling(BaseModel):
         data = self.data_preprocessor(data, training=True)
         images, mask = data['inputs'], data['mask']
         with optim_wrapper.optim_context(model):
+            mask = self.masks(images, mask)
             targets = self.targets(images, mask)
         log = self.own_losses(targets)
         own = sum(log.values())

@@ -14,6 +14,7 @@ from mmmim.utils import InputError
 from mmmim.utils.options import Positive, Size
 
 from ..layers import parameter_layer
+from .timm_layouts import of_authors
 from .wrapped import WrappedEncoder, is_meta, load_foreign_weights
 
 #: Options of timm that load weights.
@@ -86,6 +87,11 @@ class TimmEncoder(WrappedEncoder):
         return self.encoder.blocks
 
     @property
+    def projection(self) -> nn.Module | None:
+        """The last linear layer, which models have with ``num_classes``: of CLIP the projection, of 512 or 768."""
+        return self.encoder.head if getattr(self.encoder, 'num_classes', 0) else None
+
+    @property
     def norm(self) -> nn.Module:
         """Norm after the last block; none in models that norm pooled tokens instead."""
         return self.encoder.norm
@@ -96,8 +102,8 @@ class TimmEncoder(WrappedEncoder):
         return self.encoder.patch_embed
 
     def load_weights(self, path: str | Path) -> None:
-        """Load a file of timm, or of DINOv2's authors, strictly."""
-        load_foreign_weights(self.encoder, path, adapt=_of_dinov2)
+        """Load a file of timm, or of the authors of DINOv2 or CLIP, strictly."""
+        load_foreign_weights(self.encoder, path, adapt=of_authors)
 
     def states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Outputs of ``blocks``, in ascending order, before the final norm: each ``[B, E + N, D]``."""
@@ -136,25 +142,6 @@ def _mixes(encoder: Any) -> str:
     if not isinstance(getattr(encoder, 'patch_drop', None) or nn.Identity(), nn.Identity):
         return 'with patch_drop_rate it leaves out patches itself, others than the mask'
     return ''
-
-
-def _of_dinov2(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in the layout of DINOv2's authors (arXiv 2304.07193) under timm's names; others as they are.
-
-    Their mask token is of the pre-training: it is left out. Registers have no position in either; in timm's models with
-    registers the CLS token has none of its own, so that of the file is added to it.
-    """
-    if 'mask_token' not in state or 'mask_token' in own:
-        return state
-    state = {key: value for key, value in state.items() if key != 'mask_token'}
-    if 'register_tokens' in state and {'cls_token', 'pos_embed'} <= set(state):
-        state['reg_token'] = state.pop('register_tokens')
-        state['cls_token'] = state['cls_token'] + state['pos_embed'][:, :1]
-        state['pos_embed'] = state['pos_embed'][:, 1:]
-    fused = {'.mlp.w12.': '.mlp.fc1.', '.mlp.w3.': '.mlp.fc2.'}
-    for theirs, ours in fused.items():
-        state = {key.replace(theirs, ours): value for key, value in state.items()}
-    return state
 
 
 def _create(name: str, **options: Any) -> tuple[nn.Module, bool]:

@@ -88,6 +88,11 @@ class WrappedEncoder(Encoder):
         raise NotImplementedError
 
     @property
+    def projection(self) -> nn.Module | None:
+        """What takes tokens behind the final norm into a space that they share with texts (CLIP); None without one."""
+        return None
+
+    @property
     def attentions(self) -> list[Any]:
         """The self-attention of every block; None for what is none."""
         return [getattr(block, 'attn', None) for block in self.blocks]

@@ -2,6 +2,7 @@
 
 from .cross_entropy import linear_soft_cross_entropy
 from .hog import hog
+from .importance import draw_by_importance
 from .low_pass import low_pass
 from .nearest import nearest
 from .online_clustering import Balancing, assign_tokens, online_clustering
@@ -11,6 +12,7 @@ from .sinkhorn import sinkhorn_knopp_
 __all__ = [
     'Balancing',
     'assign_tokens',
+    'draw_by_importance',
     'hog',
     'linear_soft_cross_entropy',
     'low_pass',

@@ -13,11 +13,18 @@ from mmmim.utils.options import NonNegative, Positive
 
 from ..interfaces import Head
 
+
+def cosine_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """The mean of ``2 - 2 cos``, the squared distance of vectors ``[..., D]`` that are scaled to a length of 1."""
+    return (2 - 2 * (F.normalize(predicted, dim=-1) * F.normalize(wanted, dim=-1)).sum(dim=-1)).mean()
+
+
 _LOSSES: dict[str, Callable[..., Tensor]] = {
     'mse': F.mse_loss,
     'l1': F.l1_loss,
     'huber': F.huber_loss,
     'smooth_l1': F.smooth_l1_loss,
+    'cosine': cosine_loss,
 }
 
 
@@ -29,9 +36,10 @@ class RegressionHead(Head):
     :class:`CombinedHead` (PiLaMIM).
 
     Args:
-        loss: 'mse' (MAE, arXiv 2111.06377), 'l1', 'huber' with a threshold of 1 (I-JEPA, arXiv 2301.08243), or
+        loss: 'mse' (MAE, arXiv 2111.06377), 'l1', 'huber' with a threshold of 1 (I-JEPA, arXiv 2301.08243),
             'smooth_l1': ``e^2 / (2 beta)`` of errors below ``beta``, ``e - beta / 2`` of others (data2vec, arXiv
-            2202.03555, equation 2); with ``beta=1`` the two are the same.
+            2202.03555, equation 2; with ``beta=1`` the same as 'huber'), or 'cosine', ``2 - 2 cos`` of prediction and
+            target (EVA, arXiv 2211.07636).
         of: 'patches', or 'cls' for the global token; its loss is called ``loss_cls``.
         weight: Factor of the loss.
         nominal_ratio: Divide the sum over predicted patches by this share of all patches instead of their number, as

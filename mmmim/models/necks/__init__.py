@@ -4,6 +4,7 @@ from .cross_attention_decoder import CrossAttentionDecoder
 from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
 from .inter_block import InterBlockDecoder, MultiLevelFusion
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
+from .prompting_decoder import PromptingDecoder
 from .proxy_reconstruction import ProxyReconstruction
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     'InterBlockDecoder',
     'MultiLevelFusion',
     'PickPredicted',
+    'PromptingDecoder',
     'ProxyReconstruction',
     'SelfAttentionPredictor',
 ]
