@@ -13,6 +13,7 @@ from .heads import (
 )
 from .interfaces import Encoder, Head, Neck, PoolingNeck, TargetGenerator, Tokenizer
 from .necks import (
+    ConvolutionalDecoder,
     CrossAttentionDecoder,
     CrossAttentionPredictor,
     FeatureBatchNorm,
@@ -34,6 +35,7 @@ from .tokenizers import DalleTokenizer, KMeansTokenizer, VQKDTokenizer
 __all__ = [
     'Branch',
     'CombinedHead',
+    'ConvolutionalDecoder',
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
     'CrossEntropyHead',

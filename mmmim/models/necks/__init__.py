@@ -1,11 +1,13 @@
 """Necks: from the encoder's context to predictions of the masked patches."""
 
+from .convolutional_decoder import ConvolutionalDecoder
 from .cross_attention_decoder import CrossAttentionDecoder
 from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
 from .proxy_reconstruction import ProxyReconstruction
 
 __all__ = [
+    'ConvolutionalDecoder',
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
     'FeatureBatchNorm',
