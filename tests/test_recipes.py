@@ -13,6 +13,7 @@ from tests.recipes import (
     classification,
     complaints,
     data2vec,
+    data2vec2,
     evaluation,
     fitted_images,
     ijepa,
@@ -30,7 +31,7 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim),
+            *(capi, data2vec, data2vec2, ijepa, latent_mim, mae, pilamim, semantic_mim),
             *(evaluation, fitted_images, classification, label_free),
         )
     )
