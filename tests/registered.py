@@ -161,7 +161,7 @@ NECKS = {
             'embed_dim': 12,
             'depth': 2,
             'groups': 4,
-            'out_dim': 5,
+            'out_dim': DIM,
         },
         'norms after sums',
     ),

@@ -58,7 +58,7 @@ def test_convolutions_over_the_grid(dim, width, kernel, groups):
     torch.manual_seed(0)
     mask = random_mask(2, per_image=2, grid=(3, 5))
     context = context_of(mask, dim)
-    decoder = ConvolutionalDecoder(dim, width, 2, kernel, groups, out_dim=7, noise_std=0.5)
+    decoder = ConvolutionalDecoder(dim, width, 2, kernel, groups, out_dim=dim, noise_std=0.5)
     noise = torch.randn(4, 15, dim)
     decoder.noise = lambda like, number: noise
     x = noise.clone()
@@ -79,12 +79,12 @@ def test_convolutions_over_the_grid(dim, width, kernel, groups):
 
 def test_the_noise_is_new_every_time():
     torch.manual_seed(0)
-    decoder, like = ConvolutionalDecoder(16, 16, 1, out_dim=4, noise_std=0.3), torch.zeros(50, 3, 16)
+    decoder, like = ConvolutionalDecoder(16, 16, 1, out_dim=16, noise_std=0.3), torch.zeros(50, 3, 16)
     one, other = decoder.noise(like, 20), decoder.noise(like, 20)
     assert one.shape == (50, 20, 16)
     assert one.std() == pytest.approx(0.3, rel=0.05)
     assert not torch.equal(one, other)
-    assert not ConvolutionalDecoder(16, 16, 1, noise_std=0.0).noise(like, 20).any()
+    assert not ConvolutionalDecoder(16, 16, 1, out_dim=16, noise_std=0.0).noise(like, 20).any()
 
 
 def test_decoders_that_cannot_be():
@@ -92,9 +92,11 @@ def test_decoders_that_cannot_be():
         ConvolutionalDecoder(kernel=4)
     with pytest.raises(InputError, match='groups=16 does not divide embed_dim=24'):
         ConvolutionalDecoder(768, 24)
+    with pytest.raises(InputError, match='out_dim=8 must be context_dim=16 where CLS'):
+        ConvolutionalDecoder(16, 16, out_dim=8)
     mask = random_mask(2)
     context = context_of(mask, 16)
     context.num_cls_tokens = 0
     with pytest.raises(InputError, match=r'model\.backbone has no CLS'):
-        ConvolutionalDecoder(16, 16, 1)(context, mask)
+        ConvolutionalDecoder(16, 16, 1, out_dim=16)(context, mask)
     assert ConvolutionalDecoder(16, 16, 1, predict_cls=False)(context, mask).cls is None
