@@ -124,8 +124,13 @@ def find_layout(weights: Mapping[str, Tensor], source: str) -> Layout:
 
 
 def detect(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a file has the fused attention of a Vision Transformer of the authors, or of one of mmpretrain."""
-    return has_key(inner_table(checkpoint), r'(decoder_)?blocks\.\d+\.attn\.qkv|backbone\.layers\.\d+\.attn\.qkv')
+    """Whether a file has the fused attention of a Vision Transformer of the authors, or of one of mmpretrain.
+
+    BEiT and its relatives call theirs as the authors do, and have relative positions, too.
+    """
+    table = inner_table(checkpoint)
+    attention = r'(decoder_)?blocks\.\d+\.attn\.qkv|backbone\.layers\.\d+\.attn\.qkv'
+    return has_key(table, attention) and not has_key(table, r'rel_pos_bias\.')
 
 
 def model_config(

@@ -60,7 +60,7 @@ class Context:
             pieces[0],
             visible=torch.cat([piece.visible for piece in pieces]),
             extra=torch.cat([piece.extra for piece in pieces]),
-            mean=None if pieces[0].mean is None else torch.cat([piece.mean for piece in pieces]),  # type: ignore[misc]
+            mean=None if pieces[0].mean is None else torch.cat([piece.mean for piece in pieces]),
             hidden=tuple(torch.cat(states) for states in zip(*(piece.hidden for piece in pieces), strict=True)),
         )
 

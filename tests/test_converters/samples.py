@@ -34,6 +34,16 @@ def capi(head=True):
     return weights
 
 
+def data2vec():
+    return recorded_weights('data2vec', 'param/')
+
+
+def data2vec_file(weights):
+    """As the training of the authors writes it, with the index of the table of positions."""
+    index = torch.tensor(recorded('data2vec')['rel_pos_index'])
+    return {'model': weights | {'rel_pos_bias.relative_position_index': index}, 'optimizer': {}, 'epoch': 799}
+
+
 def ijepa():
     return recorded_weights('ijepa', 'sd.')
 
@@ -148,6 +158,14 @@ SAMPLES = {
     'capi': Sample('capi', capi, said='3 blocks x 48 with 4 heads, patch 8, 128 px, 8 registers; ', lacks=_OF_CAPI),
     'capi without head': Sample(
         'capi', lambda: capi(False), said='parameters with predictor', lacks=(*_OF_CAPI, 'branches.capi.head.')
+    ),
+    'data2vec': Sample(
+        'data2vec',
+        data2vec,
+        {},
+        '4 blocks x 24 with 4 heads, patch 8, 32 px, mask token, relative positions and last layer',
+        data2vec_file,
+        ('teacher.',),
     ),
     'ijepa': Sample(
         'ijepa', ijepa, _ONE, f'{_VIT}, 64 px, target encoder and encoder; predictor of 2 blocks x 24', ijepa_file

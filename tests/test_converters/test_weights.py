@@ -31,6 +31,10 @@ def first(value):
 
 #: What features do not tell: mmmim's name, the layout's, and which part of its tensor.
 WHERE = [
+    ('data2vec', 'backbone.blocks.1.attn.k_proj.weight', 'blocks.1.attn.qkv.weight', lambda v: v[24:48]),
+    ('data2vec', 'backbone.blocks.2.attn.v_proj.bias', 'blocks.2.attn.v_bias', None),
+    ('data2vec', 'backbone.positions.table', 'rel_pos_bias.relative_position_bias_table', None),
+    ('data2vec', f'{LATENT}.proj.bias', 'lm_head.bias', None),
     ('ijepa', f'{LATENT}.blocks.1.attn.v_proj.bias', 'predictor.predictor_blocks.1.attn.qkv.bias', lambda v: v[48:]),
     ('ijepa', f'{LATENT}.mask_token', 'predictor.mask_token', first),
     ('latent_mim', f'{LATENT}.blocks.0.cross_attn.k_proj.bias', 'decoder.blocks.0.cross_attn.kv_proj.bias',
