@@ -101,7 +101,7 @@ class ConvolutionalDecoder(Neck):
 
         Args:
             context: Encoder output, ``visible [G, V, D]``.
-            mask: Which patches these are, and which are predicted.
+            mask: Mask that says which patches these are, and which are predicted.
 
         Returns:
             ``patches [G, T*M, out_dim]`` and, where it is predicted, ``cls [G, D]``.
