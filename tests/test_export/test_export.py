@@ -31,6 +31,7 @@ METHODS = {
     'maskfeat/vitb16': 'ViTModel',
     'semantic_mim/beit_vitb16': 'MmmimViTModel',
     'semantic_mim/maskfeat_vitb16': 'MmmimViTModel',
+    'data2vec/vitb16': 'MmmimViTModel',
     'capi/vits14': 'MmmimViTModel',
 }
 CLOSE = {'rtol': 1e-5, 'atol': 1e-5}
@@ -118,7 +119,7 @@ def test_hub_files(tmp_path):
 # ----------------------------------------------------------------------------------------------------- other libraries
 
 
-@pytest.mark.parametrize('method', [name for name in METHODS if not name.startswith('capi')])
+@pytest.mark.parametrize('method', [name for name in METHODS if not name.startswith(('capi', 'data2vec'))])
 def test_timm(tmp_path, method):
     timm = pytest.importorskip('timm')
     extractor = encoder(method)
@@ -143,6 +144,15 @@ def test_timm(tmp_path, method):
 def test_timm_has_no_rotary_registers(tmp_path):
     with pytest.raises(InputError, match=r'rotary positions with registers on the border and RMSNorm: use --to hugg'):
         export(encoder('capi/vits14'), tmp_path / 'x', 'timm')
+    with pytest.raises(InputError, match='which has relative positions: use --to huggingface'):
+        export(encoder('data2vec/vitb16'), tmp_path / 'x', 'timm')
+    assert not (tmp_path / 'x').exists()
+
+
+@pytest.mark.parametrize('to', ['timm', 'huggingface'])
+def test_norms_after_sums_are_refused(tmp_path, to):
+    with pytest.raises(InputError, match='has post_norm or embedding_norm: use onnx or torch-export'):
+        export(encoder('data2vec2/vitb16'), tmp_path / 'x', to)
     assert not (tmp_path / 'x').exists()
 
 
