@@ -14,6 +14,7 @@ from tests.recipes import (
     complaints,
     crossmae,
     data2vec,
+    data2vec2,
     distillation,
     evaluation,
     fitted_images,
@@ -34,7 +35,8 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim, distillation),
+            *(capi, data2vec, data2vec2, ijepa, latent_mim, mae, pilamim, semantic_mim),
+            *(crossmae, mff, simmim, distillation),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

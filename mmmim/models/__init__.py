@@ -13,6 +13,7 @@ from .heads import (
 )
 from .interfaces import Encoder, Head, Neck, PoolingNeck, TargetGenerator, Tokenizer
 from .necks import (
+    ConvolutionalDecoder,
     CrossAttentionDecoder,
     CrossAttentionPredictor,
     FeatureBatchNorm,
@@ -37,6 +38,7 @@ from .tokenizers import DalleTokenizer, KMeansTokenizer, VQKDTokenizer
 __all__ = [
     'Branch',
     'CombinedHead',
+    'ConvolutionalDecoder',
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
     'CrossEntropyHead',

@@ -68,6 +68,9 @@ class ViT(Encoder):
         init: How weights are initialised, see :func:`mmmim.models.layers.init_weights`.
         drop_path_rate: Stochastic depth, the same in every block, or ``(first, last)`` with equal steps between.
         attn_drop_rate: Share of the attention weights that are 0 in training.
+        post_norm: Whether norms of blocks come after the sums of tokens and branches instead of before the branches
+            (data2vec 2.0).
+        embedding_norm: Whether there is a norm before the first block (data2vec 2.0).
         in_channels: Channels of the images.
         init_cfg: mmengine's initialisation config, e.g. to load weights; None for none.
     """
@@ -96,6 +99,8 @@ class ViT(Encoder):
         init: str = 'mae',
         drop_path_rate: DropRate = 0.0,
         attn_drop_rate: ShareBelowOne = 0.0,
+        post_norm: bool = False,
+        embedding_norm: bool = False,
         in_channels: Count = 3,
         init_cfg: dict | None = None,
     ) -> None:
@@ -114,6 +119,7 @@ class ViT(Encoder):
         self.extra_tokens = nn.Parameter(torch.empty(shape)) if self.num_extra_tokens else None
         self.mask_token = nn.Parameter(torch.empty(1, embed_dim)) if fused else None
         make = make_norm(norm, norm_eps)
+        self.embedding_norm = make(embed_dim) if embedding_norm else nn.Identity()
         self.blocks = nn.ModuleList(
             Block(
                 embed_dim,
@@ -125,6 +131,7 @@ class ViT(Encoder):
                 qkv_bias=qkv_bias,
                 layer_scale=layer_scale,
                 attn_drop=attn_drop_rate,
+                post_norm=post_norm,
             )
             for rate in drop_path_rates(drop_path_rate, depth)
         )
@@ -227,6 +234,7 @@ class ViT(Encoder):
         if self.extra_tokens is not None:
             extra = self.positions.add_extra(self.extra_tokens)
             x = torch.cat([extra.expand(x.shape[0], -1, -1), x], dim=1)
+        x = self.embedding_norm(x)
         extra_seen = self.positions.extra_codes(number, seen)
         rotation = self.positions.rotation(seen if extra_seen is None else torch.cat([extra_seen, seen], dim=1))
         bias = self.positions.bias(grid, patches, number)

@@ -1,5 +1,6 @@
 """Necks: from the encoder's context to predictions of the masked patches."""
 
+from .convolutional_decoder import ConvolutionalDecoder
 from .cross_attention_decoder import CrossAttentionDecoder
 from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
 from .inter_block import InterBlockDecoder, MultiLevelFusion
@@ -8,6 +9,7 @@ from .prompting_decoder import PromptingDecoder
 from .proxy_reconstruction import ProxyReconstruction
 
 __all__ = [
+    'ConvolutionalDecoder',
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
     'FeatureBatchNorm',
