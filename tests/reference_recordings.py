@@ -7,6 +7,7 @@ from typing import Any
 from mmmim.parity import METHODS, Fixture
 from tests import (
     reference_capi,
+    reference_crossmae,
     reference_ijepa,
     reference_latent_mim,
     reference_pilamim,
@@ -82,6 +83,7 @@ _BESIDE = ('init/', 'baseline/', 'eval/')
 _BEIT, _MASKFEAT = dict(img=12, patch=4, vocab=6, **_SEMANTIC), dict(img=32, patch=8, **_SEMANTIC)
 RUNS = {
     'capi': Run('capi', reference_capi, 'capi_tiny', reference_capi.SMALL, {}, ('eval_',)),
+    'crossmae': Run('crossmae', reference_crossmae, 'crossmae_tiny', reference_crossmae.SMALL),
     'ijepa': Run(
         'ijepa', reference_ijepa, 'ijepa_tiny', reference_ijepa.SMALL, {}, ('eps.', 'pos_table', 'sched.', 'draw.')
     ),

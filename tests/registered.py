@@ -165,6 +165,20 @@ NECKS = {
         },
         'norms after sums',
     ),
+    'mixtures of states': (_neck('InterBlockDecoder', grid=GRID, out_dim=5, layers=[0, 2]), 'sincos, CLS'),
+    'mixtures without the input': (
+        _neck('InterBlockDecoder', **_LEARNED, layers=[-1], embedded=False),
+        'learned, nothing but patches',
+    ),
+    'fused states': (
+        {
+            'type': 'mmmim.MultiLevelFusion',
+            'context_dim': DIM,
+            'layers': [0, 1, 2],
+            'neck': _neck('SelfAttentionPredictor', grid=GRID, out_dim=5),
+        },
+        'sincos, CLS',
+    ),
     'picked': ({'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': 5}, 'mask tokens'),
     'proxies, added': ({**_PROXIES, 'layer_scale': 0.1}, 'learned, proxies'),
     'proxies, rotary': ({**_PROXIES, 'positions': 'rope', 'out_dim': 5}, 'rotary, proxies'),
@@ -179,7 +193,8 @@ def neck_input(name: str, dtype: torch.dtype = torch.float32, **mask: int) -> tu
     masks = random_mask(IMAGES, **mask)
     module = build(ENCODERS[encoder]).eval().to(dtype)
     with torch.no_grad(), torch.autocast('cpu', enabled=False):
-        context = module(normalized(), masks, layers=range(3) if 'Proxy' in neck['type'] else ())
+        layers = range(3) if 'Proxy' in neck['type'] else neck.get('layers', ())
+        context = module(normalized(), masks, layers=layers)
     return context, masks
 
 
@@ -251,6 +266,7 @@ TARGETS = {
     'latents of the student': {**_LATENT, 'encoder': 'student', 'stop_gradient': False},
     'latents of an encoder of its own': {**_LATENT, 'encoder': ENCODERS['sincos, CLS'], 'stop_gradient': False},
     'pixels': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
+    'pixels of low frequencies': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH, 'low_pass': 2},
     'gradients': {'type': 'mmmim.HOGTarget', 'patch_size': PATCH, 'cell': PATCH, 'window': 8},
     'tokens': {'type': 'mmmim.TokenizerTarget', 'tokenizer': TOKENIZERS['k-means'], 'patch_size': PATCH},
 }

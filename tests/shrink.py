@@ -107,8 +107,9 @@ def shrink(cfg: Config, images: Any, work_dir: Any, pictures: bool = False) -> C
     while 'dataset' in dataset:
         dataset = dataset.dataset
     for transform in dataset.pipeline:
-        if 'scale' in transform:
-            transform.scale = PATCHES_PER_SIDE * (loader.collate_fn.patch_size + loader.collate_fn.get('gap', 0))
+        for key in ('scale', 'crop_size'):
+            if key in transform:
+                transform[key] = PATCHES_PER_SIDE * (loader.collate_fn.patch_size + loader.collate_fn.get('gap', 0))
     dataset.update(type='mmmim.ImageFolder', data_root=str(images))
     for key in ('subset', 'split'):
         dataset.pop(key, None)

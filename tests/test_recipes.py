@@ -12,6 +12,7 @@ from tests.recipes import (
     capi,
     classification,
     complaints,
+    crossmae,
     data2vec,
     evaluation,
     fitted_images,
@@ -20,17 +21,19 @@ from tests.recipes import (
     label_free,
     latent_mim,
     mae,
+    mff,
     pilamim,
     read,
     resolved,
     semantic_mim,
+    simmim,
 )
 
 RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim),
+            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

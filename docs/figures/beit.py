@@ -12,7 +12,9 @@ GRID = 6
 TOKEN, MASK, CLS = '#7fb2e5', '#7b4fa3', '#ffffff'
 
 
-def draw_fused(target: str, kind: str, outputs: str, targets: str, loss: str, legend: dict[str, str]) -> Diagram:
+def draw_fused(
+    target: str, kind: str, outputs: str, targets: str, loss: str, legend: dict[str, str], unit: int = 1
+) -> Diagram:
     """An encoder that sees mask tokens in the place of hidden patches.
 
     Args:
@@ -22,12 +24,14 @@ def draw_fused(target: str, kind: str, outputs: str, targets: str, loss: str, le
         targets: Shape of targets.
         loss: Lines of the loss.
         legend: Kinds of boxes and what they mean.
+        unit: Side in patches of what is masked.
     """
     page = Diagram(800, 330)
     pixels, _ = landscape()
-    visible = np.zeros(GRID * GRID, dtype=bool)
-    visible[np.random.default_rng(3).permutation(GRID * GRID)[:21]] = True
-    visible = visible.reshape(GRID, GRID)
+    side = GRID // unit
+    visible = np.zeros(side * side, dtype=bool)
+    visible[np.random.default_rng(3).permutation(side * side)[: 21 // unit**2 or 1]] = True
+    visible = visible.reshape(side, side).repeat(unit, 0).repeat(unit, 1)
     rows = [[(TOKEN if visible[i, j] else MASK) for j in range(GRID)] for i in range(GRID)]
 
     masked = page.picture(14, 26, 96, pixels, np.where(visible, 0, 1), MASK)

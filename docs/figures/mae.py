@@ -12,8 +12,20 @@ GRID = 6
 MASK, TOKEN = '#7b4fa3', '#7fb2e5'
 
 
-def draw() -> Diagram:
-    """The diagram."""
+def draw_mae(
+    decoder: str = 'Decoder\nself-attention\nof all tokens',
+    alone: bool = False,
+    between: str | None = None,
+    filtered: str | None = None,
+) -> Diagram:
+    """An encoder of the visible patches, a decoder, and pixels as targets.
+
+    Args:
+        decoder: Lines of the box of the decoder.
+        alone: Whether it gives nothing but the predicted patches.
+        between: Lines of a box between encoder and decoder, in the place of the encoder's tokens.
+        filtered: Lines of a box between the image and its targets.
+    """
     page = Diagram(800, 330)
     pixels, _ = landscape()
     visible = np.zeros(GRID * GRID, dtype=bool)
@@ -24,20 +36,28 @@ def draw() -> Diagram:
     masked = page.picture(14, 26, 96, pixels, np.where(visible, 0, 1), MASK)
     page.text(62, 135, 'V visible, M masked')
     encoder = page.box(146, 44, 96, 60, 'Encoder\nvisible only\nand CLS', 'student')
-    context = page.tokens(276.5, 65, [['#ffffff', *[TOKEN] * 4], [TOKEN] * 5])
-    page.text(299, 92, '[B, V + 1, D]')
-    decoder = page.box(352, 44, 106, 60, 'Decoder\nself-attention\nof all tokens', 'student')
+    if between is None:
+        context = page.tokens(276.5, 65, [['#ffffff', *[TOKEN] * 4], [TOKEN] * 5])
+        page.text(299, 92, '[B, V + 1, D]')
+    else:
+        context = page.box(260, 44, 78, 60, between, 'student')
+        page.text(299, 116, '[B, V + 1, D]')
+    reader = page.box(352, 44, 106, 60, decoder, 'student')
     queries = page.tokens(391.5, 136, [[MASK] * 3])
     page.text(405, 157, 'M mask tokens')
     rows = [[(TOKEN if visible[i, j] else MASK) for j in range(GRID)] for i in range(GRID)]
-    decoded = page.tokens(494, 47, rows)
-    page.text(521, 114, '[B, N, Dp]')
+    if alone:
+        decoded = page.tokens(503.5, 65, [[MASK] * 4, [MASK] * 4])
+        page.text(521, 96, '[B, M, Dp]')
+    else:
+        decoded = page.tokens(494, 47, rows)
+        page.text(521, 114, '[B, N, Dp]')
     loss = page.box(664, 44, 122, 60, 'Loss\nmean square error\nof M patches', 'loss')
     page.arrow(masked.right, encoder.left)
     page.arrow(encoder.right, context.left)
-    page.arrow(context.right, decoder.left)
-    page.arrow(queries.top, decoder.bottom)
-    page.arrow(decoder.right, decoded.left)
+    page.arrow(context.right, reader.left)
+    page.arrow(queries.top, reader.bottom)
+    page.arrow(reader.right, decoded.left)
     page.arrow(decoded.right, loss.left)
     page.text(606, 62, 'pixels of M')
     page.text(606, 88, '[B, M, p·p·3]')
@@ -47,7 +67,12 @@ def draw() -> Diagram:
     normalise = page.box(480, 190, 144, 60, 'Targets\npixels of a patch,\nnormalised per patch')
     page.arrow(image.top, (62, 145))
     page.text(72, 158, 'mask, uniform', align='left')
-    page.arrow(image.right, normalise.left)
+    if filtered is None:
+        page.arrow(image.right, normalise.left)
+    else:
+        kept = page.box(240, 190, 144, 60, filtered)
+        page.arrow(image.right, kept.left)
+        page.arrow(kept.right, normalise.left)
     page.arrow(normalise.right, (725, 220), loss.bottom)
     page.text(716, 238, '[B, M, p·p·3]', align='right')
 
@@ -59,6 +84,11 @@ def draw() -> Diagram:
         align='left',
     )
     return page
+
+
+def draw() -> Diagram:
+    """The diagram."""
+    return draw_mae()
 
 
 if __name__ == '__main__':

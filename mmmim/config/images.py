@@ -165,8 +165,10 @@ def _set_size(cfg: Any, size: int) -> None:
         if 'grid' in node:
             node['grid'] = (side, side)
     for node in dicts(loader.get('dataset')):
-        if node.get('type') in _CROPS:
+        if node.get('type') in _CROPS or node.get('type') == 'mmpretrain.ResizeEdge':
             node['scale'] = side * (patch + collate.get('gap', 0))
+        elif node.get('type') == 'mmpretrain.RandomCrop':
+            node['crop_size'] = side * (patch + collate.get('gap', 0))
 
 
 def _set_channels(model: MutableMapping[str, Any], channels: int) -> None:
@@ -177,8 +179,9 @@ def _set_channels(model: MutableMapping[str, Any], channels: int) -> None:
             continue
         if generator.get('type') in _OF_PIXELS:
             old, neck = generator.get('in_channels', 3), branch.get('neck') or {}
-            if 'out_dim' in neck:
-                neck['out_dim'] = neck['out_dim'] // old * channels
+            for node in dicts(neck):  # a neck may hold another one
+                if 'out_dim' in node:
+                    node['out_dim'] = node['out_dim'] // old * channels
             generator['in_channels'] = channels
         if (generator.get('tokenizer') or {}).get('type') == 'mmmim.KMeansTokenizer':
             generator['tokenizer']['in_channels'] = channels

@@ -139,6 +139,16 @@ def mlp_ratio(weights: Mapping[str, Tensor], root: str, dim: int) -> float:
     return 4.0 if fc1 is None else fc1.shape[0] / dim
 
 
+def _check_grid(positions: Tensor, grid: tuple[int, int], source: str) -> None:
+    """Refuse positions ``[N, D]`` of another number of patches than a grid has.
+
+    Raises:
+        InputError: They are.
+    """
+    if len(positions) != grid[0] * grid[1]:
+        raise InputError(f'{source} has positions of {len(positions)} patches, not of a {grid[0]} x {grid[1]} grid.')
+
+
 def square_side(positions: Tensor, source: str) -> int:
     """Patches per side of the square image that positions ``[N, D]`` are of.
 
@@ -198,7 +208,8 @@ def vit_config(
         Config of a ``mmmim.ViT``.
 
     Raises:
-        InputError: Needed weights are missing, heads do not divide the width, or the patches form no square.
+        InputError: Needed weights are missing, heads do not divide the width, or the patches form no square, or none
+            of the grid.
     """
     patch_name, positions_name = 'backbone.patch_embed.weight', 'backbone.positions.weight'
     own = (patch_name, positions_name) if grid is None else (patch_name,)
@@ -209,6 +220,8 @@ def vit_config(
         raise InputError(f'{source}: the patch embedding has the shape {list(patch.shape)}, not [D, C, p, p].')
     dim, channels, patch_size = patch.shape[0], patch.shape[1], patch.shape[-1]
     height, width = grid or (square_side(weights[positions_name], source),) * 2
+    if positions_name in weights:
+        _check_grid(weights[positions_name], (height, width), source)
     return {
         'type': 'mmmim.ViT',
         'img_size': height * patch_size if height == width else (height * patch_size, width * patch_size),
@@ -223,8 +236,9 @@ def vit_config(
 
 def grid_of(backbone: Mapping[str, Any]) -> tuple[int, int]:
     """Patches per side of the images of a config from :func:`vit_config`."""
-    side = backbone['img_size'] // backbone['patch_size']
-    return side, side
+    size = backbone['img_size']
+    height, width = (size, size) if isinstance(size, int) else size
+    return height // backbone['patch_size'], width // backbone['patch_size']
 
 
 def describe_vit(config: Mapping[str, Any]) -> str:

@@ -124,8 +124,13 @@ def find_layout(weights: Mapping[str, Tensor], source: str) -> Layout:
 
 
 def detect(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a file has the fused attention of a Vision Transformer of the authors, or of one of mmpretrain."""
-    return has_key(inner_table(checkpoint), r'(decoder_)?blocks\.\d+\.attn\.qkv|backbone\.layers\.\d+\.attn\.qkv')
+    """Whether a file has the fused attention of a Vision Transformer of the authors, or of one of mmpretrain.
+
+    Not with a decoder of cross-attention, which is CrossMAE's.
+    """
+    table = inner_table(checkpoint)
+    ours = has_key(table, r'(decoder_)?blocks\.\d+\.attn\.qkv|backbone\.layers\.\d+\.attn\.qkv')
+    return ours and not has_key(table, r'decoder_blocks\.\d+\.cross_attn\.|wfm\.linear')
 
 
 def model_config(

@@ -73,6 +73,9 @@ CONVERTERS = {
         Converter('capi', "weights released by CAPI's authors", 'capi_vitl14_lvd.pth'),
         Converter('data2vec', "training checkpoint of data2vec's authors, for images", 'checkpoint-799.pth'),
         Converter(
+            'crossmae', "weights released by CrossMAE's authors", 'vitb-mr0.75-kmr0.25-dd12.pth', (*_HEADS, 'normalize')
+        ),
+        Converter(
             'ijepa', "training checkpoint of I-JEPA's authors", 'IN1K-vit.h.14-300e.pth.tar', ('num_heads', 'encoder')
         ),
         Converter('latent_mim', "training checkpoint of Latent MIM's authors", 'checkpoint_0800.pth', _HEADS),

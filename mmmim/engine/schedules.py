@@ -1,14 +1,24 @@
 """Schedules of learning rates, weight decay and EMA momenta: pure functions of the step."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmengine.optim import _ParamScheduler
 
 from mmmim.registry import PARAM_SCHEDULERS, SCHEDULES
 from mmmim.utils import InputError
-from mmmim.utils.options import Count, Natural, NonNegative, Number, Share, ShareBelowOne, check_options, check_value
+from mmmim.utils.options import (
+    Count,
+    Natural,
+    NonNegative,
+    Number,
+    Positive,
+    Share,
+    ShareBelowOne,
+    check_options,
+    check_value,
+)
 
 
 @SCHEDULES.register_module()
@@ -125,6 +135,39 @@ def closed_cosine(
         return start + (base - start) * step / max(warmup - 1, 1)
     progress = (step - warmup) / max(total - warmup - 1, 1)
     return final + 0.5 * (base - final) * (1 + math.cos(math.pi * progress))
+
+
+@SCHEDULES.register_module()
+def multi_step(
+    step: int,
+    total: int,
+    milestones: Sequence[ShareBelowOne],
+    start: Number = 0.0,
+    base: Number = 1.0,
+    factor: Positive = 0.1,
+    warmup_ratio: ShareBelowOne = 0.0,
+) -> float:
+    """Linear warm-up, then constant, times ``factor`` from each milestone on (SimMIM, arXiv 2111.09886).
+
+    The warm-up takes ``W = total * warmup_ratio`` steps, with ``start`` at step 0 and ``base`` at step W. The first
+    step of milestone m is ``ceil(total * m)``.
+
+    Args:
+        step: Number of the step, in [0, total).
+        total: Number of steps.
+        milestones: Shares of the steps that pass before each change, e.g. ``[700 / 800]``.
+        start: Value at step 0.
+        base: Value after the warm-up.
+        factor: What the value is multiplied by at each milestone.
+        warmup_ratio: Share of the steps that warm up.
+
+    Returns:
+        The value at ``step``.
+    """
+    warmup = total * warmup_ratio
+    if step < warmup:
+        return start + (base - start) * step / warmup
+    return base * factor ** sum(step >= total * milestone for milestone in milestones)
 
 
 @SCHEDULES.register_module()

@@ -9,12 +9,13 @@ import numpy as np
 
 from mmmim.utils import InputError
 
-from . import capi, data2vec, data2vec2, ijepa, latent_mim, pilamim, protocol, semantic_mim
+from . import capi, crossmae, data2vec, data2vec2, ijepa, latent_mim, pilamim, protocol, semantic_mim
 from .report import Fixture, Method, Row, compare, format_rows
 
 #: By name.
 METHODS = {
     'capi': Method(capi.replay, capi.is_input, capi.tolerance),
+    'crossmae': Method(crossmae.replay, crossmae.is_input, crossmae.tolerance, crossmae.split, crossmae.floor),
     'data2vec': Method(data2vec.replay, data2vec.is_input, data2vec.tolerance),
     'data2vec2': Method(data2vec2.replay, data2vec2.is_input, data2vec2.tolerance),
     'ijepa': Method(ijepa.replay, ijepa.is_input, ijepa.tolerance),

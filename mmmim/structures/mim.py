@@ -14,6 +14,12 @@ from .patch_mask import PatchMask, gather_patches
 READS = ('extra', 'predicted', 'all')
 
 
+def _joined(pieces: Sequence[Tensor | None]) -> Tensor | None:
+    """Consecutive pieces of a batch; None where they have nothing."""
+    found = [piece for piece in pieces if piece is not None]
+    return torch.cat(found) if found else None
+
+
 @dataclass
 class Context:
     """What an encoder returns.
@@ -32,6 +38,9 @@ class Context:
             others are registers.
         reads: One of :data:`READS`, the tokens of the last block that there are: 'all'; 'predicted': in ``visible``
             those of the predicted patches ``[G, T*M, D]``; 'extra': none in ``visible``.
+        embedded: Tokens as the first block gets them, with their positions, ``[G, E + V, D]``, where states were asked
+            for; None of an encoder that does not tell.
+        normed: The final norm of the encoder, for states; None of an encoder that does not tell.
         mean: Mean of states of the patches ``[G, V, D]``, where it was asked for.
     """
 
@@ -42,6 +51,8 @@ class Context:
     hidden: tuple[Tensor, ...] = ()
     num_cls_tokens: int = 0
     reads: str = 'all'
+    embedded: Tensor | None = None
+    normed: Callable[[Tensor], Tensor] | None = None
     mean: Tensor | None = None
 
     @property
@@ -60,8 +71,9 @@ class Context:
             pieces[0],
             visible=torch.cat([piece.visible for piece in pieces]),
             extra=torch.cat([piece.extra for piece in pieces]),
-            mean=None if pieces[0].mean is None else torch.cat([piece.mean for piece in pieces]),  # type: ignore[misc]
             hidden=tuple(torch.cat(states) for states in zip(*(piece.hidden for piece in pieces), strict=True)),
+            embedded=_joined([piece.embedded for piece in pieces]),
+            mean=_joined([piece.mean for piece in pieces]),
         )
 
 

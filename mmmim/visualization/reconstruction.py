@@ -48,7 +48,8 @@ def reconstruct(
     Returns:
         RGB ``[G, H, W, 3]`` in [0, 1], on the CPU: 'masked' (patches that are not visible are grey), 'predicted' (those
         that are not predicted are grey), 'pasted' (predicted and visible patches) and 'original'. Where targets are
-        normalised, predictions have got back the mean and the standard deviation of the true patch. Of images of other
+        normalised, predictions have got back the mean and the standard deviation of the true patch (of its low
+        frequencies, where the target has these alone). Of images of other
         numbers of channels see :func:`~mmmim.visualization.channels.as_rgb`.
     """
     images = preprocessor.normalize(images.to(preprocessor.mean.device))
@@ -58,7 +59,8 @@ def reconstruct(
     predicted = branch.neck(context, mask).patches.float()
     patches = generator.patches(images)[mask.image_index]
     if generator.normalize:
-        mean, std = patch_statistics(gather_patches(patches, index))
+        targets = generator.patches(generator.filtered(images))[mask.image_index]
+        mean, std = patch_statistics(gather_patches(targets, index))
         predicted = predicted * std + mean
 
     mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()

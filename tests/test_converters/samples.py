@@ -34,6 +34,10 @@ def capi(head=True):
     return weights
 
 
+def crossmae():
+    return recorded_weights('crossmae', 'param/')
+
+
 def ijepa():
     return recorded_weights('ijepa', 'sd.')
 
@@ -148,6 +152,13 @@ SAMPLES = {
     'capi': Sample('capi', capi, said='3 blocks x 48 with 4 heads, patch 8, 128 px, 8 registers; ', lacks=_OF_CAPI),
     'capi without head': Sample(
         'capi', lambda: capi(False), said='parameters with predictor', lacks=(*_OF_CAPI, 'branches.capi.head.')
+    ),
+    'crossmae': Sample(
+        'crossmae',
+        crossmae,
+        {'num_heads': 4, 'decoder_num_heads': 2},
+        '4 blocks x 24 with 4 heads, patch 8, 32 px; decoder of 3 blocks x 16 with 2 heads, 5 states, normalised',
+        lambda w: {'model': w, 'epoch': 799},
     ),
     'ijepa': Sample(
         'ijepa', ijepa, _ONE, f'{_VIT}, 64 px, target encoder and encoder; predictor of 2 blocks x 24', ijepa_file

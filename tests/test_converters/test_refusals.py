@@ -24,6 +24,7 @@ def without(name, *beginnings):
 
 @pytest.mark.parametrize(('name', 'keys'), [
     ('capi', ['backbone.encoder.blocks.0.ls1.gamma', 'head.last_layer.weight']),
+    ('crossmae', ['norm.weight', 'decoder_embed.weight', 'decoder_blocks.0.attn.qkv.weight', 'dec_norms.0.gamma']),
     ('ijepa', ['predictor.norm.weight', 'target_encoder.head.weight', 'encoder.predictor_norm.weight']),
     ('latent_mim', ['decoder.mask', 'fc.weight', 'module']),
     ('mae', ['blocks.0.ls1.gamma', 'decoder_head.weight']),
@@ -41,6 +42,9 @@ def test_unknown_keys(name, keys):
 MISSING = [
     ('capi', 'backbone.decoder.blocks.0.residual2.fn.fc1.weight', r'1 missing \(blocks\.0\.mlp\.fc1\.weight\)'),
     ('capi', 'backbone.mask_token', r'lack .*mask_token: not a CAPI encoder with predictor'),
+    ('crossmae', 'wfm.', r'has no branches\.pixels\.neck\.mixture'),
+    ('crossmae', 'dec_norms.1', r'2 missing \(context_norms\.1\.'),
+    ('crossmae', 'decoder_blocks.2.cross_attn.kv', r'missing \(blocks\.2\.attn\.k_proj'),
     ('ijepa', 'predictor.mask_token', r'neck\.\*\) .* missing \(mask_token\)'),
     ('ijepa', 'encoder.pos_embed', r'has no backbone\.positions\.weight'),
     ('ijepa', 'predictor.predictor_embed.weight', r'has no branches\.latent\.neck\.embed\.weight'),

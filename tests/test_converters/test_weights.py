@@ -31,6 +31,11 @@ def first(value):
 
 #: What features do not tell: mmmim's name, the layout's, and which part of its tensor.
 WHERE = [
+    ('crossmae', f'{PIXELS}.mixture', 'wfm.linear.weight', None),
+    ('crossmae', f'{PIXELS}.context_norms.2.weight', 'dec_norms.2.weight', None),
+    ('crossmae', f'{PIXELS}.mask_token', 'mask_token', first),
+    ('crossmae', f'{PIXELS}.blocks.1.attn.k_proj.bias', 'decoder_blocks.1.cross_attn.kv.bias', lambda v: v[:16]),
+    ('crossmae', 'backbone.blocks.3.attn.v_proj.weight', 'blocks.3.attn.qkv.weight', lambda v: v[48:]),
     ('ijepa', f'{LATENT}.blocks.1.attn.v_proj.bias', 'predictor.predictor_blocks.1.attn.qkv.bias', lambda v: v[48:]),
     ('ijepa', f'{LATENT}.mask_token', 'predictor.mask_token', first),
     ('latent_mim', f'{LATENT}.blocks.0.cross_attn.k_proj.bias', 'decoder.blocks.0.cross_attn.kv_proj.bias',
@@ -72,6 +77,8 @@ SIZES = [
     ('latent_mim', {}, dict(backbone=dict(mlp_ratio=4, projector_dims=[64, 64]), latent=dict(grid=(4, 4)))),
     ('latent_mim, encoder', {'num_heads': 3}, dict(
         latent=dict(embed_dim=512, depth=3, num_heads=16, context_dim=48))),
+    ('crossmae', {}, dict(
+        backbone=dict(mlp_ratio=4, final_norm=False), pixels=dict(layers=[0, 1, 2, 3], embedded=True, grid=(4, 4)))),
     ('mae', {'num_heads': 8, 'decoder_num_heads': 4}, dict(
         backbone=dict(num_heads=8, mlp_ratio=4), pixels=dict(num_heads=4, out_dim=48))),
     ('semantic_mim', {}, dict(backbone=dict(qkv_bias='qv', layer_scale=0.1, drop_path_rate=(0.0, 0.1)))),

@@ -44,6 +44,19 @@ def test_truncated_cosine_is_the_recipe():
             range(8),
             [0, 0.5, 1, 1, 0.8535533906, 0.5, 0.1464466094, 0],
         ),
+        # Changes come with the first step of which the share of a milestone has passed.
+        (
+            {'type': 'mmmim.multi_step', 'milestones': [0.5, 0.75], 'start': 0.2, 'base': 2.0, 'warmup_ratio': 0.2},
+            20,
+            (0, 1, 4, 9, 10, 14, 15, 19),
+            [0.2, 0.65, 2.0, 2.0, 0.2, 0.2, 0.02, 0.02],
+        ),
+        (
+            {'type': 'mmmim.multi_step', 'milestones': [0.7], 'factor': 0.5},
+            7,
+            range(7),
+            [1.0] * 5 + [0.5] * 2,
+        ),
         # One minus the learning rate, which is CAPI's momentum.
         (
             {'type': 'mmmim.truncated_cosine', 'start': 1.0, 'base': 0.999, 'final': 1.0},

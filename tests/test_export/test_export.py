@@ -32,6 +32,9 @@ METHODS = {
     'semantic_mim/beit_vitb16': 'MmmimViTModel',
     'semantic_mim/maskfeat_vitb16': 'MmmimViTModel',
     'capi/vits14': 'MmmimViTModel',
+    'crossmae/vitb16': 'MmmimViTModel',
+    'simmim/vitb16': 'MmmimViTModel',
+    'mff/vitb16': 'ViTModel',
 }
 CLOSE = {'rtol': 1e-5, 'atol': 1e-5}
 

@@ -284,9 +284,9 @@ def test_necks_predict_what_is_asked_for(name):
     neck = PARTS[f'neck: {name}'].build().eval()
     blocks = 1 if name in NECKS_OF_ONE_BLOCK else 3
     context, mask = neck_input(name, per_image=2, blocks=blocks)
-    together = neck(context, mask)
-    assert together.patches.shape == (2 * IMAGES, 3 * blocks, neck.out_dim)
-    assert together.cls is None or together.cls.shape == (2 * IMAGES, neck.out_dim)
+    together, (_, width) = neck(context, mask), neck.sizes()['prediction width']
+    assert together.patches.shape == (2 * IMAGES, 3 * blocks, width)
+    assert together.cls is None or together.cls.shape == (2 * IMAGES, width)
     assert (together.patches[:, 0] - together.patches[:, 1]).abs().max() > 1e-3
     for i in range(blocks):
         alone = neck(context, replace(mask, predict=mask.predict[:, i : i + 1]))
@@ -294,10 +294,12 @@ def test_necks_predict_what_is_asked_for(name):
     turned = neck(context, replace(mask, predict=mask.predict.flip(2))).patches
     assert_close(turned, together.patches.unflatten(1, (blocks, 3)).flip(2).flatten(1, 2))
     if context.visible.shape[1] == mask.visible.shape[1]:  # not those of all patches
-        seen = replace(context, visible=context.visible.flip(1))
+        number = context.extra.shape[1]
+        states = tuple(torch.cat([state[:, :number], state[:, number:].flip(1)], dim=1) for state in context.hidden)
+        seen = replace(context, visible=context.visible.flip(1), hidden=states)
         assert_close(neck(seen, replace(mask, visible=mask.visible.flip(1))).patches, together.patches)
     none = neck(context, replace(mask, predict=mask.predict[:, :1, :0]))
-    assert none.patches.shape == (2 * IMAGES, 0, neck.out_dim)
+    assert none.patches.shape == (2 * IMAGES, 0, width)
 
 
 @pytest.mark.parametrize('name', [*(f'encoder: {n}' for n in MASKED), *(f'neck: {n}' for n in NECKS)])

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmmim.models import EMACopy, HOGTarget, LatentTarget, PixelTarget, PrototypeHead, TeacherAssignments
+from mmmim.models.functional import low_pass
 from mmmim.models.layers import pick_patches
 from mmmim.structures import Context
 from mmmim.utils import InputError
@@ -70,7 +71,27 @@ def test_pixel_targets_pixel_by_pixel(normalize, channels):
     assert target(torch.full_like(images, 0.3), mask, None, None).patches.any() == (not normalize)
 
 
-@pytest.mark.parametrize('name', ['pixels', 'gradients', 'tokens'])
+def test_low_frequencies_alone():
+    """Waves up to the cut-off stay as they are, others are gone; targets are cut out of what is left."""
+    height, width = 12, 16
+    row, column = torch.arange(height) / height, torch.arange(width) / width
+    waves = {
+        (down, right): torch.cos(2 * math.pi * (down * row.unsqueeze(1) + right * column) + 0.3)
+        for down in range(-5, 6)
+        for right in range(8)
+    }
+    for (down, right), wave in waves.items():
+        kept = wave if down**2 + right**2 <= 16 else torch.zeros_like(wave)
+        torch.testing.assert_close(low_pass(wave, 4.0), kept, rtol=0, atol=1e-5)
+    images, mask = torch.rand(2, 3, height, width), random_mask(2, visible=4, predict=5, grid=(3, 4))
+    for normalize in (False, True):
+        filtered = PixelTarget(4, normalize)(low_pass(images, 3.5), mask, None, None).patches
+        found = PixelTarget(4, normalize, low_pass=3.5)(images, mask, None, None).patches
+        assert torch.equal(found, filtered)
+        assert not torch.allclose(found, PixelTarget(4, normalize)(images, mask, None, None).patches, atol=0.1)
+
+
+@pytest.mark.parametrize('name', ['pixels', 'pixels of low frequencies', 'gradients', 'tokens'])
 def test_what_is_made_of_pixels_is_exact_under_autocast(name):
     target, mask, images = build(TARGETS[name]), random_mask(4), normalized()
     expected = target(images, mask, None, None).patches

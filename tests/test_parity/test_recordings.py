@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
+from mmmim.converters import crossmae as crossmae_converter
 from mmmim.converters import ijepa as ijepa_converter
 from mmmim.converters import latent_mim as latent_mim_converter
 from mmmim.engine.optim_constructor import parameter_groups
-from mmmim.parity import Fixture, check, compare, ijepa, latent_mim
+from mmmim.parity import Fixture, check, compare, crossmae, ijepa, latent_mim
 from mmmim.utils import InputError
 from tests.paths import ROOT
 from tests.reference_recordings import RUNS, changed
@@ -77,6 +78,7 @@ def test_the_recorded_run(run):
 #: What a recording may lack.
 PARTS = {
     'capi': ('gradnorm', 'traj.'),
+    'crossmae': ('grad/', 'steps/'),
     'ijepa': ('eps.', 'grad', 'pos_table', 'sched.', 'traj.', 'draw.'),
     'latent_mim': ('eval/', 'grad', 'init/', 'sched/', 'traj/', 'variant/'),
     'pilamim': ('probe/', 'aligned/grad', 'traj/', 'init/', 'sched/', 'lars/', 'released/'),
@@ -97,13 +99,15 @@ def test_parts_of_a_recording(name):
 @pytest.mark.parametrize(
     ('name', 'replay', 'converter', 'recipe'),
     [
+        ('crossmae', crossmae, crossmae_converter, 'crossmae/vitb16.py'),
         ('ijepa', ijepa, ijepa_converter, 'ijepa/vitb16.py'),
         ('latent_mim', latent_mim, latent_mim_converter, 'latent_mim/vitb16.py'),
     ],
 )
 def test_parameter_groups_are_the_recorded_ones_and_the_recipes(name, replay, converter, recipe):
     given = RUNS[name].given()
-    model, groups = replay.build_model(given), given.settings['weight_decay_groups']
+    groups = given.settings.get('weight_decay_groups') or given.settings['optimiser']['weight_decay_groups']
+    model = replay.build_model(given)
     parameters = dict(model.named_parameters())
     made = parameter_groups(model, 1e-3, 0.05, replay.RULES)
     decayed = {id(p): group['weight_decay'] for group in made for p in group['params']}
@@ -155,6 +159,7 @@ def test_shapes_and_numbers_that_are_not_finite_fail():
 LACKING = {
     'capi': 'visible_indices traj.0.lr',
     'ijepa': 'masks_enc.0 traj.1.masks_pred.0 traj.losses draw.relax.0.pred eps.encoder_in sched.lr',
+    'crossmae': 'images visible predicted',
     'latent_mim': 'draw/noise draw/row_offset traj/momentum eval/images sched/epoch grad_norm',
     'pilamim': 'draw/tgt_forward traj/enc_forward probe/linear_bias lars/grad_w sched/epoch',
     'semantic_mim_beit': 'draw/permutation target_logits',
@@ -186,6 +191,22 @@ WRONG = {
         ('/arrays/masks_enc.0', None, r"lacks arrays\['masks_enc.0'\].doc"),
         ('/arrays/masks_enc.0/doc', 'drawn', "does not say of masks_enc.0 .*'drawn'"),
         ('/arrays/draw.g14.sizes/doc', 'sizes', r'does not say of draw.g14.\* which grid'),
+    ],
+    'crossmae': [
+        ('param/dec_norms.1.weight', None, r'branches\.pixels\.neck\.context_norms\.1\.weight'),
+        ('param/wfm.linear.weight', lambda a: a[:, :2], 'mixes 2 states of an encoder of 2 blocks, not 3'),
+        (
+            'param/norm.weight',
+            lambda _: np.zeros(12),
+            r'not in the layout of the CrossMAE authors .* e\.g\. norm\.weight',
+        ),
+        ('images', lambda a: a[0], r'images has the shape \(2, 3, 8, 12\): \[steps, B, C, H, W\]'),
+        ('images', lambda a: a[..., :-1], r'images of \(8, 11\) pixels are no whole number of patches of 4'),
+        ('images', lambda a: a[..., :-4], r'positions of 6 patches, not of a 2 x 2 grid'),
+        ('visible', lambda a: a[1:], r'visible has the shape \(3, 2, 3\)'),
+        ('predicted', lambda a: a + 3, 'must hold different patches of the 2 x 3 grid'),
+        ('/config/decoder_width', 24, "which have {'decoder_width': 16}"),
+        ('/config/layer_norm_eps', None, r"lacks 'config\.layer_norm_eps'"),
     ],
     'latent_mim': [
         ('sd/decoder.head.weight', None, 'branches.latent.neck.proj.weight'),

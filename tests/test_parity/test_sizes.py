@@ -24,6 +24,19 @@ SIZES = {
         # A million weights, as every real size has: fp32 norms of them are off by more than the tolerance.
         'large_weights': dict(dim=128, clusters=8192, img=24, prediction_subsampling=1.0),
     },
+    'crossmae': {
+        'some_states': dict(depth=3, feature_maps=[0, 2], decoder_depth=3, seed=2),
+        'no_embedded_input': dict(patch_embedding_is_a_feature_map=False, normalised_pixels=False, kept_mask_ratio=0.5),
+        'one_state': dict(
+            feature_maps=[1],
+            patch_embedding_is_a_feature_map=False,
+            decoder_width=8,
+            mlp_ratio=2,
+            layer_norm_eps=1e-3,
+            image=[4, 36],
+        ),
+        'optimiser': dict(optimiser=BOTH | dict(lr=1e-4, weight_decay=3.0), steps=5, image=16, batch=3),
+    },
     'ijepa': {
         'three_contexts': dict(grid=7, patch=2, dim=24, depth=2, pred_depth=3, nenc=3, npred=1, batch=1, seed=2),
         'one_head': dict(dim=20, heads=1, pred_dim=8, nenc=1, steps=5, optimiser=dict(lr='1e-3*(t+1)')),

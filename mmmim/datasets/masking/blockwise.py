@@ -9,8 +9,10 @@ from torch import Tensor
 from mmmim.registry import MASKINGS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.options import Count
 
 from .strategies import Counts, _to_patch_mask
+from .units import in_units
 
 #: Tries to place a block before the numbers of patches that may be added are looked at anew.
 _TRIES = 10
@@ -58,6 +60,8 @@ class BEiTMasking:
         min_block: Least area of a block in patches, as long as so many are to be masked.
         aspect_ratio: Least and greatest height over width of a block; log-uniform in between.
         whole_grid: Whether blocks may reach the last row and the last column.
+        unit: Side in patches of the units that are drawn: all patches of a unit are masked, predicted or seen. Numbers
+            and ratios are of units then, and ``ceil(units * mask_ratio)`` are masked.
 
     Raises:
         InputError: An option out of range, or, when called, more patches than blocks can mask.
@@ -70,13 +74,15 @@ class BEiTMasking:
         min_block: int = 16,
         aspect_ratio: tuple[float, float] = (0.3, 1 / 0.3),
         whole_grid: bool = False,
+        unit: Count = 1,
     ) -> None:
         if not (len(aspect_ratio) == 2 and 0 < aspect_ratio[0] <= aspect_ratio[1]):
             raise InputError(f'aspect_ratio={aspect_ratio}: must be two positive numbers, the smaller one first')
         if min_block < 1:
             raise InputError(f'min_block={min_block}: must be at least 1')
-        self.counts = Counts(mask_ratio, num_visible=num_visible)
+        self.counts = Counts(mask_ratio, num_visible=num_visible, unit=unit)
         self.min_block, self.aspect_ratio, self.whole_grid = min_block, aspect_ratio, whole_grid
+        self.unit = unit
 
     def draw(self, grid: tuple[int, int], count: int, rng: random.Random) -> Tensor:
         """``count`` masked patches of one image, ``[h, w]``, bool."""
@@ -91,6 +97,7 @@ class BEiTMasking:
         cells[tuple(zip(*masked, strict=True))] = True
         return cells
 
+    @in_units
     def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:
         """Draw the masks of a batch: ``visible [B, V]``, ``predict [B, 1, M]``."""
         _, count, _ = self.counts(grid)

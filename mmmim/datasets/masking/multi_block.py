@@ -14,6 +14,9 @@ from torch import Tensor
 from mmmim.registry import MASKINGS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.options import Count
+
+from .units import in_units
 
 Range = tuple[float, float]
 
@@ -126,6 +129,8 @@ class MultiBlockMasking:
             and the largest blocks are the tallest.
         cut: Patches that a context keeps: the ``'first'`` in raster order, or a ``'random'`` subset.
         full_grid: Let blocks reach the last row and the last column, which otherwise are never drawn.
+        unit: Side in patches of the units that are drawn: all patches of a unit are predicted, seen or neither.
+            Numbers and shares are of units then.
 
     Raises:
         InputError: An option out of range, or, when called, blocks with too few patches on this grid.
@@ -144,6 +149,7 @@ class MultiBlockMasking:
         independent_aspect: bool = False,
         cut: Literal['first', 'random'] = 'first',
         full_grid: bool = False,
+        unit: Count = 1,
     ) -> None:
         for name, count in dict(num_targets=num_targets, num_contexts=num_contexts).items():
             if count < 1:
@@ -163,7 +169,9 @@ class MultiBlockMasking:
         self.ranges = {'target': (target_scale, target_aspect), 'context': (context_scale, context_aspect)}
         self.min_keep, self.allow_overlap = min_keep, allow_overlap
         self.independent_aspect, self.random_cut, self.full_grid = independent_aspect, cut == 'random', full_grid
+        self.unit = unit
 
+    @in_units
     def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:
         """Draw the masks of a batch: ``visible [G, V]``, ``predict [G, T, M]``, the masks of an image consecutive."""
         # All sizes that can be drawn: options that do not suit the grid fail in the first batch, and not in the first

@@ -1,5 +1,6 @@
 """Masking strategies: which patches of a batch of images are seen and which are predicted."""
 
+import math
 from typing import Protocol
 
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor
 from mmmim.registry import MASKINGS
 from mmmim.structures import PatchMask
 from mmmim.utils import InputError
+from mmmim.utils.options import Count
 
 from .functional import block_set, random_subset, roll_set, uniform_set
+from .units import in_units
 
 
 class MaskingStrategy(Protocol):
@@ -36,11 +39,14 @@ class MaskingStrategy(Protocol):
 class Counts:
     """Exact numbers of patches from ratios: ``int(N * mask_ratio)`` masked, a share of these predicted.
 
+    Of units larger than a patch ``ceil(N * mask_ratio)`` are masked, as in SimMIM (arXiv 2111.09886) and ConMIM.
+
     Args:
         mask_ratio: Share of the patches that are masked.
         predict_ratio: Share of the masked patches that are predicted; None for all, or with ``num_predicted``.
         num_visible: Number of visible patches, instead of ``mask_ratio``.
         num_predicted: Number of predicted patches, instead of ``predict_ratio``.
+        unit: Side of a unit in patches where units are drawn instead of patches; what is counted are units then.
 
     Raises:
         InputError: A ratio or number out of range, both ``mask_ratio`` and ``num_visible`` or none of them, or both
@@ -53,6 +59,7 @@ class Counts:
         predict_ratio: float | None = None,
         num_visible: int | None = None,
         num_predicted: int | None = None,
+        unit: Count = 1,
     ) -> None:
         if (mask_ratio is None) == (num_visible is None):
             raise InputError('masking: give either mask_ratio or num_visible')
@@ -68,6 +75,7 @@ class Counts:
             raise InputError(f'num_predicted={num_predicted}: must be at least 1')
         self.mask_ratio, self.num_visible = mask_ratio, num_visible
         self.predict_ratio, self.num_predicted = predict_ratio, num_predicted
+        self.round = math.ceil if unit > 1 else int
 
     def __call__(self, grid: tuple[int, int]) -> tuple[int, int, int]:
         """Numbers of visible, masked and predicted patches of a grid.
@@ -84,7 +92,7 @@ class Counts:
                     'grid; use fewer, larger images or smaller patches'
                 )
         else:
-            masked = int(total * self.mask_ratio)
+            masked = self.round(total * self.mask_ratio)
         predicted = self.num_predicted or int(masked * (1 if self.predict_ratio is None else self.predict_ratio))
         if masked == 0:
             raise InputError(
@@ -141,6 +149,8 @@ class UniformMasking:
         roll: Shift every mask with wrap-around; a uniform set stays uniform, so this is for comparisons only.
         num_visible: Number of visible patches, instead of ``mask_ratio``.
         num_predicted: Number of predicted patches, instead of ``predict_ratio``.
+        unit: Side in patches of the units that are drawn: all patches of a unit are masked, predicted or seen. Numbers
+            and ratios are of units then, and ``ceil(units * mask_ratio)`` are masked.
 
     Raises:
         InputError: A ratio out of range, or, when called, one that gives no visible, masked or predicted patch.
@@ -153,10 +163,12 @@ class UniformMasking:
         roll: bool = False,
         num_visible: int | None = None,
         num_predicted: int | None = None,
+        unit: Count = 1,
     ) -> None:
-        self.counts = Counts(mask_ratio, predict_ratio, num_visible, num_predicted)
-        self.roll = roll
+        self.counts = Counts(mask_ratio, predict_ratio, num_visible, num_predicted, unit)
+        self.roll, self.unit = roll, unit
 
+    @in_units
     def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:
         """Draw the masks of a batch: ``visible [B, V]``, ``predict [B, 1, M]``."""
         num_visible, _, num_predicted = self.counts(grid)
@@ -177,6 +189,8 @@ class BlockMasking:
             image is in the block far more often than its border.
         aspect_ratio: Least and greatest height over width of the block; log-uniform in between, as far as it fits.
         num_predicted: Number of predicted patches, instead of ``predict_ratio``.
+        unit: Side in patches of the units that are drawn: all patches of a unit are masked, predicted or seen. Numbers
+            and ratios are of units then, and ``ceil(units * mask_ratio)`` are masked.
 
     Raises:
         InputError: An option out of range, or, when called, a ratio that gives no visible, masked or predicted patch
@@ -192,13 +206,15 @@ class BlockMasking:
         roll: bool = False,
         aspect_ratio: tuple[float, float] = (0.5, 2.0),
         num_predicted: int | None = None,
+        unit: Count = 1,
     ) -> None:
         if not (len(aspect_ratio) == 2 and 0 < aspect_ratio[0] <= aspect_ratio[1]):
             raise InputError(f'aspect_ratio={aspect_ratio}: must be two positive numbers, the smaller one first')
-        self.counts = Counts(mask_ratio, predict_ratio, num_predicted=num_predicted)
-        self.roll = roll
+        self.counts = Counts(mask_ratio, predict_ratio, num_predicted=num_predicted, unit=unit)
+        self.roll, self.unit = roll, unit
         self.aspect_ratio = aspect_ratio
 
+    @in_units
     def __call__(self, num_images: int, grid: tuple[int, int], rng: torch.Generator) -> PatchMask:
         """Draw the masks of a batch: ``visible [B, V]``, ``predict [B, 1, M]``."""
         num_visible, num_masked, num_predicted = self.counts(grid)

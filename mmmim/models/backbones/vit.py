@@ -240,7 +240,7 @@ class ViT(Encoder):
         bias = self.positions.bias(grid, patches, number)
 
         keep = [layer_index(layer, self.depth) for layer in layers]
-        hidden = {}
+        hidden, embedded = {}, x if keep else None
         blocks = self.blocks[:depth]
         read = self._read(reads, mask, x.device)
         averaged = [] if mean is None else mean.blocks(self.depth)
@@ -264,5 +264,7 @@ class ViT(Encoder):
             hidden=tuple(hidden[index] for index in keep),
             num_cls_tokens=self.num_cls_tokens,
             reads=reads,
+            embedded=embedded,
+            normed=self.normed,
             mean=total,
         )

@@ -16,6 +16,7 @@ from .checkpointing import check_mode
 from .counting import block_index, layer_index, parameter_layer
 from .drop_path import drop_path_rates, residual
 from .init import init_token, init_weights
+from .mixture import mix_states
 from .norm import RMSNorm, make_norm
 from .patch_embed import PatchEmbed, patch_grid, patchify, pick_patches, unpatchify
 from .positions import Positions, PositionTable, make_positions, sincos_positions
@@ -57,6 +58,7 @@ __all__ = [
     'layer_index',
     'make_norm',
     'make_positions',
+    'mix_states',
     'parameter_layer',
     'patch_grid',
     'patchify',

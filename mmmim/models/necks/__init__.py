@@ -3,6 +3,7 @@
 from .convolutional_decoder import ConvolutionalDecoder
 from .cross_attention_decoder import CrossAttentionDecoder
 from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
+from .inter_block import InterBlockDecoder, MultiLevelFusion
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
 from .proxy_reconstruction import ProxyReconstruction
 
@@ -12,6 +13,8 @@ __all__ = [
     'CrossAttentionPredictor',
     'FeatureBatchNorm',
     'FeatureLayerNorm',
+    'InterBlockDecoder',
+    'MultiLevelFusion',
     'PickPredicted',
     'ProxyReconstruction',
     'SelfAttentionPredictor',

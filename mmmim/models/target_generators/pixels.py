@@ -5,8 +5,9 @@ from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import PatchMask, Target
-from mmmim.utils.options import Count
+from mmmim.utils.options import Count, Positive
 
+from ..functional import low_pass
 from ..interfaces import Encoder, Sizes, TargetGenerator
 from ..layers import patchify, pick_patches, unpatchify
 from ..teacher import TeacherView
@@ -36,14 +37,22 @@ class PixelTarget(TargetGenerator):
         normalize: Subtract from every patch its mean and divide by its standard deviation, over pixels and colours
             ("normalised pixels").
         in_channels: Channels of the images.
+        low_pass: Cut-off of an ideal low-pass filter that images go through first, in cycles per side of the image
+            (PixMIM, arXiv 2303.02416); None for none.
         init_cfg: mmengine's initialisation config; None for none.
     """
 
     def __init__(
-        self, patch_size: Count = 16, normalize: bool = True, in_channels: Count = 3, init_cfg: dict | None = None
+        self,
+        patch_size: Count = 16,
+        normalize: bool = True,
+        in_channels: Count = 3,
+        low_pass: Positive | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.patch_size, self.normalize, self.in_channels = patch_size, normalize, in_channels
+        self.low_pass = low_pass
         self.out_dim = in_channels * patch_size**2
 
     def sizes(self) -> Sizes:
@@ -53,6 +62,10 @@ class PixelTarget(TargetGenerator):
             'patch size': ('patch_size', self.patch_size),
             'prediction width': ('out_dim', self.out_dim),
         }
+
+    def filtered(self, images: Tensor) -> Tensor:
+        """What targets are cut out of: images ``[B, C, H, W]`` without high frequencies, in fp32."""
+        return images.float() if self.low_pass is None else low_pass(images.float(), self.low_pass)
 
     def patches(self, images: Tensor) -> Tensor:
         """All patches of images ``[B, C, H, W]``, colour last and not normalised: ``[B, N, patch_size**2 * C]``."""
@@ -78,7 +91,7 @@ class PixelTarget(TargetGenerator):
         Returns:
             ``patches [G, T*M, patch_size**2 * C]`` in fp32.
         """
-        patches = self._colour_last(pick_patches(images.float(), self.patch_size, mask.flat_predict(), mask))
+        patches = self._colour_last(pick_patches(self.filtered(images), self.patch_size, mask.flat_predict(), mask))
         if self.normalize:
             mean, std = patch_statistics(patches)
             patches = (patches - mean) / std
