@@ -179,6 +179,10 @@ NECKS = {
         },
         'sincos, CLS',
     ),
+    'two blocks': (
+        {'type': 'mmmim.PatchAggregation', 'context_dim': DIM, 'out_dim': 5, 'early_layer': 1, 'num_heads': 2},
+        'relative, mask tokens',
+    ),
     'picked': ({'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': 5}, 'mask tokens'),
     'proxies, added': ({**_PROXIES, 'layer_scale': 0.1}, 'learned, proxies'),
     'proxies, rotary': ({**_PROXIES, 'positions': 'rope', 'out_dim': 5}, 'rotary, proxies'),
@@ -194,6 +198,7 @@ def neck_input(name: str, dtype: torch.dtype = torch.float32, **mask: int) -> tu
     module = build(ENCODERS[encoder]).eval().to(dtype)
     with torch.no_grad(), torch.autocast('cpu', enabled=False):
         layers = range(3) if 'Proxy' in neck['type'] else neck.get('layers', ())
+        layers = (neck['early_layer'], -1) if 'early_layer' in neck else layers
         context = module(normalized(), masks, layers=layers)
     return context, masks
 
@@ -202,7 +207,8 @@ def _predict(name: str) -> Callable[[nn.Module], Outputs]:
     def run(module: nn.Module) -> Outputs:
         blocks = {} if name in NECKS_OF_ONE_BLOCK else {'blocks': 2}
         prediction = module(*neck_input(name, floats(module), per_image=2, **blocks))
-        return {'patches': prediction.patches, **({} if prediction.cls is None else {'cls': prediction.cls})}
+        others = {'cls': prediction.cls, 'early': prediction.early}
+        return {'patches': prediction.patches, **{key: each for key, each in others.items() if each is not None}}
 
     return run
 
@@ -224,6 +230,7 @@ HEADS = {
     'prototypes': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8},
     'prototypes, MLP': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8, 'mlp_dims': (12, 6)},
     'tokens': {'type': 'mmmim.CrossEntropyHead'},
+    'tokens, early': {'type': 'mmmim.CrossEntropyHead', 'of': 'early'},
     'discrimination': {'type': 'mmmim.PatchDiscriminationHead'},
     'similarity': {'type': 'mmmim.SimilarityConstraint'},
     'several': {'type': 'mmmim.CombinedHead', 'heads': {'patches': _REGRESSION, 'cls': {**_REGRESSION, 'of': 'cls'}}},
@@ -238,7 +245,8 @@ def head_input(name: str) -> tuple[Prediction, Target, Context]:
     )
     target = {'prototypes': wanted.softmax(-1), 'tokens': wanted.argmax(-1)}.get(name.split(',')[0], wanted)
     context = Context(visible.requires_grad_(), visible[:, :1], GRID, positions=lambda index: index)
-    return Prediction(patches.requires_grad_(), cls.requires_grad_()), Target(target, cls.flip(0).detach()), context
+    prediction = Prediction(patches.requires_grad_(), cls.requires_grad_(), patches)
+    return prediction, Target(target, cls.flip(0).detach()), context
 
 
 # --------------------------------------------------------------------------------------------------- target generators

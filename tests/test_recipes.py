@@ -9,6 +9,7 @@ from mmengine import Config
 import mmmim
 from tests.paths import ROOT
 from tests.recipes import (
+    beitv2,
     capi,
     classification,
     complaints,
@@ -33,7 +34,7 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim),
+            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim, beitv2),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

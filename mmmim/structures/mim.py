@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ class Context:
             for; None of an encoder that does not tell.
         normed: The final norm of the encoder, for states; None of an encoder that does not tell.
         mean: Mean of states of the patches ``[G, V, D]``, where it was asked for.
+        block_inputs: What blocks of the encoder get beside tokens, by name (``rotation``, ``bias``), for more blocks on
+            the same tokens; None of an encoder that does not tell, and of joined contexts.
     """
 
     visible: Tensor
@@ -54,6 +57,7 @@ class Context:
     embedded: Tensor | None = None
     normed: Callable[[Tensor], Tensor] | None = None
     mean: Tensor | None = None
+    block_inputs: Mapping[str, Any] | None = None
 
     @property
     def cls(self) -> Tensor:
@@ -74,15 +78,23 @@ class Context:
             hidden=tuple(torch.cat(states) for states in zip(*(piece.hidden for piece in pieces), strict=True)),
             embedded=_joined([piece.embedded for piece in pieces]),
             mean=_joined([piece.mean for piece in pieces]),
+            block_inputs=None,
         )
 
 
 @dataclass
 class Prediction:
-    """What a neck returns: ``patches [G, T*M, D]`` and, where the method predicts it, ``cls [G, D]``."""
+    """What a neck returns.
+
+    Attributes:
+        patches: Predictions of the predicted patches, ``[G, T*M, D]``.
+        cls: Prediction of the global token, ``[G, D]``, where the method predicts it.
+        early: The same patches predicted from an earlier block, ``[G, T*M, D]``, where the method does so (BEiT v2).
+    """
 
     patches: Tensor
     cls: Tensor | None = None
+    early: Tensor | None = None
 
 
 @dataclass

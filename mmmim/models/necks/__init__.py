@@ -4,6 +4,7 @@ from .convolutional_decoder import ConvolutionalDecoder
 from .cross_attention_decoder import CrossAttentionDecoder
 from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
 from .inter_block import InterBlockDecoder, MultiLevelFusion
+from .patch_aggregation import PatchAggregation
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
 from .proxy_reconstruction import ProxyReconstruction
 
@@ -15,6 +16,7 @@ __all__ = [
     'FeatureLayerNorm',
     'InterBlockDecoder',
     'MultiLevelFusion',
+    'PatchAggregation',
     'PickPredicted',
     'ProxyReconstruction',
     'SelfAttentionPredictor',
