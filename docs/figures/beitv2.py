@@ -65,7 +65,9 @@ def draw() -> Diagram:
     page.text(62, 357, 'image, N patches')
     page.arrow(image.top, (62, 143))
     page.text(72, 234, 'mask', align='left')
-    tokenizer = page.box(300, 262, 196, 68, 'Tokenizer\ndistilled from CLIP: what the\npatch shows, one of K tokens', 'teacher')
+    tokenizer = page.box(
+        300, 262, 196, 68, 'Tokenizer\ndistilled from CLIP: what the\npatch shows, one of K tokens', 'teacher'
+    )
     page.arrow(image.right, tokenizer.left)
     page.arrow(tokenizer.right, (744, 296), loss.bottom)
     page.text(735, 284, 'targets [B, M]', align='right')

@@ -51,6 +51,7 @@ from .transforms import (
     MAERandomResizedCrop,
     RandomResizedCrop,
     ResizeLabelMap,
+    SecondView,
 )
 from .webdataset_stream import WebDatasetStream
 
@@ -95,6 +96,7 @@ __all__ = [
     'PositionSampler',
     'RandomResizedCrop',
     'ResizeLabelMap',
+    'SecondView',
     'SeededDataset',
     'StanfordCars',
     'SyntheticImages',

@@ -13,6 +13,7 @@ from .heads import (
 )
 from .interfaces import Encoder, Head, Neck, PoolingNeck, TargetGenerator, Tokenizer
 from .necks import (
+    BatchNormProjector,
     ConvolutionalDecoder,
     CrossAttentionDecoder,
     CrossAttentionPredictor,
@@ -29,6 +30,7 @@ from .target_generators import (
     LatentTarget,
     OnlineClustering,
     PixelTarget,
+    ProjectedLatents,
     TeacherAssignments,
     TokenizerTarget,
 )
@@ -36,6 +38,7 @@ from .teacher import EMACopy, TeacherView
 from .tokenizers import DalleTokenizer, KMeansTokenizer, VQKDTokenizer
 
 __all__ = [
+    'BatchNormProjector',
     'Branch',
     'CombinedHead',
     'ConvolutionalDecoder',
@@ -58,11 +61,12 @@ __all__ = [
     'MultiLevelFusion',
     'Neck',
     'OnlineClustering',
-    'PatchDiscriminationHead',
     'PatchAggregation',
+    'PatchDiscriminationHead',
     'PickPredicted',
     'PixelTarget',
     'PoolingNeck',
+    'ProjectedLatents',
     'PrototypeHead',
     'ProxyReconstruction',
     'RegressionHead',

@@ -89,7 +89,8 @@ class Prediction:
     Attributes:
         patches: Predictions of the predicted patches, ``[G, T*M, D]``.
         cls: Prediction of the global token, ``[G, D]``, where the method predicts it.
-        early: The same patches predicted from an earlier block, ``[G, T*M, D]``, where the method does so (BEiT v2).
+        early: Predictions of the predicted patches from an earlier block, ``[G, T*M, D]``, where the method has them
+            (BEiT v2).
     """
 
     patches: Tensor
@@ -105,8 +106,11 @@ class Target:
         patches: Targets of the predicted patches, ``[G, T*M, K or D]``, or tokens ``[G, T*M]``, int64.
         cls: Target of the global token, ``[G, D]``, or None.
         losses: The generator's own losses (CAPI's clustering loss), by name.
+        others: What the targets are told apart from beside each other, ``[G, V, D]``: those of the visible patches
+            (ConMIM), or None.
     """
 
     patches: Tensor
     cls: Tensor | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
+    others: Tensor | None = None

@@ -6,9 +6,11 @@ from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
 from .inter_block import InterBlockDecoder, MultiLevelFusion
 from .patch_aggregation import PatchAggregation
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
+from .projector import BatchNormProjector
 from .proxy_reconstruction import ProxyReconstruction
 
 __all__ = [
+    'BatchNormProjector',
     'ConvolutionalDecoder',
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
