@@ -183,6 +183,10 @@ NECKS = {
         {'type': 'mmmim.PatchAggregation', 'context_dim': DIM, 'out_dim': 5, 'early_layer': 1, 'num_heads': 2},
         'relative, mask tokens',
     ),
+    'projected': (
+        {'type': 'mmmim.BatchNormProjector', 'context_dim': DIM, 'hidden_dim': 12, 'out_dim': 5},
+        'mask tokens',
+    ),
     'picked': ({'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': 5}, 'mask tokens'),
     'proxies, added': ({**_PROXIES, 'layer_scale': 0.1}, 'learned, proxies'),
     'proxies, rotary': ({**_PROXIES, 'positions': 'rope', 'out_dim': 5}, 'rotary, proxies'),
@@ -232,6 +236,7 @@ HEADS = {
     'tokens': {'type': 'mmmim.CrossEntropyHead'},
     'tokens, early': {'type': 'mmmim.CrossEntropyHead', 'of': 'early'},
     'discrimination': {'type': 'mmmim.PatchDiscriminationHead'},
+    'discrimination, all': {'type': 'mmmim.PatchDiscriminationHead', 'candidates': 'all'},
     'similarity': {'type': 'mmmim.SimilarityConstraint'},
     'several': {'type': 'mmmim.CombinedHead', 'heads': {'patches': _REGRESSION, 'cls': {**_REGRESSION, 'of': 'cls'}}},
 }
@@ -246,7 +251,8 @@ def head_input(name: str) -> tuple[Prediction, Target, Context]:
     target = {'prototypes': wanted.softmax(-1), 'tokens': wanted.argmax(-1)}.get(name.split(',')[0], wanted)
     context = Context(visible.requires_grad_(), visible[:, :1], GRID, positions=lambda index: index)
     prediction = Prediction(patches.requires_grad_(), cls.requires_grad_(), patches)
-    return prediction, Target(target, cls.flip(0).detach()), context
+    others = torch.randn(IMAGES, GRID[0] * GRID[1] - 6, 8, generator=rng)
+    return prediction, Target(target, cls.flip(0).detach(), others=others), context
 
 
 # --------------------------------------------------------------------------------------------------- target generators
@@ -273,6 +279,7 @@ TARGETS = {
     },
     'latents of the student': {**_LATENT, 'encoder': 'student', 'stop_gradient': False},
     'latents of an encoder of its own': {**_LATENT, 'encoder': ENCODERS['sincos, CLS'], 'stop_gradient': False},
+    'projections': {'type': 'mmmim.ProjectedLatents', 'projector': 'neck', 'out_dim': 5},
     'pixels': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
     'pixels of low frequencies': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH, 'low_pass': 2},
     'gradients': {'type': 'mmmim.HOGTarget', 'patch_size': PATCH, 'cell': PATCH, 'window': 8},
@@ -282,11 +289,12 @@ TARGETS = {
 
 @cache
 def student_and_teacher() -> tuple[nn.Module, nn.Module]:
-    """An encoder with a head of prototypes, and their copy."""
+    """An encoder with a head of prototypes and a projector, and their copy."""
     student = nn.Module()
     student.backbone = build(ENCODERS['sincos, CLS'])
     student.head = build({'type': 'mmmim.PrototypeHead', 'in_dim': DIM, 'num_prototypes': PROTOTYPES})
-    return student, EMACopy(student, ('backbone', 'head'))
+    student.neck = build(NECKS['projected'][0])
+    return student, EMACopy(student, ('backbone', 'head', 'neck'))
 
 
 def target_of(module: nn.Module, mask: PatchMask | None = None) -> Target:
@@ -298,7 +306,9 @@ def target_of(module: nn.Module, mask: PatchMask | None = None) -> Target:
 
 def _target(module: nn.Module) -> Outputs:
     target = target_of(module)
-    return {'patches': target.patches, **({} if target.cls is None else {'cls': target.cls}), **target.losses}
+    others = {'cls': target.cls, 'others': target.others}
+    found = {key: each for key, each in others.items() if each is not None}
+    return {'patches': target.patches, **found, **target.losses}
 
 
 # -------------------------------------------------------------------------------------------------------- what is left

@@ -15,6 +15,7 @@ CAPS = {
     'embed_dim': 48,
     'context_dim': 48,
     'in_dim': 48,
+    'hidden_dim': 48,
     'num_heads': 2,
     'num_registers': 4,
     'num_prototypes': 32,

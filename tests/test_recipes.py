@@ -13,6 +13,7 @@ from tests.recipes import (
     capi,
     classification,
     complaints,
+    conmim,
     crossmae,
     data2vec,
     evaluation,
@@ -34,7 +35,7 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim, beitv2),
+            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim, beitv2, conmim),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

@@ -51,7 +51,7 @@ def draw() -> Diagram:
     page.text(412, 136, 'CLS of block 12', align='left')
     again = page.tokens(492, 191, [[MASK] * 4, [MASK] * 4])
     page.text(510, 218, '[B, M, D]')
-    same = page.box(556, 170, 96, 60, 'The same head', 'student')
+    same = page.box(556, 170, 96, 60, 'Head\nthe same', 'student')
     page.arrow(more.right, again.left)
     page.arrow(again.right, same.left)
     loss = page.box(694, 40, 100, 194, 'Loss\nsum of two\ncross-entropies\nof M patches', 'loss')
