@@ -161,7 +161,7 @@ NECKS = {
             'embed_dim': 12,
             'depth': 2,
             'groups': 4,
-            'out_dim': 5,
+            'out_dim': DIM,
         },
         'norms after sums',
     ),
@@ -181,7 +181,7 @@ NECKS = {
     ),
     'two blocks': (
         {'type': 'mmmim.PatchAggregation', 'context_dim': DIM, 'out_dim': 5, 'early_layer': 1, 'num_heads': 2},
-        'relative, mask tokens',
+        'mask tokens',
     ),
     'projected': (
         {'type': 'mmmim.BatchNormProjector', 'context_dim': DIM, 'hidden_dim': 12, 'out_dim': 5},

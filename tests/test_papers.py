@@ -29,7 +29,7 @@ CELLS = [(row, cell) for _, row in ROWS for cell in row.cells]
 #: Combinations of published recipes and small ones for a machine at hand: no paper has a number of them.
 OURS = {'pilamim/vitb16_released', 'semantic_mim/mae_vitb16_proxy', 'semantic_mim/capi_vitb14_proxy'}
 #: Recipes of released code: the numbers of its paper are not in the tables here.
-OURS |= {'data2vec/vitl16'}
+OURS |= {'data2vec/vitl16', 'data2vec2/vitb16'}
 
 
 @cache

@@ -16,6 +16,7 @@ from tests.recipes import (
     conmim,
     crossmae,
     data2vec,
+    data2vec2,
     evaluation,
     fitted_images,
     ijepa,
@@ -35,7 +36,8 @@ RECIPES = read(
     *(
         method.TABLE
         for method in (
-            *(capi, data2vec, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim, beitv2, conmim),
+            *(capi, data2vec, data2vec2, ijepa, latent_mim, mae, pilamim, semantic_mim, crossmae, mff, simmim),
+            *(beitv2, conmim),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

@@ -117,8 +117,8 @@ def model_config(
     """
     table = 'backbone.positions.table'
     needed = [table, 'backbone.extra_tokens', 'backbone.mask_token', f'{NECK}.proj.weight']
-    if grid is None and table in converted:
-        side = square_of_table(len(converted[table]), source)
+    if grid is None:
+        side = square_of_table(len(converted[table]), source) if table in converted else 1
         grid = side, side
     columns = converted[table].shape[1] if table in converted else None
     vit = vit_config(converted, 'a data2vec', source, num_heads or columns, needed, grid)

@@ -126,11 +126,13 @@ def find_layout(weights: Mapping[str, Tensor], source: str) -> Layout:
 def detect(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a file has the fused attention of a Vision Transformer of the authors, or of one of mmpretrain.
 
-    Not with a decoder of cross-attention, which is CrossMAE's.
+    Not with a decoder of cross-attention, which is CrossMAE's. BEiT and its relatives call theirs as the authors do,
+    and have relative positions, too.
     """
     table = inner_table(checkpoint)
-    ours = has_key(table, r'(decoder_)?blocks\.\d+\.attn\.qkv|backbone\.layers\.\d+\.attn\.qkv')
-    return ours and not has_key(table, r'decoder_blocks\.\d+\.cross_attn\.|wfm\.linear')
+    attention = r'(decoder_)?blocks\.\d+\.attn\.qkv|backbone\.layers\.\d+\.attn\.qkv'
+    others = r'decoder_blocks\.\d+\.cross_attn\.|wfm\.linear|rel_pos_bias\.'
+    return has_key(table, attention) and not has_key(table, others)
 
 
 def model_config(

@@ -90,7 +90,7 @@ def build_model(fixture: Fixture, variant: str = 'recipe') -> MaskedImageModelin
     """The model of the JSON sidecar with the recorded weights, which student and teacher start from.
 
     Args:
-        fixture: The recording.
+        fixture: The recording whose weights and sizes it has.
         variant: One of :data:`VARIANTS`.
 
     Raises:

@@ -221,7 +221,7 @@ global_batch_size=1024  # batch size of the released codes
 optim_wrapper: dtype='bfloat16'  # bfloat16 here
 $optimizer: type='mmengine.AdamW', betas=(0.9, 0.999), weight_decay=0.05  # MAE, table 9; BEiT, released code
 $rules.no_decay:
-  match=r'bias$|(norm|ln|bn)\d?\.weight$|pos_embed|positions\.|token|gamma|scale\d\.weight$', decay_mult=0.0
+  match=r'bias$|(norm|ln|bn)\d?\.weight$|pos_embed|positions\.(?!table)|token|gamma|scale\d\.weight$', decay_mult=0.0
   # vectors do not decay
 model.backbone: type='mmmim.PretrainedBackbone', out_type='avg_featmap', final_norm=False, drop_path_rate=0.1
   # MAE, released code: mean of the patches, then a new norm; stochastic depth

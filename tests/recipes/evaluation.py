@@ -23,7 +23,7 @@ optim_wrapper: dtype='bfloat16'
 $optimizer: type='mmengine.AdamW', lr=3e-5, betas=(0.9, 0.999), weight_decay=0.05
 optim_wrapper.paramwise_cfg: layer_decay=0.9
 $rules.no_decay:
-  match=r'bias|(norm|ln|bn)\d?\.weight$|4x\.1\.weight$|pos_embed|positions\.|token|gamma|scale\d\.weight$',
+  match=r'bias|(norm|ln|bn)\d?\.weight$|4x\.1\.weight$|pos_embed|positions\.(?!table)|token|gamma|scale\d\.weight$',
   decay_mult=0.0  # vectors do not decay
 param_scheduler.warmup: start_factor=1e-6, begin=0, end=1500  # table 4: warm-up
 param_scheduler.decay: power=1.0, eta_min=0.0, begin=1500  # table 4: linear, to 0

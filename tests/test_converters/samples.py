@@ -38,6 +38,16 @@ def crossmae():
     return recorded_weights('crossmae', 'param/')
 
 
+def data2vec():
+    return recorded_weights('data2vec', 'param/')
+
+
+def data2vec_file(weights):
+    """As the training of the authors writes it, with the index of the table of positions."""
+    index = torch.tensor(recorded('data2vec')['rel_pos_index'])
+    return {'model': weights | {'rel_pos_bias.relative_position_index': index}, 'optimizer': {}, 'epoch': 799}
+
+
 def ijepa():
     return recorded_weights('ijepa', 'sd.')
 
@@ -159,6 +169,14 @@ SAMPLES = {
         {'num_heads': 4, 'decoder_num_heads': 2},
         '4 blocks x 24 with 4 heads, patch 8, 32 px; decoder of 3 blocks x 16 with 2 heads, 5 states, normalised',
         lambda w: {'model': w, 'epoch': 799},
+    ),
+    'data2vec': Sample(
+        'data2vec',
+        data2vec,
+        {},
+        '4 blocks x 24 with 4 heads, patch 8, 32 px, mask token, relative positions and last layer',
+        data2vec_file,
+        ('teacher.',),
     ),
     'ijepa': Sample(
         'ijepa', ijepa, _ONE, f'{_VIT}, 64 px, target encoder and encoder; predictor of 2 blocks x 24', ijepa_file

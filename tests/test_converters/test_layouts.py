@@ -30,7 +30,7 @@ def test_other_files_are_refused_by_what_they_look_like():
     maskfeat = SAMPLES['semantic_mim, maskfeat'].weights()
     mae = {key: value for key, value in SAMPLES['mae of mmpretrain'].weights().items() if 'attn.qkv' in key}
     for message, file in (
-        (r'file\.pth is in none of the layouts .*\(capi, crossmae, .*transformers of Hugging Face.*--from NAME',
+        (r'file\.pth is in none of the layouts .*\(capi, crossmae, data2vec, .*transformers of .*--from NAME',
          {'vit.embeddings.cls_token': torch.zeros(1)}),
         (r'none of the layouts .* Its names are teacher, epoch', {'teacher': {'blocks.0': torch.ones(1)}, 'epoch': 3}),
         ('none of the layouts', {'encoder': {'backbone.blocks.0.attn.qkv.weight': torch.ones(1)}, 'predictor': {}}),

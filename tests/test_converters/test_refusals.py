@@ -25,6 +25,7 @@ def without(name, *beginnings):
 @pytest.mark.parametrize(('name', 'keys'), [
     ('capi', ['backbone.encoder.blocks.0.ls1.gamma', 'head.last_layer.weight']),
     ('crossmae', ['norm.weight', 'decoder_embed.weight', 'decoder_blocks.0.attn.qkv.weight', 'dec_norms.0.gamma']),
+    ('data2vec', ['blocks.0.attn.qkv.bias', 'pos_embed', 'blocks.0.attn.relative_position_bias_table']),
     ('ijepa', ['predictor.norm.weight', 'target_encoder.head.weight', 'encoder.predictor_norm.weight']),
     ('latent_mim', ['decoder.mask', 'fc.weight', 'module']),
     ('mae', ['blocks.0.ls1.gamma', 'decoder_head.weight']),
@@ -45,6 +46,8 @@ MISSING = [
     ('crossmae', 'wfm.', r'has no branches\.pixels\.neck\.mixture'),
     ('crossmae', 'dec_norms.1', r'2 missing \(context_norms\.1\.'),
     ('crossmae', 'decoder_blocks.2.cross_attn.kv', r'missing \(blocks\.2\.attn\.k_proj'),
+    ('data2vec', 'blocks.0.gamma_1', r'1 missing \(blocks\.0\.scale1\.weight\)'),
+    ('data2vec', 'rel_pos_bias', r'has no backbone\.positions\.table'),
     ('ijepa', 'predictor.mask_token', r'neck\.\*\) .* missing \(mask_token\)'),
     ('ijepa', 'encoder.pos_embed', r'has no backbone\.positions\.weight'),
     ('ijepa', 'predictor.predictor_embed.weight', r'has no branches\.latent\.neck\.embed\.weight'),
@@ -69,6 +72,8 @@ def test_missing_keys(name, beginning, message):
 SHAPES = [
     ('capi', 'backbone.encoder.blocks.1.residual1.fn.proj.weight', (48, 47), r'blocks\.1\.attn\.proj\.weight'),
     ('capi', 'backbone.encoder.blocks.1.residual1.fn.rope.freqs', (2, 12), 'rotary table of another layer'),
+    ('data2vec', 'mask_token', (1, 24), r'mask_token has the shape \[1, 24\], not \[1, 1, D\]'),
+    ('data2vec', 'rel_pos_bias.relative_position_bias_table', (53, 4), '53 rows, which are of no square image'),
     ('ijepa', 'encoder.patch_embed.proj.weight', (48, 192), r'the patch embedding has the shape \[48, 192\]'),
     ('ijepa', 'predictor.mask_token', (24,), r'mask_token has the shape \[24\], not \[1, N, D\]'),
     ('latent_mim', 'encoder.blocks.0.attn.qkv.bias', (1,), r'q_proj\.bias: \[1\].*k_proj\.bias: \[0\]'),

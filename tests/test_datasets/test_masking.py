@@ -10,6 +10,7 @@ import torch
 from mmmim.datasets import BEiTMasking
 from mmmim.datasets.masking import BlockMasking, InverseBlockMasking, UniformMasking
 from mmmim.datasets.masking.functional import block_set, roll_set
+from mmmim.datasets.masking.inverse_blocks import small_blocks_set
 from mmmim.registry import MASKINGS
 from mmmim.utils import InputError
 from tests.toys import as_sets, generator
@@ -84,6 +85,55 @@ def test_masks_of_beit_are_mmpretrains(grid, masked, least, aspect, monkeypatch)
     numbers = random.Random(7)
     for mask in expected:
         assert torch.equal(masking.draw(grid, masked, numbers), torch.from_numpy(mask).bool())
+
+
+def test_masks_of_the_whole_grid():
+    """As in the released code of BEiT and data2vec blocks reach the last row and column as often as the first."""
+    masking = BEiTMasking(num_visible=76, whole_grid=True)
+    mask = masking(400, (14, 14), generator())
+    check_mask(mask, 400, (14, 14), 76, 120)
+    share = as_sets(mask.flat_predict(), (14, 14)).float().mean(0)
+    borders = torch.stack([share[0], share[-1], share[:, 0], share[:, -1]]).mean(dim=1)
+    assert (borders - borders.mean()).abs().max() < 0.04
+    assert 0.15 < borders.mean() < 0.4 < share[6:8].mean()
+    inner = as_sets(BEiTMasking(num_visible=76)(50, (14, 14), generator()).flat_predict(), (14, 14))
+    assert not inner[:, -1].any()
+    assert not inner[:, :, -1].any()
+    assert BEiTMasking(num_visible=1, min_block=1, whole_grid=True)(2, (3, 4), generator()).predict.shape == (2, 1, 11)
+
+
+def test_small_blocks():
+    """Squares around any patch, those of the border moved onto it."""
+    for grid, side in (((5, 7), 3), ((5, 7), 2), ((2, 9), 3)):
+        for one in small_blocks_set(40, grid, 1, side, generator()):
+            rows, columns = one.any(1).nonzero().flatten(), one.any(0).nonzero().flatten()
+            assert int(one.sum()) == len(rows) * len(columns)
+            inside = [int(part[-1] - part[0]) + 1 for part in (rows, columns)]
+            for length, part, most in zip(inside, (rows, columns), grid, strict=True):
+                assert length == min(side, most) or (length < side and (part[0] == 0 or part[-1] == most - 1))
+    assert small_blocks_set(500, (5, 7), 2, 3, generator()).float().mean(0).min() > 0.1
+
+
+@pytest.mark.parametrize(('grid', 'visible', 'blocks'), [((14, 14), 39, 5), ((4, 6), 3, 2), ((4, 6), 20, 1)])
+def test_several_masks_of_several_blocks(grid, visible, blocks):
+    masking = strategy('InverseBlocks', num_visible=visible, num_blocks=blocks, masks_per_image=4)
+    mask = masking(30, grid, generator())
+    total = math.prod(grid)
+    assert mask.visible.shape == (120, visible)
+    assert mask.predict.shape == (120, 1, total - visible)
+    assert mask.image_index.tolist() == [image for image in range(30) for _ in range(4)]
+    shown = as_sets(mask.visible, grid)
+    assert torch.equal(~shown, as_sets(mask.flat_predict(), grid))
+    assert len(mask.visible.unique(dim=0)) > 60
+
+    # What is visible has more visible neighbours than a uniform set of as many.
+    def pairs(sets):
+        return (sets[:, 1:] & sets[:, :-1]).float().mean()
+
+    uniform = as_sets(strategy('Uniform', num_visible=visible)(120, grid, generator()).visible, grid)
+    assert pairs(shown) > pairs(uniform)
+    with pytest.raises(InputError, match=f'masks none of the {visible} patches'):
+        masking(1, (1, visible), generator())
 
 
 @pytest.mark.parametrize(('kind', 'grid'), [(InverseBlockMasking, (11, 17)), (BlockMasking, (16, 16))])

@@ -57,7 +57,7 @@ class ConvolutionalDecoder(Neck):
         init_cfg: mmengine's initialisation config; None for none.
 
     Raises:
-        InputError: The kernel is even, or groups do not divide a width.
+        InputError: The kernel is even, groups do not divide a width, or patches and CLS have different ones.
     """
 
     def __init__(
@@ -78,6 +78,11 @@ class ConvolutionalDecoder(Neck):
         for name, width in (('context_dim', context_dim), ('embed_dim', embed_dim)):
             if width % groups:
                 raise InputError(f'ConvolutionalDecoder.groups={groups} does not divide {name}={width}: change one.')
+        if predict_cls and out_dim != context_dim:
+            raise InputError(
+                f'ConvolutionalDecoder.out_dim={out_dim} must be context_dim={context_dim} where CLS is handed on as a '
+                'prediction: change it, or set predict_cls=False.'
+            )
         self.context_dim, self.out_dim, self.noise_std, self.predict_cls = context_dim, out_dim, noise_std, predict_cls
         widths = [context_dim] + [embed_dim] * depth
         self.convolutions = nn.ModuleList(ConvolutionalLayer(*pair, kernel, groups) for pair in pairwise(widths))
@@ -96,7 +101,7 @@ class ConvolutionalDecoder(Neck):
 
         Args:
             context: Encoder output, ``visible [G, V, D]``.
-            mask: Which patches these are, and which are predicted.
+            mask: Mask that says which patches these are, and which are predicted.
 
         Returns:
             ``patches [G, T*M, out_dim]`` and, where it is predicted, ``cls [G, D]``.
