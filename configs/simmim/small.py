@@ -1,6 +1,6 @@
 # SimMIM on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes.
 # The recipe of vitb16.py at 32 px with a tiny ViT, batch 128, fp32 and learning rate 2e-3; 10 of the 16 units of 2 x 2
-# patches are masked. Layer scale starts at 1: 0.1 is for a long training.
+# patches are masked.
 _base_ = [
     '../_base_/models/simmim_vitb16.py',
     '../_base_/datasets/fashion_scenes.py',
@@ -11,7 +11,7 @@ global_batch_size = 128
 auto_scale_lr = dict(base_batch_size=128)
 
 model = dict(
-    backbone=dict(img_size=32, patch_size=4, embed_dim=96, depth=4, num_heads=3, layer_scale=1.0),
+    backbone=dict(img_size=32, patch_size=4, embed_dim=96, depth=4, num_heads=3),
     branches=dict(pixels=dict(target_generator=dict(patch_size=4), neck=dict(context_dim=96, out_dim=48))),
 )
 

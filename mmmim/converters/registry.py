@@ -71,10 +71,8 @@ CONVERTERS = {
     converter.name: converter
     for converter in (
         Converter('capi', "weights released by CAPI's authors", 'capi_vitl14_lvd.pth'),
+        Converter('crossmae', "weights released by CrossMAE's authors", 'CROSSMAE.pth', (*_HEADS, 'normalize')),
         Converter('data2vec', "training checkpoint of data2vec's authors, for images", 'checkpoint-799.pth'),
-        Converter(
-            'crossmae', "weights released by CrossMAE's authors", 'vitb-mr0.75-kmr0.25-dd12.pth', (*_HEADS, 'normalize')
-        ),
         Converter(
             'ijepa', "training checkpoint of I-JEPA's authors", 'IN1K-vit.h.14-300e.pth.tar', ('num_heads', 'encoder')
         ),

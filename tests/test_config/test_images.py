@@ -29,7 +29,13 @@ def with_images(name, **images):
     return cfg
 
 
-@pytest.mark.parametrize('name', ['mae/vitb16', 'maskfeat/vitb16', 'pilamim/vitb16', 'capi/vits14', 'ijepa/vitb16'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('mae/vitb16', 'maskfeat/vitb16', 'pilamim/vitb16', 'capi/vits14', 'ijepa/vitb16'),
+        *('crossmae/vitb16', 'mff/vitb16', 'simmim/vitb16'),
+    ],
+)
 def test_everything_agrees(name):
     patch = 14 if 'capi' in name else 16
     cfg = with_images(name, **KEY, size=7 * patch)
@@ -40,6 +46,7 @@ def test_everything_agrees(name):
     assert dataset.data_root == '/my'
     assert (dataset.pipeline[0].channels, dataset.pipeline[0].window) == (13, 'keep')
     assert dataset.pipeline[1].scale == 7 * patch
+    assert dataset.pipeline[2].get('crop_size', 7 * patch) == 7 * patch
     assert model.data_preprocessor.mean.flatten().tolist() == KEY['mean']
     assert model.data_preprocessor.window == 'keep'
     before = cfg.to_dict()

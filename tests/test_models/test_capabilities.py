@@ -297,8 +297,13 @@ def test_necks_predict_what_is_asked_for(name):
     assert_close(turned, together.patches.unflatten(1, (blocks, 3)).flip(2).flatten(1, 2))
     if context.visible.shape[1] == mask.visible.shape[1]:  # not those of all patches
         number = context.extra.shape[1]
-        states = tuple(torch.cat([state[:, :number], state[:, number:].flip(1)], dim=1) for state in context.hidden)
-        seen = replace(context, visible=context.visible.flip(1), hidden=states)
+
+        def turned_around(state):
+            return torch.cat([state[:, :number], state[:, number:].flip(1)], dim=1)
+
+        states = tuple(map(turned_around, context.hidden))
+        start = context.embedded if context.embedded is None else turned_around(context.embedded)
+        seen = replace(context, visible=context.visible.flip(1), hidden=states, embedded=start)
         assert_close(neck(seen, replace(mask, visible=mask.visible.flip(1))).patches, together.patches)
     none = neck(context, replace(mask, predict=mask.predict[:, :1, :0]))
     assert none.patches.shape == (2 * IMAGES, 0, width)

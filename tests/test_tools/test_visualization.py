@@ -15,6 +15,8 @@ from mmmim.datasets.squares import read_square, read_stretched
 from mmmim.evaluation.label_free.clusters import PatchTree
 from mmmim.evaluation.measures.rankme import rankme
 from mmmim.features.attention_maps import attention_distance, attention_maps
+from mmmim.models.functional import low_pass
+from mmmim.structures import Prediction
 from mmmim.visualization.pca import pca_components
 from mmmim.visualization.reconstruction import Reconstructor
 from tests.toys import DIM, capi_config, mae_config, save_model
@@ -158,6 +160,22 @@ def test_a_perfect_prediction_is_the_image(tmp_path, normalize):
     torch.testing.assert_close(pictures['pasted'], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(pictures['masked'], torch.where(shown, expected, grey), rtol=0, atol=1e-6)
     torch.testing.assert_close(pictures['predicted'], torch.where(shown, grey, expected), rtol=0, atol=1e-5)
+
+
+def test_a_perfect_prediction_of_low_frequencies(tmp_path, monkeypatch):
+    """What is predicted are patches of the filtered image, and so is what is shown; what is visible is not filtered."""
+    config = mae_config(True)
+    config['branches']['pixels']['target_generator']['low_pass'] = 3
+    model = Reconstructor.from_checkpoint(save_model(tmp_path / 'a.pth', config))
+    images = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    mask = UniformMasking(0.75)(2, (4, 4), torch.Generator().manual_seed(0))
+    targets = model.branch.target_generator(model.preprocessor.normalize(images), mask, None, model.backbone)
+    monkeypatch.setattr(model.branch.neck, 'forward', lambda context, mask: Prediction(targets.patches))
+    shown = torch.zeros(2, 16).scatter(1, mask.visible, 1.0)
+    shown = shown.view(2, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3).bool()
+    filtered = low_pass(images / 255, 3).clamp(0, 1)
+    expected = torch.where(shown, images / 255, filtered).permute(0, 2, 3, 1)
+    torch.testing.assert_close(model(images, mask)['pasted'], expected, rtol=0, atol=1e-5)
 
 
 def test_attention(folder, tool, monkeypatch):
