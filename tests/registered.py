@@ -180,6 +180,14 @@ NECKS = {
         },
         'norms after sums',
     ),
+    'two blocks': (
+        {'type': 'mmmim.PatchAggregation', 'context_dim': DIM, 'out_dim': 5, 'early_layer': 1, 'num_heads': 2},
+        'mask tokens',
+    ),
+    'projected': (
+        {'type': 'mmmim.BatchNormProjector', 'context_dim': DIM, 'hidden_dim': 12, 'out_dim': 5},
+        'mask tokens',
+    ),
     'picked': ({'type': 'mmmim.PickPredicted', 'context_dim': DIM, 'out_dim': 5}, 'mask tokens'),
     'proxies, added': ({**_PROXIES, 'layer_scale': 0.1}, 'learned, proxies'),
     'proxies, rotary': ({**_PROXIES, 'positions': 'rope', 'out_dim': 5}, 'rotary, proxies'),
@@ -195,6 +203,7 @@ def neck_input(name: str, dtype: torch.dtype = torch.float32, **mask: int) -> tu
     module = build(ENCODERS[encoder]).eval().to(dtype)
     with torch.no_grad(), torch.autocast('cpu', enabled=False):
         layers = range(3) if 'Proxy' in neck['type'] else neck.get('layers', ())
+        layers = (neck['early_layer'], -1) if 'early_layer' in neck else layers
         context = module(normalized(), masks, layers=layers)
     return context, masks
 
@@ -203,7 +212,8 @@ def _predict(name: str) -> Callable[[nn.Module], Outputs]:
     def run(module: nn.Module) -> Outputs:
         blocks = {} if name in NECKS_OF_ONE_BLOCK else {'blocks': 2}
         prediction = module(*neck_input(name, floats(module), per_image=2, **blocks))
-        return {'patches': prediction.patches, **({} if prediction.cls is None else {'cls': prediction.cls})}
+        others = {'cls': prediction.cls, 'early': prediction.early}
+        return {'patches': prediction.patches, **{key: each for key, each in others.items() if each is not None}}
 
     return run
 
@@ -226,7 +236,9 @@ HEADS = {
     'prototypes': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8},
     'prototypes, MLP': {'type': 'mmmim.PrototypeHead', 'in_dim': 8, 'num_prototypes': 8, 'mlp_dims': (12, 6)},
     'tokens': {'type': 'mmmim.CrossEntropyHead'},
+    'tokens, early': {'type': 'mmmim.CrossEntropyHead', 'of': 'early'},
     'discrimination': {'type': 'mmmim.PatchDiscriminationHead'},
+    'discrimination, all': {'type': 'mmmim.PatchDiscriminationHead', 'candidates': 'all'},
     'similarity': {'type': 'mmmim.SimilarityConstraint'},
     'several': {'type': 'mmmim.CombinedHead', 'heads': {'patches': _REGRESSION, 'cls': {**_REGRESSION, 'of': 'cls'}}},
 }
@@ -240,7 +252,9 @@ def head_input(name: str) -> tuple[Prediction, Target, Context]:
     )
     target = {'prototypes': wanted.softmax(-1), 'tokens': wanted.argmax(-1)}.get(name.split(',')[0], wanted)
     context = Context(visible.requires_grad_(), visible[:, :1], GRID, positions=lambda index: index)
-    return Prediction(patches.requires_grad_(), cls.requires_grad_()), Target(target, cls.flip(0).detach()), context
+    prediction = Prediction(patches.requires_grad_(), cls.requires_grad_(), patches)
+    others = torch.randn(IMAGES, GRID[0] * GRID[1] - 6, 8, generator=rng)
+    return prediction, Target(target, cls.flip(0).detach(), others=others), context
 
 
 # --------------------------------------------------------------------------------------------------- target generators
@@ -275,6 +289,7 @@ TARGETS = {
         'layers': (0, -1),
         'normalize': 'instance',
     },
+    'projections': {'type': 'mmmim.ProjectedLatents', 'projector': 'neck', 'out_dim': 5},
     'pixels': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH},
     'pixels of low frequencies': {'type': 'mmmim.PixelTarget', 'patch_size': PATCH, 'low_pass': 2},
     'gradients': {'type': 'mmmim.HOGTarget', 'patch_size': PATCH, 'cell': PATCH, 'window': 8},
@@ -284,11 +299,12 @@ TARGETS = {
 
 @cache
 def student_and_teacher() -> tuple[nn.Module, nn.Module]:
-    """An encoder with a head of prototypes, and their copy."""
+    """An encoder with a head of prototypes and a projector, and their copy."""
     student = nn.Module()
     student.backbone = build(ENCODERS['sincos, CLS'])
     student.head = build({'type': 'mmmim.PrototypeHead', 'in_dim': DIM, 'num_prototypes': PROTOTYPES})
-    return student, EMACopy(student, ('backbone', 'head'))
+    student.neck = build(NECKS['projected'][0])
+    return student, EMACopy(student, ('backbone', 'head', 'neck'))
 
 
 def target_of(module: nn.Module, mask: PatchMask | None = None) -> Target:
@@ -300,7 +316,9 @@ def target_of(module: nn.Module, mask: PatchMask | None = None) -> Target:
 
 def _target(module: nn.Module) -> Outputs:
     target = target_of(module)
-    return {'patches': target.patches, **({} if target.cls is None else {'cls': target.cls}), **target.losses}
+    others = {'cls': target.cls, 'others': target.others}
+    found = {key: each for key, each in others.items() if each is not None}
+    return {'patches': target.patches, **found, **target.losses}
 
 
 # -------------------------------------------------------------------------------------------------------- what is left

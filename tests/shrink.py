@@ -15,6 +15,7 @@ CAPS = {
     'embed_dim': 48,
     'context_dim': 48,
     'in_dim': 48,
+    'hidden_dim': 48,
     'num_heads': 2,
     'num_registers': 4,
     'num_prototypes': 32,
@@ -37,6 +38,8 @@ def cap(node: Any) -> None:
                 node[key] = min(node[key], most)
         if isinstance(node.get('layers'), (list, tuple)):
             node['layers'] = sorted({layer % CAPS['depth'] for layer in node['layers']})
+        if isinstance(node.get('early_layer'), int):  # before the last block
+            node['early_layer'] = min(node['early_layer'], CAPS['depth'] - 2)
         for key in ('mlp_dims', 'projector_dims'):
             if key in node:
                 node[key] = tuple(min(width, CAPS['embed_dim']) for width in node[key])
@@ -79,6 +82,9 @@ def _shrink_tokenizer(branch: Any, folder: Path | None) -> None:
         centres = torch.randn(size, generator=torch.Generator().manual_seed(0))
         folder.mkdir(parents=True, exist_ok=True)
         torch.save({'centres': centres, 'patch_size': tokenizer.patch_size}, tokenizer.codebook)
+    elif tokenizer.type == 'mmmim.VQKDTokenizer':
+        arch = {'embed_dims': 16, 'num_layers': 1, 'num_heads': 2, 'feedforward_channels': 32}
+        tokenizer.update(untrained=True, arch=arch, grid=(PATCHES_PER_SIDE, PATCHES_PER_SIDE))
     else:
         tokenizer.update(untrained=True, hidden_dim=8)
     branch.neck.out_dim = tokenizer.num_tokens

@@ -9,9 +9,11 @@ from mmengine import Config
 import mmmim
 from tests.paths import ROOT
 from tests.recipes import (
+    beitv2,
     capi,
     classification,
     complaints,
+    conmim,
     crossmae,
     data2vec,
     data2vec2,
@@ -36,7 +38,7 @@ RECIPES = read(
         method.TABLE
         for method in (
             *(capi, data2vec, data2vec2, ijepa, latent_mim, mae, pilamim, semantic_mim),
-            *(crossmae, mff, simmim, distillation),
+            *(beitv2, conmim, crossmae, mff, simmim, distillation),
             *(evaluation, fitted_images, classification, label_free),
         )
     )

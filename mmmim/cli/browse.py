@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         model.init_weights()
     model.eval()
     images = model.data_preprocessor.rgb(torch.stack(list(batch['inputs'])))
-    pictures = draw_batch(model, images, batch['mask'])
+    second = None if batch.get('second') is None else model.data_preprocessor.rgb(batch['second'])
+    pictures = draw_batch(model, images, batch['mask'], second)
     paths = [sample.get('img_path', '') for sample in batch.get('data_samples') or [None] * len(images)]
     index = batch['mask'].image_index.tolist()
     rows = [[picture[g].numpy() for picture in pictures.values()] for g in range(len(index))]

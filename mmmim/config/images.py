@@ -115,10 +115,10 @@ def check_transforms(cfg: Any) -> None:
         if channels == 3 and not deep:
             continue
         what = f'{channels} channels' if channels != 3 else 'more than eight bits'
-        for index, transform in enumerate(pipeline):
+        for place, transform in _transforms(pipeline):
             kind = transform.get('type') if isinstance(transform, Mapping) else None
             name = kind.rpartition('.')[2] if isinstance(kind, str) else ''
-            where = f'{path}.{index}: {kind}'
+            where = f'{path}.{place}: {kind}'
             if name in _COLOURS:
                 raise InputError(
                     f'{where} is about RGB images of eight bits, and these have {what}: take it out of the pipeline; '
@@ -127,7 +127,7 @@ def check_transforms(cfg: Any) -> None:
             if name in _RESIZES and kind not in _CROPS and transform.get('backend') == 'pillow':
                 raise InputError(
                     f'{where} resizes by Pillow, which takes RGB images of eight bits, and these have {what}: set '
-                    f"{path}.{index}.backend='cv2', or crop by mmmim.RandomResizedCrop."
+                    f"{path}.{place}.backend='cv2', or crop by mmmim.RandomResizedCrop."
                 )
 
 
@@ -220,6 +220,15 @@ def _eight_bits(model: Any) -> bool:
     if not (isinstance(mean, list | tuple) and isinstance(std, list | tuple) and mean and std):
         return True  # ImageNet's, or a placeholder
     return 1 < max(std) <= 128 and min(mean) >= 0 and max(mean) <= 255
+
+
+def _transforms(pipeline: Any) -> Iterator[tuple[str, Any]]:
+    """Transforms and their places, those inside of others included."""
+    for index, transform in enumerate(pipeline):
+        yield f'{index}', transform
+        inner = transform.get('transforms') if isinstance(transform, Mapping) else None
+        if isinstance(inner, list | tuple):
+            yield from ((f'{index}.transforms.{place}', each) for place, each in _transforms(inner))
 
 
 def _pipelines(cfg: Any) -> Iterator[tuple[str, list]]:

@@ -52,6 +52,7 @@ from .transforms import (
     MAERandomResizedCrop,
     RandomResizedCrop,
     ResizeLabelMap,
+    SecondView,
 )
 from .webdataset_stream import WebDatasetStream
 
@@ -97,6 +98,7 @@ __all__ = [
     'PredictAll',
     'RandomResizedCrop',
     'ResizeLabelMap',
+    'SecondView',
     'SeededDataset',
     'StanfordCars',
     'SyntheticImages',

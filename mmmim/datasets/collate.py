@@ -37,7 +37,8 @@ def mask_collate(
     Legend: B images.
 
     Args:
-        samples: What ``mmpretrain.PackInputs`` returns, B times: ``inputs`` uint8 ``[3, H, W]``, ``data_samples``.
+        samples: What ``mmpretrain.PackInputs`` returns, B times: ``inputs`` uint8 ``[3, H, W]``, or a list of two after
+            :class:`~mmmim.datasets.SecondView`, ``data_samples``.
         masking: Config of a masking strategy, built once per process, or the strategy itself.
         patch_size: Side of a patch in pixels; the grid is ``(H // patch_size, W // patch_size)``.
         gap: Average distance in pixels between patches that do not touch each other (Latent MIM): the image is
@@ -46,7 +47,8 @@ def mask_collate(
             :func:`~mmmim.datasets.masking.functional.jitter`.
 
     Returns:
-        ``inputs`` uint8 ``[B, 3, H, W]``, ``mask`` (:class:`~mmmim.structures.PatchMask`) and ``data_samples``, a list.
+        ``inputs`` uint8 ``[B, 3, H, W]``, ``mask`` (:class:`~mmmim.structures.PatchMask`) and ``data_samples``, a list;
+        of samples with two pictures ``second``, too, as ``inputs``.
 
     Raises:
         InputError: Samples that are not packed, images of different sizes, or sides that are no multiple of the patch.
@@ -55,9 +57,11 @@ def mask_collate(
     seed = samples[0].get('mask_seed')
     rng = torch.Generator().manual_seed(int(torch.randint(2**32, ())) if seed is None else seed)
     offsets = jitter(len(samples), grid, gap, rng, inclusive_gap) if gap else None
+    second = [sample['inputs'][1] for sample in samples if isinstance(sample['inputs'], list)]
     return {
         # Inside a worker, torch's function stacks straight into shared memory.
-        'inputs': default_collate([sample['inputs'] for sample in samples]),
+        'inputs': default_collate([_image(sample) for sample in samples]),
+        **({'second': default_collate(second)} if second else {}),
         'mask': replace(_strategy(masking)(len(samples), grid, rng), offsets=offsets),
         'data_samples': [sample['data_samples'] for sample in samples],
     }
@@ -65,6 +69,8 @@ def mask_collate(
 
 def _image(sample: dict) -> Tensor:
     image = sample.get('inputs')
+    if isinstance(image, list) and len(image) == 2:
+        image = image[0]
     if not isinstance(image, Tensor) or 'data_samples' not in sample:
         raise InputError(f'a sample has {sorted(sample)}; end the pipeline with dict(type="mmpretrain.PackInputs")')
     return image

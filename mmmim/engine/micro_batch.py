@@ -102,7 +102,7 @@ def _pass(runner: Any, model: MaskedImageModeling, batch: dict[str, Any], pieces
     quiet: AbstractContextManager = whole.no_sync() if is_model_wrapper(whole) else nullcontext()
     with wrapper.optim_context(model):
         mask = model.masks(images, mask)
-        targets = model.targets(images, mask)
+        targets = model.targets(images, mask, batch.get('second'))
     for number, piece in enumerate(model.micro_batches(images, mask, targets), 1):
         with quiet, wrapper.optim_context(model):
             losses: dict[str, Tensor] = whole(piece.images, piece.mask, targets=piece.targets, mode='loss')

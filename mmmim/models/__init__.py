@@ -13,12 +13,14 @@ from .heads import (
 )
 from .interfaces import Encoder, Head, Neck, PoolingNeck, TargetGenerator, Tokenizer
 from .necks import (
+    BatchNormProjector,
     ConvolutionalDecoder,
     CrossAttentionDecoder,
     CrossAttentionPredictor,
     FeatureBatchNorm,
     InterBlockDecoder,
     MultiLevelFusion,
+    PatchAggregation,
     PickPredicted,
     PromptingDecoder,
     ProxyReconstruction,
@@ -29,6 +31,7 @@ from .target_generators import (
     LatentTarget,
     OnlineClustering,
     PixelTarget,
+    ProjectedLatents,
     TeacherAssignments,
     TokenizerTarget,
 )
@@ -36,6 +39,7 @@ from .teacher import EMACopy, TeacherView
 from .tokenizers import DalleTokenizer, KMeansTokenizer, VQKDTokenizer
 
 __all__ = [
+    'BatchNormProjector',
     'Branch',
     'CombinedHead',
     'ConvolutionalDecoder',
@@ -58,10 +62,12 @@ __all__ = [
     'MultiLevelFusion',
     'Neck',
     'OnlineClustering',
+    'PatchAggregation',
     'PatchDiscriminationHead',
     'PickPredicted',
     'PixelTarget',
     'PoolingNeck',
+    'ProjectedLatents',
     'PromptingDecoder',
     'PrototypeHead',
     'ProxyReconstruction',

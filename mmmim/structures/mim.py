@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,8 @@ class Context:
             for; None of an encoder that does not tell.
         normed: The final norm of the encoder, for states; None of an encoder that does not tell.
         mean: Mean of states of the patches ``[G, V, D]``, where it was asked for.
+        block_inputs: What blocks of the encoder get beside tokens, by name (``rotation``, ``bias``), for more blocks on
+            the same tokens; None of an encoder that does not tell, and of joined contexts.
     """
 
     visible: Tensor
@@ -56,6 +59,7 @@ class Context:
     embedded: Tensor | None = None
     normed: Callable[[Tensor], Tensor] | None = None
     mean: Tensor | None = None
+    block_inputs: Mapping[str, Any] | None = None
 
     @property
     def cls(self) -> Tensor:
@@ -85,15 +89,24 @@ class Context:
             hidden=tuple(torch.cat(states) for states in zip(*(piece.hidden for piece in pieces), strict=True)),
             embedded=_joined([piece.embedded for piece in pieces]),
             mean=_joined([piece.mean for piece in pieces]),
+            block_inputs=None,
         )
 
 
 @dataclass
 class Prediction:
-    """What a neck returns: ``patches [G, T*M, D]`` and, where the method predicts it, ``cls [G, D]``."""
+    """What a neck returns.
+
+    Attributes:
+        patches: Predictions of the predicted patches, ``[G, T*M, D]``.
+        cls: Prediction of the global token, ``[G, D]``, where the method predicts it.
+        early: Predictions of the predicted patches from an earlier block, ``[G, T*M, D]``, where the method has them
+            (BEiT v2).
+    """
 
     patches: Tensor
     cls: Tensor | None = None
+    early: Tensor | None = None
 
 
 @dataclass
@@ -104,8 +117,11 @@ class Target:
         patches: Targets of the predicted patches, ``[G, T*M, K or D]``, or tokens ``[G, T*M]``, int64.
         cls: Target of the global token, ``[G, D]``, or None.
         losses: The generator's own losses (CAPI's clustering loss), by name.
+        others: What the targets are told apart from beside each other, ``[G, V, D]``: those of the visible patches
+            (ConMIM), or None.
     """
 
     patches: Tensor
     cls: Tensor | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
+    others: Tensor | None = None

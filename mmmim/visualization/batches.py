@@ -21,13 +21,16 @@ DARK = 0.15
 
 
 @torch.no_grad()
-def draw_batch(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> dict[str, Tensor]:
+def draw_batch(
+    model: MaskedImageModeling, images: Tensor, mask: PatchMask, second: Tensor | None = None
+) -> dict[str, Tensor]:
     """Pictures of a batch, a row for each mask.
 
     Args:
         model: The model that would be trained on it.
         images: Images of the loader, ``[B, C, H, W]``, RGB where they have three channels.
         mask: Masks of these images.
+        second: Other pictures of the same crops, which the teacher sees, like the images; None: it sees these.
 
     Returns:
         By the heading of a column, RGB ``[G, H, W, 3]`` in [0, 1]: the images after augmentation, what the encoder
@@ -47,7 +50,10 @@ def draw_batch(model: MaskedImageModeling, images: Tensor, mask: PatchMask) -> d
     asked = torch.full_like(shown, DARK)
     _copy(asked, shown, places, mask.flat_predict())
     pictures = {'image': shown, 'seen by\nthe encoder': visible, 'to predict': asked}
-    targets = model.targets(inputs, mask)
+    if second is not None:
+        pictures['seen by\nthe teacher'] = as_rgb(to_unit(second, mean, std)).permute(0, 2, 3, 1)[rows.cpu()]
+        second = preprocessor.normalize(second.to(inputs.device))
+    targets = model.targets(inputs, mask, second)
     context = model.backbone(inputs, mask, layers=model.layers)
     for name, branch in model.branches.items():
         if name not in targets:  # made of the student in the step itself

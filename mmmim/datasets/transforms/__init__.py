@@ -6,6 +6,7 @@ from .label_maps import ForgetOriginalSize, LoadLabelMap, ResizeLabelMap
 from .loading import LoadImage, UnreadableImageError, decode_image, read_file, read_image
 from .maps import LoadDepth, LoadNormals
 from .reduced_crop import LoadReducedCrop
+from .second_view import SecondView
 
 __all__ = [
     'ForgetOriginalSize',
@@ -17,6 +18,7 @@ __all__ = [
     'MAERandomResizedCrop',
     'RandomResizedCrop',
     'ResizeLabelMap',
+    'SecondView',
     'UnreadableImageError',
     'decode_image',
     'decode_jpeg',

@@ -152,7 +152,7 @@ class HealthHook(Hook):
         measures: dict[str, Tensor] = {}
         with eval_mode(model), gathered(runner):
             with runner.optim_wrapper.optim_context(runner.model):
-                targets = model.targets(images, mask)
+                targets = model.targets(images, mask, data.get('second'))
             if not takes_part(runner):
                 return {}
             for name in list(targets):

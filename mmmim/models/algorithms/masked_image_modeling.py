@@ -215,12 +215,17 @@ class MaskedImageModeling(BaseModel):
             mask = branch.target_generator.mask(images, mask)
         return mask
 
-    def targets(self, images: Tensor, mask: PatchMask) -> dict[str, Target]:
+    def targets(self, images: Tensor, mask: PatchMask, second: Tensor | None = None) -> dict[str, Target]:
         """Targets by branch, of a whole batch, of the generators whose targets are constants.
 
         Like ``forward`` it is called from outside of the model, where parameters may be sharded.
+
+        Args:
+            images: ``[B, C, H, W]``, normalised.
+            mask: What is predicted.
+            second: Other pictures of the same crops, for the teacher; None: it sees the images.
         """
-        return _targets(self, images, mask, differentiable=False)
+        return _targets(self, images, mask, differentiable=False, second=second)
 
     def loss(self, images: Tensor, mask: PatchMask, targets: dict[str, Target]) -> Losses:
         """Losses of the branches on a (micro-)batch; targets' own losses are not among them."""
@@ -261,6 +266,7 @@ class MaskedImageModeling(BaseModel):
         data_samples: list | None = None,
         targets: dict[str, Target] | None = None,
         mode: str = 'tensor',
+        second: Tensor | None = None,
     ) -> Context | Losses | list[Losses]:
         """Run the model.
 
@@ -271,6 +277,7 @@ class MaskedImageModeling(BaseModel):
             targets: Targets of this (micro-)batch by branch that were made beforehand, for ``mode='loss'``.
             mode: 'tensor': the student's context; 'loss': losses of a micro-batch; 'predict': all losses of a batch,
                 in a list of one dict as mmengine's evaluators expect.
+            second: Other pictures of the same crops, for the teacher, where the pipeline makes them.
 
         Returns:
             As ``mode`` says.
@@ -283,7 +290,7 @@ class MaskedImageModeling(BaseModel):
             return self.loss(inputs, mask, targets or {})
         if mode == 'predict':
             mask = self.masks(inputs, mask)
-            made = _targets(self, inputs, mask, differentiable=False)
+            made = _targets(self, inputs, mask, differentiable=False, second=second)
             losses = self.loss(inputs, mask, made) | self.own_losses(made)
             return [{**losses, 'loss': torch.stack(list(losses.values())).sum(), 'images': len(inputs)}]
         raise InputError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}.")
@@ -301,7 +308,10 @@ class MaskedImageModeling(BaseModel):
                 mask=mask.images(start, stop, size),
                 targets={
                     name: replace(
-                        target, patches=target.patches[rows], cls=None if target.cls is None else target.cls[rows]
+                        target,
+                        patches=target.patches[rows],
+                        cls=None if target.cls is None else target.cls[rows],
+                        others=None if target.others is None else target.others[rows],
                     )
                     for name, target in targets.items()
                 },
@@ -315,7 +325,7 @@ class MaskedImageModeling(BaseModel):
         """One optimiser step on a batch, in micro-batches; nothing in it waits for the device.
 
         Args:
-            data: Batch of the data loader: ``inputs``, ``mask``.
+            data: Batch of the data loader: ``inputs``, ``mask`` and, where the pipeline makes them, ``second``.
             optim_wrapper: Steps, and skips the step when gradients are not finite.
             wrapper: The data-parallel wrapper around this model, whose ``forward`` synchronises gradients.
 
@@ -332,7 +342,7 @@ class MaskedImageModeling(BaseModel):
         images, mask = data['inputs'], data['mask']
         with optim_wrapper.optim_context(model):
             mask = self.masks(images, mask)
-            targets = self.targets(images, mask)
+            targets = self.targets(images, mask, data.get('second'))
         log = self.own_losses(targets)
         own = sum(log.values())
         weight = _rank_weight(images)
@@ -352,9 +362,11 @@ class MaskedImageModeling(BaseModel):
         return {**log, 'loss': torch.stack(list(log.values())).sum(), **getattr(optim_wrapper, 'step_info', {})}
 
 
-def _targets(model: MaskedImageModeling, images: Tensor, mask: PatchMask, differentiable: bool) -> dict[str, Target]:
+def _targets(
+    model: MaskedImageModeling, images: Tensor, mask: PatchMask, differentiable: bool, second: Tensor | None = None
+) -> dict[str, Target]:
     """Targets of the branches whose generator is ``differentiable``, or of those where it is not."""
-    teacher = None if model.teacher is None else model.teacher.view(images)
+    teacher = None if model.teacher is None else model.teacher.view(images if second is None else second)
     return {
         name: branch.target_generator(images, mask, teacher, model.backbone)
         for name, branch in model.branches.items()

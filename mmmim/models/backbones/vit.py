@@ -267,4 +267,5 @@ class ViT(Encoder):
             embedded=embedded,
             normed=self.normed,
             mean=total,
+            block_inputs={'rotation': rotation, 'bias': bias},
         )

@@ -89,11 +89,12 @@ class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
         """Prepare a batch.
 
         Args:
-            data: ``inputs`` uint8 ``[B, C, H, W]``, optional ``mask`` (:class:`PatchMask`) and ``data_samples``.
+            data: ``inputs`` uint8 ``[B, C, H, W]``, optional ``mask`` (:class:`PatchMask`), ``data_samples`` and
+                ``second``, other pictures of the same crops.
             training: Not used; mmengine passes it.
 
         Returns:
-            The same keys; ``inputs`` float ``[B, C, H, W]``.
+            The same keys; ``inputs`` and ``second`` float ``[B, C, H, W]``.
 
         Raises:
             InputError: The images have another number of channels than ``mean``, or those of the first batch are of
@@ -108,4 +109,8 @@ class MIMDataPreprocessor(ExactBuffers, BaseDataPreprocessor):
         mask = data.get('mask')
         if isinstance(mask, PatchMask):
             mask = mask.to(self.device, non_blocking=self._non_blocking)
-        return {**data, 'inputs': self.normalize(images), 'mask': mask}
+        prepared = {**data, 'inputs': self.normalize(images), 'mask': mask}
+        if (second := data.get('second')) is not None:
+            second = self.rgb(second).to(self.device, non_blocking=self._non_blocking)
+            prepared['second'] = self.normalize(second)
+        return prepared

@@ -8,7 +8,12 @@ from mmmim.utils import InputError
 
 
 def patch_discrimination(
-    prediction: Tensor, target: Tensor, temperature: float = 0.2, standardize: bool = True, eps: float = 1e-4
+    prediction: Tensor,
+    target: Tensor,
+    temperature: float = 0.2,
+    standardize: bool = True,
+    eps: float = 1e-4,
+    others: Tensor | None = None,
 ) -> Tensor:
     """Telling every target patch of an image from the others of the same image (equation 7), in fp32.
 
@@ -21,9 +26,10 @@ def patch_discrimination(
         temperature: Divides the cosines.
         standardize: Whether predictions are standardised beforehand, per image and channel over patches.
         eps: Added to the standard deviation.
+        others: ``[G, V, D]``, more patches to tell the target patches from; None for none.
 
     Returns:
-        Scalar; ``2 * temperature * log(M)`` is chance.
+        Scalar; ``2 * temperature * log(M + V)`` is chance.
 
     Raises:
         InputError: There is one patch only.
@@ -31,11 +37,13 @@ def patch_discrimination(
     if prediction.shape[1] < 2:
         raise InputError('Patch discrimination needs at least 2 patches to predict in an image: mask more.')
     with torch.autocast(prediction.device.type, enabled=False):
+        target = target if others is None else torch.cat([target, others], dim=1)
         prediction, target = prediction.float(), target.float()
         if standardize:
             std, mean = torch.std_mean(prediction, dim=1, keepdim=True)
             prediction = (prediction - mean) / (std + eps)
         cosines = F.normalize(prediction, dim=-1) @ F.normalize(target, dim=-1).transpose(1, 2)
+        # The first candidates are the targets, in the order of the predictions.
         same = torch.arange(cosines.shape[1], device=cosines.device).repeat(len(cosines))
         return 2 * temperature * F.cross_entropy(cosines.flatten(0, 1) / temperature, same)
 

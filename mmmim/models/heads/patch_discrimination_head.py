@@ -4,7 +4,8 @@ from torch import Tensor
 
 from mmmim.registry import MODELS
 from mmmim.structures import Context, Prediction, Target
-from mmmim.utils.options import NonNegative, Number, Positive
+from mmmim.utils import InputError
+from mmmim.utils.options import NonNegative, Number, Positive, check_choice
 
 from ..functional import mean_similarity, patch_discrimination
 from ..interfaces import Head
@@ -18,27 +19,49 @@ class PatchDiscriminationHead(Head):
         temperature: Divides the cosine similarities in the softmax over patches.
         standardize: Whether predictions are standardised per image and channel, as in the released code; the paper has
             no such step.
+        candidates: What a patch is told from: 'predicted', the other predicted patches of its image; 'all', all others
+            (ConMIM, arXiv 2205.09616), of targets that have them, such as :class:`ProjectedLatents`.
         init_cfg: mmengine's initialisation config; None for none.
     """
 
     reads = 'extra'
 
-    def __init__(self, temperature: Positive = 0.2, standardize: bool = True, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        temperature: Positive = 0.2,
+        standardize: bool = True,
+        candidates: str = 'predicted',
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
-        self.temperature, self.standardize = temperature, standardize
+        check_choice('PatchDiscriminationHead.candidates', candidates, ('predicted', 'all'))
+        self.temperature, self.standardize, self.candidates = temperature, standardize, candidates
 
     def loss(self, prediction: Prediction, target: Target, context: Context) -> dict[str, Tensor]:
         """Compare.
 
         Args:
             prediction: ``patches [G, T*M, D]``.
-            target: ``patches [G, T*M, D]``.
-            context: Not used; every head takes it.
+            target: ``patches [G, T*M, D]`` and, for all candidates, ``others [G, V, D]``.
+            context: Its ``grid`` says how many patches there are.
 
         Returns:
             ``dict(loss=scalar)``.
+
+        Raises:
+            InputError: All patches are wanted as candidates, and targets are not of all.
         """
-        loss = patch_discrimination(prediction.patches, target.patches, self.temperature, self.standardize)
+        others = None
+        if self.candidates == 'all':
+            others, total = target.others, context.grid[0] * context.grid[1]
+            if others is None or target.patches.shape[1] + others.shape[1] != total:
+                raise InputError(
+                    "PatchDiscriminationHead.candidates='all' needs targets of all patches: take ProjectedLatents, and "
+                    'masks that predict what they do not leave visible.'
+                )
+        loss = patch_discrimination(
+            prediction.patches, target.patches, self.temperature, self.standardize, others=others
+        )
         return {'loss': loss}
 
 

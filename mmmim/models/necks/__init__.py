@@ -4,11 +4,14 @@ from .convolutional_decoder import ConvolutionalDecoder
 from .cross_attention_decoder import CrossAttentionDecoder
 from .feature_norm import FeatureBatchNorm, FeatureLayerNorm
 from .inter_block import InterBlockDecoder, MultiLevelFusion
+from .patch_aggregation import PatchAggregation
 from .predictors import CrossAttentionPredictor, PickPredicted, SelfAttentionPredictor
+from .projector import BatchNormProjector
 from .prompting_decoder import PromptingDecoder
 from .proxy_reconstruction import ProxyReconstruction
 
 __all__ = [
+    'BatchNormProjector',
     'ConvolutionalDecoder',
     'CrossAttentionDecoder',
     'CrossAttentionPredictor',
@@ -16,6 +19,7 @@ __all__ = [
     'FeatureLayerNorm',
     'InterBlockDecoder',
     'MultiLevelFusion',
+    'PatchAggregation',
     'PickPredicted',
     'PromptingDecoder',
     'ProxyReconstruction',
