@@ -46,6 +46,8 @@ BLOCKS = [
 ]
 #: Those of mmpretrain ask for memory of the CPU by name.
 NEVER_META = ('tokenizer: DALL-E', 'tokenizer: VQ-KD')
+#: Methods whose student has batch norm, which sees a micro-batch.
+BATCH_NORM = ('conmim/small',)
 NEEDS_A_COMPILER = pytest.mark.skipif(shutil.which('g++') is None, reason='inductor needs a C++ compiler on a CPU')
 # Softmax does not see the bias of keys: its gradient is the rounding of what cancels.
 UNSEEN = 'k_proj.bias'
@@ -368,6 +370,9 @@ def test_micro_batches_change_nothing(name):
         results.append((model.train_step(method_batch(name, 8), wrapper), model.state_dict()))
     (log, state), (split_log, split_state) = results
     assert not log['skipped']
+    if name in BATCH_NORM:
+        assert abs(split_log['loss'] - log['loss']) > 1e-4 * log['loss']
+        return
     assert_same(split_log, log, rtol=1e-4, atol=1e-5)
     assert_same(split_state, state, rtol=1e-4, atol=1e-5)
 

@@ -36,6 +36,10 @@ class ProjectedLatents(TargetGenerator):
         """Width of the targets."""
         return {'prediction width': ('out_dim', self.out_dim)}
 
+    def describe_batch(self, images: int) -> str:
+        """What batch norm sees, for the log."""
+        return "batch norm sees the student's patches of a micro-batch, and the teacher's of the batch of a process"
+
     @torch.no_grad()
     def forward(self, images: Tensor, mask: PatchMask, teacher: TeacherView | None, backbone: Encoder) -> Target:
         """Targets of the predicted and of the visible patches.
