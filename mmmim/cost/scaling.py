@@ -23,10 +23,10 @@ class Links:
     The defaults are what makers state of NVLink 4 and of 400 Gbit/s per GPU between machines.
 
     Attributes:
-        inside: Within a machine.
-        between: Between machines.
-        latency: Of a message, per hop.
-        gpus: GPUs of a machine.
+        inside: Bytes per second between two GPUs of a machine.
+        between: Bytes per second between GPUs of two machines.
+        latency: Seconds that a message without content takes, per hop.
+        gpus: Number of GPUs of a machine.
     """
 
     inside: float = 450e9
@@ -82,7 +82,7 @@ def step_seconds(compute: float, backward: float, messages: Messages, ranks: int
         backward: Seconds of its last backward pass, which hides all gradients but those of the last bucket.
         messages: What is sent.
         ranks: Number of GPUs.
-        links: How fast.
+        links: Speed of the links between them.
     """
     gradients = links.all_reduce(messages.gradients, ranks)
     last = links.all_reduce(min(BUCKET, messages.gradients), ranks)
@@ -93,7 +93,7 @@ def on_paper(result: dict[str, Any], micro_batches: int, ranks: tuple[int, ...] 
     """Steps on several GPUs, of a measured one.
 
     Args:
-        result: Of :func:`mmmim.cost.step.measure`; its ``gradients`` and ``waiting`` are the fields of a
+        result: What :func:`mmmim.cost.step.measure` returns; ``gradients`` and ``waiting`` in it are the fields of a
             :class:`Messages`.
         micro_batches: Micro-batches of a step. The backward pass of the last is two thirds of a part of the step.
         ranks: Numbers of GPUs.

@@ -74,7 +74,7 @@ def linear_soft_cross_entropy(
 
     Args:
         x: Features, ``[..., D]``, float32 or what autocast gives.
-        weight: ``[K, D]``.
+        weight: Weight of the linear layer that makes logits, ``[K, D]``.
         targets: ``[..., K]``, without gradient; rows need not sum to exactly one.
         temperature: Divides the logits.
         rows: Rows at a time.
