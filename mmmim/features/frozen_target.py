@@ -116,7 +116,7 @@ class FrozenTarget(TargetGenerator):
                 raise InputError(f'FrozenTarget.{name} must be one of {known}, got {value!r}.')
         if layers is not None and not len(layers):
             raise InputError("FrozenTarget.layers names no block: give some, or None for the encoder's output.")
-        self.checkpoint, self.out_dim, self.layers, self.final_norm = checkpoint, in_dim, layers, final_norm
+        self.checkpoint, self.out_dim, self.blocks, self.final_norm = checkpoint, in_dim, layers, final_norm
         self.projected, self.normalize, self.statistics, self.masks = projected, normalize, statistics, masks
         self._mean, self._std = (torch.tensor(each, device='cpu').tolist() for each in (mean, std))
         #: The encoder, in a tuple, which hides it from the model; none on the meta device, where there are sizes only.
@@ -165,7 +165,7 @@ class FrozenTarget(TargetGenerator):
                 f'{what} has tokens of width {width} and FrozenTarget.in_dim is {self.out_dim}: they must be equal, '
                 'and so must out_dim of the neck.'
             )
-        for layer in self.layers or ():
+        for layer in self.blocks or ():
             layer_index(layer, teacher.depth)
         if self.masks and not teacher.num_cls_tokens:
             raise InputError(f"{what} has no CLS token, whose attention masks='importance' needs: set masks=None.")
@@ -200,7 +200,7 @@ class FrozenTarget(TargetGenerator):
 
     def _look(self, images: Tensor, grid: tuple[int, int]) -> tuple[Context, list[Tensor]]:
         """What the encoder makes of a batch; and for masks by importance the patches' weights, pieces of ``[B, N]``."""
-        pictures, layers = self.pictures(images, grid), tuple(self.layers or ())
+        pictures, layers = self.pictures(images, grid), tuple(self.blocks or ())
         if self.masks is None:
             ends = [layer_index(layer, self.teacher.depth) + 1 for layer in layers]
             depth = max(ends, default=None)
@@ -240,7 +240,7 @@ class FrozenTarget(TargetGenerator):
         """Targets of all patches ``[B, N, K]``, and of the CLS token ``[B, K]`` where there is one."""
         teacher, extra = self.teacher, context.extra.shape[1]
         states = [torch.cat([context.extra, context.visible], dim=1)]
-        if self.layers is not None:
+        if self.blocks is not None:
             states = [teacher.normed(state) if self.final_norm else state for state in context.hidden]
         if self.projected:
             states = [self._projection(teacher)(state) for state in states]
