@@ -27,9 +27,20 @@ _equal = {'train_cfg.max_iters': 800}  # of CAPI, for as many images
 _raw = {'model.branches.pixels.target_generator.normalize': False}
 _masking = 'train_dataloader.collate_fn.masking'
 
-# What the arms of BEiT need.
+# What the arms of BEiT and BEiT v2 need, and the teachers of the arms that have one which is trained before.
 _codebook = 'data/fashion_scenes_codebook.pth'
-prepare = {_codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/small.py', _codebook]}
+prepare = {
+    _codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/small.py', _codebook],
+    **{
+        f'work_dirs/{name}_small/iter_{last}.pth': [
+            'tools/train.py',
+            f'configs/{name}/small.py',
+            '--work-dir',
+            f'work_dirs/{name}_small',
+        ]
+        for name, last in {'capi': 1200, 'pilamim': 400}.items()
+    },
+}
 
 _configs = 'projects/fashion_scenes/configs'
 subsets = {
@@ -71,6 +82,17 @@ subsets = {
         ),
         'CAPI with pixels': dict(config=f'{_configs}/capi_pixels.py', options=_equal),
         'supervised': dict(config=f'{_configs}/supervised.py', own_test=True),
+        'SimMIM': dict(config='configs/simmim/small.py'),
+        'PixMIM': dict(config='configs/pixmim/small.py'),
+        'MFF': dict(config='configs/mff/small.py'),
+        'CrossMAE': dict(config='configs/crossmae/small.py'),
+        'data2vec': dict(config='configs/data2vec/small.py'),
+        'data2vec 2.0': dict(config='configs/data2vec2/small.py'),
+        'BEiT v2': dict(config='configs/beitv2/small.py'),
+        'ConMIM': dict(config='configs/conmim/small.py'),
+        # One teacher for all seeds.
+        'frozen CAPI': dict(config='configs/distillation/small.py'),
+        'MILAN, frozen PiLaMIM': dict(config='configs/distillation/milan_small.py'),
     },
     'multi': {
         'raw pixels': dict(pixels=8),
