@@ -235,7 +235,8 @@ def make_jobs(spec: Mapping[str, Any], seeds: Sequence[int], work_dir: Path, spl
         for arm, options in arms.items():
             if ('config' in options) == ('pixels' in options):
                 raise InputError(f'{subset}, {arm}: an arm has a config or pixels, one of the two.')
-            made_by = arm_hash(options)
+            # Random weights and what is trained from them may be of one config.
+            made_by = arm_hash(options) if options.get('train', True) else digest([arm_hash(options), 'not trained'])
             for seed in seeds if 'config' in options else seeds[:1]:
                 job = Job(subset, arm, seed, work_dir / split / subset / file_name(arm) / f'seed_{seed}')
                 job.made_by = digest([made_by, measured, *protocols, subset, split, seed])

@@ -7,7 +7,7 @@ import sys
 import pytest
 from mmengine import Config
 
-from mmmim.comparison.jobs import Job, make_jobs
+from mmmim.comparison.jobs import Job, make_jobs, restore
 from mmmim.comparison.record import arm_config, changes, config_hash, describe, digest
 from mmmim.config.read import load_config
 from mmmim.utils import InputError
@@ -88,6 +88,25 @@ def test_scores_and_trainings_belong_to_what_made_them(tmp_path):
     (tmp_path / 'old/iter_1.pth').touch()
     with pytest.raises(InputError, match='holds a training of another config'):
         unlabelled.run()
+
+
+def test_a_record_tells_random_weights_from_what_is_trained_of_their_config(tmp_path):
+    spec = copy.deepcopy(SPEC)
+    spec.subsets = {
+        'single': {
+            'MAE': {'config': 'configs/mae/small.py'},
+            'random': {'config': 'configs/mae/small.py', 'train': False},
+        }
+    }
+    random, trained = make_jobs(spec, [0], tmp_path / 'first', 'val')
+    record = tmp_path / 'results.json'
+    record.write_text(json.dumps({'runs': {random.made_by: {'knn_pooled': 0.5}, trained.made_by: {'knn_pooled': 0.7}}}))
+    again = make_jobs(spec, [0], tmp_path / 'second', 'val')
+    assert restore(again, record) == 2
+    assert [(job.arm, json.loads(job.scores.read_text())['knn_pooled']) for job in again] == [
+        ('random', 0.5),
+        ('MAE', 0.7),
+    ]
 
 
 @pytest.mark.parametrize('record', ROOT.glob('projects/*/results/results.json'), ids=lambda path: path.parts[-3])
