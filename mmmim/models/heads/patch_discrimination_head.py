@@ -43,7 +43,7 @@ class PatchDiscriminationHead(Head):
         Args:
             prediction: ``patches [G, T*M, D]``.
             target: ``patches [G, T*M, D]`` and, for all candidates, ``others [G, V, D]``.
-            context: Its ``grid`` says how many patches there are.
+            context: Output of the encoder, whose ``grid`` says how many patches there are.
 
         Returns:
             ``dict(loss=scalar)``.
