@@ -23,7 +23,12 @@ from .encoder_files import EncoderFile, read_encoder
 #: Parts of an encoder that must fit; all others may start anew, or be left out.
 _STRICT = ('patch_embed', 'blocks')
 #: Parts that come from the file where both have them in the same shape, and their names in words.
-_WHOLE = {'norm': 'final norm', 'mask_token': 'mask token', 'projector': 'projector'}
+_WHOLE = {
+    'norm': 'final norm',
+    'embedding_norm': 'norm before the blocks',
+    'mask_token': 'mask token',
+    'projector': 'projector',
+}
 #: Of weights that the file lacks, the values with which the encoder computes the same.
 _NEUTRAL = (
     (re.compile(r'blocks\.\d+\.(attn\.\w+|mlp\.fc[12])\.bias'), 0.0),
@@ -181,6 +186,7 @@ def _check_sizes(given: ViT, encoder: ViT, source: str) -> None:
         'in_channels': (given.in_channels, encoder.in_channels),
         'embed_dim': (given.embed_dim, encoder.embed_dim),
         'depth': (given.depth, encoder.depth),
+        'post_norm': tuple(each.blocks[0].post_norm for each in (given, encoder)),
         'num_heads': tuple(each.blocks[0].attn.num_heads for each in (given, encoder)),
         'norm': tuple(
             'layer' if isinstance(each.blocks[0].norm1, nn.LayerNorm) else 'rms' for each in (given, encoder)

@@ -68,7 +68,7 @@ def facts_of(export: Export, library: str) -> Facts:
         library: The format, for messages.
 
     Raises:
-        InputError: The encoder is none of mmmim.
+        InputError: The encoder is none of mmmim, or its norms are in other places.
     """
     vit = export.extractor.backbone
     if not isinstance(vit, ViT):
@@ -77,6 +77,11 @@ def facts_of(export: Export, library: str) -> Facts:
             'torch-export.'
         )
     block: Any = vit.blocks[0]
+    if block.post_norm or not isinstance(vit.embedding_norm, nn.Identity):
+        raise InputError(
+            f'--to {library} exports encoders whose norms come before the branches of blocks, and {export.source} '
+            'has post_norm or embedding_norm: use onnx or torch-export.'
+        )
     preprocessor = export.extractor.preprocessor
     statistics = []
     for values in (preprocessor.mean, preprocessor.std):

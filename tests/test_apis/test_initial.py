@@ -330,3 +330,12 @@ def test_the_command_line_says_where_a_training_starts(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             cfg_of(*words)
+
+
+def test_norms_in_other_places(tmp_path):
+    own = {'post_norm': True, 'embedding_norm': True, 'final_norm': False}
+    theirs = save(tmp_path / 'x.pth', **own)
+    model, _ = started(tmp_path / 'x.pth', ['norm before the blocks'], **own)
+    same(model, theirs)
+    with pytest.raises(InputError, match=r'it has post_norm=True, the config False'):
+        start_from(build(), str(tmp_path / 'x.pth'), 'auto')

@@ -31,6 +31,7 @@ METHODS = {
     'maskfeat/vitb16': 'ViTModel',
     'semantic_mim/beit_vitb16': 'MmmimViTModel',
     'semantic_mim/maskfeat_vitb16': 'MmmimViTModel',
+    'data2vec/vitb16': 'MmmimViTModel',
     'capi/vits14': 'MmmimViTModel',
     'crossmae/vitb16': 'MmmimViTModel',
     'simmim/vitb16': 'MmmimViTModel',
@@ -121,7 +122,7 @@ def test_hub_files(tmp_path):
 # ----------------------------------------------------------------------------------------------------- other libraries
 
 
-@pytest.mark.parametrize('method', [name for name in METHODS if not name.startswith(('capi', 'simmim'))])
+@pytest.mark.parametrize('method', [name for name in METHODS if not name.startswith(('capi', 'data2vec', 'simmim'))])
 def test_timm(tmp_path, method):
     timm = pytest.importorskip('timm')
     extractor = encoder(method)
@@ -146,6 +147,15 @@ def test_timm(tmp_path, method):
 def test_timm_has_no_rotary_registers(tmp_path):
     with pytest.raises(InputError, match=r'rotary positions with registers on the border and RMSNorm: use --to hugg'):
         export(encoder('capi/vits14'), tmp_path / 'x', 'timm')
+    with pytest.raises(InputError, match='which has relative positions: use --to huggingface'):
+        export(encoder('data2vec/vitb16'), tmp_path / 'x', 'timm')
+    assert not (tmp_path / 'x').exists()
+
+
+@pytest.mark.parametrize('to', ['timm', 'huggingface'])
+def test_norms_after_sums_are_refused(tmp_path, to):
+    with pytest.raises(InputError, match='has post_norm or embedding_norm: use onnx or torch-export'):
+        export(encoder('data2vec2/vitb16'), tmp_path / 'x', to)
     assert not (tmp_path / 'x').exists()
 
 
