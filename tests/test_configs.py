@@ -214,7 +214,7 @@ def test_the_codebook_of_small_recipes(name, tmp_path, monkeypatch):
     tool, config = 'tools/misc/fit_patch_codebook.py', ROOT / f'configs/{name}.py'
     for file in (config, config.with_name('README.md')):
         assert f'python {tool} configs/{name}.py {codebook}' in file.read_text()
-    assert COMPARISON.prepare == {codebook: [tool, 'configs/beit/small.py', codebook]}
+    assert COMPARISON.prepare[codebook] == [tool, 'configs/beit/small.py', codebook]
 
 
 @pytest.mark.parametrize(
@@ -240,11 +240,13 @@ def test_arms_of_the_comparison(subset, arm):
     assert loader.dataset.dataset.pipeline[1].scale == 8 * (patch + loader.collate_fn.get('gap', 0))
     torch.manual_seed(0)
     model = MODELS.build(without_files(cfg.model))
-    mask = random_mask(2, visible=loader.collate_fn.masking.get('num_visible', 16), predict=20, grid=(8, 8))
+    visible = loader.collate_fn.masking.get('num_visible', 16)
+    hidden = 64 - visible if arm == 'ConMIM' else 20  # its candidates are all patches
+    mask = random_mask(2, visible=visible, predict=hidden, grid=(8, 8))
     inputs = torch.randn(2, 3, size, size)
     losses = model.loss(inputs, mask, model.targets(inputs, mask))
-    assert all(0 < loss.item() < 20 for loss in losses.values())
-    assert ('loss_latent_cls' in losses) == (arm in ('PiLaMIM', 'PiLaMIM, released'))
+    assert all(0 < loss.item() < 50 for loss in losses.values())
+    assert ('loss_latent_cls' in losses) == (arm in ('PiLaMIM', 'PiLaMIM, released', 'data2vec 2.0'))
     assert backbone.get('num_cls_tokens', 1) == (
-        8 if 'Semantic' in arm else 0 if any(name in arm for name in ('CAPI', 'RoPE', 'I-JEPA')) else 1
+        8 if 'Semantic' in arm else 0 if arm.startswith(('CAPI', 'random init, RoPE', 'I-JEPA')) else 1
     )

@@ -18,7 +18,7 @@ from mmmim.models.backbones.libraries import ENCODER_FILES, encoder_config
 from mmmim.models.backbones.wrapped import WrappedEncoder
 from mmmim.models.data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from mmmim.models.functional import draw_by_importance
-from mmmim.models.interfaces import Encoder, Sizes, TargetGenerator
+from mmmim.models.interfaces import Encoder, Sizes, TargetGenerator, known
 from mmmim.models.layers import layer_index
 from mmmim.models.teacher import TeacherView, encode_in_pieces
 from mmmim.registry import MODELS
@@ -107,30 +107,31 @@ class FrozenTarget(TargetGenerator):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        for name, value, known in (
+        for name, value, choices in (
             ('normalize', normalize, tuple(NORMALIZE)),
             ('statistics', statistics, ('teacher', 'student')),
             ('masks', masks, ('importance', None)),
         ):
-            if value not in known:
-                raise InputError(f'FrozenTarget.{name} must be one of {known}, got {value!r}.')
+            if value not in choices:
+                raise InputError(f'FrozenTarget.{name} must be one of {choices}, got {value!r}.')
         if layers is not None and not len(layers):
             raise InputError("FrozenTarget.layers names no block: give some, or None for the encoder's output.")
         self.checkpoint, self.out_dim, self.blocks, self.final_norm = checkpoint, in_dim, layers, final_norm
         self.projected, self.normalize, self.statistics, self.masks = projected, normalize, statistics, masks
-        self._mean, self._std = (torch.tensor(each, device='cpu').tolist() for each in (mean, std))
+        self._statistics = {'mean': mean, 'std': std}
+        mean, std = (torch.tensor(each, device='cpu').tolist() for each in (mean, std))
         #: The encoder, in a tuple, which hides it from the model; none on the meta device, where there are sizes only.
         self._frozen: tuple[Encoder, ...] = ()
         self._seen: tuple[Tensor, Context] | None = None
         found = torch.zeros(4, dtype=torch.int64, device='cpu')
-        own = (self._mean, self._std)
+        own = (mean, std)
         if torch.get_default_device().type != 'meta':
             teacher, its = _open(checkpoint, weights, encoder)
             self._frozen = (teacher.requires_grad_(False).eval(),)
             self._check(teacher)
             found = _fingerprint(teacher)
             own = own if its is None or statistics == 'student' else its
-        pairs = zip(self._mean, self._std, *own, strict=False)
+        pairs = zip(mean, std, *own, strict=False)
         scale, shift = zip(*((s / to_s, (m - to_m) / to_s) for m, s, to_m, to_s in pairs), strict=True)
         self.same_pictures = not any(shift) and all(value == 1 for value in scale)
         self.register_buffer('scale', torch.tensor(scale).view(-1, 1, 1), False)
@@ -148,7 +149,7 @@ class FrozenTarget(TargetGenerator):
         if self._frozen:
             sizes['channels'] = ('in_channels', self.teacher.in_channels)
         if self.statistics == 'teacher':
-            sizes |= {'mean': ('mean', self._mean), 'std': ('std', self._std)}
+            sizes |= {name: (name, known(torch.tensor(value))) for name, value in self._statistics.items()}
         return sizes
 
     def _check(self, teacher: Encoder) -> None:
@@ -270,8 +271,7 @@ class FrozenTarget(TargetGenerator):
         if mask.offsets is not None:
             raise InputError('FrozenTarget needs patches that touch each other: set gap=0 in the collate function.')
         seen, self._seen = self._seen, None
-        known = seen is not None and seen[0] is images
-        context = seen[1] if known and seen is not None else self._look(images, mask.grid)[0]
+        context = seen[1] if seen is not None and seen[0] is images else self._look(images, mask.grid)[0]
         patches, cls = self._tokens(context)
         return Target(
             patches=gather_patches(patches, mask.flat_predict(), mask.image_index),

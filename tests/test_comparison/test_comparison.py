@@ -275,7 +275,7 @@ def test_the_specification_of_the_repository(compare, capsys):
     path = ROOT / 'projects/fashion_scenes/spec.py'
     with pytest.raises(SystemExit):
         compare(path, '--only', 'nothing')
-    assert 'there are BEiT, BootMAE, CAPI' in capsys.readouterr().err
+    assert 'there are BEiT, BEiT v2, BootMAE, CAPI' in capsys.readouterr().err
     spec = load_config(str(path))
     arms = {subset: len(arms) for subset, arms in spec.subsets.items()}
     assert len(make_jobs(spec, spec.seeds, Path('/nowhere'), 'test')) == sum(1 + 3 * (n - 1) for n in arms.values())

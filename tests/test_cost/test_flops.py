@@ -98,7 +98,8 @@ def test_every_part_of_a_step_by_the_formula(builds):
         (generator, ''): tokens * 24 * (16 + 1 + 6),  # logits, their product with assignments, Sinkhorn-Knopp
         ('backbone', ''): student,
         ('branches.capi.neck', ''): neck,
-        ('branches.capi.head', ''): predicted * 8 * 24,
+        # Logits, both gradients, which are made with them, and the product with the targets.
+        ('branches.capi.head', ''): predicted * 24 * (3 * 8 + 1),
     }
     assert {key: row.macs / images for key, row in rows.items()} == expected
     assert costs.training_macs == images * sum(expected.values())

@@ -60,7 +60,7 @@ def test_what_is_measured_is_the_choice(monkeypatch):
     """Of passes that take a second per micro-batch, and one more per image beyond five, the one with the least."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(micro_batch.time, 'perf_counter', lambda: clock.now)
-    model = SimpleNamespace(teacher=None)
+    model = SimpleNamespace(set_micro_batch_size=lambda size: setattr(model, 'micro_batch_size', size))
 
     def take(runner, model, batch, pieces):
         clock.now += -(-20 // model.micro_batch_size) + 4 * max(0, model.micro_batch_size - 5)

@@ -70,7 +70,7 @@ def test_cross_entropy_of_linear_logits_is_its_definition_in_parts_of_any_size(r
     torch.testing.assert_close(loss, expected)
     gradients = torch.autograd.grad(3 * loss, (x, weight))
     for gradient, other in zip(gradients, torch.autograd.grad(3 * expected, (x, weight)), strict=True):
-        torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(linear_soft_cross_entropy(x, weight, targets, 0.12), expected)
 

@@ -67,7 +67,7 @@ def test_the_threshold_of_smooth_l1():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'loss': 'hubert'}, "one of mse, l1, huber, smooth_l1, got 'hubert'"),
+        ({'loss': 'hubert'}, "one of mse, l1, huber, smooth_l1, cosine, got 'hubert'"),
         ({'of': 'registers'}, "of must be 'patches' or 'cls', got 'registers'"),
         ({'nominal_ratio': 0.0}, 'a share of the patches, for patches only'),
         ({'loss': 'huber', 'beta': 2.0}, "only loss='smooth_l1' has a threshold"),

@@ -39,15 +39,17 @@ def test_methods_do_not_change(name, checkpointing):
     losses, gradients, flops = loss_and_gradients(name, False, checkpointing)
     expected, expected_gradients, all_flops = loss_and_gradients(name, True, checkpointing)
     assert_close(losses, expected, rtol=1e-5, atol=1e-6)
-    assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-6)
+    assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-5)
     assert flops <= all_flops
 
 
 @pytest.mark.parametrize('name', [name for name in METHODS if 'capi' not in name and name.endswith('small')])
 def test_there_is_less_to_do(name):
     saved = loss_and_gradients(name, False)[2] < loss_and_gradients(name, True)[2]
-    # Of cross-attention, which predicts each patch on its own, everything is read.
-    assert saved == ('latent_mim' not in name)
+    # Of decoders that predict each patch on its own, by cross-attention or a linear layer, everything is read; so it is
+    # of convolutions, and where CLS and all patches are projected.
+    everything = ('latent_mim/', 'crossmae/', 'data2vec2/', 'conmim/', 'distillation/milan')
+    assert saved != name.startswith(everything)
 
 
 @pytest.mark.parametrize('tokens', [SHARED, OWN])

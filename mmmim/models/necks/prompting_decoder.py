@@ -17,10 +17,12 @@ from ..layers import Block, init_weights, make_norm, make_positions
 class PromptedBlock(Block):
     """A block whose tokens attend to each other, after a norm, and to a context as it is, which it does not change."""
 
-    def _attend(self, x: Tensor, rotation: Any, context: Tensor | None, context_rotation: Any) -> Tensor:
+    def _attend(
+        self, x: Tensor, rotation: Any, context: Tensor | None, context_rotation: Any, bias: Tensor | None = None
+    ) -> Tensor:
         normed = self.norm1(x)
         source = normed if context is None else torch.cat([context, normed], dim=1)
-        return self.scale1(self.attn(normed, rotation, source, context_rotation))
+        return self.scale1(self.attn(normed, rotation, source, context_rotation, bias))
 
 
 @MODELS.register_module()
