@@ -26,6 +26,7 @@ def loss_and_gradients(name, everything, checkpointing=None):
         block.whole = everything
         if hasattr(block, 'drop_path'):
             block.drop_path = 0.3
+            block.attn.dropout = 0.0  # which draws for every pair of tokens, and so differently for fewer
     with make_flop_counter() as counter:
         losses = losses_of(model, method_batch(name))
         sum(losses.values()).backward()
@@ -39,7 +40,7 @@ def test_methods_do_not_change(name, checkpointing):
     losses, gradients, flops = loss_and_gradients(name, False, checkpointing)
     expected, expected_gradients, all_flops = loss_and_gradients(name, True, checkpointing)
     assert_close(losses, expected, rtol=1e-5, atol=1e-6)
-    assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-5)
+    assert_close(gradients, expected_gradients, rtol=1e-4, atol=5e-6)
     assert flops <= all_flops
 
 
