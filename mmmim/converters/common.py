@@ -241,6 +241,21 @@ def grid_of(backbone: Mapping[str, Any]) -> tuple[int, int]:
     return height // backbone['patch_size'], width // backbone['patch_size']
 
 
+def pixel_model(backbone: Mapping[str, Any], neck: dict[str, Any], normalize: bool) -> dict[str, Any]:
+    """Config of a model that predicts pixels: MAE's, with whatever neck.
+
+    Args:
+        backbone: Config of the encoder, as :func:`vit_config` gives it.
+        neck: Config of the decoder, without what follows from the encoder: its width, the values of a patch, the grid.
+        normalize: Whether the targets are normalised pixels.
+    """
+    patch_size, channels = backbone['patch_size'], backbone['in_channels']
+    target = {'type': 'mmmim.PixelTarget', 'patch_size': patch_size, 'in_channels': channels, 'normalize': normalize}
+    fitted = {'context_dim': backbone['embed_dim'], 'out_dim': channels * patch_size**2, 'grid': grid_of(backbone)}
+    branch = {'target_generator': target, 'neck': {**neck, **fitted}, 'head': {'type': 'mmmim.RegressionHead'}}
+    return {'type': 'mmmim.MaskedImageModeling', 'backbone': dict(backbone), 'branches': {'pixels': branch}}
+
+
 def describe_vit(config: Mapping[str, Any]) -> str:
     """The sizes of the encoder of a model's config, in words."""
     backbone = config['backbone']

@@ -17,11 +17,11 @@ from .common import (
     describe_blocks,
     describe_vit,
     flat_tensors,
-    grid_of,
     has_key,
     head_count,
     inner_table,
     mlp_ratio,
+    pixel_model,
     vit_config,
 )
 from .mae import CLS, MASK_TOKEN, NECK
@@ -92,7 +92,6 @@ def model_config(
     """
     needed = [CLS, MASK_TOKEN, MIXTURE, f'{NECK}.proj.weight', f'{NECK}.blocks.0.mlp.fc1.weight']
     vit = vit_config(converted, 'a CrossMAE', source, num_heads, needed, grid)
-    dim, channels, patch_size = (vit[key] for key in ('embed_dim', 'in_channels', 'patch_size'))
     decoder_dim = converted[MASK_TOKEN].shape[-1]
     layers = list(range(vit['depth'])) if layers is None else list(layers)
     if (number := converted[MIXTURE].shape[-1]) != len(layers) + embedded:
@@ -102,33 +101,16 @@ def model_config(
         )
     if decoder_num_heads is None and decoder_dim % 32 == 0:
         decoder_num_heads = decoder_dim // 32
-    return {
-        'type': 'mmmim.MaskedImageModeling',
-        'backbone': {**vit, 'final_norm': False},
-        'branches': {
-            'pixels': {
-                'target_generator': {
-                    'type': 'mmmim.PixelTarget',
-                    'patch_size': patch_size,
-                    'in_channels': channels,
-                    'normalize': normalize,
-                },
-                'neck': {
-                    'type': 'mmmim.InterBlockDecoder',
-                    'context_dim': dim,
-                    'embed_dim': decoder_dim,
-                    'depth': count_blocks(converted, NECK),
-                    'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
-                    'mlp_ratio': mlp_ratio(converted, NECK, decoder_dim),
-                    'out_dim': channels * patch_size**2,
-                    'layers': layers,
-                    'embedded': embedded,
-                    'grid': grid_of(vit),
-                },
-                'head': {'type': 'mmmim.RegressionHead'},
-            }
-        },
+    neck = {
+        'type': 'mmmim.InterBlockDecoder',
+        'embed_dim': decoder_dim,
+        'depth': count_blocks(converted, NECK),
+        'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
+        'mlp_ratio': mlp_ratio(converted, NECK, decoder_dim),
+        'layers': layers,
+        'embedded': embedded,
     }
+    return pixel_model({**vit, 'final_norm': False}, neck, normalize)
 
 
 def convert_checkpoint(

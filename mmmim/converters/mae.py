@@ -18,11 +18,11 @@ from .common import (
     describe_blocks,
     describe_vit,
     flat_tensors,
-    grid_of,
     has_key,
     head_count,
     inner_table,
     mlp_ratio,
+    pixel_model,
     vit_config,
 )
 
@@ -159,33 +159,15 @@ def model_config(
     """
     has_decoder = any(key.startswith(NECK) for key in converted)
     vit = vit_config(converted, 'an MAE', source, num_heads, [CLS, *([f'{NECK}.embed.weight'] if has_decoder else [])])
-    dim, channels, patch_size = (vit[key] for key in ('embed_dim', 'in_channels', 'patch_size'))
     decoder_dim = converted[f'{NECK}.embed.weight'].shape[0] if has_decoder else 512
-    return {
-        'type': 'mmmim.MaskedImageModeling',
-        'backbone': vit,
-        'branches': {
-            'pixels': {
-                'target_generator': {
-                    'type': 'mmmim.PixelTarget',
-                    'patch_size': patch_size,
-                    'in_channels': channels,
-                    'normalize': normalize,
-                },
-                'neck': {
-                    'type': 'mmmim.SelfAttentionPredictor',
-                    'context_dim': dim,
-                    'embed_dim': decoder_dim,
-                    'depth': count_blocks(converted, NECK) if has_decoder else 8,
-                    'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
-                    'mlp_ratio': mlp_ratio(converted, NECK, decoder_dim),
-                    'out_dim': channels * patch_size**2,
-                    'grid': grid_of(vit),
-                },
-                'head': {'type': 'mmmim.RegressionHead'},
-            }
-        },
+    neck = {
+        'type': 'mmmim.SelfAttentionPredictor',
+        'embed_dim': decoder_dim,
+        'depth': count_blocks(converted, NECK) if has_decoder else 8,
+        'num_heads': head_count(decoder_dim, decoder_num_heads, '--decoder-num-heads', source),
+        'mlp_ratio': mlp_ratio(converted, NECK, decoder_dim),
     }
+    return pixel_model(vit, neck, normalize)
 
 
 def convert_checkpoint(

@@ -110,7 +110,8 @@ def test_tokens_predictions_losses_and_gradients(name):
             assert_same(parameter.grad, expected[key], f'gradient of {key}')
 
 
-def test_three_optimiser_steps(monkeypatch):
+def assert_same_training(theirs_and_ours, under_our_names, monkeypatch):
+    """Three optimiser steps of both; of the grid that is odd."""
     # All of it in fp64: AdamW divides by the size of gradients, and makes steps out of rounding errors.
     to_fp32 = torch.Tensor.float
     monkeypatch.setattr(torch.Tensor, 'float', lambda x: x if x.dtype == torch.float64 else to_fp32(x))
@@ -136,7 +137,7 @@ def test_three_optimiser_steps(monkeypatch):
         optimizer.step()
         loss = ours.train_step({'inputs': images, 'mask': mask}, wrapper)['loss_pixels']
         assert_same(loss, their_loss, f'loss {step}', 1e-9)
-    expected = MMPRETRAIN.convert(theirs.state_dict())
+    expected = under_our_names(theirs.state_dict())
     for key, value in ours.state_dict().items():
         if key.endswith('positions.weight'):
             assert torch.equal(value, start[key])
@@ -144,6 +145,10 @@ def test_three_optimiser_steps(monkeypatch):
             assert_same(value, expected[key], key)
         else:
             assert_same(value - start[key], expected[key] - start[key], f'change of {key} in three steps', 1e-7)
+
+
+def test_three_optimiser_steps(monkeypatch):
+    assert_same_training(theirs_and_ours, MMPRETRAIN.convert, monkeypatch)
 
 
 def test_features_of_whole_images():

@@ -4,13 +4,11 @@ import pytest
 import torch
 
 from mmmim.converters.mae import MMPRETRAIN, NECK, convert_checkpoint
-from mmmim.engine import OptimWrapper
-from mmmim.engine.optim_constructor import parameter_groups
 from mmmim.registry import MODELS
 from mmmim.structures import Context
 from mmmim.utils import InputError
 from tests.registered import ENCODERS, NECKS, build, normalized
-from tests.test_models.test_mae_equality import RULES, SIZES, assert_same, same_batch
+from tests.test_models.test_mae_equality import SIZES, assert_same, assert_same_training, same_batch
 from tests.toys import random_mask
 
 FUSED = {'odd grid': [0, 1], 'one seen': [0, 2]}
@@ -26,7 +24,7 @@ def under_our_names(table, layers):
     return own | {key.replace(f'{NECK}.', f'{NECK}.neck.'): value for key, value in rest.items()}
 
 
-def theirs_and_ours(name, dtype=torch.float32, cls_position=True):
+def theirs_and_ours(name, cls_position=True, dtype=torch.float32):
     """mmpretrain's model with random weights everywhere, and ours with the same."""
     torch.manual_seed(0)
     img, patch, dim, depth, heads, ratio, decoder_dim, decoder_depth, decoder_heads, mask_ratio, normalize = SIZES[name]
@@ -95,39 +93,8 @@ def test_tokens_predictions_losses_and_gradients(name):
 
 
 def test_three_optimiser_steps(monkeypatch):
-    # All of it in fp64: AdamW divides by the size of gradients, and makes steps out of rounding errors.
-    to_fp32 = torch.Tensor.float
-    monkeypatch.setattr(torch.Tensor, 'float', lambda x: x if x.dtype == torch.float64 else to_fp32(x))
-    name = 'odd grid'
-    theirs, ours = theirs_and_ours(name, torch.float64, cls_position=False)
-    ours.micro_batch_size = 2
-    options = {'lr': 1e-3, 'weight_decay': 0.05}
-    decayed, others = [], []
-    for key, parameter in theirs.named_parameters():
-        if parameter.requires_grad:
-            (others if key.endswith('.bias') or '.ln' in key else decayed).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [{'params': decayed}, {'params': others, 'weight_decay': 0.0}], betas=(0.9, 0.95), **options
-    )
-    groups = parameter_groups(ours, **options, rules=RULES)
-    wrapper = OptimWrapper(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True))
-    start = {key: value.clone() for key, value in ours.state_dict().items()}
-    for step in range(3):
-        images, mask = same_batch(name, theirs, torch.float64, seed=step)
-        their_loss = theirs.loss(images, [])['loss']
-        optimizer.zero_grad()
-        their_loss.backward()
-        optimizer.step()
-        loss = ours.train_step({'inputs': images, 'mask': mask}, wrapper)['loss_pixels']
-        assert_same(loss, their_loss, f'loss {step}', 1e-9)
-    expected = under_our_names(theirs.state_dict(), FUSED[name])
-    for key, value in ours.state_dict().items():
-        if key.endswith('positions.weight'):
-            assert torch.equal(value, start[key])
-        elif key.endswith('k_proj.bias'):
-            assert_same(value, expected[key], key)
-        else:
-            assert_same(value - start[key], expected[key] - start[key], f'change of {key} in three steps', 1e-7)
+    layers = FUSED['odd grid']
+    assert_same_training(theirs_and_ours, lambda table: under_our_names(table, layers), monkeypatch)
 
 
 def test_encoders_and_necks_that_do_not_fit():
