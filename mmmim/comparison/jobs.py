@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,6 +185,17 @@ def prepare(files: Mapping[str, Sequence[str]]) -> None:
         print(f'{file} is written by {" ".join(command)}', flush=True)
         if run_command([*_tool(command[0]), *command[1:]], ROOT) or not (ROOT / file).exists():
             raise InputError(f'{" ".join(command)} did not write {file}, which the specification names.')
+
+
+def needed(files: Mapping[str, Sequence[str]], arms: Iterable[Mapping[str, Any]]) -> dict[str, Sequence[str]]:
+    """Those of the files of a specification (``prepare``) that configs of arms name.
+
+    Args:
+        files: Words of the command that writes a file, by its path, as :func:`prepare` takes them.
+        arms: Arms that will run, each as the specification has it.
+    """
+    configs = [str(arm_config(arm)) for arm in arms if 'config' in arm] if files else []
+    return {file: command for file, command in files.items() if any(file in config for config in configs)}
 
 
 def pictures(spec: Mapping[str, Any], work_dir: Path) -> dict[str, list[str]]:

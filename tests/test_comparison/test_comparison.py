@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmmim.comparison import jobs as comparison
-from mmmim.comparison.jobs import Job, collect, make_jobs, pictures, prepare, run_jobs, tables
+from mmmim.comparison.jobs import Job, collect, make_jobs, needed, pictures, prepare, run_jobs, tables
 from mmmim.comparison.record import changes, option_words
 from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.config.read import load_config
@@ -123,6 +123,19 @@ def test_what_is_missing_is_prepared(tmp_path, monkeypatch):
     spec = {'pictures': {'{work_dir}/a.png': ['tools/draw.py', '{work_dir}/a.pth', '--out', '{work_dir}']}}
     assert pictures(spec, Path('/w')) == {'/w/a.png': ['tools/draw.py', '/w/a.pth', '--out', '/w']}
     assert pictures({}, Path('/w')) == {}
+
+
+def test_only_what_is_needed_is_prepared():
+    """Of the codebook and the teachers of the comparison, what the arms that run name in their configs."""
+    spec = load_config(str(ROOT / 'projects/fashion_scenes/spec.py'))
+    arms, files = spec.subsets.single, spec.prepare
+
+    def kinds(*names):
+        return [file.rpartition('/')[0] for file in needed(files, [arms[name] for name in names])]
+
+    assert kinds() == kinds('raw pixels', 'MAE', 'CAPI') == []
+    assert kinds('BEiT v2', 'MAE') == ['data']
+    assert kinds('frozen CAPI', 'MILAN, frozen PiLaMIM') == ['work_dirs/capi_small', 'work_dirs/pilamim_small']
 
 
 def test_table_and_figure(tmp_path):

@@ -47,7 +47,7 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    from mmmim.comparison.jobs import collect, finished, make_jobs, pictures, prepare, restore, run_jobs, tables
+    from mmmim.comparison.jobs import collect, finished, make_jobs, needed, pictures, prepare, restore, run_jobs, tables
     from mmmim.comparison.record import changes, describe
     from mmmim.config.read import load_config
     from mmmim.utils import InputError
@@ -72,8 +72,10 @@ def main() -> None:
         raise InputError(f'--only {", ".join(sorted(unknown))}: there are {", ".join(sorted(names))}.')
     if args.continue_from is not None:
         print(f'{restore(jobs, Path(args.continue_from))} runs are those of {args.continue_from}.', flush=True)
-    prepare(spec.get('prepare', {}))
-    run_jobs([job for job in jobs if not args.only or {job.subset, job.arm} & {*args.only}], args.jobs)
+    chosen = [job for job in jobs if not args.only or {job.subset, job.arm} & {*args.only}]
+    open_arms = [spec.subsets[job.subset][job.arm] for job in chosen if not job.scores.exists()]
+    prepare(needed(spec.get('prepare', {}), open_arms))
+    run_jobs(chosen, args.jobs)
 
     results = collect(jobs)
     made = tables(results, spec.subsets)
