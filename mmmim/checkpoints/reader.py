@@ -29,11 +29,11 @@ from mmmim.utils import InputError
 from mmmim.utils.internals import module_versions, set_module_versions
 from mmmim.utils.names import printable
 
+from .archive import AGAIN, check_sizes
 from .safetensors_file import is_safetensors, read_safetensors
 
 #: How files with Python objects are read after all; messages name it.
 TRUST = '--trust-checkpoint (tools) or trust_checkpoint=True (configs, mmmim.get_model)'
-_AGAIN = 'Use an earlier checkpoint, or copy or download the file again.'
 _TRUSTED: ContextVar[bool] = ContextVar('trusted', default=False)
 _MOST_LEVELS = 100
 _MOST_VALUES = 2_000_000
@@ -123,6 +123,7 @@ def damage_explained(file: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='Detected pickle protocol')
+            warnings.filterwarnings('ignore', message='TypedStorage is deprecated')
             yield
     except InputError:
         raise
@@ -131,7 +132,7 @@ def damage_explained(file: Path) -> Iterator[None]:
     except Exception as error:
         refused = _why_refused(file) if isinstance(error, pickle.UnpicklingError) else None
         raise InputError(
-            refused or f'{file} is damaged, cut short, or not a PyTorch checkpoint ({type(error).__name__}). {_AGAIN}'
+            refused or f'{file} is damaged, cut short, or not a PyTorch checkpoint ({type(error).__name__}). {AGAIN}'
         ) from error
 
 
@@ -191,7 +192,8 @@ def check_archive(file: Path, whole: bool = True) -> list[zipfile.ZipInfo]:
         The members that hold values of tensors.
 
     Raises:
-        InputError: It holds code, was not written by torch, or a checksum does not fit.
+        InputError: It holds code, was not written by torch, a checksum does not fit, or a tensor is not as large as the
+            member that has its values.
     """
     with open(file, 'rb') as stream:
         if stream.read(4) != b'PK\x03\x04':
@@ -214,6 +216,7 @@ def check_archive(file: Path, whole: bool = True) -> list[zipfile.ZipInfo]:
         for name in names:
             if name not in left_out and not _fits_its_checksum(archive, name):
                 raise damaged(file, name)
+        check_sizes(archive, file)
     return values
 
 
@@ -231,7 +234,7 @@ def damaged(file: Path, member: str) -> InputError:
     """The error of a member of an archive that is not what it was when it was written."""
     return InputError(
         f'{file} is damaged: {printable(member)} in it does not fit its checksum, so at least one bit has changed '
-        f'since it was saved. {_AGAIN}'
+        f'since it was saved. {AGAIN}'
     )
 
 
@@ -305,7 +308,7 @@ def _check_nesting(checkpoint: Any, file: Path) -> None:
         if not level or seen > _MOST_VALUES:
             break
     if level:
-        raise InputError(f'{file} is no checkpoint: what it holds is nested without end. {_AGAIN}')
+        raise InputError(f'{file} is no checkpoint: what it holds is nested without end. {AGAIN}')
 
 
 def _unwrapped_all(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Files of which only a part is read."""
 
-import re
 import zipfile
 
 import pytest
@@ -73,7 +72,7 @@ def test_plain_data_fit_their_checksum(file):
         map_checkpoint_file(file)
 
 
-@pytest.mark.parametrize('kind', ['legacy', 'more members', 'other sizes'])
+@pytest.mark.parametrize('kind', ['legacy', 'more members'])
 def test_other_files_are_read_as_a_whole(file, kind):
     """Where it is not sure which bytes are whose, every byte is compared."""
     found = content()
@@ -81,28 +80,12 @@ def test_other_files_are_read_as_a_whole(file, kind):
         torch.save(found, file, _use_new_zipfile_serialization=False)
         assert torch.equal(load_pretrained(file)[1]['backbone.a'], found['state_dict']['teacher.backbone.a'])
         return
-    if kind == 'more members':
-        with zipfile.ZipFile(file, 'a') as archive:
-            archive.writestr('x/data/99', b'1234')
-        flip(file, found['optimizer']['state'][0]['exp_avg'])
-    else:
-        with zipfile.ZipFile(file) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        largest = max(members, key=lambda name: len(members[name]))
-        with zipfile.ZipFile(file, 'w') as archive:
-            for name, data in members.items():
-                archive.writestr(name, data + b'1234' * (name == largest))
-    for read in (load_checkpoint_file, lambda path: map_checkpoint_file(path).content()):
-        refused = ''
-        try:
-            weights = read(file)['state_dict']
-        except InputError as error:
-            refused = str(error)
-        if refused:
-            assert re.search(r'does not fit its checksum|x\.pth is damaged, cut short', refused)
-        else:  # torch 2.8 reads no more of a member than the tensor has, and that is as it was
-            assert kind == 'other sizes'
-            assert all(torch.equal(weights[name], found['state_dict'][name]) for name in found['state_dict'])
+    with zipfile.ZipFile(file, 'a') as archive:
+        archive.writestr('x/data/99', b'1234')
+    flip(file, found['optimizer']['state'][0]['exp_avg'])
+    for read in (load_checkpoint_file, map_checkpoint_file):
+        with pytest.raises(InputError, match='does not fit its checksum'):
+            read(file)
 
 
 def test_a_file_is_read_once_while_it_stays_the_same(file):
