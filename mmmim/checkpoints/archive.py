@@ -59,7 +59,7 @@ def check_sizes(archive: zipfile.ZipFile, file: Path) -> None:
 
     Args:
         archive: A zip file of ``torch.save``.
-        file: Its name, for messages.
+        file: Where the archive was opened, which messages name.
 
     Raises:
         InputError: A size does not fit.

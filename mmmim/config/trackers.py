@@ -36,7 +36,12 @@ TRACKERS = {
     'wandb': Tracker(
         'mmengine.WandbVisBackend', 'wandb', {'init_kwargs': {'mode': os.environ.get('WANDB_MODE', 'offline')}}
     ),
-    'mlflow': Tracker('mmengine.MLflowVisBackend', 'mlflow'),
+    # MLflow 3 writes to no folder any more; mmengine would give it one.
+    'mlflow': Tracker(
+        'mmengine.MLflowVisBackend',
+        'mlflow',
+        {'tracking_uri': os.environ.get('MLFLOW_TRACKING_URI', 'sqlite:///mlflow.db')},
+    ),
     'aim': Tracker('mmengine.AimVisBackend', 'aim'),
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.hooks import LoggerHook
-from mmengine.visualization import LocalVisBackend
+from mmengine.visualization import LocalVisBackend, MLflowVisBackend
 from PIL import Image
 
 from mmmim.utils import InputError
@@ -126,9 +126,10 @@ def show_in_trackers(runner: Any, names: Iterable[str]) -> None:
     for backend in trackers(runner.visualizer).values():
         if isinstance(backend, LocalVisBackend):
             continue
+        shown = '{}.png' if isinstance(backend, MLflowVisBackend) else '{}'  # MLflow keeps files
         for name in names:
             with Image.open(os.path.join(runner.work_dir, f'{name}.png')) as picture:
-                backend.add_image(name, np.asarray(picture.convert('RGB')), step=runner.iter + 1)
+                backend.add_image(shown.format(name), np.asarray(picture.convert('RGB')), step=runner.iter + 1)
 
 
 @contextlib.contextmanager

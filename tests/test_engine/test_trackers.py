@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from mmengine import Config
 from mmengine.registry import VISBACKENDS
-from mmengine.visualization.vis_backend import BaseVisBackend
+from mmengine.visualization.vis_backend import BaseVisBackend, MLflowVisBackend
 
 from mmmim.cli.train import COMMAND, build_parser
 from mmmim.config.trackers import TRACKERS, add_tracker
@@ -67,15 +67,22 @@ class ListTracker(BaseVisBackend):
         self.given.append(('config', config))
 
 
-def test_another_tracker(images, tmp_path, monkeypatch):
+@VISBACKENDS.register_module(force=True)
+class ListMLflow(ListTracker, MLflowVisBackend):
+    """As MLflow, whose pictures are files."""
+
+    close = BaseVisBackend.close
+
+
+@pytest.mark.parametrize(('tracker', 'picture'), [('ListTracker', '{}'), ('ListMLflow', '{}.png')])
+def test_another_tracker(images, tmp_path, monkeypatch, tracker, picture):
     """Every tracker is a backend of mmengine, and gets config, scalars and pictures."""
     monkeypatch.setattr(ListTracker, 'given', [])
     cfg = pretraining('mae/small', images, tmp_path, pictures=True, probe_data=None)
-    cfg.visualizer.vis_backends.append({'type': 'ListTracker'})
+    cfg.visualizer.vis_backends.append({'type': tracker})
     start(cfg)
-    assert {'options', 'config', 'loss', 'health/student_rankme_pooled', 'features', 'reconstruction'} <= dict(
-        ListTracker.given
-    ).keys()
+    pictures = {picture.format(name) for name in ('features', 'reconstruction')}
+    assert {'options', 'config', 'loss', 'health/student_rankme_pooled', *pictures} <= dict(ListTracker.given).keys()
 
 
 @pytest.mark.parametrize('name', TRACKERS)
