@@ -1,7 +1,7 @@
 """Features of frozen encoders."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class FeatureExtractor(nn.Module, HubFiles):
         config: Config of what is needed for features, as plain data.
 
     Raises:
-        InputError: Weights that do not fit, naming the keys.
+        InputError: No config with a backbone, or weights that do not fit, naming the keys.
 
     Example:
         >>> extractor = mmmim.get_model('work_dirs/vitl14/iter_500000.pth').cuda()
@@ -56,6 +56,11 @@ class FeatureExtractor(nn.Module, HubFiles):
         kind: str | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(config, Mapping) or 'backbone' not in config:
+            raise InputError(
+                f'FeatureExtractor takes the config of a model, a dict with a backbone, not a {type(config).__name__}: '
+                'mmmim.get_model(FILE_OR_NAME) gives an extractor of a file or a published model.'
+            )
         if state is not None:
             check_stored_model(config, source, features_only=True)
         self.backbone = build_stored(

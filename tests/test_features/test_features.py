@@ -154,3 +154,9 @@ def test_models_by_name():
     assert mmmim.list_models('capi/small') == ['capi/small']
     with pytest.raises(InputError, match='capi/vitl14'):
         mmmim.get_model('capi/vitl15')
+
+
+@pytest.mark.parametrize('config', [None, 'mae/small', 3, {'type': 'mmmim.ViT'}, torch.nn.Identity()])
+def test_what_is_no_config_of_a_model_is_refused(config):
+    with pytest.raises(InputError, match=r'a dict with a backbone, not a .*get_model'):
+        mmmim.FeatureExtractor(config)
