@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -16,21 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from mmmim.comparison.record import arm_config, arm_hash, digest, option_words, read_runs
+from mmmim.comparison.tables import Results
 from mmmim.config.read import load_config
 from mmmim.config.resources import repository, resources
 from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.signals import Stopped, name_of
-from mmmim.utils.tables import markdown_table
 
 #: Where commands run: the repository, or the current folder when mmmim is installed without it.
 ROOT = repository() or Path.cwd()
 
 #: Among the scores of what is trained: processor time of the training.
 MINUTES = 'train_minutes'
-
-#: Scores by subset, arm and name, a value per seed.
-Results = dict[str, dict[str, dict[str, list[float]]]]
 
 
 @dataclass
@@ -365,23 +361,3 @@ def collect(jobs: Sequence[Job]) -> Results:
 def finished(jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
     """Scores of finished jobs by what made them, as :func:`restore` reads them."""
     return {job.made_by: json.loads(job.scores.read_text()) for job in jobs if job.scores.is_file()}
-
-
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """``0.712 ± 0.004`` (sample standard deviation), or the value alone."""
-    mean = statistics.fmean(values)
-    return f'{mean:.3f}' if len(values) < 2 else f'{mean:.3f} ± {statistics.stdev(values):.3f}'
-
-
-def tables(results: Results, arms: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """A Markdown table per subset: arms in their order, scores as columns."""
-    made = {}
-    for subset, scores in results.items():
-        names = list(dict.fromkeys(name for arm in scores.values() for name in arm))
-        rows = [
-            [arm, *(mean_and_deviation(scores[arm][name]) if name in scores[arm] else '' for name in names)]
-            for arm in arms[subset]
-            if arm in scores
-        ]
-        made[subset] = markdown_table(['', *(name.replace('_', ' ') for name in names)], rows)
-    return made

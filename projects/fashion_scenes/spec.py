@@ -6,6 +6,10 @@ seeds = [0, 1, 2]
 scores = dict(weights='student', rankme=True)
 # Columns of the figure.
 figure_scores = ['knn_pooled', 'linear_pooled', 'linear_miou']
+# Columns of the tables: in that of all arms, and in that of the arguments of the papers below, of which more is better.
+argument_scores = ['knn_cls', 'linear_cls', 'knn_pooled', 'linear_pooled', 'knn_predicted', 'linear_predicted']
+argument_scores += ['linear_all', 'knn_miou', 'linear_miou']
+table_scores = [*argument_scores, 'rankme_pooled', 'train_minutes']
 
 _multi = {
     # What makes any small.py, of 32 px in patches of 4, one of 64 px in patches of 8.
@@ -82,17 +86,17 @@ subsets = {
         ),
         'CAPI with pixels': dict(config=f'{_configs}/capi_pixels.py', options=_equal),
         'supervised': dict(config=f'{_configs}/supervised.py', own_test=True),
-        'SimMIM': dict(config='configs/simmim/small.py'),
-        'PixMIM': dict(config='configs/pixmim/small.py'),
-        'MFF': dict(config='configs/mff/small.py'),
-        'CrossMAE': dict(config='configs/crossmae/small.py'),
-        'data2vec': dict(config='configs/data2vec/small.py'),
-        'data2vec 2.0': dict(config='configs/data2vec2/small.py'),
-        'BEiT v2': dict(config='configs/beitv2/small.py'),
-        'ConMIM': dict(config='configs/conmim/small.py'),
+        'SimMIM': dict(config='configs/simmim/small.py', watch=True),
+        'PixMIM': dict(config='configs/pixmim/small.py', watch=True),
+        'MFF': dict(config='configs/mff/small.py', watch=True),
+        'CrossMAE': dict(config='configs/crossmae/small.py', watch=True),
+        'data2vec': dict(config='configs/data2vec/small.py', watch=True),
+        'data2vec 2.0': dict(config='configs/data2vec2/small.py', watch=True),
+        'BEiT v2': dict(config='configs/beitv2/small.py', watch=True),
+        'ConMIM': dict(config='configs/conmim/small.py', watch=True),
         # One teacher for all seeds.
-        'frozen CAPI': dict(config='configs/distillation/small.py'),
-        'MILAN, frozen PiLaMIM': dict(config='configs/distillation/milan_small.py'),
+        'frozen CAPI': dict(config='configs/distillation/small.py', watch=True),
+        'MILAN, frozen PiLaMIM': dict(config='configs/distillation/milan_small.py', watch=True),
     },
     'multi': {
         'raw pixels': dict(pixels=8),
@@ -120,3 +124,31 @@ subsets = {
         ),
     },
 }
+
+_single = {
+    'Latent MIM: a momentum teacher': ('Latent MIM 2, momentum', 'Latent MIM 1, naive'),
+    'Latent MIM: patch discrimination': ('Latent MIM 3, discrimination', 'Latent MIM 2, momentum'),
+    'Latent MIM: less correlation': ('Latent MIM 4, less correlation', 'Latent MIM 3, discrimination'),
+    'Latent MIM: decoder with visual cues, projector': ('Latent MIM', 'Latent MIM 4, less correlation'),
+    'PiLaMIM: a latent target of CLS': ('PiLaMIM', 'PiLaMIM without CLS'),
+    'PiLaMIM: better than MAE': ('PiLaMIM', 'MAE, raw pixels'),
+    'SemanticMIM: proxies for BEiT': ('SemanticMIM on BEiT', 'BEiT'),
+    'SemanticMIM: proxies for MaskFeat': ('SemanticMIM on MaskFeat', 'MaskFeat'),
+    'CAPI: the roll': ('CAPI', 'CAPI, inverse block without roll'),
+    'CAPI: inverse blocks, not blocks': ('CAPI', 'CAPI, block'),
+    'CAPI: inverse blocks, not random': ('CAPI', 'CAPI, random'),
+    'CAPI: positional Sinkhorn-Knopp': ('CAPI', 'CAPI, standard Sinkhorn'),
+    'beyond the papers: pixels beside CAPI': ('CAPI with pixels', 'CAPI'),
+    'beyond the papers: CAPI beside pixels': ('CAPI with pixels', 'MAE'),
+}
+_counting = {
+    'PiLaMIM: a latent target of CLS': ('PiLaMIM', 'PiLaMIM without CLS'),
+    'PiLaMIM: better than MAE': ('PiLaMIM', 'MAE, raw pixels'),
+    'PiLaMIM: better than I-JEPA': ('PiLaMIM', 'I-JEPA'),
+    'PiLaMIM: better than Latent MIM': ('PiLaMIM', 'Latent MIM'),
+}
+arguments = [
+    dict(says=says if subset == 'single' else f'{says} (counting)', subset=subset, better=better, than=than)
+    for subset, rows in dict(single=_single, multi=_counting).items()
+    for says, (better, than) in rows.items()
+]

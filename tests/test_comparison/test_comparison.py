@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mmmim.comparison import jobs as comparison
-from mmmim.comparison.jobs import Job, collect, make_jobs, needed, pictures, prepare, run_jobs, tables
+from mmmim.comparison.jobs import Job, collect, make_jobs, needed, pictures, prepare, run_jobs
 from mmmim.comparison.record import changes, option_words
+from mmmim.comparison.tables import arguments_table, tables
 from mmmim.config.cfg_options import merge_cfg_options
 from mmmim.config.read import load_config
 from mmmim.evaluation.measures.rankme import rankme
@@ -151,6 +152,35 @@ def test_table_and_figure(tmp_path):
     assert markdown_table(['name', 'x'], [['a', '1.25'], ['longer', '2']]) == (
         '| name   |    x |\n|--------|-----:|\n| a      | 1.25 |\n| longer |    2 |'
     )
+
+
+def test_columns_of_a_table_are_chosen_and_large_values_have_one_decimal():
+    results = {'s': {'a': {'x': [0.5], 'rankme': [17.25, 20.75]}, 'b': {'rankme': [1.0], 'z': [0.1]}}}
+    assert tables(results, {'s': ['a', 'b']}, ['rankme', 'none', 'x'])['s'].splitlines() == [
+        '|   |     RankMe |     x |',
+        '|---|-----------:|------:|',
+        '| a | 19.0 ± 2.5 | 0.500 |',
+        '| b |        1.0 |       |',
+    ]
+
+
+def test_arguments_are_beyond_the_spread_or_not():
+    results = {'s': {'new': {'up': [0.6, 0.7], 'down': [0.1, 0.2], 'same': [0.5, 0.7], 'one': [0.9]}}}
+    results['s']['old'] = {'up': [0.4, 0.5], 'down': [0.3, 0.5], 'same': [0.4, 0.6], 'one': [0.1], 'other': [0.3]}
+    row = {'says': 'it is', 'subset': 's', 'better': 'new', 'than': 'old'}
+    missing = {**row, 'than': 'not scored'}
+    table = arguments_table(results, [row, missing], ['up', 'down', 'same', 'one', 'other'])
+    assert table.splitlines()[2:] == ['| it is | **+0.200** | **-0.250** | +0.100 | +0.800 |       |']
+    del row['than']
+    with pytest.raises(InputError, match='has no than'):
+        arguments_table(results, [row], ['up'])
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'projects').glob('*/*spec.py')), ids=lambda path: path.stem)
+def test_arguments_of_specifications_name_arms_of_theirs(path):
+    spec = load_config(str(path))
+    for argument in spec.get('arguments', ()):
+        assert {argument['better'], argument['than']} <= {*spec.subsets[argument['subset']]}
 
 
 def images(n, seed):

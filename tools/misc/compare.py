@@ -47,8 +47,9 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    from mmmim.comparison.jobs import collect, finished, make_jobs, needed, pictures, prepare, restore, run_jobs, tables
+    from mmmim.comparison.jobs import collect, finished, make_jobs, needed, pictures, prepare, restore, run_jobs
     from mmmim.comparison.record import changes, describe
+    from mmmim.comparison.tables import arguments_table, tables
     from mmmim.config.read import load_config
     from mmmim.utils import InputError
     from mmmim.utils.atomic import write_text_atomically
@@ -78,8 +79,10 @@ def main() -> None:
     run_jobs(chosen, args.jobs)
 
     results = collect(jobs)
-    made = tables(results, spec.subsets)
+    made = tables(results, spec.subsets, spec.get('table_scores', ()))
     text = '\n\n'.join(f'**{subset}**, {args.split} split\n\n{table}' for subset, table in made.items())
+    if spec.get('arguments'):
+        text += '\n\n**arguments**\n\n' + arguments_table(results, spec.arguments, spec.argument_scores)
     print(f'\n{text}\n')
     about = {'torch': torch.__version__, 'split': args.split, 'seeds': args.seeds or spec.seeds}
     folder = work_dir / args.split
