@@ -23,6 +23,8 @@ from ..layers import in_precision_of, layer_index, patch_grid, pick_patches, unp
 
 #: Parts of a classifier: its head, and the norm of pooled tokens (``ln2`` in mmpretrain).
 _CLASSIFIER = re.compile(r'(head|head_dist|fc_norm|ln2)\.')
+#: What messages add where a model has stages of several grids.
+OR_STAGES = ', or mmmim.HierarchicalEncoder for a Swin Transformer or a ConvNeXt'
 
 
 class WrappedEncoder(Encoder):
@@ -39,6 +41,8 @@ class WrappedEncoder(Encoder):
         needs_all: Why no patch may be left out, in words; empty where patches know of each other by attention alone
             and of their place by what is added to them.
         mixes: Why patches know of each other before the first block, in words; empty where they do not.
+        stem_tokens: Tokens of the patch embedding along a side of a patch, more than one where later stages merge them.
+        channels_first: Whether maps of the patch embedding are ``[B, D, h, w]``; of a convolution they always are.
     """
 
     encoder: nn.Module
@@ -48,10 +52,12 @@ class WrappedEncoder(Encoder):
     any_size: bool = True
     needs_all: str = ''
     mixes: str = ''
+    stem_tokens: int = 1
+    channels_first: bool = False
 
-    def _add_mask_token(self, fused: bool) -> None:
-        """Hide patches behind a mask token instead of leaving them out."""
-        self.mask_token = nn.Parameter(torch.empty(1, self.embed_dim)) if fused else None
+    def _add_mask_token(self, fused: bool, width: int | None = None) -> None:
+        """Hide patches behind a mask token, as wide as the patch embedding, instead of leaving them out."""
+        self.mask_token = nn.Parameter(torch.empty(1, width or self.embed_dim)) if fused else None
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=0.02)
 
@@ -100,6 +106,22 @@ class WrappedEncoder(Encoder):
     def states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Outputs of ``blocks``, given in ascending order, before the final norm: each ``[B, E + N, D]``."""
         raise NotImplementedError
+
+    def _outputs(self, blocks: Sequence[int], run: Callable[[], Any]) -> list[Tensor]:
+        """What some blocks give while the model runs, in the order that they are asked for."""
+        found: dict[int, Tensor] = {}
+
+        def keep(index: int) -> Any:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                found[index] = output[0] if isinstance(output, tuple) else output
+
+            return hook
+
+        with ExitStack() as stack:
+            for index in blocks:
+                stack.callback(self.blocks[index].register_forward_hook(keep(index)).remove)
+            run()
+        return [found[index] for index in blocks]
 
     def normed(self, state: Tensor) -> Tensor:
         """The output of a block, ``[B, E + N, D]``, after the final norm."""
@@ -205,10 +227,12 @@ class WrappedEncoder(Encoder):
 
         def hide(module: nn.Module, inputs: Any, output: Any) -> Any:
             x, *rest = output if isinstance(output, tuple) else (output,)
-            seen = torch.zeros(mask.num_masks, mask.grid[0] * mask.grid[1], 1, dtype=torch.bool, device=x.device)
-            seen = seen.scatter(1, mask.visible.unsqueeze(-1), True)
-            if isinstance(module, nn.Conv2d):  # channels first
-                seen, masked = seen.view(-1, 1, *mask.grid), token.view(1, -1, 1, 1)
+            seen = torch.zeros(mask.num_masks, mask.grid[0] * mask.grid[1], dtype=torch.bool, device=x.device)
+            seen = seen.scatter(1, mask.visible, True).view(-1, *mask.grid)
+            if self.stem_tokens > 1:
+                seen = seen.repeat_interleave(self.stem_tokens, 1).repeat_interleave(self.stem_tokens, 2)
+            if self.channels_first or isinstance(module, nn.Conv2d):
+                seen, masked = seen.unsqueeze(1), token.view(1, -1, 1, 1)
             else:
                 seen, masked = seen.view(*x.shape[:-1], 1), token
             x = torch.where(seen, x, masked.to(x.dtype))
