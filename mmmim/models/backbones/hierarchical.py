@@ -274,13 +274,14 @@ class HierarchicalEncoder(WrappedEncoder):
             )
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Layer of a parameter and their number, over the blocks of all stages; of mmpretrain as mmpretrain says.
+        """Layer of a parameter and their number, over the blocks of all stages; as mmpretrain says, where it does.
 
         What merges tokens before a stage belongs to the last block before it.
         """
-        encoder, ours = self.encoder, f'{prefix}encoder.'
-        if self.library == 'mmpretrain':
-            return encoder.get_layer_depth(param_name, ours)  # type: ignore[operator]
+        encoder: Any = self.encoder
+        ours = f'{prefix}encoder.'
+        if hasattr(encoder, 'get_layer_depth'):
+            return encoder.get_layer_depth(param_name, ours)
         depths = [len(self._blocks_of(stage)) for stage in self._stages()]
         total, name = sum(depths), param_name.removeprefix(ours)
         if not param_name.startswith(ours):
