@@ -172,6 +172,9 @@ class HierarchicalEncoder(WrappedEncoder):
         encoder: Any = self.encoder
         if getattr(encoder, 'gap_before_final_norm', False):
             getattr(encoder, f'norm{last}').requires_grad_(False)  # kept, since files of weights hold it
+        for part in encoder.modules():
+            if isinstance(windows := getattr(part, 'w_msa', None), nn.Module):
+                windows.register_forward_pre_hook(_mask_of_their_type, with_kwargs=True)
         if not is_meta(encoder):
             with quiet_initialisation(encoder):
                 encoder.init_weights()
@@ -247,7 +250,7 @@ class HierarchicalEncoder(WrappedEncoder):
         """Refuse grids of the last stage that windows of a stage do not fit; none where stages have no windows.
 
         Args:
-            grid: ``(h, w)``.
+            grid: Rows and columns of patches of the images.
             whole: Whether windows must divide their grids, as those of the images that it is trained on; of others the
                 libraries pad maps.
         """
@@ -301,6 +304,12 @@ class _OfTokens(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.norm(tokens.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+
+
+def _mask_of_their_type(module: nn.Module, inputs: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Give an attention of mmpretrain its mask of shifted windows in the precision of its tokens, not in fp32."""
+    mask = options.get('mask')
+    return inputs, options if mask is None else {**options, 'mask': mask.to(inputs[0].dtype)}
 
 
 class _NumbersOnCPU(TorchFunctionMode):

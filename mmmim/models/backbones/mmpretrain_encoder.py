@@ -157,7 +157,7 @@ def create_mmpretrain(what: str, config: dict[str, Any]) -> nn.Module:
 
     Args:
         what: What it is to be and what the user calls it, for messages.
-        config: Its config; what is said of ``init_cfg`` is left out.
+        config: Config of the backbone; what it says of ``init_cfg`` is left out.
 
     Raises:
         InputError: mmpretrain cannot make it.
