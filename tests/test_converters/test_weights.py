@@ -160,10 +160,10 @@ def test_the_size_of_the_paper_of_pilamim():
     assert {branch['neck']['num_heads'] for branch in config['branches'].values()} == {12}
 
 
-def on_the_meta_device(part, **config):
+def on_the_meta_device(**config):
     with torch.device('meta'), _NumbersOnCPU():
         model = MODELS.build({**config, '_scope_': 'mmpretrain'})
-    return {f'{part}.{key}': value for key, value in model.state_dict().items()}
+    return {f'backbone.{key}': value for key, value in model.state_dict().items()}
 
 
 def test_the_sizes_of_mmpretrain():
@@ -171,7 +171,7 @@ def test_the_sizes_of_mmpretrain():
     for arch, window in (('base', 6), ('large', 12)):
         windows = dict(block_cfgs=dict(window_size=window))
         swin = dict(type='SimMIMSwinTransformer', arch=arch, img_size=192, stage_cfgs=windows)
-        weights = on_the_meta_device('backbone', **swin)
+        weights = on_the_meta_device(**swin)
         config = CONVERTERS['simmim'].convert(weights, 'swin.pth')['mmmim']['model']
         with torch.device('meta'):
             encoder = MODELS.build(config['backbone'])
@@ -180,8 +180,10 @@ def test_the_sizes_of_mmpretrain():
         assert shapes == {key: value.shape for key, value in weights.items() if key != 'backbone.mask_token'}
         assert encoder.encoder.stages[3].blocks[0].attn.pad_small_map == (arch == 'large')
         assert config['branches']['pixels']['neck']['out_dim'] == 3072
-    mff = on_the_meta_device('backbone', type='MFFViT', arch='b', out_indices=[0, 2, 4, 6, 8, 11])
-    weights = MFF.convert(mff | on_the_meta_device('neck', type='MAEPretrainDecoder'))
+    mff = on_the_meta_device(type='MFFViT', arch='b', out_indices=[0, 2, 4, 6, 8, 11])
+    decoder = MODELS.build(dict(type='MAEPretrainDecoder', _scope_='mmpretrain'))
+    decoder.init_weights()  # whose positions are looked at
+    weights = MFF.convert(mff | {f'neck.{key}': value for key, value in decoder.state_dict().items()})
     config = CONVERTERS['mff'].module.model_config(weights)
     assert config['backbone']['depth'] == 12
     assert config['branches']['pixels']['neck']['layers'] == [0, 2, 4, 6, 8, 11]
