@@ -186,14 +186,18 @@ SMALL = {
 }
 
 
-def simmim(student, folder):
-    """SimMIM with a student whose patches have 32 pixels, on images of 2 x 2 patches."""
+def method(name, student, folder):
+    """A method of pixels with a student whose patches have 32 pixels, on images of 2 x 2 patches."""
     write_images(folder / 'images')
-    cfg = shrink(Config.fromfile(ROOT / 'configs/simmim/small.py'), folder / 'images', folder / 'work')
+    cfg = shrink(Config.fromfile(ROOT / f'configs/{name}/small.py'), folder / 'images', folder / 'work')
     width = MODELS.build(student).embed_dim
     cfg.model.backbone = student
     cfg.model.branches.pixels.target_generator.patch_size = 32
-    cfg.model.branches.pixels.neck.update(context_dim=width, out_dim=3 * 32**2)
+    neck = cfg.model.branches.pixels.neck
+    neck.update(context_dim=width)
+    neck.get('neck', neck).update(context_dim=width, out_dim=3 * 32**2)
+    if 'grid' in neck.get('neck', neck):
+        neck.get('neck', neck).grid = (2, 2)
     cfg.train_dataloader.collate_fn = dict(
         type='mmmim.MaskCollate', patch_size=32, masking=dict(type='mmmim.UniformMasking', num_visible=1)
     )
@@ -204,7 +208,7 @@ def simmim(student, folder):
 
 @pytest.mark.parametrize('name', SMALL)
 def test_simmim_takes_a_step(name, tmp_path):
-    cfg = simmim(SMALL[name], tmp_path)
+    cfg = method('simmim', SMALL[name], tmp_path)
     runner = Runner.from_cfg(cfg)
     before = {key: value.clone() for key, value in runner.model.backbone.named_parameters()}
     runner.train()
@@ -218,3 +222,19 @@ def test_simmim_takes_a_step(name, tmp_path):
     features = extractor(extractor.preprocess(images))
     assert features[-1].patches.shape == (2, 8, extractor.backbone.embed_dim)
     assert torch.equal(features.pooled, features[-1].patches.mean(1))
+
+
+@pytest.mark.parametrize(
+    ('name', 'fused', 'message'),
+    [
+        ('simmim', False, 'SwinTransformer cannot leave out masked patches: it is hierarchical'),
+        ('mae', False, 'SwinTransformer cannot leave out masked patches: it is hierarchical'),
+        ('mae', True, 'A neck predicts from visible patches alone, and the encoder has mask tokens'),
+        ('mff', True, 'A neck predicts from visible patches alone, and the encoder has mask tokens'),
+        ('crossmae', True, 'A neck predicts from visible patches alone, and the encoder has mask tokens'),
+    ],
+)
+def test_methods_that_leave_patches_out_are_refused(name, fused, message, tmp_path):
+    cfg = method(name, {**SMALL['timm, Swin'], 'fused': fused}, tmp_path)
+    with pytest.raises(InputError, match=message):
+        Runner.from_cfg(cfg).train()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,7 @@ class WrappedEncoder(Encoder):
         with ExitStack() as stack:
             if mask is not None:
                 stack.enter_context(self._leaving_out(mask) if self.mask_token is None else self._hiding(mask))
+            embedded = stack.enter_context(self._input_of_blocks()) if keep and self.stem_tokens == 1 else []
             states = dict(zip(blocks, self.states(in_precision_of(self, images), blocks), strict=True))
         last = self.norm(states[end])
         return Context(
@@ -188,7 +189,16 @@ class WrappedEncoder(Encoder):
             positions=_no_positions,
             hidden=tuple(states[index] for index in keep),
             num_cls_tokens=self.num_cls_tokens,
+            embedded=next(iter(embedded), None),
+            normed=self.normed,
         )
+
+    @contextmanager
+    def _input_of_blocks(self) -> Iterator[list[Tensor]]:
+        """While it is open, what the first block gets is put into a list, ``[G, E + V, D]``."""
+        found: list[Tensor] = []
+        with self.blocks[0].register_forward_pre_hook(lambda block, inputs: found.append(inputs[0])):
+            yield found
 
     def _whole(self, images: Tensor, mask: PatchMask) -> tuple[Tensor, PatchMask]:
         """Images whose patches touch each other, and the mask of them.
