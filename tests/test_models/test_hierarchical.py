@@ -1,10 +1,13 @@
 """Hierarchical encoders as students: what Swin Transformers and ConvNeXts make of masked images."""
 
+import re
+
 import pytest
 import torch
 from mmengine import Config
 
 import mmmim
+from mmmim.config.read import load_config
 from mmmim.engine import Runner
 from mmmim.features.attention_maps import attention_maps
 from mmmim.models import HierarchicalEncoder
@@ -238,3 +241,17 @@ def test_methods_that_leave_patches_out_are_refused(name, fused, message, tmp_pa
     cfg = method(name, {**SMALL['timm, Swin'], 'fused': fused}, tmp_path)
     with pytest.raises(InputError, match=message):
         Runner.from_cfg(cfg).train()
+
+
+def test_what_the_page_shows(tmp_path):
+    *_, shown = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/en/students.md').read_text(), re.DOTALL)
+    (tmp_path / 'config.py').write_text(shown)
+    cfg = load_config(str(tmp_path / 'config.py'))
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert (model.backbone.grid, model.backbone.embed_dim, model.backbone.depth) == ((6, 6), 1024, 3)
+    rule = cfg.optim_wrapper.paramwise_cfg.rules.no_decay.match
+    for student in STUDENTS.values():
+        for key, parameter in MODELS.build(student).named_parameters(prefix='backbone'):
+            kept = parameter.ndim == 1 or key.endswith(('bias_table', 'mask_token'))
+            assert bool(re.search(rule, key)) == kept, key

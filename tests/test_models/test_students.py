@@ -355,7 +355,7 @@ def test_blocks_of_other_libraries_recompute_nothing(tmp_path):
 
 
 def test_what_the_page_shows(tmp_path):
-    config, rules = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/en/students.md').read_text(), re.DOTALL)
+    config, rules, _ = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/en/students.md').read_text(), re.DOTALL)
     (tmp_path / 'config.py').write_text(config)
     with torch.device('meta'):
         model = MODELS.build(load_config(str(tmp_path / 'config.py')).model)
