@@ -5,12 +5,14 @@ import re
 import pytest
 import torch
 from mmengine import Config
+from safetensors.torch import save_file
 
 import mmmim
 from mmmim.config.read import load_config
 from mmmim.engine import Runner
 from mmmim.features.attention_maps import attention_maps
 from mmmim.models import HierarchicalEncoder
+from mmmim.models.backbones.libraries import encoder_config
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests.paths import ROOT
@@ -109,6 +111,58 @@ def test_everything_that_is_trained_gets_a_gradient(name):
     encoder(pictures(encoder), random_mask(2, visible=6, predict=3, grid=GRID)).visible.square().mean().backward()
     for key, parameter in encoder.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, key
+
+
+@pytest.mark.parametrize('name', STUDENTS)
+def test_nothing_reads_a_tensor_on_the_host(name, monkeypatch):
+    encoder = built(STUDENTS[name]).train()
+    images, mask = pictures(encoder), random_mask(2, visible=6, predict=3, per_image=2, grid=GRID)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError('host sync')
+
+    with monkeypatch.context() as patch:
+        for read in ('item', 'tolist', '__bool__', '__float__', '__int__', '__index__', 'numpy', 'cpu', 'nonzero'):
+            patch.setattr(torch.Tensor, read, refuse)
+        encoder(images, mask).visible.mean().backward()
+
+
+@pytest.mark.parametrize('name', ['timm, Swin', 'timm, ConvNeXt', 'mmpretrain, Swin', 'mmpretrain, ConvNeXt'])
+def test_files_of_the_library_are_loaded_strictly(name, tmp_path):
+    first, prefix = built(STUDENTS[name], fused=False), 'backbone.' if name.startswith('mm') else ''
+    state = {f'{prefix}{key}': value.clone() for key, value in first.encoder.state_dict().items()}
+    head = {'head.fc.weight': torch.zeros(5, first.embed_dim), 'head.norm.weight': torch.zeros(first.embed_dim)}
+    save_file(state | head, tmp_path / 'whole.safetensors')
+    encoder = MODELS.build({**STUDENTS[name], 'weights': tmp_path / 'whole.safetensors'}).eval()
+    assert torch.equal(encoder(pictures(encoder)).visible, first(pictures(first)).visible)
+    lost = next(key for key in state if 'blocks.0' in key or 'stages.0' in key)
+    for wrong in (
+        {key: value for key, value in state.items() if key != lost},
+        state | {f'{prefix}more': torch.ones(1)},
+    ):
+        save_file(wrong, tmp_path / 'wrong.safetensors')
+        with pytest.raises(InputError, match=r'missing|unexpected'):
+            MODELS.build({**STUDENTS[name], 'weights': tmp_path / 'wrong.safetensors'})
+
+
+@pytest.mark.parametrize(
+    ('word', 'kind'),
+    [
+        ('timm:swin_tiny_patch4_window7_224', 'HierarchicalEncoder'),
+        ('timm:convnextv2_atto', 'HierarchicalEncoder'),
+        ('mmpretrain:SwinTransformer', 'HierarchicalEncoder'),
+        ('mmpretrain:convnext-tiny_32xb128_in1k', 'HierarchicalEncoder'),
+        ('timm:vit_tiny_patch16_224', 'TimmEncoder'),
+        ('mmpretrain:VisionTransformer', 'MMPretrainEncoder'),
+    ],
+)
+def test_a_word_names_the_encoder(word, kind):
+    config = encoder_config(word)
+    assert config['type'] == f'mmmim.{kind}'
+    with torch.device('meta'):
+        encoder = MODELS.build(config)
+    assert encoder.grid[0] * encoder.patch_size == 224
+    assert encoder.mean == pytest.approx([127.5] * 3 if 'vit' in word else [123.675, 116.28, 103.53])
 
 
 @pytest.mark.parametrize('name', STUDENTS)
