@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 import mmmim
 from mmmim.config.read import load_config
 from mmmim.engine import Runner
+from mmmim.export.formats import export
+from mmmim.features import FeatureExtractor
 from mmmim.features.attention_maps import attention_maps
 from mmmim.models import HierarchicalEncoder
 from mmmim.models.backbones.libraries import encoder_config
@@ -232,6 +234,23 @@ def test_images_and_masks_that_do_not_fit_are_named():
     overlapping = built(STUDENTS['timm, ConvNeXt'], stem_type='overlap')
     with pytest.raises(InputError, match='its stem is a convolution of 3 pixels, which sees more than one at once'):
         overlapping(pictures(overlapping), mask)
+
+
+@pytest.mark.parametrize('name', ['timm, ConvNeXt', pytest.param('timm, Swin', marks=pytest.mark.slow)])
+def test_programs_are_of_all_sizes_or_of_one(name, tmp_path):
+    extractor = FeatureExtractor({'backbone': STUDENTS[name]}, source='')
+    words = export(extractor, tmp_path / 'program.pt2', 'torch-export')
+    program = torch.export.load(tmp_path / 'program.pt2').module()
+    assert ('of 128 x 128 pixels' if 'Swin' in name else 'multiples of 32 pixels') in words
+    for side in (128,) if 'Swin' in name else (128, 96):
+        images = torch.randn(3, 3, 128, side, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(program(images)['patches'], extractor(images)[-1].patches)
+
+
+def test_what_has_no_graph_is_refused_by_name(tmp_path):
+    extractor = FeatureExtractor({'backbone': STUDENTS['mmpretrain, Swin']}, source='')
+    with pytest.raises(InputError, match=r"no graph of a SwinTransformer: mmpretrain's windows count on one number"):
+        export(extractor, tmp_path / 'program.pt2', 'torch-export')
 
 
 # ----------------------------------------------------------------------------------------------------- pre-training

@@ -121,6 +121,9 @@ class HierarchicalEncoder(WrappedEncoder):
         encoder: Any = self.encoder
         self._parts = FAMILIES[self.library][type(encoder).__name__]
         self.channels_first = self._parts.channels_first
+        self.any_graph = self.channels_first  # windows pad maps, each size in its own way
+        if self.library == 'mmpretrain' and not self.channels_first:
+            self.no_graph = "mmpretrain's windows count on one number of images; timm has the same models without that"
         self.stages = len(self._stages())
         conv = next(module for module in self.patch_embedding.modules() if isinstance(module, nn.Conv2d))
         strides = [info['reduction'] for info in getattr(encoder, 'feature_info', ())]

@@ -38,6 +38,8 @@ class WrappedEncoder(Encoder):
         encoder: The other library's model.
         mask_token: What stands for hidden patches, ``[1, D]``; None where they are left out.
         any_size: Whether it takes images of other sizes than ``grid`` says.
+        any_graph: Whether what it computes is one graph for all of them.
+        no_graph: Why it is none for any number of images, in words; empty where it is one.
         needs_all: Why no patch may be left out, in words; empty where patches know of each other by attention alone
             and of their place by what is added to them.
         mixes: Why patches know of each other before the first block, in words; empty where they do not.
@@ -50,6 +52,8 @@ class WrappedEncoder(Encoder):
     mean: list[float]
     std: list[float]
     any_size: bool = True
+    any_graph: bool = True
+    no_graph: str = ''
     needs_all: str = ''
     mixes: str = ''
     stem_tokens: int = 1
@@ -166,7 +170,7 @@ class WrappedEncoder(Encoder):
         if mask is not None:
             images, mask = self._whole(images, mask)
         grid = patch_grid(images.shape[-2:], self.patch_size)
-        if grid != self.grid and not self.any_size:
+        if not self.any_size and grid != self.grid:  # in this order: a graph keeps what is asked of its sizes
             raise InputError(
                 f'This {name} takes {self.grid[0]} x {self.grid[1]} patches only, got {grid[0]} x {grid[1]}: its '
                 'positions are relative. Set its img_size, or resize the images.'
