@@ -102,6 +102,14 @@ ENCODERS = {
     'timm': {**_TIMM, **_FOREIGN},
     'timm, mask tokens': {**_TIMM, **_FOREIGN, 'fused': True},
     'mmpretrain': {'type': 'mmmim.MMPretrainEncoder', 'name': 'VisionTransformer', 'arch': _ARCH, **_FOREIGN},
+    'Swin, mask tokens': {
+        'type': 'mmmim.HierarchicalEncoder',
+        'name': 'mmpretrain:SwinTransformer',
+        'img_size': 32,
+        'window_size': 2,
+        'arch': {'embed_dims': DIM // 2, 'depths': [1, 3], 'num_heads': [1, 2]},
+        'fused': True,
+    },
 }
 #: Classes whose library is an extra that is missing.
 NOT_INSTALLED = set() if find_spec('transformers') else {'mmmim.HuggingFaceEncoder'}
@@ -111,7 +119,7 @@ if not NOT_INSTALLED:
         'num_attention_heads': 2, 'num_register_tokens': 2, 'image_size': 32, 'patch_size': 8,
     }  # fmt: skip
 #: Encoders of other libraries.
-FOREIGN = ('timm', 'timm, mask tokens', 'mmpretrain', 'transformers')
+FOREIGN = ('timm', 'timm, mask tokens', 'mmpretrain', 'Swin, mask tokens', 'transformers')
 
 
 def encoder_input(name: str, number: int = IMAGES, per_image: int = 1) -> tuple:

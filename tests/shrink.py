@@ -96,6 +96,9 @@ def shrink_model(model: Any, folder: Path | None = None) -> None:
     Tokenizers need no file of the user's: their codebook is written to ``folder``, or random without one.
     """
     cap(model)
+    if model.backbone.get('name') == 'mmpretrain:SwinTransformer':
+        arch = {'embed_dims': CAPS['embed_dim'] // 8, 'depths': [1, 1, 1, 2], 'num_heads': [1, 1, 2, 2]}
+        model.backbone.update(arch=arch, window_size=2)
     for branch in model.branches.values():
         if branch.target_generator.type == 'mmmim.LatentTarget' and branch.neck.get('out_dim'):
             branch.neck.out_dim = branch.target_generator.in_dim

@@ -127,6 +127,20 @@ def flat_tensors(table: Any, source: str) -> dict[str, Tensor]:
     return {key.removeprefix('module.'): value for key, value in table.items()}
 
 
+def take_preprocessor(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What the statistics of a data preprocessor of mmpretrain say of a model's config; they are taken out of weights.
+
+    Args:
+        weights: Weights of a file, changed in place.
+
+    Returns:
+        ``dict(data_preprocessor=...)``; empty where a file has none.
+    """
+    found = {key: weights.pop(f'data_preprocessor.{key}', None) for key in ('mean', 'std')}
+    values = {key: value.flatten().tolist() for key, value in found.items() if value is not None}
+    return {'data_preprocessor': {'type': 'mmmim.MIMDataPreprocessor', **values}} if values else {}
+
+
 def count_blocks(weights: Mapping[str, Tensor], root: str) -> int:
     """Number of blocks ``{root}.blocks.{i}``, from the largest index."""
     pattern = re.compile(re.escape(root) + r'\.blocks\.(\d+)\.')

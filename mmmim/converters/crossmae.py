@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmmim.utils import InputError
@@ -44,14 +43,12 @@ def mmmim_names(key: str) -> tuple[str, ...] | None:
     return None if _OF_MAE_ALONE.match(key) else mae.AUTHORS.names(key)
 
 
-def _restore(key: str, value: Tensor) -> Tensor:
-    if key.endswith('pos_embed'):
-        return torch.cat([torch.zeros_like(value[:1]), value]).unsqueeze(0)
-    return value.unsqueeze(0) if key == 'mask_token' else value
-
-
 LAYOUT = Layout(
-    'the CrossMAE authors', 'patch_embed.*, blocks.*, wfm.*, decoder_blocks.*', mmmim_names, mae.AUTHORS.adapt, _restore
+    'the CrossMAE authors',
+    'patch_embed.*, blocks.*, wfm.*, decoder_blocks.*',
+    mmmim_names,
+    mae.AUTHORS.adapt,
+    mae.AUTHORS.restore,
 )
 collect = LAYOUT.collect
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mmmim.checkpoints.layouts import describe_layout
@@ -23,6 +24,7 @@ from .common import (
     inner_table,
     mlp_ratio,
     pixel_model,
+    take_preprocessor,
     vit_config,
 )
 
@@ -88,9 +90,15 @@ def _adapt(key: str, value: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     return value if positions is None or positions.ndim != 3 else value + positions[:, :1]
 
 
+def _restore(key: str, value: Tensor) -> Tensor:
+    if key.endswith('pos_embed'):
+        return torch.cat([torch.zeros_like(value[:1]), value]).unsqueeze(0)
+    return value.unsqueeze(0) if key.endswith('mask_token') else value
+
+
 def _layout(column: int, name: str, roots: str) -> Layout:
     parts, parts_of_a_block = ({row[column]: row[0] for row in table} for table in (_PARTS, _PARTS_OF_A_BLOCK))
-    return Layout(name, roots, partial(_names, parts, parts_of_a_block), _adapt)
+    return Layout(name, roots, partial(_names, parts, parts_of_a_block), _adapt, _restore)
 
 
 AUTHORS = _layout(1, 'the MAE authors', 'patch_embed.*, blocks.*, decoder_blocks.*')
@@ -126,12 +134,13 @@ def find_layout(weights: Mapping[str, Tensor], source: str) -> Layout:
 def detect(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a file has the fused attention of a Vision Transformer of the authors, or of one of mmpretrain.
 
-    Not with a decoder of cross-attention, which is CrossMAE's. BEiT and its relatives call theirs as the authors do,
-    and have relative positions, too.
+    Not with a decoder of cross-attention, which is CrossMAE's, nor with states that are fused, which is MFF's. BEiT and
+    its relatives call theirs as the authors do, and have relative positions, too.
     """
     table = inner_table(checkpoint)
     ours = has_key(table, r'(decoder_)?blocks\.\d+\.attn\.qkv|backbone\.layers\.\d+\.attn\.qkv')
-    return ours and not has_key(table, r'decoder_blocks\.\d+\.cross_attn\.|wfm\.linear|rel_pos_bias\.')
+    others = r'decoder_blocks\.\d+\.cross_attn\.|wfm\.linear|rel_pos_bias\.|backbone\.proj_(weights|layers\.)'
+    return ours and not has_key(table, others)
 
 
 def model_config(
@@ -194,26 +203,33 @@ def convert_checkpoint(
     """
     weights = flat_tensors(inner_table(checkpoint), source)
     layout = find_layout(weights, source)
-    statistics = {key: weights.pop(f'data_preprocessor.{key}', None) for key in ('mean', 'std')}
+    preprocessor = take_preprocessor(weights)
     converted = layout.convert(weights, source)
-    config = model_config(converted, source, num_heads, decoder_num_heads, normalize)
-    values = {key: value.flatten().tolist() for key, value in statistics.items() if value is not None}
-    if values:
-        config['data_preprocessor'] = {'type': 'mmmim.MIMDataPreprocessor', **values}
+    config = model_config(converted, source, num_heads, decoder_num_heads, normalize) | preprocessor
     parts = {'backbone': config['backbone']}
     if any(key.startswith(NECK) for key in converted):
         parts[NECK] = config['branches']['pixels']['neck']
     return checked_checkpoint(converted, config, parts, 'student', source)
 
 
+def describe_model(config: Mapping[str, Any], neck: Mapping[str, Any] | None, target: Mapping[str, Any]) -> str:
+    """Encoder, decoder and targets of a model in words.
+
+    Args:
+        config: Config of the model.
+        neck: Config of its decoder; None where there is none.
+        target: Config of its targets.
+    """
+    pixels = 'normalised' if target['normalize'] else 'raw'
+    decoder = (
+        'no decoder: for features only' if neck is None else f'decoder of {describe_blocks(neck)}, {pixels} pixels'
+    )
+    return f'{describe_vit(config)}; {decoder}'
+
+
 def describe(converted: Mapping[str, Any]) -> str:
     """What was converted, in words."""
     config = converted['mmmim']['model']
     branch = config['branches']['pixels']
-    pixels = 'normalised' if branch['target_generator']['normalize'] else 'raw'
-    decoder = (
-        f'decoder of {describe_blocks(branch["neck"])}, {pixels} pixels'
-        if any(key.startswith(NECK) for key in converted['state_dict'])
-        else 'no decoder: for features only'
-    )
-    return f'{describe_vit(config)}; {decoder}'
+    whole = any(key.startswith(NECK) for key in converted['state_dict'])
+    return describe_model(config, branch['neck'] if whole else None, branch['target_generator'])

@@ -83,12 +83,16 @@ CONVERTERS = {
             'mae_pretrain_vit_base.pth',
             (*_HEADS, 'normalize'),
         ),
+        Converter('mff', 'weights of MFF in the layout of mmpretrain', 'mff_vit-base-p16.pth', (*_HEADS, 'normalize')),
         Converter('pilamim', "training checkpoint of PiLaMIM's authors", 'pilamim_base_imagenet1k-799.pt', _HEADS),
         Converter(
             'semantic_mim',
             "training checkpoint of SemanticMIM's plug-in for mmpretrain (BEiT or MaskFeat)",
             'epoch_300.pth',
             ('num_heads',),
+        ),
+        Converter(
+            'simmim', 'weights of SimMIM with a Swin Transformer in the layout of mmpretrain', 'simmim_swin-base-w6.pth'
         ),
     )
 }

@@ -70,7 +70,9 @@ def exported(export: Export) -> tuple[Any, str]:
     model, images = NamedFeatures(extractor).eval(), example(export)
     batch = Dim('batch', min=1, max=_MOST)
     encoder = extractor.backbone
-    if isinstance(encoder, WrappedEncoder) and not encoder.any_size:
+    if isinstance(encoder, WrappedEncoder) and encoder.no_graph:
+        raise InputError(f'There is no graph of a {type(encoder.encoder).__name__}: {encoder.no_graph}.')
+    if _of_one_size(encoder):
         sizes: dict[int, Any] = {0: batch}
         words = f'any number of images of {images.shape[2]} x {images.shape[3]} pixels'
     else:
@@ -85,9 +87,14 @@ def example(export: Export) -> Tensor:
     """Images to export with, in the precision of the weights; not square, so that sides stay apart."""
     extractor = export.extractor
     encoder = extractor.backbone
-    fixed = isinstance(encoder, WrappedEncoder) and not encoder.any_size
+    fixed = _of_one_size(encoder)
     rows, columns = encoder.grid
     grid = (rows, columns) if fixed else (rows + 1, columns + 2)
     weight = next(encoder.parameters())
     size = (2, extractor.in_channels, *(side * extractor.patch_size for side in grid))
     return torch.zeros(size, dtype=weight.dtype, device=weight.device)
+
+
+def _of_one_size(encoder: nn.Module) -> bool:
+    """Whether a graph of an encoder is of one size of images: of positions, or of windows that divide its maps."""
+    return isinstance(encoder, WrappedEncoder) and not (encoder.any_size and encoder.any_graph)

@@ -79,7 +79,7 @@ class PretrainedBackbone(BaseModule):
             those of the whole model, from ``load_from`` of a runner.
         weights: 'ema' (the teacher), 'student', or 'auto': the teacher's where there are any.
         encoder: Config of the encoder: ``mmmim.ViT``, ``mmmim.TimmEncoder``, ``mmmim.MMPretrainEncoder``,
-            ``mmmim.HuggingFaceEncoder``; None for that of the checkpoint.
+            ``mmmim.HuggingFaceEncoder``, ``mmmim.HierarchicalEncoder``; None for that of the checkpoint.
         out_indices: Blocks whose features to return, see :func:`block_index`.
         frozen: Whether the encoder stays in eval mode and gets no gradients.
         final_norm: Whether the encoder's final norm is applied to tokens, of any block; a mean before the norm is
@@ -316,6 +316,6 @@ def is_wrapped(encoder: Mapping[str, Any]) -> bool:
     if not isinstance(kind, type):
         raise InputError(
             f'The encoder has type={encoder.get("type")!r}: use mmmim.ViT, mmmim.TimmEncoder, '
-            'mmmim.MMPretrainEncoder or mmmim.HuggingFaceEncoder.'
+            'mmmim.MMPretrainEncoder, mmmim.HuggingFaceEncoder or mmmim.HierarchicalEncoder.'
         )
     return issubclass(kind, WrappedEncoder)

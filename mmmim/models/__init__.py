@@ -1,7 +1,7 @@
 """Models; importing this package registers them."""
 
 from .algorithms import Branch, MaskedImageModeling
-from .backbones import HuggingFaceEncoder, MMPretrainEncoder, TimmEncoder, ViT
+from .backbones import HierarchicalEncoder, HuggingFaceEncoder, MMPretrainEncoder, TimmEncoder, ViT
 from .data_preprocessors import MIMDataPreprocessor
 from .heads import (
     CombinedHead,
@@ -52,6 +52,7 @@ __all__ = [
     'FeatureBatchNorm',
     'HOGTarget',
     'Head',
+    'HierarchicalEncoder',
     'HuggingFaceEncoder',
     'InterBlockDecoder',
     'KMeansTokenizer',

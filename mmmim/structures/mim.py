@@ -79,6 +79,19 @@ class Context:
             )
         return self.visible if self.reads == 'predicted' else gather_patches(self.visible, mask.flat_predict())
 
+    def seen(self, mask: PatchMask) -> Tensor:
+        """Tokens of the visible patches ``[G, V, D]``, of an encoder that leaves the others out.
+
+        Raises:
+            InputError: The encoder has all patches, mask tokens in the place of those that are not visible.
+        """
+        if self.visible.shape[1] != mask.visible.shape[1]:
+            raise InputError(
+                'A neck predicts from visible patches alone, and the encoder has mask tokens in the place of others: '
+                'leave model.backbone.fused out, or take a method for such encoders (docs/en/students.md).'
+            )
+        return self.visible
+
     @classmethod
     def cat(cls, pieces: Sequence[Context]) -> Context:
         """Join the contexts of consecutive pieces of a batch."""

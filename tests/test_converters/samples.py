@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mmmim.converters.registry import CONVERTERS
+from mmmim.registry import MODELS
 from tests.paths import ROOT
 from tests.reference_common import Draw, perturbed
 
@@ -129,6 +130,46 @@ def mae_of_mmpretrain(decoder=True):
     return renamed
 
 
+def random_weights(**config):
+    """Those of a model of mmpretrain."""
+    torch.manual_seed(0)
+    model = MODELS.build({**config, '_scope_': 'mmpretrain'})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+
+def mff():
+    """All blocks are fused, and CLS has no position."""
+    arch = dict(embed_dims=MAE_DIM, num_layers=2, num_heads=4, feedforward_channels=4 * MAE_DIM)
+    decoder = dict(decoder_embed_dim=MAE_DECODER_DIM, decoder_depth=1, decoder_num_heads=2)
+    weights = random_weights(
+        type='mmpretrain.MFF',
+        backbone=dict(type='MFFViT', arch=arch, img_size=12, patch_size=MAE_PATCH, out_indices=[0, 1]),
+        neck=dict(type='MAEPretrainDecoder', num_patches=9, patch_size=MAE_PATCH, embed_dim=MAE_DIM, **decoder),
+        head=dict(type='MAEPretrainHead', loss=dict(type='PixelReconstructionLoss', criterion='L2')),
+    )
+    for key in ('backbone.pos_embed', 'neck.decoder_pos_embed'):
+        weights[key][:, 0] = 0
+    return weights
+
+
+def simmim(decoder=True):
+    """A Swin Transformer of two stages."""
+    arch = dict(embed_dims=8, depths=[1, 2], num_heads=[1, 2])
+    windows = dict(block_cfgs=dict(window_size=3))
+    weights = random_weights(
+        type='mmpretrain.SimMIM',
+        backbone=dict(type='SimMIMSwinTransformer', arch=arch, img_size=24, stage_cfgs=windows, out_indices=(1,)),
+        neck=dict(type='SimMIMLinearDecoder', in_channels=16, encoder_stride=8),
+        head=dict(
+            type='SimMIMHead', patch_size=4, loss=dict(type='PixelReconstructionLoss', criterion='L1', channel=3)
+        ),
+    )
+    return {key: value for key, value in weights.items() if decoder or not key.startswith('neck.')}
+
+
 @dataclass
 class Sample:
     """A layout.
@@ -227,6 +268,13 @@ SAMPLES = {
     'mae of mmpretrain, encoder': Sample(
         'mae', lambda: mae_of_mmpretrain(False), {}, _NO_DECODER, lacks=('branches.pixels.neck.',)
     ),
+    'mff': Sample(
+        'mff',
+        mff,
+        {'num_heads': 4, 'decoder_num_heads': 2},
+        'decoder of 1 blocks x 32 with 2 heads, normalised pixels, from states of blocks 0, 1',
+        lambda w: {'state_dict': w, 'meta': {}},
+    ),
     'pilamim': Sample(
         'pilamim',
         pilamim,
@@ -249,6 +297,16 @@ SAMPLES = {
         '108 outputs for mmmim.HOGTarget',
         trained,
         ('branches.semantic.target_generator.',),
+    ),
+    'simmim': Sample(
+        'simmim',
+        simmim,
+        {},
+        'Swin Transformer of 1 + 2 blocks x 8 and wider, windows of 3, 24 px; pixels',
+        lambda w: {'state_dict': w, 'meta': {}},
+    ),
+    'simmim, encoder': Sample(
+        'simmim', lambda: simmim(False), {}, '; no head: for features only', lacks=('branches.pixels.neck.',)
     ),
 }
 #: One whole file for each converter.

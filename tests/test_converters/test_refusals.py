@@ -30,8 +30,10 @@ def without(name, *beginnings):
     ('latent_mim', ['decoder.mask', 'fc.weight', 'module']),
     ('mae', ['blocks.0.ls1.gamma', 'decoder_head.weight']),
     ('mae of mmpretrain', ['blocks.0.norm1.weight']),
+    ('mff', ['backbone.proj_layers.0.gamma', 'neck.weights', 'backbone.mask_token']),
     ('pilamim', ['encoder.transformer.0.attn.qkv.bias', 'decoder.head_latent.weight', 'decoder_embed.gamma']),
     ('semantic_mim', ['backbone.layers.0.attn.qkv.weight', 'backbone.norm.weight', 'fc.weight', 'head.cls_head']),
+    ('simmim', ['backbone.cls_token', 'neck.decoder.1.weight', 'head.fc.weight']),
 ])  # fmt: skip
 def test_unknown_keys(name, keys):
     for key in keys:
@@ -54,6 +56,8 @@ MISSING = [
     ('latent_mim', 'target_encoder.head.norm1', r'\(teacher\.backbone\.\*\) .* missing \(projector\.norms\.1\.weight'),
     ('latent_mim', ('decoder.embed.', 'decoder.head.'), r'has no .*neck\.embed\.weight, .*neck\.proj\.weight'),
     ('mae', 'decoder_blocks.0.attn.qkv.bias', r'missing \(blocks\.0\.attn\.q_proj\.bias'),
+    ('mff', 'backbone.proj_layers.0', r'missing \(projections\.0\.weight'),
+    ('mff', 'backbone.proj_weights', 'has no backbone.proj_weights: not the whole of an MFF'),
     ('pilamim', 'target_decoder.pos_embedding', 'positions'),
     *(('pilamim', side, 'missing|has no')
       for side in ('target_encoder.', 'decoder.', 'decoder_latent_')),
@@ -61,6 +65,9 @@ MISSING = [
     ('semantic_mim', 'backbone.extra_layers.0', r'\(branches\.semantic\.neck\.\*\) .* missing \(blocks\.0'),
     ('semantic_mim, maskfeat', 'backbone.cls_token', r'has no backbone\.extra_tokens'),
     ('semantic_mim, maskfeat', 'backbone.pos_embed', r'has no backbone\.positions\.weight, backbone\.positions\.extra'),
+    ('simmim', 'backbone.mask_token', 'has no mask token, stem or stages of a Swin Transformer'),
+    ('simmim', 'backbone.stages.0.downsample', r'3 missing \(encoder\.stages\.0\.downsample'),
+    ('simmim', 'neck.decoder.0.bias', r'neck\.\*\) .* missing \(proj\.bias'),
 ]  # fmt: skip
 
 
@@ -83,6 +90,7 @@ SHAPES = [
     ('mae', 'pos_embed', (10, 64), r'file\.pth: pos_embed has the shape \[10, 64\], not \[1, 1 \+ N, D\]'),
     ('mae', 'pos_embed', (1, 9, 64), '8 patches, which are no square'),
     ('mae of mmpretrain', 'backbone.patch_embed.projection.weight', (48, 3, 4, 4), 'the width 48 does not tell'),
+    ('mff', 'backbone.proj_weights', (3, 1, 1, 1), 'fuses 3 states of an encoder of 2 blocks: which ones the weights'),
     ('pilamim', 'decoder.head.weight', (9, 32), 'decoder.head does not predict the pixels of one patch'),
     ('pilamim', 'encoder.pos_embedding', (16, 48), r'pos_embedding has the shape \[16, 48\], not \[N, 1, D\]'),
     ('semantic_mim', 'backbone.cls_token', (3, 32), r'cls_token has the shape \[3, 32\], not \[1, tokens, D\]'),
@@ -90,6 +98,9 @@ SHAPES = [
     ('semantic_mim', 'backbone.pos_embed', (1, 18, 32), '15 patches, which are no square'),
     ('semantic_mim', 'backbone.layers.2.attn.q.weight', (32, 32), 'has both'),
     ('semantic_mim', 'neck.fc.bias', (24,), r'neck\.proj\.bias twice'),
+    ('simmim', 'backbone.mask_token', (1, 8), r'backbone\.mask_token has the shape \[1, 8\], not \[1, 1, D\]'),
+    ('simmim', 'neck.decoder.0.weight', (192, 16), r'neck\.decoder\.0\.weight has the shape \[192, 16\], not \[3'),
+    ('simmim', 'backbone.norm1.weight', (3,), r'norm1\.weight'),
 ]  # fmt: skip
 
 
@@ -105,7 +116,7 @@ def test_heads(name):
         if option in options:
             refused(rf'7 attention heads do not divide the width \d+: give {flag}', name, **{option: 7})
             refused(f'0 attention heads .* give {flag}', name, **{option: 0})
-    if 'num_heads' in options and name != 'mae':
+    if 'num_heads' in options and name not in ('mae', 'mff'):  # whose heads have 64 channels
         refused(r'the width \d+ does not tell how many .*: give --num-heads', name, num_heads=None)
 
 

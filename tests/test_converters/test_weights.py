@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from mmpretrain.models import SimMIMSwinTransformer, VisionTransformer
 
 import mmmim
+from mmmim.converters.mff import LAYOUT as MFF
 from mmmim.converters.registry import CONVERTERS
 from mmmim.features import PretrainedBackbone
+from mmmim.models.backbones.hierarchical import _NumbersOnCPU
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
 from tests import reference_latent_mim, reference_pilamim
-from tests.test_converters.samples import SAMPLES, mae_of_mmpretrain, recorded
+from tests.test_converters.samples import SAMPLES, mae_of_mmpretrain, recorded, simmim
 
 LATENT, PIXELS, SEMANTIC = (f'branches.{name}.neck' for name in ('latent', 'pixels', 'semantic'))
 
@@ -50,6 +53,10 @@ WHERE = [
     ('mae', f'{PIXELS}.positions.weight', 'decoder_pos_embed', lambda v: v[0, 1:]),
     ('mae', f'{PIXELS}.mask_token', 'mask_token', first),
     ('mae', f'{PIXELS}.blocks.0.attn.v_proj.bias', 'decoder_blocks.0.attn.qkv.bias', lambda v: v[64:]),
+    ('mff', f'{PIXELS}.weights', 'backbone.proj_weights', lambda v: v.flatten()),
+    ('mff', f'{PIXELS}.projections.0.bias', 'backbone.proj_layers.0.bias', None),
+    ('mff', f'{PIXELS}.neck.mask_token', 'neck.mask_token', first),
+    ('mff', f'{PIXELS}.neck.blocks.0.attn.v_proj.bias', 'neck.decoder_blocks.0.attn.qkv.bias', lambda v: v[64:]),
     ('pilamim', f'{LATENT}.blocks.1.attn.k_proj.weight', 'target_decoder.transformer.1.attn.qkv.weight',
      lambda v: v[40:80]),
     ('pilamim', f'{PIXELS}.positions.extra', 'decoder.pos_embedding', first),
@@ -63,6 +70,9 @@ WHERE = [
     ('semantic_mim, maskfeat', f'{SEMANTIC}.blocks.1.attn.k_proj.bias', 'backbone.extra_layers.1.attn.kv.bias',
      lambda v: v[:32]),
     ('semantic_mim, maskfeat', f'{SEMANTIC}.proj.bias', 'neck.fc.bias', None),
+    ('simmim', 'backbone.mask_token', 'backbone.mask_token', first),
+    ('simmim', f'{PIXELS}.proj.weight', 'neck.decoder.0.weight',  # colour last instead of first
+     lambda v: v.reshape(3, 64, 16).transpose(0, 1).reshape(192, 16)),
 ]  # fmt: skip
 
 
@@ -150,6 +160,35 @@ def test_the_size_of_the_paper_of_pilamim():
     assert {branch['neck']['num_heads'] for branch in config['branches'].values()} == {12}
 
 
+def on_the_meta_device(**config):
+    with torch.device('meta'), _NumbersOnCPU():
+        model = MODELS.build({**config, '_scope_': 'mmpretrain'})
+    return {f'backbone.{key}': value for key, value in model.state_dict().items()}
+
+
+def test_the_sizes_of_mmpretrain():
+    """Whole encoders of its configs without memory: Swin-B and Swin-L of SimMIM at 192 pixels, ViT-B/16 of MFF."""
+    for arch, window in (('base', 6), ('large', 12)):
+        windows = dict(block_cfgs=dict(window_size=window))
+        swin = dict(type='SimMIMSwinTransformer', arch=arch, img_size=192, stage_cfgs=windows)
+        weights = on_the_meta_device(**swin)
+        config = CONVERTERS['simmim'].convert(weights, 'swin.pth')['mmmim']['model']
+        with torch.device('meta'):
+            encoder = MODELS.build(config['backbone'])
+        assert (encoder.grid, encoder.patch_size, encoder.depth) == ((6, 6), 32, 2)
+        shapes = {f'backbone.{key}': value.shape for key, value in encoder.encoder.state_dict().items()}
+        assert shapes == {key: value.shape for key, value in weights.items() if key != 'backbone.mask_token'}
+        assert encoder.encoder.stages[3].blocks[0].attn.pad_small_map == (arch == 'large')
+        assert config['branches']['pixels']['neck']['out_dim'] == 3072
+    mff = on_the_meta_device(type='MFFViT', arch='b', out_indices=[0, 2, 4, 6, 8, 11])
+    decoder = MODELS.build(dict(type='MAEPretrainDecoder', _scope_='mmpretrain'))
+    decoder.init_weights()  # whose positions are looked at
+    weights = MFF.convert(mff | {f'neck.{key}': value for key, value in decoder.state_dict().items()})
+    config = CONVERTERS['mff'].module.model_config(weights)
+    assert config['backbone']['depth'] == 12
+    assert config['branches']['pixels']['neck']['layers'] == [0, 2, 4, 6, 8, 11]
+
+
 def test_normalisation_of_the_images_is_kept_where_the_file_has_it():
     values = {'mean': [1.0, 2.0, 3.0], 'std': [4.0, 5.0, 6.0]}
     statistics = {f'data_preprocessor.{key}': torch.tensor(value).view(3, 1, 1) for key, value in values.items()}
@@ -157,6 +196,9 @@ def test_normalisation_of_the_images_is_kept_where_the_file_has_it():
     preprocessor = MODELS.build(CONVERTERS['mae'].convert(file, 'file.pth')['mmmim']['model']['data_preprocessor'])
     assert {key: getattr(preprocessor, key).flatten().tolist() for key in values} == values
     assert 'data_preprocessor' not in convert('mae of mmpretrain')['mmmim']['model']
+    config = CONVERTERS['simmim'].convert(simmim() | statistics, 'file.pth')['mmmim']['model']
+    assert values.items() <= config['backbone'].items()
+    assert values.items() <= config['data_preprocessor'].items()
 
 
 # ----------------------------------------------------------------------------------------------------------- features
@@ -208,6 +250,30 @@ def test_features_are_those_of_the_authors(name, run, images, tokens, of_teacher
     assert torch.equal(mmmim.get_model(target)(images).pooled, features.pooled)  # the teacher's where there is one
     maps = PretrainedBackbone(str(target), weights='student').eval()(images)[0]
     close(maps.flatten(2).transpose(1, 2), tokens[:, extra:])
+
+
+@pytest.mark.parametrize('name', ['mff', 'simmim'])
+def test_features_are_those_of_mmpretrain(name, tmp_path):
+    torch.save(convert(name), tmp_path / 'mmmim.pth')
+    arch = dict(embed_dims=64, num_layers=2, num_heads=4, feedforward_channels=256)
+    vit = dict(type='MFFViT', arch=arch, img_size=12, patch_size=4, out_indices=[0, 1])
+    swin = dict(type='SimMIMSwinTransformer', arch=dict(embed_dims=8, depths=[1, 2], num_heads=[1, 2]), img_size=24)
+    swin |= dict(stage_cfgs=dict(block_cfgs=dict(window_size=3)), out_indices=(1,))
+    theirs = MODELS.build({**(vit if name == 'mff' else swin), '_scope_': 'mmpretrain'})
+    theirs.eval()  # which returns nothing there
+    weights = SAMPLES[name].weights()
+    theirs.load_state_dict({key[9:]: value for key, value in weights.items() if key.startswith('backbone.')})
+    images = torch.randn(2, 3, *((12, 12) if name == 'mff' else (24, 48)), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        # With mask=None their MFFViT masks as MAE does by default: its forward without masks is that of its base.
+        whole = VisionTransformer.forward if name == 'mff' else SimMIMSwinTransformer.forward
+        expected = whole(theirs, images, **({} if name == 'mff' else {'mask': None}))[-1]
+    features = mmmim.get_model(tmp_path / 'mmmim.pth')(images)
+    if name == 'mff':
+        close(features.cls, expected[:, 0])
+        close(features.patches[0], expected[:, 1:])
+    else:
+        close(features.patches[0], expected.flatten(2).transpose(1, 2))
 
 
 @pytest.mark.parametrize('name', ['capi', 'capi without head'])

@@ -251,12 +251,19 @@ STUDENT = dict(
 #: What a model of timm needs for a method, beside its size.
 METHODS = {
     'mae/small': {},
+    'pixmim/small': {},
+    'mff/small': {},
+    'crossmae/small': dict(final_norm=False),
     'ijepa/small': dict(class_token=False, global_pool='avg', fc_norm=False),
     'latent_mim/small': {},
     'pilamim/small': {},
     'capi/small': dict(class_token=False, global_pool='avg', fc_norm=False, reg_tokens=4),
     'beit/small': dict(fused=True),
     'maskfeat/small': dict(fused=True),
+    'simmim/small': dict(fused=True),
+    'conmim/small': dict(fused=True),
+    'distillation/small': dict(fused=True),
+    'distillation/milan_small': {},
 }
 
 
@@ -308,6 +315,17 @@ def test_a_student_starts_from_a_file_and_its_checkpoint_names_none(tmp_path):
     [
         ('maskfeat/small', {}, 'tokens of an encoder with mask tokens only: set model.backbone.fused=True'),
         ('semantic_mim/beit_small', {}, 'encoders of other libraries tell none: use mmmim.ViT, or a neck with'),
+        (
+            'data2vec/small',
+            dict(fused=True),
+            'LatentTarget.layers: TimmEncoder has no mean of the states of',
+        ),
+        (
+            'data2vec2/small',
+            dict(final_norm=False),
+            'LatentTarget.layers: TimmEncoder has no mean of the states',
+        ),
+        ('beitv2/small', dict(fused=True), 'PatchAggregation needs an encoder that gives .* as mmmim.ViT does'),
         ('mae/small', dict(mean=None, std=None), r'backbone.mean is \[127.5, 127.5, 127.5\] and .*\[123.675, 116.28'),
         ('mae/small', dict(embed_dim=64), r'neck.context_dim is 48 and model.backbone.embed_dim is 64'),
         ('mae/small', dict(patch_size=8), 'patch_size is 4 and model.backbone.patch_size is 8'),
@@ -337,7 +355,7 @@ def test_blocks_of_other_libraries_recompute_nothing(tmp_path):
 
 
 def test_what_the_page_shows(tmp_path):
-    config, rules = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/en/students.md').read_text(), re.DOTALL)
+    config, rules, _ = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/en/students.md').read_text(), re.DOTALL)
     (tmp_path / 'config.py').write_text(config)
     with torch.device('meta'):
         model = MODELS.build(load_config(str(tmp_path / 'config.py')).model)

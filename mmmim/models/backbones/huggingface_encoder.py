@@ -156,19 +156,7 @@ class HuggingFaceEncoder(WrappedEncoder):
         if 'noise' in self._takes:  # MAE orders patches by it, and shows all of them where it masks none
             patches = (images.shape[-2] // self.patch_size) * (images.shape[-1] // self.patch_size)
             inputs['noise'] = torch.arange(patches, device=images.device).expand(len(images), -1)
-        found: dict[int, Tensor] = {}
-
-        def keep(index: int) -> Any:
-            def hook(module: nn.Module, args: Any, output: Any) -> None:
-                found[index] = output[0] if isinstance(output, tuple) else output
-
-            return hook
-
-        with contextlib.ExitStack() as stack:
-            for index in blocks:
-                stack.callback(self.blocks[index].register_forward_hook(keep(index)).remove)
-            self.encoder(**inputs)
-        return [found[index] for index in blocks]
+        return self._outputs(blocks, lambda: self.encoder(**inputs))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         # DINOv3's frequencies stay as precise as they are when a model is cast down: rounded ones turn wrongly.

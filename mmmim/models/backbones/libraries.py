@@ -7,6 +7,7 @@ from typing import Any
 
 from mmmim.utils import InputError
 
+from .hierarchical import is_hierarchical
 from .huggingface_folder import is_huggingface_folder, read_folder, weights_file
 
 #: What names of models begin with.
@@ -35,6 +36,8 @@ def encoder_config(name: str) -> dict[str, Any]:
         raise InputError(f'--encoder {name}: write {ENCODER_NAMES}, a model there.')
     if library == 'huggingface':
         return read_folder(model)
+    if is_hierarchical(name):
+        return {'type': 'mmmim.HierarchicalEncoder', 'name': name}
     return {'type': LIBRARIES[library], 'name': model}
 
 

@@ -15,10 +15,12 @@ from mmmim.utils.internals import quiet_initialisation
 from mmmim.utils.options import Positive
 
 from ..data_preprocessors.mim_data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-from .wrapped import WrappedEncoder, is_meta, load_foreign_weights
+from .wrapped import OR_STAGES, WrappedEncoder, is_meta, load_foreign_weights
 
 #: Classes whose blocks know of patches only what was added to them, so that patches can be left out.
 PLAIN = ('BEiTViT', 'DeiT3', 'DistilledVisionTransformer', 'MAEViT', 'VisionTransformer')
+#: Classes whose blocks form stages of several grids and widths.
+STAGED = ('ConvNeXt', 'SwinTransformer', 'SwinTransformerV2')
 
 
 @MODELS.register_module()
@@ -58,7 +60,7 @@ class MMPretrainEncoder(WrappedEncoder):
         **options: Any,
     ) -> None:
         super().__init__(init_cfg)
-        config, preprocessor = _config(name)
+        config, preprocessor = mmpretrain_config(name)
         self.encoder = _build(name, {**config, **options})
         encoder: Any = self.encoder
         size = encoder.patch_embed.projection.kernel_size
@@ -124,8 +126,15 @@ class MMPretrainEncoder(WrappedEncoder):
         return encoder.get_layer_depth(param_name, f'{prefix}encoder.')
 
 
-def _config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Configs of a backbone and of the data preprocessor of its model."""
+def mmpretrain_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Configs of a backbone and of the data preprocessor of its model.
+
+    Args:
+        name: Class of a backbone, or name of a model in ``mmpretrain.list_models()``.
+
+    Raises:
+        InputError: mmpretrain has neither.
+    """
     from mmpretrain.apis import list_models
     from mmpretrain.apis.model import ModelHub
 
@@ -143,17 +152,32 @@ def _config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return model['backbone'], model.get('data_preprocessor') or (config.get('data_preprocessor') or {})
 
 
-def _build(name: str, config: dict[str, Any]) -> nn.Module:
+def create_mmpretrain(what: str, config: dict[str, Any]) -> nn.Module:
+    """A backbone of mmpretrain, with random weights that are not initialised yet.
+
+    Args:
+        what: What it is to be and what the user calls it, for messages.
+        config: Config of the backbone; what it says of ``init_cfg`` is left out.
+
+    Raises:
+        InputError: mmpretrain cannot make it.
+    """
     from mmpretrain.registry import MODELS as THEIRS
 
-    config = {key: value for key, value in config.items() if key not in ('init_cfg', 'out_indices')}
+    config = {key: value for key, value in config.items() if key != 'init_cfg'}
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            encoder = THEIRS.build({**config, 'out_type': 'raw'})
+            return THEIRS.build(config)
     except (TypeError, AssertionError, ValueError) as error:
-        raise InputError(
-            f'mmpretrain cannot make a Vision Transformer of {name}, with tokens as output: {error}'
-        ) from error
+        raise InputError(f'mmpretrain cannot make {what}: {error}') from error
+
+
+def _build(name: str, config: dict[str, Any]) -> nn.Module:
+    config = {key: value for key, value in config.items() if key != 'out_indices'}
+    if config['type'] in STAGED:
+        raise InputError(f'{name} of mmpretrain has no blocks of patch tokens: use a Vision Transformer{OR_STAGES}.')
+    what = f'a Vision Transformer of {name}, with tokens as output'
+    encoder = create_mmpretrain(what, {**config, 'out_type': 'raw'})
     if not all(hasattr(encoder, part) for part in ('layers', 'patch_embed', 'final_norm', 'get_layer_depth')):
         raise InputError(f'{name} of mmpretrain has no blocks of patch tokens: use a Vision Transformer.')
     return encoder

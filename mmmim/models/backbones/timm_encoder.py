@@ -15,7 +15,7 @@ from mmmim.utils.options import Positive, Size
 
 from ..layers import parameter_layer
 from .timm_layouts import of_authors
-from .wrapped import WrappedEncoder, is_meta, load_foreign_weights
+from .wrapped import OR_STAGES, WrappedEncoder, is_meta, load_foreign_weights
 
 #: Options of timm that load weights.
 _READS = {'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'pretrained_strict', 'checkpoint_path', 'cache_dir'}
@@ -57,12 +57,14 @@ class TimmEncoder(WrappedEncoder):
         **options: Any,
     ) -> None:
         super().__init__(init_cfg)
-        self.encoder, self.any_size = _create(name, img_size=img_size, **options)
+        self.encoder, self.any_size = create_timm('mmmim.TimmEncoder', name, img_size=img_size, **options)
         encoder: Any = self.encoder
         size = getattr(getattr(encoder, 'patch_embed', None), 'patch_size', None)
         needed = ('blocks', 'norm', 'num_prefix_tokens', 'forward_intermediates')
         if size is None or size[0] != size[1] or not all(hasattr(encoder, part) for part in needed):
-            raise InputError(f'{name} of timm has no blocks of square patch tokens: use a Vision Transformer.')
+            raise InputError(
+                f'{name} of timm has no blocks of square patch tokens: use a Vision Transformer{OR_STAGES}.'
+            )
         self.patch_size, self.embed_dim, self.depth = size[0], encoder.embed_dim, len(encoder.blocks)
         self.grid = tuple(encoder.patch_embed.grid_size)
         self.num_extra_tokens = encoder.num_prefix_tokens
@@ -144,10 +146,19 @@ def _mixes(encoder: Any) -> str:
     return ''
 
 
-def _create(name: str, **options: Any) -> tuple[nn.Module, bool]:
-    """The model without a classifier, and whether it takes any image size."""
+def create_timm(owner: str, name: str, **options: Any) -> tuple[nn.Module, bool]:
+    """A model of timm without a classifier, and whether it takes any image size.
+
+    Args:
+        owner: The encoder that wants it, for messages.
+        name: Name of the model.
+        **options: Arguments of the model.
+
+    Raises:
+        InputError: timm is missing, has no such model or cannot make it so, or an option would read files.
+    """
     if find_spec('timm') is None:
-        raise InputError('mmmim.TimmEncoder needs the library timm: pip install "mmmim[timm]"')
+        raise InputError(f'{owner} needs the library timm: pip install "mmmim[timm]"')
     import timm
 
     if not timm.is_model(name):
@@ -156,7 +167,7 @@ def _create(name: str, **options: Any) -> tuple[nn.Module, bool]:
         raise InputError(f'timm {timm.__version__} has no model {name}. {hint}')
     if reads := sorted(set(options) & _READS):
         raise InputError(
-            f'mmmim.TimmEncoder.{reads[0]}: timm itself would read or download what this names, without comparing it '
+            f'{owner}.{reads[0]}: timm itself would read or download what this names, without comparing it '
             'with the model. Give a local file as weights.'
         )
     options = {'pretrained': False, 'num_classes': 0, **options}

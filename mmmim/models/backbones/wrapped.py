@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from ..layers import in_precision_of, layer_index, patch_grid, pick_patches, unp
 
 #: Parts of a classifier: its head, and the norm of pooled tokens (``ln2`` in mmpretrain).
 _CLASSIFIER = re.compile(r'(head|head_dist|fc_norm|ln2)\.')
+#: What messages add where a model has stages of several grids.
+OR_STAGES = ', or mmmim.HierarchicalEncoder for a Swin Transformer or a ConvNeXt'
 
 
 class WrappedEncoder(Encoder):
@@ -36,9 +38,13 @@ class WrappedEncoder(Encoder):
         encoder: The other library's model.
         mask_token: What stands for hidden patches, ``[1, D]``; None where they are left out.
         any_size: Whether it takes images of other sizes than ``grid`` says.
+        any_graph: Whether what it computes is one graph for all of them.
+        no_graph: Why it is none for any number of images, in words; empty where it is one.
         needs_all: Why no patch may be left out, in words; empty where patches know of each other by attention alone
             and of their place by what is added to them.
         mixes: Why patches know of each other before the first block, in words; empty where they do not.
+        stem_tokens: Tokens of the patch embedding along a side of a patch, more than one where later stages merge them.
+        channels_first: Whether maps of the patch embedding are ``[B, D, h, w]``; of a convolution they always are.
     """
 
     encoder: nn.Module
@@ -46,12 +52,16 @@ class WrappedEncoder(Encoder):
     mean: list[float]
     std: list[float]
     any_size: bool = True
+    any_graph: bool = True
+    no_graph: str = ''
     needs_all: str = ''
     mixes: str = ''
+    stem_tokens: int = 1
+    channels_first: bool = False
 
-    def _add_mask_token(self, fused: bool) -> None:
-        """Hide patches behind a mask token instead of leaving them out."""
-        self.mask_token = nn.Parameter(torch.empty(1, self.embed_dim)) if fused else None
+    def _add_mask_token(self, fused: bool, width: int | None = None) -> None:
+        """Hide patches behind a mask token, as wide as the patch embedding, instead of leaving them out."""
+        self.mask_token = nn.Parameter(torch.empty(1, width or self.embed_dim)) if fused else None
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=0.02)
 
@@ -101,6 +111,22 @@ class WrappedEncoder(Encoder):
         """Outputs of ``blocks``, given in ascending order, before the final norm: each ``[B, E + N, D]``."""
         raise NotImplementedError
 
+    def _outputs(self, blocks: Sequence[int], run: Callable[[], Any]) -> list[Tensor]:
+        """What some blocks give while the model runs, in the order that they are asked for."""
+        found: dict[int, Tensor] = {}
+
+        def keep(index: int) -> Any:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                found[index] = output[0] if isinstance(output, tuple) else output
+
+            return hook
+
+        with ExitStack() as stack:
+            for index in blocks:
+                stack.callback(self.blocks[index].register_forward_hook(keep(index)).remove)
+            run()
+        return [found[index] for index in blocks]
+
     def normed(self, state: Tensor) -> Tensor:
         """The output of a block, ``[B, E + N, D]``, after the final norm."""
         return self.norm(state)
@@ -144,7 +170,7 @@ class WrappedEncoder(Encoder):
         if mask is not None:
             images, mask = self._whole(images, mask)
         grid = patch_grid(images.shape[-2:], self.patch_size)
-        if grid != self.grid and not self.any_size:
+        if not self.any_size and grid != self.grid:  # in this order: a graph keeps what is asked of its sizes
             raise InputError(
                 f'This {name} takes {self.grid[0]} x {self.grid[1]} patches only, got {grid[0]} x {grid[1]}: its '
                 'positions are relative. Set its img_size, or resize the images.'
@@ -157,6 +183,7 @@ class WrappedEncoder(Encoder):
         with ExitStack() as stack:
             if mask is not None:
                 stack.enter_context(self._leaving_out(mask) if self.mask_token is None else self._hiding(mask))
+            embedded = stack.enter_context(self._input_of_blocks()) if keep and self.stem_tokens == 1 else []
             states = dict(zip(blocks, self.states(in_precision_of(self, images), blocks), strict=True))
         last = self.norm(states[end])
         return Context(
@@ -166,7 +193,16 @@ class WrappedEncoder(Encoder):
             positions=_no_positions,
             hidden=tuple(states[index] for index in keep),
             num_cls_tokens=self.num_cls_tokens,
+            embedded=next(iter(embedded), None),
+            normed=self.normed,
         )
+
+    @contextmanager
+    def _input_of_blocks(self) -> Iterator[list[Tensor]]:
+        """While it is open, what the first block gets is put into a list, ``[G, E + V, D]``."""
+        found: list[Tensor] = []
+        with self.blocks[0].register_forward_pre_hook(lambda block, inputs: found.append(inputs[0])):
+            yield found
 
     def _whole(self, images: Tensor, mask: PatchMask) -> tuple[Tensor, PatchMask]:
         """Images whose patches touch each other, and the mask of them.
@@ -205,10 +241,12 @@ class WrappedEncoder(Encoder):
 
         def hide(module: nn.Module, inputs: Any, output: Any) -> Any:
             x, *rest = output if isinstance(output, tuple) else (output,)
-            seen = torch.zeros(mask.num_masks, mask.grid[0] * mask.grid[1], 1, dtype=torch.bool, device=x.device)
-            seen = seen.scatter(1, mask.visible.unsqueeze(-1), True)
-            if isinstance(module, nn.Conv2d):  # channels first
-                seen, masked = seen.view(-1, 1, *mask.grid), token.view(1, -1, 1, 1)
+            seen = torch.zeros(mask.num_masks, mask.grid[0] * mask.grid[1], dtype=torch.bool, device=x.device)
+            seen = seen.scatter(1, mask.visible, True).view(-1, *mask.grid)
+            if self.stem_tokens > 1:
+                seen = seen.repeat_interleave(self.stem_tokens, 1).repeat_interleave(self.stem_tokens, 2)
+            if self.channels_first or isinstance(module, nn.Conv2d):
+                seen, masked = seen.unsqueeze(1), token.view(1, -1, 1, 1)
             else:
                 seen, masked = seen.view(*x.shape[:-1], 1), token
             x = torch.where(seen, x, masked.to(x.dtype))

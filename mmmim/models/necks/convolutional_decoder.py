@@ -109,7 +109,7 @@ class ConvolutionalDecoder(Neck):
         Raises:
             InputError: The global token is to be predicted, and the encoder has no CLS.
         """
-        tokens, (height, width) = context.visible, context.grid
+        tokens, (height, width) = context.seen(mask), context.grid
         noise = self.noise(tokens, height * width)
         index = mask.visible.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
         x = noise.scatter(1, index, tokens).transpose(1, 2).unflatten(2, (height, width))

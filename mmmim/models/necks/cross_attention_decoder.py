@@ -75,7 +75,7 @@ class CrossAttentionDecoder(Neck):
         table = self.positions.codes(mask.grid)
         blocks = mask.predict.shape[1]
         seen, asked = table[mask.visible].repeat_interleave(blocks, dim=0), table[mask.predict.flatten(0, 1)]
-        tokens = self.embed(torch.cat([context.extra, context.visible], dim=1)).repeat_interleave(blocks, dim=0)
+        tokens = self.embed(torch.cat([context.extra, context.seen(mask)], dim=1)).repeat_interleave(blocks, dim=0)
         extra, patches = tokens.split([context.extra.shape[1], context.visible.shape[1]], dim=1)
         queries = self.positions.add(self.mask_token.expand(asked.shape[0], asked.shape[1], -1), asked)
         if self.visual_cues:

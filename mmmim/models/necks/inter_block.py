@@ -126,6 +126,7 @@ class InterBlockDecoder(Neck):
         Raises:
             InputError: The encoder does not give its embedded input.
         """
+        context.seen(mask)
         sources = mix_states(self._states(context), self.mixture)
         asked = self.positions.codes(mask.grid)[mask.flat_predict()]
         # A tensor of its own, not one row seen many times: compiled, the first block would need a graph for itself.

@@ -105,6 +105,7 @@ class CrossAttentionPredictor(PoolingNeck):
 
     def forward(self, context: Context, mask: PatchMask) -> Prediction:
         """Predict the patches of ``mask.predict``: ``patches [G, T*M, Dp]``."""
+        context.seen(mask)
         codes = self.positions.codes(mask.grid)
         return Prediction(patches=self._predict(context, codes[mask.visible], codes[mask.flat_predict()]))
 
@@ -223,7 +224,7 @@ class SelfAttentionPredictor(Neck):
             )
         seen, asked = table[mask.visible], table[mask.predict.flatten(0, 1)]
         extra = positions.extra_codes(number, seen)
-        known = positions.add(self.embed(context.visible), seen)
+        known = positions.add(self.embed(context.seen(mask)), seen)
         whole = positions.add_extra(self.embed(context.extra)).to(known.dtype)
         known = torch.cat([whole, known], dim=1).repeat_interleave(blocks, dim=0)
         queries = positions.add(self.mask_token.expand(asked.shape[0], predicted, -1), asked)

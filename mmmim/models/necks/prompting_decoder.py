@@ -95,7 +95,7 @@ class PromptingDecoder(Neck):
         """
         extra = context.extra.shape[1]
         codes = self.positions.codes(mask.grid)
-        tokens: Tensor = self.embed(torch.cat([context.extra, context.visible], dim=1))
+        tokens: Tensor = self.embed(torch.cat([context.extra, context.seen(mask)], dim=1))
         seen = self.positions.add(tokens[:, extra:], codes[mask.visible])
         fixed = torch.cat([tokens[:, :extra].to(seen.dtype), seen], dim=1)
         asked = codes[mask.hidden]
