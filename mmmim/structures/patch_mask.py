@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmmim.utils import InputError
+
 
 @dataclass(frozen=True)
 class PatchMask:
@@ -58,6 +60,26 @@ class PatchMask:
         """The masks of an encoder that sees all patches, in raster order."""
         every = torch.arange(self.grid[0] * self.grid[1], device=self.visible.device)
         return replace(self, visible=every.expand(self.num_masks, -1))
+
+    def check_grid(self, size: tuple[int, int] | torch.Size, patch_size: int) -> None:
+        """Refuse masks of another grid than that of the images: patches would be taken for others, or not be there.
+
+        Args:
+            size: Height and width of the images.
+            patch_size: Side of a patch of the encoder.
+
+        Raises:
+            InputError: Naming both grids.
+        """
+        rows, columns = self.grid
+        cells = size[-2] / rows, size[-1] / columns
+        fits = cells == (patch_size, patch_size) if self.offsets is None else min(cells) >= patch_size
+        if not fits:
+            raise InputError(
+                f'The masks are of {rows} x {columns} patches, and images of {size[-2]} x {size[-1]} pixels have others '
+                f'of model.backbone.patch_size={patch_size}: give the collate_fn of the data loader '
+                f'patch_size={patch_size}.'
+            )
 
     def _map(self, function: Any) -> PatchMask:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -1,8 +1,11 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from mmmim.structures import Context, PatchMask
 from mmmim.structures.patch_mask import gather_patches
+from mmmim.utils import InputError
 
 
 @pytest.fixture
@@ -49,3 +52,24 @@ def test_pieces_of_a_context_join():
     whole = Context.cat(pieces)
     assert whole.visible[:, 0, 0].tolist() == whole.hidden[0][:, 0, 0].tolist() == [1, 2, 2]
     assert whole.cls.shape == (3, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ('gap', 'size', 'patch_size', 'fits'),
+    [
+        (0, (8, 12), 4, True),
+        (0, (8, 12), 2, False),
+        (0, (16, 24), 4, False),
+        (0, (8, 16), 4, False),
+        (2, (12, 18), 4, True),
+        (2, (8, 12), 4, True),
+        (2, (8, 12), 8, False),
+    ],
+)
+def test_masks_of_another_grid_are_refused(gap, size, patch_size, fits):
+    indices = torch.arange(6).unsqueeze(0)
+    offsets = torch.zeros(1, 6, 2, dtype=torch.int64) if gap else None
+    mask = PatchMask(indices[:, :2], indices[:, 2:].unsqueeze(0), torch.zeros(1, dtype=torch.int64), (2, 3), offsets)
+    refused = pytest.raises(InputError, match=r'2 x 3 patches, .*patch_size=\d') if not fits else nullcontext()
+    with refused:
+        mask.check_grid(torch.Size((1, 3, *size)), patch_size)

@@ -210,7 +210,12 @@ class MaskedImageModeling(BaseModel):
         return '; '.join(part for part in parts if part)
 
     def masks(self, images: Tensor, mask: PatchMask) -> PatchMask:
-        """The masks of a step: those of the batch, or those that a target generator draws (MILAN)."""
+        """The masks of a step: those of the batch, or those that a target generator draws (MILAN).
+
+        Raises:
+            InputError: Masks and images have other numbers of patches.
+        """
+        mask.check_grid(images.shape, self.backbone.patch_size)
         for branch in self.branches.values():
             mask = branch.target_generator.mask(images, mask)
         return mask
