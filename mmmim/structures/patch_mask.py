@@ -76,8 +76,8 @@ class PatchMask:
         fits = cells == (patch_size, patch_size) if self.offsets is None else min(cells) >= patch_size
         if not fits:
             raise InputError(
-                f'The masks are of {rows} x {columns} patches, and images of {size[-2]} x {size[-1]} pixels have others '
-                f'of model.backbone.patch_size={patch_size}: give the collate_fn of the data loader '
+                f'The masks are of {rows} x {columns} patches, and images of {size[-2]} x {size[-1]} pixels have '
+                f'others of model.backbone.patch_size={patch_size}: give the collate_fn of the data loader '
                 f'patch_size={patch_size}.'
             )
 
