@@ -18,7 +18,7 @@ from .rows import Rows
 #: Distances that neighbours can be nearest in.
 DISTANCES = ('cosine', 'l2')
 #: Queries and database entries that are compared at a time, by kind of device.
-CHUNK = {'cpu': (1024, 16_384), 'cuda': (4096, 131_072)}
+CHUNK = {'cpu': (512, 16_384), 'cuda': (4096, 131_072)}
 #: Neighbouring entries of which the greatest is looked at first; it takes few vector instructions.
 GROUP = 32
 #: Votes that are counted at a time.
@@ -72,8 +72,8 @@ def nearest_neighbours(
     memory, scaled = _Buffers(database), {*distances} == {'cosine'}
     for start in range(0, len(database), size[1]):
         rows = database.read(start, min(start + size[1], len(database)))
-        squares = torch.mul(rows, rows, out=memory('rows', rows.shape, rows.dtype)).sum(dim=1)
-        reciprocal, half = squares.sqrt().clamp(min=1e-12).reciprocal(), 0.5 * squares
+        reciprocal = torch.linalg.vector_norm(rows, dim=1).clamp_(min=1e-12).reciprocal_()
+        half = rows.square().sum(dim=1).mul_(0.5) if 'l2' in distances else None
         if scaled:
             rows = torch.mul(rows, reciprocal.unsqueeze(1), out=memory('rows', rows.shape, rows.dtype))
         columns = rows.to(dtype).T
@@ -86,7 +86,7 @@ def nearest_neighbours(
             direct = scaled and dtype == database.dtype
             products = torch.mm(asked.to(dtype), columns, out=closeness if direct else memory('products', shape, dtype))
             for distance in distances:
-                if distance == 'l2':
+                if half is not None and distance == 'l2':
                     torch.sub(products, half, out=closeness)
                 elif not scaled:
                     torch.mul(products, reciprocal, out=closeness)
@@ -146,8 +146,12 @@ class _Nearest:
 
     def in_order(self) -> Tensor:
         """Indices, closest first."""
-        index, order = self.index.sort(dim=1)
-        return index.gather(1, self.values.gather(1, order).sort(dim=1, descending=True, stable=True).indices)
+        values, order = self.values.sort(dim=1, descending=True)
+        if bool((values[:, 1:] == values[:, :-1]).any()):
+            by_index = self.index.argsort(dim=1)
+            values = self.values.gather(1, by_index)
+            order = by_index.gather(1, values.sort(dim=1, descending=True, stable=True).indices)
+        return self.index.gather(1, order)
 
 
 def _candidates(closeness: Tensor, number: int, k: int, least: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,36 +168,40 @@ def _candidates(closeness: Tensor, number: int, k: int, least: Tensor) -> tuple[
 
     Returns:
         Values ``[q, w]``, -inf in the place of none, and columns, in no order. What is not a number is the greatest, as
-        for ``topk``.
+        for ``topk``: infinity, also in ``closeness``.
     """
     q, device = len(closeness), closeness.device
     grouped = closeness.view(q, -1, GROUP)
     groups = grouped.shape[1]
+    maxima = grouped.amax(dim=2)
+    if math.isnan(float(maxima.amax())):
+        closeness.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        maxima = grouped.amax(dim=2)
     if groups <= k and bool((least == -torch.inf).all()):
-        return _ordered(closeness[:, :number].clone()), torch.arange(number, device=device).expand(q, -1)
-    maxima = _ordered(grouped.amax(dim=2))
+        return closeness[:, :number], torch.arange(number, device=device).expand(q, -1)
     above = maxima >= least.unsqueeze(1)
     if int(above.sum(dim=1).max()) > k:
         chosen = _greatest(maxima, k)
         least = torch.maximum(least, maxima.gather(1, chosen).amin(dim=1))
-        row, group = torch.arange(q, device=device).repeat_interleave(k), chosen.flatten()
+        group = chosen.add_(torch.arange(q, device=device).unsqueeze(1), alpha=groups).flatten()
+        values = grouped.flatten(0, 1).index_select(0, group)
+        is_candidate = values.view(q, -1) >= least.unsqueeze(1)
     else:
-        row, group = above.nonzero().unbind(dim=1)
-    values = _ordered(grouped.flatten(0, 1).index_select(0, row * groups + group))
-    which, place = (values >= least[row].unsqueeze(1)).nonzero().unbind(dim=1)
-    row, column = row[which], group[which] * GROUP + place
+        group = above.flatten().nonzero().squeeze(1)
+        values = grouped.flatten(0, 1).index_select(0, group)
+        is_candidate = values >= least[group // groups].unsqueeze(1)
+    place = is_candidate.flatten().nonzero().squeeze(1)
+    # Places among the groups that were looked at become rows and columns.
+    column = group[place // GROUP] * GROUP + place % GROUP
+    row = column // (groups * GROUP)
+    column -= row * (groups * GROUP)
     counts = torch.bincount(row, minlength=q)
     # Rows of entries one after the other become rows of a matrix.
     width = int(counts.max())
     slot = row * width + torch.arange(len(row), device=device) - (counts.cumsum(0) - counts)[row]
-    found = closeness.new_full((q * width,), -torch.inf).index_copy_(0, slot, values[which, place])
+    found = closeness.new_full((q * width,), -torch.inf).index_copy_(0, slot, values.flatten()[place])
     columns = column.new_full((q * width,), number).index_copy_(0, slot, column)
     return found.view(q, width), columns.view(q, width)
-
-
-def _ordered(values: Tensor) -> Tensor:
-    """Values with infinity for what is not a number, in place."""
-    return values.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
 def _greatest(values: Tensor, k: int, index: Tensor | None = None) -> Tensor:
