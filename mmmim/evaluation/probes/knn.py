@@ -192,7 +192,7 @@ def _candidates(closeness: Tensor, number: int, k: int, least: Tensor) -> tuple[
         is_candidate = values >= least[group // groups].unsqueeze(1)
     place = is_candidate.flatten().nonzero().squeeze(1)
     # Places among the groups that were looked at become rows and columns.
-    column = group[place // GROUP] * GROUP + place % GROUP
+    column = torch.add(place % GROUP, group[place // GROUP], alpha=GROUP)
     row = column // (groups * GROUP)
     column -= row * (groups * GROUP)
     counts = torch.bincount(row, minlength=q)
