@@ -18,7 +18,7 @@ from .rows import Rows
 #: Distances that neighbours can be nearest in.
 DISTANCES = ('cosine', 'l2')
 #: Queries and database entries that are compared at a time, by kind of device.
-CHUNK = {'cpu': (512, 16_384), 'cuda': (4096, 131_072)}
+CHUNK = {'cpu': (1024, 8192), 'cuda': (4096, 131_072)}
 #: Neighbouring entries of which the greatest is looked at first; it takes few vector instructions.
 GROUP = 32
 #: Votes that are counted at a time.
@@ -51,7 +51,8 @@ def nearest_neighbours(
         k: At most n.
         distances: 'cosine' and 'l2', or one of them.
         dtype: Type of the matrix products, such as bfloat16; None for that of the rows.
-        chunk: Queries and database entries that are compared at a time; None for :data:`CHUNK`.
+        chunk: Queries and database entries that are compared at a time; None for :data:`CHUNK`, or for many neighbours
+            half as many queries and twice as many entries.
         report: Called with the database entries that are done and with n.
 
     Returns:
@@ -67,6 +68,9 @@ def nearest_neighbours(
         if distance not in DISTANCES:
             raise InputError(f"distance must be 'cosine' or 'l2', got {distance!r}.")
     size = chunk or CHUNK.get(database.device.type, CHUNK['cpu'])
+    if chunk is None and 4 * k * GROUP > size[1]:
+        # The bound that few groups give is one that many entries reach.
+        size = size[0] // 2, size[1] * 2
     dtype = dtype or database.dtype
     best = {distance: _Nearest(len(queries), k, database) for distance in distances}
     memory, scaled = _Buffers(database), {*distances} == {'cosine'}
