@@ -133,7 +133,7 @@ class _Nearest:
         Args:
             first: The first of the queries.
             closeness: ``[q, number]``, and -inf up to a multiple of :data:`GROUP`; contiguous.
-            number: Of the entries.
+            number: How many entries there are.
             start: The first of them.
         """
         own, known = slice(first, first + len(closeness)), min(start, self.k)
@@ -165,8 +165,8 @@ def _candidates(closeness: Tensor, number: int, k: int, least: Tensor) -> tuple[
     maxima. Where what is known already, ``least``, leaves no more than k groups to a row, these are the candidates.
 
     Args:
-        closeness: As for :meth:`_Nearest.update`.
-        number: Of the columns that count.
+        closeness: ``[q, number]``, and -inf up to a multiple of :data:`GROUP`; contiguous.
+        number: How many columns hold entries.
         k: How many are looked for.
         least: What is no candidate is less, ``[q]``.
 
@@ -212,9 +212,9 @@ def _greatest(values: Tensor, k: int, index: Tensor | None = None) -> Tensor:
     """Columns of the ``k`` greatest values of every row, in no order; of equal values those of the smallest index.
 
     Args:
-        values: ``[q, n]``.
-        k: At most n.
-        index: ``[q, n]``; None for that of the columns.
+        values: What is compared, ``[q, n]``.
+        k: How many are taken, at most n.
+        index: What tells equal values apart, ``[q, n]``; None for their columns.
     """
     greatest, columns = values.topk(k, dim=1, sorted=False)
     last = greatest.amin(dim=1, keepdim=True)
