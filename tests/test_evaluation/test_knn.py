@@ -51,6 +51,23 @@ def test_equal_entries_come_in_their_order(chunk):
     assert torch.equal(near, torch.stack([torch.arange(50) + 50 * i for i in range(3)], dim=1))
 
 
+@pytest.mark.parametrize('order', ['mixed', 'better later', 'better first', 'equal'])
+@pytest.mark.parametrize('chunk', [(40, 1500), (17, 2048), (40, 5000)])
+def test_what_later_chunks_are_searched_for_does_not_matter(order, chunk):
+    """Few or all groups of a chunk may hold neighbours, of some queries or of all; many entries are equal."""
+    rng = generator()
+    x = torch.randint(-3, 4, (5000, 3), generator=rng).float()
+    queries = torch.randint(-3, 4, (40, 3), generator=rng).float()
+    queries[:20] = queries[0]
+    if order != 'mixed':
+        x = x[(x - queries[0]).square().sum(1).argsort(descending=order == 'better later')]
+    if order == 'equal':
+        x[:] = x[0]
+    near = knn.nearest_neighbours(x, queries, 20, ('l2',), chunk=chunk)['l2']
+    squares = (queries.unsqueeze(1) - x).square().sum(2)
+    assert torch.equal(near, squares.sort(dim=1, stable=True).indices[:, :20])
+
+
 def test_products_in_bfloat16():
     x, queries = blobs(300, 64, 5, seed=1)[0], blobs(40, 64, 5, seed=2)[0]
     exact, rounded = (knn.nearest_neighbours(x, queries, 10, tuple(METRICS), dtype) for dtype in (None, torch.bfloat16))

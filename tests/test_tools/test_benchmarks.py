@@ -97,13 +97,15 @@ def test_every_probe_is_measured(tool):
 
 
 def test_weighted_knn_is_measured_beside_other_libraries(tool):
-    small = '--weighted --device cpu --train 300 --queries 50 --dim 16 --classes 5 --repeats 1'
+    small = '--weighted --device cpu --train 300 --queries 50 --dim 16 --classes 5 --repeats 1 --neighbours 3 200'
     out = tool(PROBES, *small.split())
     assert '300 images, 50 queries, width 16, 5 classes, on cpu' in out
-    rows = dict(re.findall(r'^(.*): ([\d.]+) s, \d+ queries/s$', out, re.MULTILINE))
-    assert list(rows)[:2] == ['mmmim, search and votes of 10, 20, 100, 200', 'scikit-learn, search']
-    assert 'those of mmmim, scikit-learn: 100.00%' in out
-    assert ('faiss, search' in rows) != ('faiss: not installed' in out)
+    ways = re.findall(r'^\| (\d+) +\| +([^|]+) \| +[\d.]+ \| +\d+ \| +([\d.]+) \|$', out, re.MULTILINE)
+    assert ways[:2] == [('3', 'mmmim', '1.00'), ('3', 'mmmim, votes', '1.00')]
+    searches = [way for k, way, _ in ways if k == '200']
+    assert 'scikit-learn' in searches
+    assert out.count(': 100.00%') + 2 == len(searches) == len(ways) / 2
+    assert ('faiss, votes' in searches) != ('faiss: not installed' in out)
     assert '--train 199: give 200 or more' in tool(PROBES, '--weighted', '--train', '199', code=2)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Measure dense probes on noise in memory-mapped files of float16: k-NN by both distances, logistic regression.
 
-With --weighted, measure DINO's weighted k-NN of whole images instead, beside scikit-learn's search and, where
-faiss-cpu is installed, that of faiss. With --sweep, CAPI's sweep of probes: all heads in one computation, beside one
-head after the other.
+With --weighted, measure k-NN of whole images instead, search alone and with DINO's votes, in turns with scikit-learn's
+search and, where faiss-cpu is installed, with search and votes by faiss's flat index. With --sweep, CAPI's sweep of
+probes: all heads in one computation, beside one head after the other.
 Logistic regression is fitted with eight penalties at once; an iteration takes one pass over the data or a few.
 """
 
@@ -34,8 +34,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', type=COUNT, default=150, help='(default: %(default)s)')
     parser.add_argument('--pixels', type=COUNT, default=256, help='of a patch (default: %(default)s)')
     parser.add_argument('--iterations', type=COUNT, default=5, help='of logistic regression (default: %(default)s)')
-    parser.add_argument('--repeats', type=COUNT, default=3, help='of k-NN (default: %(default)s)')
-    parser.add_argument('--weighted', action='store_true', help='weighted k-NN, 10 to 200 neighbours of --train images')
+    parser.add_argument('--repeats', type=COUNT, default=3, help='turns of k-NN (default: %(default)s)')
+    parser.add_argument('--weighted', action='store_true', help='weighted k-NN among --train images')
+    parser.add_argument(
+        '--neighbours', type=COUNT, nargs='+', default=WEIGHTED, help='of --weighted (default: 10 20 100 200)'
+    )
     parser.add_argument('--sweep', action='store_true', help='10 rates x 3 decays on 4 sources: 120 heads')
     parser.add_argument('--batch', type=COUNT, default=128, help='images of a step of --sweep (default: %(default)s)')
     parser.add_argument('--tokens', type=COUNT, default=196, help='of an image of --sweep (default: %(default)s)')
@@ -136,51 +139,63 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
 
 
 def measure_weighted(args: argparse.Namespace) -> str:
-    """Seconds of DINO's classifier for all numbers of neighbours, and of searches of other libraries.
+    """Seconds of k-NN, search alone and with DINO's votes, of this toolbox and of other libraries in turns.
 
-    Those get features in memory that are normalised already, find neighbours and do not vote; on the CPU, with as many
+    The others get features in memory that are normalised already, and an index that is built, on the CPU with as many
     threads. Noise has no neighbours that are near, which exact searches do not see.
     """
-    import numpy as np
     import torch
     from torch.nn.functional import normalize
 
     from mmmim.cli.inputs import pick_device
+    from mmmim.evaluation.probes.knn import nearest_neighbours
     from mmmim.evaluation.probes.weighted_knn import weighted_votes
+    from mmmim.utils.tables import markdown_table
 
     device, rng = torch.device(pick_device(args.device)), torch.Generator().manual_seed(0)
     x, queries = (torch.randn(rows, args.dim, generator=rng) for rows in (args.train, args.queries))
-    labels = torch.randint(args.classes, (args.train,), generator=rng).to(device)
-    found: dict[str, np.ndarray] = {}
-
-    def votes() -> None:
-        all_votes = weighted_votes(x.to(device), labels, queries.to(device), args.classes, WEIGHTED)
-        found['mmmim'] = all_votes[max(WEIGHTED)].neighbours.cpu().numpy()
-
-    ours = f'mmmim, search and votes of {", ".join(map(str, WEIGHTED))}'
-    seconds = {ours: timed(votes, device, args.repeats)}
+    labels = torch.randint(args.classes, (args.train,), generator=rng)
+    own = x.to(device), labels.to(device), queries.to(device)
     unit, asked = (normalize(each).numpy() for each in (x, queries))
+    ways: dict[str, Callable[[int], Any]] = {
+        'mmmim': lambda k: nearest_neighbours(own[0], own[2], k)['cosine'].cpu().numpy(),
+        'mmmim, votes': lambda k: weighted_votes(*own, args.classes, (k,))[k].neighbours.cpu().numpy(),
+    }
     for name, search in (('scikit-learn', _scikit_search), ('faiss', _faiss_search)):
         try:
-            run = search(unit, max(WEIGHTED), torch.get_num_threads())
+            ways[name] = search(unit, asked, torch.get_num_threads())
         except ImportError:
             continue
-        seconds[f'{name}, search'] = timed(
-            lambda name=name, run=run: found.update({name: run(asked)}), torch.device('cpu'), args.repeats
-        )
-    lines = [
-        f'{args.train} images, {args.queries} queries, width {args.dim}, {args.classes} classes, on {device.type}, '
-        f'{torch.get_num_threads()} threads'
-    ]
-    lines += [f'{name}: {value:.3f} s, {args.queries / value:.0f} queries/s' for name, value in seconds.items()]
-    lines += [
-        f'neighbours that are those of mmmim, {name}: {_shared(other, found["mmmim"]):.2%}'
-        for name, other in found.items()
-        if name != 'mmmim'
-    ]
-    if 'faiss' not in found:
-        lines.append('faiss: not installed (pip install faiss-cpu)')
-    return '\n'.join(lines)
+    if 'faiss' in ways:
+        ways['faiss, votes'] = _faiss_votes(ways['faiss'], labels, args.classes)
+    rows, shared = [], {name: 1.0 for name in ways if not name.startswith('mmmim')}
+    for k in args.neighbours:
+        found: dict[str, Any] = {}
+        turns: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(args.repeats):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                found[name] = way(k)
+                turns[name].append(time.perf_counter() - start)
+        for name in shared:
+            other = found[name][1] if isinstance(found[name], tuple) else found[name]
+            shared[name] = min(shared[name], _shared(other, found['mmmim']))
+        for name, seconds in turns.items():
+            pair = turns['mmmim, votes' if name.endswith('votes') else 'mmmim']
+            ratio = statistics.median(one / other for one, other in zip(pair, seconds, strict=True))
+            median = statistics.median(seconds)
+            rows.append([str(k), name, f'{median:.4f}', f'{args.queries / median:.0f}', f'{ratio:.2f}'])
+    return '\n'.join(
+        [
+            f'{args.train} images, {args.queries} queries, width {args.dim}, {args.classes} classes, on {device.type}, '
+            f'{torch.get_num_threads()} threads; medians of {args.repeats} turns',
+            '',
+            markdown_table(['neighbours', 'search by', 'seconds', 'queries/s', 'mmmim over it'], rows),
+            '',
+            *(f'neighbours that are those of mmmim, {name}: {share:.2%}' for name, share in shared.items()),
+            *([] if 'faiss' in ways else ['faiss: not installed (pip install faiss-cpu)']),
+        ]
+    )
 
 
 def _shared(one: Any, other: Any) -> float:
@@ -190,28 +205,41 @@ def _shared(one: Any, other: Any) -> float:
     return float(np.mean([np.isin(*pair).mean() for pair in zip(one, other, strict=True)]))
 
 
-def _scikit_search(unit: Any, k: int, threads: int) -> Callable[[Any], Any]:
+def _scikit_search(unit: Any, asked: Any, threads: int) -> Callable[[int], Any]:
     """Neighbours by scikit-learn; among vectors of length 1 the order of distances is that of cosines."""
     from sklearn.neighbors import NearestNeighbors
     from threadpoolctl import threadpool_limits
 
-    model = NearestNeighbors(n_neighbors=k, algorithm='brute').fit(unit)
+    model = NearestNeighbors(algorithm='brute').fit(unit)
 
-    def run(asked: Any) -> Any:
+    def run(k: int) -> Any:
         with threadpool_limits(threads):
-            return model.kneighbors(asked, return_distance=False)
+            return model.kneighbors(asked, k, return_distance=False)
 
     return run
 
 
-def _faiss_search(unit: Any, k: int, threads: int) -> Callable[[Any], Any]:
-    """Neighbours by faiss's exact index of inner products."""
+def _faiss_search(unit: Any, asked: Any, threads: int) -> Callable[[int], Any]:
+    """Cosines and neighbours by faiss's exact index of inner products."""
     import faiss
 
     faiss.omp_set_num_threads(threads)
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
-    return lambda asked: index.search(asked, k)[1]
+    return lambda k: index.search(asked, k)
+
+
+def _faiss_votes(search: Callable[[int], Any], labels: Any, classes: int) -> Callable[[int], Any]:
+    """The search, and votes of its cosines as they are, in float32."""
+    import torch
+
+    def run(k: int) -> Any:
+        cosines, neighbours = search(k)
+        weights = (torch.from_numpy(cosines) / 0.07).exp()
+        voted = torch.zeros(len(weights), classes).scatter_add_(1, labels[torch.from_numpy(neighbours)], weights)
+        return voted, neighbours
+
+    return run
 
 
 def measure_sweep(args: argparse.Namespace) -> str:
@@ -307,7 +335,7 @@ def main() -> None:
 
     for name in ('train', 'queries', 'dim', 'classes', 'pixels', 'iterations', 'repeats', 'batch', 'tokens', 'threads'):
         value = getattr(args, name)
-        least = (max(WEIGHTED) if args.weighted else NEIGHBOURS) if name == 'train' else 1
+        least = (max(args.neighbours) if args.weighted else NEIGHBOURS) if name == 'train' else 1
         if value is not None and value < least:
             raise InputError(f'--{name} {value}: give {least} or more.')
     if args.classes > 256:

@@ -18,9 +18,9 @@ from .rows import Rows
 #: Distances that neighbours can be nearest in.
 DISTANCES = ('cosine', 'l2')
 #: Queries and database entries that are compared at a time, by kind of device.
-CHUNK = {'cpu': (1024, 16_384), 'cuda': (4096, 131_072)}
-#: Entries that are searched as one first, at least and at most; their maximum takes few vector instructions.
-GROUP = 4, 32
+CHUNK = {'cpu': (1024, 8192), 'cuda': (4096, 131_072)}
+#: Neighbouring entries of which the greatest is looked at first; it takes few vector instructions.
+GROUP = 32
 #: Votes that are counted at a time.
 VOTES = 2**22
 
@@ -39,7 +39,8 @@ def nearest_neighbours(
     Queries meet the database in one product per pair of chunks: divided by the norms of its entries it is the cosine,
     less half of their squares the distance, but for terms of the query that change no order. For the cosine alone the
     entries are divided before the product. The database is read once, the queries once per chunk of it. Beside a
-    product of chunks, memory holds only what is returned.
+    product of chunks, memory holds only what is returned and, while chunks are compared, candidates: at most ``k``
+    groups of :data:`GROUP` entries per query.
 
     Of equally close entries the one with the smallest index comes first, whatever the chunks. Rounding may tell equal
     entries apart, since a product of matrices does not sum all its entries in one order.
@@ -50,7 +51,8 @@ def nearest_neighbours(
         k: At most n.
         distances: 'cosine' and 'l2', or one of them.
         dtype: Type of the matrix products, such as bfloat16; None for that of the rows.
-        chunk: Queries and database entries that are compared at a time; None for :data:`CHUNK`.
+        chunk: Queries and database entries that are compared at a time; None for :data:`CHUNK`, or for many neighbours
+            half as many queries and twice as many entries.
         report: Called with the database entries that are done and with n.
 
     Returns:
@@ -66,28 +68,35 @@ def nearest_neighbours(
         if distance not in DISTANCES:
             raise InputError(f"distance must be 'cosine' or 'l2', got {distance!r}.")
     size = chunk or CHUNK.get(database.device.type, CHUNK['cpu'])
+    if chunk is None and 4 * k * GROUP > size[1]:
+        # The bound that few groups give is one that many entries reach.
+        size = size[0] // 2, size[1] * 2
     dtype = dtype or database.dtype
     best = {distance: _Nearest(len(queries), k, database) for distance in distances}
-    memory = _Buffers(database)
+    memory, scaled = _Buffers(database), {*distances} == {'cosine'}
     for start in range(0, len(database), size[1]):
         rows = database.read(start, min(start + size[1], len(database)))
-        squares = rows.square().sum(dim=1)
-        reciprocal, half = squares.sqrt().clamp(min=1e-12).reciprocal(), 0.5 * squares
-        scaled = {*distances} == {'cosine'}
-        columns = (rows * reciprocal.unsqueeze(1) if scaled else rows).to(dtype).T
+        reciprocal = torch.linalg.vector_norm(rows, dim=1).clamp_(min=1e-12).reciprocal_()
+        half = rows.square().sum(dim=1).mul_(0.5) if 'l2' in distances else None
+        if scaled:
+            rows = torch.mul(rows, reciprocal.unsqueeze(1), out=memory('rows', rows.shape, rows.dtype))
+        columns = rows.to(dtype).T
         for first, asked in zip(range(0, len(queries), size[0]), queries.chunks(size[0]), strict=True):
             shape = len(asked), len(rows)
-            products = torch.mm(asked.to(dtype), columns, out=memory('products', shape, dtype))
-            if scaled:
-                best['cosine'].update(first, products.to(database.dtype), start)
-                continue
+            # Rows of the closeness end with a whole group.
+            whole = memory('closeness', (len(asked), -(-len(rows) // GROUP) * GROUP), database.dtype)
+            closeness = whole[:, : len(rows)]
+            whole[:, len(rows) :] = -torch.inf
+            direct = scaled and dtype == database.dtype
+            products = torch.mm(asked.to(dtype), columns, out=closeness if direct else memory('products', shape, dtype))
             for distance in distances:
-                closeness = memory('closeness', shape, database.dtype)
-                if distance == 'cosine':
-                    torch.mul(products, reciprocal, out=closeness)
-                else:
+                if half is not None and distance == 'l2':
                     torch.sub(products, half, out=closeness)
-                best[distance].update(first, closeness, start)
+                elif not scaled:
+                    torch.mul(products, reciprocal, out=closeness)
+                elif not direct:
+                    closeness.copy_(products)
+                best[distance].update(first, whole, len(rows), start)
         if report is not None:
             report(start + len(rows), len(database))
     return {distance: nearest.in_order() for distance, nearest in best.items()}
@@ -108,66 +117,116 @@ class _Buffers:
 
 
 class _Nearest:
-    """The ``k`` closest entries so far of every query, sorted by their index."""
+    """The ``k`` closest entries so far of every query, in no order.
+
+    Like faiss's reservoir it looks at what is closer than the k-th of these, of which the later chunks have little.
+    """
 
     def __init__(self, queries: int, k: int, database: Rows) -> None:
         self.k = k
         self.values = torch.empty(queries, k, dtype=database.dtype, device=database.device)
         self.index = torch.empty(queries, k, dtype=torch.int64, device=database.device)
 
-    def update(self, first: int, closeness: Tensor, start: int) -> None:
-        """Compare queries from ``first`` on with entries from ``start`` on, which follow those seen before."""
-        values, index = _candidates(closeness, self.k)
-        index += start
-        own = slice(first, first + len(closeness))
-        known = min(start, self.k)
-        if known:
-            values = torch.cat([self.values[own, :known], values], dim=1)
-            index = torch.cat([self.index[own, :known], index], dim=1)
-        kept = _greatest(values, min(self.k, values.shape[1]))
+    def update(self, first: int, closeness: Tensor, number: int, start: int) -> None:
+        """Compare queries from ``first`` on with ``number`` entries from ``start`` on, which follow those seen before.
+
+        Args:
+            first: The first of the queries.
+            closeness: ``[q, number]``, and -inf up to a multiple of :data:`GROUP`; contiguous.
+            number: How many entries there are.
+            start: The first of them.
+        """
+        own, known = slice(first, first + len(closeness)), min(start, self.k)
+        before = self.values[own, :known], self.index[own, :known]
+        # Of equally close entries the first are kept, so that others have to be closer.
+        least = closeness.new_full((len(closeness),), -torch.inf)
+        if known == self.k:
+            least = torch.nextafter(before[0].amin(dim=1), -least)
+        values, columns = _candidates(closeness, number, self.k, least)
+        values, index = torch.cat([before[0], values], dim=1), torch.cat([before[1], columns + start], dim=1)
+        kept = _greatest(values, min(self.k, known + number), index)
         self.values[own, : kept.shape[1]] = values.gather(1, kept)
         self.index[own, : kept.shape[1]] = index.gather(1, kept)
 
     def in_order(self) -> Tensor:
         """Indices, closest first."""
-        return self.index.gather(1, self.values.sort(dim=1, descending=True, stable=True).indices)
+        values, order = self.values.sort(dim=1, descending=True)
+        if bool((values[:, 1:] == values[:, :-1]).any()):
+            by_index = self.index.argsort(dim=1)
+            values = self.values.gather(1, by_index)
+            order = by_index.gather(1, values.sort(dim=1, descending=True, stable=True).indices)
+        return self.index.gather(1, order)
 
 
-def _candidates(closeness: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and columns of entries that the ``k`` greatest of every row are among, in the order of the columns.
+def _candidates(closeness: Tensor, number: int, k: int, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Entries that the ``k`` greatest of every row are among, or those of them that are at least so great.
 
-    Those are in the k groups of neighbouring columns with the greatest maxima: a search among the maxima and then
-    inside k groups takes less time than one among all entries.
+    Those are in the k groups of neighbouring columns with the greatest maxima, and none is less than the least of these
+    maxima. Where what is known already, ``least``, leaves no more than k groups to a row, these are the candidates.
+
+    Args:
+        closeness: ``[q, number]``, and -inf up to a multiple of :data:`GROUP`; contiguous.
+        number: How many columns hold entries.
+        k: How many are looked for.
+        least: What is no candidate is less, ``[q]``.
+
+    Returns:
+        Values ``[q, w]``, -inf in the place of none, and columns, in no order. What is not a number is the greatest, as
+        for ``topk``: infinity, also in ``closeness``.
     """
-    m, n = closeness.shape
-    # About as many groups are searched as entries inside of those that are chosen.
-    size = max(GROUP[0], min(GROUP[1], 2 ** int(math.log2(max(1.0, math.sqrt(n / k))))))
-    groups = n // size
-    if groups < 2 * k:
-        values = closeness.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
-        return values, torch.arange(n, device=closeness.device).repeat(m, 1)
-    whole = groups * size
-    maxima = closeness[:, :whole].unflatten(1, (groups, size)).amax(dim=2)
-    # What is not a number is the closest, as for `topk`.
-    chosen = _greatest(maxima.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), k)
-    columns = (chosen.unsqueeze(2) * size + torch.arange(size, device=chosen.device)).flatten(1)
-    rest = torch.arange(whole, n, device=chosen.device).expand(m, -1)
-    columns = torch.cat([columns, rest], dim=1)
-    values = closeness.gather(1, columns)
-    return values.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), columns
+    q, device = len(closeness), closeness.device
+    grouped = closeness.view(q, -1, GROUP)
+    groups = grouped.shape[1]
+    maxima = grouped.amax(dim=2)
+    if math.isnan(float(maxima.amax())):
+        closeness.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        maxima = grouped.amax(dim=2)
+    if groups <= k and bool((least == -torch.inf).all()):
+        return closeness[:, :number], torch.arange(number, device=device).expand(q, -1)
+    above = maxima >= least.unsqueeze(1)
+    if int(above.sum(dim=1).max()) > k:
+        chosen = _greatest(maxima, k)
+        least = torch.maximum(least, maxima.gather(1, chosen).amin(dim=1))
+        group = chosen.add_(torch.arange(q, device=device).unsqueeze(1), alpha=groups).flatten()
+        values = grouped.flatten(0, 1).index_select(0, group)
+        is_candidate = values.view(q, -1) >= least.unsqueeze(1)
+    else:
+        group = above.flatten().nonzero().squeeze(1)
+        values = grouped.flatten(0, 1).index_select(0, group)
+        is_candidate = values >= least[group // groups].unsqueeze(1)
+    place = is_candidate.flatten().nonzero().squeeze(1)
+    # Places among the groups that were looked at become rows and columns.
+    column = torch.add(place % GROUP, group[place // GROUP], alpha=GROUP)
+    row = column // (groups * GROUP)
+    column -= row * (groups * GROUP)
+    counts = torch.bincount(row, minlength=q)
+    # Rows of entries one after the other become rows of a matrix.
+    width = int(counts.max())
+    slot = row * width + torch.arange(len(row), device=device) - (counts.cumsum(0) - counts)[row]
+    found = closeness.new_full((q * width,), -torch.inf).index_copy_(0, slot, values.flatten()[place])
+    columns = column.new_full((q * width,), number).index_copy_(0, slot, column)
+    return found.view(q, width), columns.view(q, width)
 
 
-def _greatest(values: Tensor, k: int) -> Tensor:
-    """Columns of the ``k`` greatest values of every row, in their own order; of equal values the first."""
-    greatest, columns = values.topk(k, dim=1)
-    last = greatest[:, -1:]
+def _greatest(values: Tensor, k: int, index: Tensor | None = None) -> Tensor:
+    """Columns of the ``k`` greatest values of every row, in no order; of equal values those of the smallest index.
+
+    Args:
+        values: What is compared, ``[q, n]``.
+        k: How many are taken, at most n.
+        index: What tells equal values apart, ``[q, n]``; None for their columns.
+    """
+    greatest, columns = values.topk(k, dim=1, sorted=False)
+    last = greatest.amin(dim=1, keepdim=True)
     if int((values >= last).sum()) == columns.numel():
-        return columns.sort(dim=1).values
+        return columns
     # `topk` takes any of the values that equal the last one.
+    order = None if index is None else index.argsort(dim=1)
+    values = values if order is None else values.gather(1, order)
     above, equal = values > last, values == last
     room = k - above.sum(dim=1, keepdim=True)
-    kept = above | (equal & (equal.cumsum(dim=1) <= room))
-    return kept.nonzero()[:, 1].view(-1, k)
+    kept = (above | (equal & (equal.cumsum(dim=1) <= room))).nonzero()[:, 1].view(-1, k)
+    return kept if order is None else order.gather(1, kept)
 
 
 def without_own(neighbours: Tensor, own: Tensor) -> Tensor:

@@ -128,11 +128,16 @@ def votes_in_chunks(
     found = nearest_neighbours(features, queries, k, ('cosine',), chunk=chunk, report=report)['cosine']
     labels = with_float64(labels).long()
     size = max(1, GATHERED.get(features.device.type, GATHERED['cpu']) // max(k * features.width, num_classes))
+    gathered = torch.empty(0)
     for start, part in zip(range(0, max(1, len(found)), size), found.split(size), strict=True):
         index = part if own is None else without_own(part, own[start : start + len(part)])
-        asked = with_float64(queries.read(start, start + len(part))).double()
-        entries = F.normalize(with_float64(features.take(index)).double(), dim=2)
-        similarity = torch.einsum('md,mkd->mk', F.normalize(asked, dim=1), entries)
+        asked = F.normalize(with_float64(queries.read(start, start + len(part))).double(), dim=1)
+        entries = with_float64(features.take(index))
+        if not len(gathered):  # used again, since new pages cost more than the conversion
+            gathered = torch.empty(entries.shape, dtype=torch.float64, device=entries.device)
+        entries = gathered[: len(entries)].copy_(entries)
+        lengths = torch.linalg.vector_norm(entries, dim=2).clamp_(min=1e-12)
+        similarity = torch.einsum('md,mkd->mk', asked, entries).div_(lengths)
         # The search has ordered them as its precision could tell.
         closest = similarity.sort(dim=1, descending=True, stable=True)
         weight, order = (closest.values / temperature).exp(), with_float64(index).gather(1, closest.indices)
