@@ -148,9 +148,9 @@ class HierarchicalEncoder(WrappedEncoder):
 
     def _of_timm(self, name: str, img_size: Size | None, options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         """Make a model of timm; its statistics and the size of its images."""
-        sizes: dict[str, Any] = {} if img_size is None else {'img_size': img_size}
-        # The second word is what `dynamic_img_size` stands for, which timm's older Swin Transformers ignore.
-        sizes = {} if name.startswith('convnext') else {**sizes, 'strict_img_size': False}
+        sizes: dict[str, Any] = {} if name.startswith('convnext') or img_size is None else {'img_size': img_size}
+        if name.startswith('swin'):  # what `dynamic_img_size` stands for, which timm's older ones ignore
+            sizes['strict_img_size'] = False
         self.encoder, self.any_size = create_timm('mmmim.HierarchicalEncoder', name, **{**sizes, **options})
         encoder: Any = self.encoder
         _check_family('timm', name, type(encoder).__name__)
