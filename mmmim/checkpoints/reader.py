@@ -206,7 +206,8 @@ def check_archive(file: Path, whole: bool = True) -> list[zipfile.ZipInfo]:
                 f'{file} is a TorchScript archive, which contains code, not a checkpoint: save the state_dict() of the '
                 'model in it with torch.save, in a program of whoever made it.'
             )
-        if len(set(names)) < len(names) or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        different = {name.lower() for name in names}  # torch finds members whatever the case of their names is
+        if len(different) < len(names) or any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise InputError(
                 f'{file} was not written by torch.save: members of the archive are compressed or there twice. Save it '
                 'again with torch.save.'

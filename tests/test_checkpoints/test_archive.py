@@ -95,3 +95,22 @@ def test_a_size_that_is_computed_is_refused(tmp_path):
     path.write_bytes(written(content(), pickled=lambda data: data.replace(number, call, 1)))
     with pytest.raises(InputError, match=r'^\S*x\.pth is damaged'):
         load_checkpoint_file(path)
+
+
+@pytest.mark.parametrize('read', [load_checkpoint_file, map_checkpoint_file])
+@pytest.mark.parametrize('first', ['A', 'a'])
+def test_members_that_differ_in_the_case_of_their_names_are_refused(tmp_path, first, read):
+    """A member that fits would stand for another of the same name, which torch finds first."""
+    values = {'A': bytes(400), 'a': bytes(8)}
+    out, path = io.BytesIO(), tmp_path / 'x.pth'
+    torch.save({'state_dict': {'w': torch.zeros(100)}}, out)
+    with zipfile.ZipFile(out) as old, zipfile.ZipFile(path, 'w') as new:
+        for name in old.namelist():
+            if name == 'archive/data.pkl':
+                new.writestr(name, old.read(name).replace(b'X\x01\0\0\x000', b'X\x01\0\0\0A'))
+            elif name != 'archive/data/0':
+                new.writestr(name, old.read(name))
+        for key in sorted(values, reverse=first == 'a'):
+            new.writestr(f'archive/data/{key}', values[key])
+    with pytest.raises(InputError, match=r'was not written by torch\.save'):
+        read(path)

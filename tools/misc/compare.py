@@ -55,7 +55,8 @@ def main() -> None:
     from mmmim.utils.atomic import write_text_atomically
 
     spec = load_config(args.spec)
-    if missing := {'subsets', 'seeds', 'title', 'figure_scores'} - {*spec}:
+    wanted = {'subsets', 'seeds', 'title', 'figure_scores', *(['argument_scores'] if spec.get('arguments') else [])}
+    if missing := wanted - {*spec}:
         raise InputError(f'{args.spec} is no specification of a comparison: it has no {", ".join(sorted(missing))}.')
     if args.check is not None:
         found = changes(Path(args.check or Path(args.spec).parent / 'results/results.json'), spec)
