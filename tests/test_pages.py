@@ -37,14 +37,14 @@ def anchors(path):
 
 @pytest.mark.parametrize('path', PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links(path):
-    """Files and headings that a page links are there."""
+    """Files, folders with a page of their own, and headings that a page links are there."""
     text = re.sub(r'^```.*?^```', '', path.read_text(), flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r'\]\(([^)\s]+)\)', text) + re.findall(r'src="([^"]+)"', text)
     for link in links:
         if not re.match(r'\w+:', link):
             file, _, heading = link.partition('#')
             target = (path.parent / file).resolve() if file else path
-            assert target.exists(), link
+            assert target.is_file() or (target / 'README.md').is_file(), link
             assert not heading or heading in anchors(target), link
 
 
