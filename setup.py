@@ -39,7 +39,7 @@ class BuildWithResources(build_py):
 
 
 def _is_resource(path: Path) -> bool:
-    return path.is_file() and '__pycache__' not in path.parts and not path.name.startswith('.')
+    return path.is_file() and '__pycache__' not in path.parts and path.name[0] != '.' and path.suffix != '.png'
 
 
 def description() -> str:

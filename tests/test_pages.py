@@ -48,6 +48,13 @@ def test_links(path):
             assert not heading or heading in anchors(target), link
 
 
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_tables_end(path):
+    """A line of text right below a table would be a row of it."""
+    text = re.sub(r'^( *)```.*?^\1```', '', path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(r'^ *\|.*\n(?! *\||\n).+', text, re.MULTILINE)
+
+
 @pytest.mark.parametrize('page', ['README.md', 'docs/en/features.md', 'configs/capi/README.md'])
 def test_features(page, tmp_path, monkeypatch):
     """What the page shows of features runs, where the first command has been run."""

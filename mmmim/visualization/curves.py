@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from PIL import Image
 
 from mmmim.evaluation.measures.expected import Band
 
@@ -40,7 +41,7 @@ _FEATURES = {'cls': 'CLS', 'miou': 'mIoU'}
 #: Of a branch of the model: ``health/<branch>_<quantity>``.
 _OF_A_BRANCH = ('target_entropy', 'prototypes_in_use', 'positional_share')
 _UNITS = {'images_per_s': 'images / s'}
-#: Longer curves are drawn without a marker per value.
+#: Longer curves are drawn without a marker per value, and those of a training smoothed.
 _MAX_MARKERS = 60
 
 
@@ -134,6 +135,8 @@ def draw_curves(
     path: str | os.PathLike,
     title: str | None = None,
     bands: Mapping[str, Band] | None = None,
+    columns: int = 3,
+    dpi: int = 110,
 ) -> None:
     """Draw one panel per quantity, student and teacher together: a light line of what was logged and a smoothed one.
 
@@ -144,10 +147,12 @@ def draw_curves(
         path: The picture to write.
         title: Title above all panels.
         bands: What healthy runs gave, by quantity, as areas; None for none.
+        columns: Panels in a row, at most.
+        dpi: Dots per inch of a picture of 5.2 inches per column.
     """
     bands = bands or {}
     panels = _panels(runs)
-    columns = min(len(panels), 3 if len(panels) != 4 else 2)
+    columns = min(len(panels), columns if len(panels) != 4 else 2)
     rows = math.ceil(len(panels) / columns)
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=(5.2 * columns, 3.4 * rows + 0.6), layout=layout)
@@ -163,7 +168,25 @@ def draw_curves(
         handles.append(Patch(color='0.85', label='healthy runs'))
     if handles:
         figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), 2 * columns), frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=dpi)
+
+
+def draw_expected(name: str, curves: Curves, bands: Mapping[str, Band], path: str | os.PathLike) -> None:
+    """Draw a healthy run with its bands, training, probes and health together, for the page of a config.
+
+    Args:
+        name: Of the run.
+        curves: Its curves, see :func:`read_scalars`; those without a band are left out.
+        bands: What healthy runs gave, by quantity.
+        path: The picture to write; a PNG gets 64 colours.
+    """
+    twice = 'health/grad_norm' if 'grad_norm' in curves else None
+    shown = {key: curve for key, curve in curves.items() if key in bands and key != twice}
+    draw_curves({name: shown}, path, name, bands, 4, 80)
+    if Path(path).suffix.lower() == '.png':
+        with Image.open(path) as image:
+            few = image.convert('RGB').quantize(64)
+        few.save(path, optimize=True)
 
 
 @dataclass
@@ -257,7 +280,7 @@ def _draw_panel(ax: Axes, panel: _Panel, runs: Mapping[str, Curves], bands: Mapp
             ax.fill_between(band.iterations, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
     for name, (steps, values), style in _lines(panel, runs):
         few = len(steps) == 1 or (key.startswith(('val/', *_PICTURES)) and len(steps) <= _MAX_MARKERS)
-        if smooth_it and len(steps) >= 10:
+        if smooth_it and len(steps) > _MAX_MARKERS:
             ax.plot(steps, values, alpha=0.25, linewidth=0.8, **style)
             ax.plot(steps, _smooth(values), linewidth=1.7, **style)
         else:

@@ -14,6 +14,16 @@ _recipes = {
     'PiLaMIM': 'configs/pilamim/small.py',
     'SemanticMIM on BEiT': 'configs/semantic_mim/beit_small.py',
     'SemanticMIM on MaskFeat': 'configs/semantic_mim/maskfeat_small.py',
+    'SimMIM': 'configs/simmim/small.py',
+    'PixMIM': 'configs/pixmim/small.py',
+    'MFF': 'configs/mff/small.py',
+    'CrossMAE': 'configs/crossmae/small.py',
+    'data2vec': 'configs/data2vec/small.py',
+    'data2vec 2.0': 'configs/data2vec2/small.py',
+    'BEiT v2': 'configs/beitv2/small.py',
+    'ConMIM': 'configs/conmim/small.py',
+    'frozen CAPI': 'configs/distillation/small.py',
+    'MILAN, frozen PiLaMIM': 'configs/distillation/milan_small.py',
 }
 
 # A teacher that is made for half a million iterations is slow for 400.
@@ -45,9 +55,20 @@ _capi_changes = {
     },
 }
 
-# What the arms of BEiT need.
+# What the arms of BEiT and BEiT v2 need, and those of a frozen teacher.
 _codebook = 'data/fashion_scenes_codebook.pth'
-prepare = {_codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/small.py', _codebook]}
+prepare = {
+    _codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/small.py', _codebook],
+    **{
+        f'work_dirs/{name}_small/iter_{last}.pth': [
+            'tools/train.py',
+            f'configs/{name}/small.py',
+            '--work-dir',
+            f'work_dirs/{name}_small',
+        ]
+        for name, last in {'capi': 1200, 'pilamim': 400}.items()
+    },
+}
 
 subsets = {
     'single': {

@@ -15,7 +15,9 @@ def parse_args() -> argparse.Namespace:
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='whose trainings they are, e.g. configs/capi/small.py')
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='of trainings that differ in their seed')
-    parser.add_argument('--picture', metavar='FILE', help='draw the runs and their bands, e.g. configs/capi/curves.png')
+    parser.add_argument(
+        '--picture', metavar='FILE', help='draw the first run and the bands, e.g. configs/capi/curves.png'
+    )
     return parser.parse_args()
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     from mmmim.evaluation.measures.expected import make_bands, write_expected
     from mmmim.utils import InputError
     from mmmim.utils.outputs import check_picture
-    from mmmim.visualization.curves import draw_pictures, read_scalars
+    from mmmim.visualization.curves import draw_expected, read_scalars
 
     wanted = curves_hash(load_config(args.config))
     runs, seeds = {}, []
@@ -54,8 +56,9 @@ def main() -> None:
     about = f'torch {torch.__version__}, seeds {", ".join(map(str, sorted(seeds)))}'
     print(f'Wrote {write_expected(args.config, wanted, len(runs), bands, about)}.')
     if args.picture:
-        for path in draw_pictures(runs, args.picture, bands=bands):
-            print(f'Wrote {path}.')
+        name, first = next(iter(runs.items()))
+        draw_expected(f'{args.config}, {name}', first, bands, args.picture)
+        print(f'Wrote {args.picture}.')
 
 
 if __name__ == '__main__':
