@@ -171,13 +171,13 @@ def draw_curves(
     figure.savefig(path, dpi=dpi)
 
 
-def draw_expected(name: str, curves: Curves, bands: Mapping[str, Band], path: str | os.PathLike) -> None:
-    """Draw a healthy run with its bands, training, probes and health together, for the page of a config.
+def draw_healthy(name: str, curves: Curves, bands: Mapping[str, Band], path: str | os.PathLike) -> None:
+    """Draw a healthy run among others, training, probes and health together, for the page of a config.
 
     Args:
         name: Of the run.
         curves: Its curves, see :func:`read_scalars`; those without a band are left out.
-        bands: What healthy runs gave, by quantity.
+        bands: Where it and the others are, by quantity.
         path: The picture to write; a PNG gets 64 colours.
     """
     twice = 'health/grad_norm' if 'grad_norm' in curves else None
@@ -293,6 +293,10 @@ def _draw_panel(ax: Axes, panel: _Panel, runs: Mapping[str, Curves], bands: Mapp
         ax.set_yscale('log')
     else:
         _focus(ax, key, values)
+        if panel.keys.keys() & bands.keys():  # of wide bands, what leaves room for the lines
+            low, high = ax.get_ylim()
+            room = 2 * np.ptp(values) or np.inf
+            ax.set_ylim(max(low, values.min() - room), min(high, values.max() + room))
     ax.set_title(panel.title, fontsize=11)
     ax.set_xlabel('iteration', fontsize=9)
     ax.set_ylabel(_UNITS.get(key, ''), fontsize=9)

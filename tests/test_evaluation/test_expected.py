@@ -10,21 +10,27 @@ from mmmim.utils import InputError
 from tests.paths import ROOT
 
 STEPS = np.arange(10, 110, 10.0)
+EXPECTED = sorted([*ROOT.glob('configs/*/expected.json'), *ROOT.glob('projects/*/configs/expected.json')])
 
 
 def run(*losses, **others):
     return {'loss': (STEPS, np.array(losses, float) * np.ones(10)), **others}
 
 
-def test_a_band_is_three_deviations_around_the_mean():
-    noisy = np.array([1.0] * 9 + [7.0])
-    bands = make_bands([run(2.0), run(*(2 + noisy)), run(*(2 - noisy))])
-    deviation = np.array([1.0] * 9 + [7.0])
-    np.testing.assert_allclose(bands['loss'].low, 2 - 3 * deviation)
-    np.testing.assert_allclose(bands['loss'].high, 2 + 3 * deviation)
-    # Where runs happen to agree, the band is no narrower than it usually is.
+@pytest.mark.parametrize('runs', [2, 3, 5])
+def test_a_further_run_is_in_the_band_as_often_as_is_said(runs):
+    drawn = np.random.default_rng(0).normal(5, 2, (4000, runs + 1))
+    inside = 0
+    for *seen, further in drawn:
+        band = make_bands([run(value) for value in seen])['loss']
+        inside += band.low[0] < further < band.high[0]
+    assert inside / len(drawn) == pytest.approx(0.95, abs=0.012)
+
+
+def test_a_band_is_no_narrower_where_runs_happen_to_agree():
     agree = np.array([0.0] + [1.0] * 9)
-    np.testing.assert_allclose(make_bands([run(*agree), run(*-agree)])['loss'].high, 3 * 2**0.5)
+    band = make_bands([run(*agree), run(*-agree)])['loss']
+    np.testing.assert_allclose(band.high - band.low, band.high[-1] - band.low[-1])
 
 
 def test_only_what_all_runs_logged_at_the_same_steps_has_a_band():
@@ -38,13 +44,13 @@ def test_only_what_all_runs_logged_at_the_same_steps_has_a_band():
 
 
 def test_a_run_is_inside_or_says_where_it_was_not():
-    bands = make_bands([run(1.0), run(2.0)])  # 1.5 plus and minus 2.12
-    assert curves_outside(run(3.6), bands) == []
+    bands = make_bands([run(1.0), run(2.0), run(3.0)])  # 2 plus and minus 4.97
+    assert curves_outside(run(6.9), bands) == []
     once, twice = np.ones(10), np.ones(10)
     once[4], twice[4:6] = 9, (9, np.nan)
     assert curves_outside(run(*once), bands) == []
     assert curves_outside(run(*twice), bands) == [
-        'loss at 2 of 10 points, first at iteration 50 (9, healthy runs -0.6213 to 3.621)'
+        'loss at 2 of 10 points, first at iteration 50 (9, healthy runs -2.968 to 6.968)'
     ]
     assert curves_outside({'other': (STEPS, STEPS)}, bands) == []
     short = {'loss': (STEPS[:3] + 5, STEPS[:3])}  # logged at other steps
@@ -84,3 +90,12 @@ def test_a_hash_is_of_what_decides_the_curves():
     assert hashed('train_dataloader.dataset.dataset.data_root', 'elsewhere') == hashed()
     others = ('optim_wrapper.optimizer.lr', 'train_cfg.max_iters', 'global_batch_size', 'model.backbone.depth')
     assert len({hashed(), *(hashed(key, 7) for key in others)}) == 5
+
+
+@pytest.mark.parametrize('file', EXPECTED, ids=lambda file: file.parent.relative_to(ROOT).as_posix())
+def test_bands_in_the_repository_are_of_the_configs_as_they_are(file):
+    for name in json.loads(file.read_text()):
+        config = file.with_name(f'{name}.py')
+        runs, bands = read_expected(str(config), curves_hash(load_config(str(config))))
+        assert runs >= 3
+        assert {'loss', 'probe/student_quick_knn_pooled', 'health/student_rankme_pooled'} <= {*bands}

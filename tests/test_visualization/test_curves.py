@@ -3,7 +3,10 @@ import os
 
 import pytest
 from mmengine.visualization import Visualizer
+from PIL import Image
 
+from mmmim.evaluation.measures.expected import extremes
+from mmmim.visualization import curves as curves_module
 from mmmim.visualization.curves import _panels, draw_pictures, read_scalars
 
 
@@ -71,6 +74,28 @@ def test_a_picture_for_each_kind_of_which_there_are_values(tmp_path):
     written = draw_pictures(runs, tmp_path / 'both.png')
     assert [path.name for path in written] == ['both.png', 'both_probes.png', 'both_health.png']
     assert all(path.read_bytes()[:4] == b'\x89PNG' for path in written)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'svg'])
+def test_a_healthy_run_is_one_picture_of_what_has_a_band(tmp_path, monkeypatch, suffix):
+    titles = []
+    draw = curves_module.draw_curves
+    monkeypatch.setattr(
+        curves_module,
+        'draw_curves',
+        lambda runs, *rest: (titles.extend(p.title for p in _panels(runs)), draw(runs, *rest)),
+    )
+    for seed in '01':
+        log(tmp_path / seed / '1', 10, 40, 2.0 + int(seed), PROBES, HEALTH)
+    runs = [read_scalars(tmp_path / seed) for seed in '01']
+    path = tmp_path / f'curves.{suffix}'
+    curves_module.draw_healthy('seed 0', runs[0], extremes(runs), path)
+    assert {'loss', 'quick k-NN, pooled', 'RankMe, pooled'} <= {*titles}
+    assert 'learning rate' not in titles
+    assert path.stat().st_size > 1000
+    if suffix == 'png':
+        with Image.open(path) as image:
+            assert len(image.convert('RGB').getcolors()) <= 64
 
 
 @pytest.mark.parametrize('runs', [1, 2])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Record what the curves of healthy trainings of a config look like: expected.json and a picture beside the config.
+"""Record what the curves of healthy trainings of a config look like: expected.json beside the config, and a picture.
 
 A training of the same settings shows the bands in its pictures, and says at its end whether it stayed inside.
 """
@@ -15,9 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser = ToolParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='whose trainings they are, e.g. configs/capi/small.py')
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='of trainings that differ in their seed')
-    parser.add_argument(
-        '--picture', metavar='FILE', help='draw the first run and the bands, e.g. configs/capi/curves.png'
-    )
+    parser.add_argument('--picture', metavar='FILE', help='draw the first run among them, e.g. configs/capi/curves.png')
     return parser.parse_args()
 
 
@@ -32,10 +30,10 @@ def main() -> None:
 
     from mmmim.config.hashes import curves_hash
     from mmmim.config.read import load_config
-    from mmmim.evaluation.measures.expected import make_bands, write_expected
+    from mmmim.evaluation.measures.expected import extremes, make_bands, write_expected
     from mmmim.utils import InputError
     from mmmim.utils.outputs import check_picture
-    from mmmim.visualization.curves import draw_expected, read_scalars
+    from mmmim.visualization.curves import draw_healthy, read_scalars
 
     wanted = curves_hash(load_config(args.config))
     runs, seeds = {}, []
@@ -57,7 +55,7 @@ def main() -> None:
     print(f'Wrote {write_expected(args.config, wanted, len(runs), bands, about)}.')
     if args.picture:
         name, first = next(iter(runs.items()))
-        draw_expected(f'{args.config}, {name}', first, bands, args.picture)
+        draw_healthy(f'{args.config}, {name} of {len(runs)}', first, extremes(list(runs.values())), args.picture)
         print(f'Wrote {args.picture}.')
 
 

@@ -7,6 +7,7 @@ decides their curves, and of every curve the iterations and the bounds of its ba
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +18,8 @@ from mmmim.utils import InputError
 from mmmim.utils.atomic import write_text_atomically
 from mmmim.utils.files import read_regular
 
-#: Half the width of a band in deviations of the runs, of which no less is taken than the median of the curve.
-DEVIATIONS = 3.0
+#: Share of further runs of which each point lies in the band.
+CONFIDENCE = 0.95
 #: A curve with a larger share of its points outside the band is outside.
 SHARE = 0.1
 
@@ -52,28 +53,48 @@ def make_bands(runs: Sequence[Curves]) -> dict[str, Band]:
             :func:`mmmim.visualization.curves.read_scalars`.
 
     Returns:
-        By quantity the mean over the runs, plus and minus :data:`DEVIATIONS` sample deviations.
+        By quantity the interval in which a further run lies with a probability of :data:`CONFIDENCE`: the mean over the
+        runs, plus and minus ``t * sqrt(1 + 1 / runs)`` sample deviations, where ``t`` is the quantile of Student's
+        distribution with ``runs - 1`` degrees of freedom (5.0 deviations for three runs). Where the runs happen to
+        agree, the deviation is that which three quarters of the points of the curve do not exceed.
 
     Raises:
         InputError: There are fewer than two runs, or nothing that all of them logged.
     """
     if len(runs) < 2:
         raise InputError(f'A band takes at least two runs that differ in their seed, and there is {len(runs)}.')
+    from scipy.stats import t  # half a second, and only those who make bands need it
+
+    wide = t.ppf((1 + CONFIDENCE) / 2, len(runs) - 1) * math.sqrt(1 + 1 / len(runs))
     bands = {}
-    for key in runs[0]:
-        curves = [run[key] for run in runs if key in run]
-        if key in _NO_BAND or len(curves) < len(runs):
-            continue
-        iterations = curves[0][0]
-        if any(not np.array_equal(iterations, other[0]) for other in curves):
-            continue
-        values = np.stack([curve[1] for curve in curves])
+    for key, (iterations, values) in _logged_by_all(runs).items():
         deviation = values.std(0, ddof=1)
-        half = DEVIATIONS * np.maximum(deviation, np.median(deviation))
+        half = wide * np.maximum(deviation, np.quantile(deviation, 0.75))
         bands[key] = Band(iterations, values.mean(0) - half, values.mean(0) + half)
     if not bands:
         raise InputError('The runs have no quantity that all of them logged at the same iterations.')
     return bands
+
+
+def extremes(runs: Sequence[Curves]) -> dict[str, Band]:
+    """The least and the greatest value of the runs, of quantities that all of them logged at the same iterations."""
+    found = _logged_by_all(runs)
+    return {key: Band(iterations, values.min(0), values.max(0)) for key, (iterations, values) in found.items()}
+
+
+def _logged_by_all(runs: Sequence[Curves]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By quantity the iterations ``[n]``, and the values of the runs ``[runs, n]``."""
+    found = {}
+    for key in runs[0]:
+        curves = [run[key] for run in runs if key in run]
+        iterations = curves[0][0]
+        if (
+            key not in _NO_BAND
+            and len(curves) == len(runs)
+            and all(np.array_equal(iterations, other[0]) for other in curves)
+        ):
+            found[key] = iterations, np.stack([curve[1] for curve in curves])
+    return found
 
 
 def curves_outside(curves: Curves, bands: Mapping[str, Band]) -> list[str]:
