@@ -1,5 +1,5 @@
 # SimMIM on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes.
-# The recipe of vitb16.py at 32 px with a tiny ViT, batch 128, fp32 and learning rate 2e-3; 10 of the 16 units of 2 x 2
+# The recipe of vitb16.py at 32 px with a tiny ViT, batch 128, fp32 and learning rate 1e-3; 10 of the 16 units of 2 x 2
 # patches are masked.
 _base_ = [
     '../_base_/models/simmim_vitb16.py',
@@ -22,7 +22,7 @@ train_dataloader = dict(collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
 
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=2e-3))
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=1e-3))
 param_scheduler = dict(schedule=dict(warmup_ratio=0.1))
 train_cfg = _base_.short.train_cfg
 default_hooks = _base_.short.default_hooks

@@ -52,6 +52,13 @@ subsets = {
         'raw pixels': dict(pixels=4),
         'random init, ViT': dict(config='configs/mae/small.py', train=False),
         'random init, RoPE ViT': dict(config='configs/capi/small.py', train=False),
+        # Encoders differ in positions, norms and how they are initialised.
+        **{
+            f'random init, ViT of {method}': dict(
+                config=f'configs/{method.lower().replace("-", "")}/small.py', train=False
+            )
+            for method in ('BEiT', 'SimMIM', 'MaskFeat', 'I-JEPA')
+        },
         'MAE': dict(config='configs/mae/small.py', watch=True),
         'MAE, raw pixels': dict(config='configs/mae/small.py', options=_raw),
         'BEiT': dict(config='configs/beit/small.py', watch=True),

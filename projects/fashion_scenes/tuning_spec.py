@@ -28,9 +28,12 @@ _recipes = {
 
 # A teacher that is made for half a million iterations is slow for 400.
 _momentum = {
-    'I-JEPA': ('configs/ijepa/small.py', 1e-3),
-    'Latent MIM': ('configs/latent_mim/small.py', 1e-3),
-    'PiLaMIM': ('configs/pilamim/small.py', 4e-3),
+    'I-JEPA': ('configs/ijepa/small.py', 1e-3, 'start'),
+    'Latent MIM': ('configs/latent_mim/small.py', 1e-3, 'start'),
+    'PiLaMIM': ('configs/pilamim/small.py', 4e-3, 'start'),
+    'data2vec': ('configs/data2vec/small.py', 4e-3, 'value'),
+    'data2vec 2.0': ('configs/data2vec2/small.py', 4e-3, 'start'),
+    'ConMIM': ('configs/conmim/small.py', 2e-3, 'start'),
 }
 
 # CAPI's has more parts. Its batches are half as large, and the momentum of what is changed is 0.98.
@@ -79,9 +82,9 @@ subsets = {
     | {
         f'{method}, momentum from 0.98': dict(
             config=config,
-            options={'optim_wrapper.optimizer.lr': rate, 'default_hooks.target_ema.momentum.start': 0.98},
+            options={'optim_wrapper.optimizer.lr': rate, f'default_hooks.target_ema.momentum.{key}': 0.98},
         )
-        for method, (config, rate) in _momentum.items()
+        for method, (config, rate, key) in _momentum.items()
     }
     | {
         f'CAPI, {name}': dict(config='configs/capi/small.py', options={**_start, **change})
