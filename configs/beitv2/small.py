@@ -1,5 +1,5 @@
 # BEiT v2 on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes.
-# The recipe of vitb16.py at 32 px with a tiny ViT, batch 128, fp32, learning rate 2e-3 and no jitter; 25 of the 64
+# The recipe of vitb16.py at 32 px with a tiny ViT, batch 128, fp32, learning rate 4e-3 and no jitter; 25 of the 64
 # patches are masked, and CLS meets the patches of the third of four blocks. The tokenizer is no network but k-means of
 # patches; this writes its file in half a minute:
 #
@@ -41,7 +41,7 @@ train_dataloader = dict(collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
 
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=2e-3))
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=4e-3))
 param_scheduler = dict(schedule=dict(warmup_ratio=0.1))
 train_cfg = _base_.short.train_cfg
 default_hooks = _base_.short.default_hooks

@@ -33,7 +33,7 @@ _momentum = {
     'PiLaMIM': ('configs/pilamim/small.py', 4e-3, 'start'),
     'data2vec': ('configs/data2vec/small.py', 4e-3, 'value'),
     'data2vec 2.0': ('configs/data2vec2/small.py', 4e-3, 'start'),
-    'ConMIM': ('configs/conmim/small.py', 2e-3, 'start'),
+    'ConMIM': ('configs/conmim/small.py', 4e-3, 'start'),
 }
 
 # CAPI's has more parts. Its batches are half as large, and the momentum of what is changed is 0.98.
