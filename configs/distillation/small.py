@@ -1,6 +1,6 @@
 # A frozen teacher on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes.
 # The tiny ViT of ../mae/small.py predicts what the EMA teacher of a CAPI makes of the hidden patches: cosine loss, mask
-# tokens in the encoder, 38 of the 64 patches visible, batch 128, fp32. The teacher is trained first:
+# tokens in the encoder, 38 of the 64 patches visible, batch 128, fp32, learning rate 4e-3. The teacher is trained first:
 #
 # python tools/train.py configs/capi/small.py --work-dir work_dirs/capi_small
 #
@@ -34,7 +34,7 @@ train_dataloader = dict(collate_fn=mask_collate)
 val_dataloader = dict(collate_fn=mask_collate)
 test_dataloader = dict(collate_fn=mask_collate)
 
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=2e-3))
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=4e-3))
 param_scheduler = dict(schedule=dict(warmup_ratio=0.1))
 train_cfg = _base_.short.train_cfg
 default_hooks = _base_.short.default_hooks
