@@ -1,6 +1,6 @@
 # A frozen teacher on FashionScenes: photographs of garments, which come along. For a CPU and a few minutes.
 # The tiny ViT of ../mae/small.py predicts what the EMA teacher of a CAPI makes of the hidden patches: cosine loss, mask
-# tokens in the encoder, 38 of the 64 patches visible, batch 128, fp32, learning rate 4e-3. The teacher is trained first:
+# tokens in the encoder, 38 of the 64 patches visible, batch 128, fp32, learning rate 4e-3. First train the teacher:
 #
 # python tools/train.py configs/capi/small.py --work-dir work_dirs/capi_small
 #
