@@ -175,8 +175,9 @@ def draw_healthy(name: str, curves: Curves, bands: Mapping[str, Band], path: str
     """Draw a healthy run among others, training, probes and health together, for the page of a config.
 
     Args:
-        name: Of the run.
-        curves: Its curves, see :func:`read_scalars`; those without a band are left out.
+        name: Name of the run, which stands above the panels.
+        curves: Iterations and values by quantity, as :func:`read_scalars` gives them; quantities without a band are
+            left out.
         bands: Where it and the others are, by quantity.
         path: The picture to write; a PNG gets 64 colours.
     """
