@@ -183,7 +183,7 @@ def draw_healthy(name: str, curves: Curves, bands: Mapping[str, Band], path: str
     """
     twice = 'health/grad_norm' if 'grad_norm' in curves else None
     shown = {key: curve for key, curve in curves.items() if key in bands and key != twice}
-    draw_curves({name: shown}, path, name, bands, 4, 80)
+    draw_curves({name: shown}, path, name, bands, columns=4, dpi=80)
     if Path(path).suffix.lower() == '.png':
         with Image.open(path) as image:
             few = image.convert('RGB').quantize(64)

@@ -1,5 +1,7 @@
 # What tools/misc/compare.py trains and scores for the table of FashionScenes: every method on as many images, which are
 # two thirds of those of configs/capi/small.py.
+_base_ = './prepare.py'
+
 title = 'FashionScenes'
 seeds = [0, 1, 2]
 # An average of the weights lags behind in trainings of minutes: what was trained is scored.
@@ -30,21 +32,6 @@ _pixels = {
 _equal = {'train_cfg.max_iters': 800}  # of CAPI, for as many images
 _raw = {'model.branches.pixels.target_generator.normalize': False}
 _masking = 'train_dataloader.collate_fn.masking'
-
-# What the arms of BEiT and BEiT v2 need, and the teachers of the arms that have one which is trained before.
-_codebook = 'data/fashion_scenes_codebook.pth'
-prepare = {
-    _codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/small.py', _codebook],
-    **{
-        f'work_dirs/{name}_small/iter_{last}.pth': [
-            'tools/train.py',
-            f'configs/{name}/small.py',
-            '--work-dir',
-            f'work_dirs/{name}_small',
-        ]
-        for name, last in {'capi': 1200, 'pilamim': 400}.items()
-    },
-}
 
 _configs = 'projects/fashion_scenes/configs'
 subsets = {

@@ -1,4 +1,6 @@
 # The runs that the small recipes were chosen by, for tools/misc/compare.py: one seed, the validation split.
+_base_ = './prepare.py'
+
 title = 'FashionScenes: how the small recipes were chosen'
 seeds = [0]
 scores = dict(weights='student', poolings=['pooled', 'cls', 'predicted'])
@@ -58,21 +60,6 @@ _capi_changes = {
         'train_cfg.max_iters': 400,
         'default_hooks.checkpoint.interval': 400,
         'optim_wrapper.optimizer.lr': 4e-3,
-    },
-}
-
-# What the arms of BEiT and BEiT v2 need, and those of a frozen teacher.
-_codebook = 'data/fashion_scenes_codebook.pth'
-prepare = {
-    _codebook: ['tools/misc/fit_patch_codebook.py', 'configs/beit/small.py', _codebook],
-    **{
-        f'work_dirs/{name}_small/iter_{last}.pth': [
-            'tools/train.py',
-            f'configs/{name}/small.py',
-            '--work-dir',
-            f'work_dirs/{name}_small',
-        ]
-        for name, last in {'capi': 1200, 'pilamim': 400}.items()
     },
 }
 

@@ -83,7 +83,7 @@ def test_a_healthy_run_is_one_picture_of_what_has_a_band(tmp_path, monkeypatch, 
     monkeypatch.setattr(
         curves_module,
         'draw_curves',
-        lambda runs, *rest: (titles.extend(p.title for p in _panels(runs)), draw(runs, *rest)),
+        lambda runs, *rest, **options: (titles.extend(p.title for p in _panels(runs)), draw(runs, *rest, **options)),
     )
     for seed in '01':
         log(tmp_path / seed / '1', 10, 40, 2.0 + int(seed), PROBES, HEALTH)
