@@ -1,18 +1,25 @@
 """Tools that measure time: that they measure all of it, and what they say."""
 
+import argparse
 import functools
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmmim.cost import step
-from tests.paths import ROOT
+from mmmim.cost.flop_counter import make_flop_counter
+from mmmim.engine import Runner
+from tests.paths import ROOT, load_tool
 
-TRAIN, DATA, PROBES, VARIANTS = (f'analysis_tools/benchmark_{name}' for name in ('train', 'data', 'probes', 'variants'))
+TRAIN, DATA, PROBES, VARIANTS, PLAIN = (
+    f'analysis_tools/benchmark_{name}' for name in ('train', 'data', 'probes', 'variants', 'plain')
+)
 
 
 def test_parts_are_the_iteration(tool, monkeypatch):
@@ -150,3 +157,33 @@ def test_variants_are_measured_apart_and_one_that_fails_stops_none(tool, tmp_pat
 def test_what_time_has_no_place_for_is_said(tool, tmp_path):
     text = tool(VARIANTS, ROOT / 'configs/mae/small.py', '--out', tmp_path, '--minutes', '0', '--variants', 'eager')
     assert 'not run: time was up' in text
+
+
+def test_plain_loops_take_turns_with_configs():
+    command = f'tools/{PLAIN}.py mae --width=64 --batch=2 --micro=1 --turns=1 --threads=1'
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, check=True)
+    pattern = r'^\| mae +\| +(\S.*?) +\| +([\d.]+) \| +([\d.]+) \| +[\d.]+ GB \| +([\d.]+) \|$'
+    rows = re.findall(pattern, done.stdout, re.MULTILINE)
+    assert [row[0] for row in rows] == ['plain loop', 'whole batch', '`model.micro_batch_size=1`']
+    assert rows[0][2:] == ('1.00', '1.00')
+    assert all(float(value) > 0 for row in rows for value in row[1:])
+
+
+def test_plain_loops_compute_what_configs_compute(monkeypatch):
+    plain, counted = load_tool(PLAIN), {}
+    monkeypatch.syspath_prepend(ROOT / 'tools/analysis_tools')
+    args = argparse.Namespace(width=64, batch=2, turns=1)
+    for method in plain.PLAIN:
+        cfg = plain.build_config(method, args)
+        data = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
+        for name, one in {'plain': plain.plain_step(method, cfg, args), 'own': plain.own_step(cfg)}.items():
+            with make_flop_counter() as counter:
+                one(data)
+            counted[method, name] = counter.get_total_flops()
+        # Configs embed the patches that are seen, and compute of last blocks and decoders what is read.
+        assert 0.85 < counted[method, 'own'] / counted[method, 'plain'] < 1
+
+
+def test_what_has_no_plain_loop_is_said(tool):
+    assert "'beit' has no plain loop: give mae, pilamim, ijepa" in tool(PLAIN, 'beit', code=2)
+    assert '--width 65: give a multiple of 64' in tool(PLAIN, '--width=65', code=2)

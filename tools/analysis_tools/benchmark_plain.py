@@ -1,0 +1,324 @@
+#!/usr/bin/env python
+"""Measure training steps beside plain loops over timm's blocks, in turns in one run: seconds and peak memory.
+
+A plain loop is what MAE, PiLaMIM and I-JEPA are in the fewest lines: the whole batch through timm's blocks, AdamW, an
+EMA of the encoder where there is a teacher, and no runner. Both get the batches of the method's config, of noise.
+"""
+
+import argparse
+import copy
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmmim.cli.arguments import COUNT
+from mmmim.cli.parser import ToolParser
+from mmmim.cli.program import user_errors
+
+GRID, PATCH, HEAD = 14, 16, 64
+DEPTH = 12
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = ToolParser(description=__doc__)
+    parser.add_argument('methods', nargs='*', metavar='METHOD', help=f'of {", ".join(PLAIN)} (default: all)')
+    parser.add_argument('--batch', type=COUNT, default=32, help='images of a step (default: 32)')
+    parser.add_argument('--micro', type=COUNT, default=8, help='images of a micro-batch (default: 8)')
+    parser.add_argument('--width', type=COUNT, default=384, help=f'of the encoder, in heads of {HEAD} (default: 384)')
+    parser.add_argument('--turns', type=COUNT, default=4, help='steps of each that are measured (default: 4)')
+    parser.add_argument('--threads', type=COUNT, default=2, help='default: 2')
+    args = parser.parse_args()
+    for method in args.methods:
+        if method not in PLAIN:
+            parser.error(f'{method!r} has no plain loop: give {", ".join(PLAIN)}.')
+    if args.width % HEAD:
+        parser.error(f'--width {args.width}: give a multiple of {HEAD}.')
+    return args
+
+
+def _blocks(depth: int, width: int, heads: int, bias: bool) -> nn.ModuleList:
+    from timm.models.vision_transformer import Block
+
+    return nn.ModuleList([Block(width, heads, 4, qkv_bias=bias, norm_layer=nn.LayerNorm) for _ in range(depth)])
+
+
+def _gathered(x: Tensor, index: Tensor) -> Tensor:
+    return x.gather(1, index.unsqueeze(2).expand(-1, -1, x.shape[2]))
+
+
+def _patches(images: Tensor) -> Tensor:
+    x = images.unflatten(2, (GRID, PATCH)).unflatten(4, (GRID, PATCH))
+    return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
+class Encoder(nn.Module):
+    """A ViT of timm's blocks; of images ``[B, 3, H, W]`` and indices ``[B, V]`` (None: of all) CLS and patches."""
+
+    def __init__(self, width: int, cls: bool = True, bias: bool = True) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, PATCH, PATCH)
+        self.positions = nn.Parameter(0.02 * torch.randn(1, GRID**2, width))
+        self.cls = nn.Parameter(torch.zeros(1, int(cls), width))
+        self.blocks, self.norm = _blocks(DEPTH, width, width // HEAD, bias), nn.LayerNorm(width)
+
+    def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Normed tokens ``[B, 1 + V, D]``."""
+        x = self.embed(images).flatten(2).transpose(1, 2) + self.positions
+        if visible is not None:
+            x = _gathered(x, visible)
+        x = torch.cat([self.cls.expand(len(x), -1, -1), x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class Decoder(nn.Module):
+    """A decoder of timm's blocks over what is seen and a mask token for each patch that is asked for."""
+
+    def __init__(self, context: int, width: int, depth: int, heads: int, out: int, cls: bool = True, bias: bool = True):
+        super().__init__()
+        self.embed, self.mask_token = nn.Linear(context, width), nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, int(cls) + GRID**2, width))
+        self.blocks, self.norm = _blocks(depth, width, heads, bias), nn.LayerNorm(width)
+        self.out, self.extra = nn.Linear(width, out), int(cls)
+
+    def forward(self, x: Tensor, visible: Tensor, asked: Tensor) -> Tensor:
+        """Predictions ``[B, 1 + M, out]`` of CLS and patches ``asked [B, M]`` from tokens ``[B, 1 + V, D]``."""
+        batch, number = asked.shape
+        x = torch.cat([self.embed(x), self.mask_token.expand(batch, number, -1)], dim=1)
+        place = torch.cat([visible, asked], dim=1) + self.extra
+        place = torch.cat([place.new_zeros(batch, self.extra), place], dim=1)
+        x = x + _gathered(self.positions.expand(batch, -1, -1), place)
+        for block in self.blocks:
+            x = block(x)
+        x = self.out(self.norm(x))
+        return torch.cat([x[:, : self.extra], x[:, -number:]], dim=1)
+
+
+class MAE(nn.Module):
+    """He et al., 2022: pixels of hidden patches, normalised per patch."""
+
+    options = ('model.branches.pixels.neck.context_dim={width}',)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(width), Decoder(width, 512, 8, 16, 3 * PATCH**2)
+
+    def forward(self, images: Tensor, visible: Tensor, predict: Tensor) -> Tensor:
+        """The loss."""
+        hidden = predict.flatten(1)
+        found = self.decoder(self.encoder(images, visible), visible, hidden)[:, 1:]
+        target = _patches(images)
+        mean, var = target.mean(dim=2, keepdim=True), target.var(dim=2, keepdim=True)
+        return functional.mse_loss(found, _gathered((target - mean) / (var + 1e-6).sqrt(), hidden))
+
+
+class PiLaMIM(nn.Module):
+    """Lee et al., 2025: pixels, latents of patches and the latent of CLS, by two decoders."""
+
+    options = (
+        'model.branches.latent.target_generator.in_dim={width}',
+        'model.branches.latent.neck.context_dim={width}',
+        'model.branches.latent.neck.out_dim={width}',
+        'model.branches.pixels.neck.context_dim={width}',
+    )
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(width, bias=False)
+        self.pixels = Decoder(width, 384, 6, 12, 3 * PATCH**2, bias=False)
+        self.latent = Decoder(width, 384, 6, 12, width, bias=False)
+        self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
+
+    def forward(self, images: Tensor, visible: Tensor, predict: Tensor) -> Tensor:
+        """The loss."""
+        hidden = predict.flatten(1)
+        with torch.no_grad():
+            target = self.teacher(images)
+        x = self.encoder(images, visible)
+        pixels, latent = self.pixels(x, visible, hidden), self.latent(x, visible, hidden)
+        return (
+            functional.mse_loss(pixels[:, 1:], _gathered(_patches(images), hidden))
+            + functional.mse_loss(latent[:, 1:], _gathered(target[:, 1:], hidden))
+            + functional.mse_loss(latent[:, 0], target[:, 0])
+        )
+
+
+class IJEPA(nn.Module):
+    """Assran et al., 2023: normed latents of four blocks, each predicted on its own."""
+
+    options = PiLaMIM.options[:3]
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(width, cls=False)
+        self.predictor = Decoder(width, 384, 6, 12, width, cls=False)
+        self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
+
+    def forward(self, images: Tensor, visible: Tensor, predict: Tensor) -> Tensor:
+        """The loss."""
+        blocks = predict.shape[1]
+        with torch.no_grad():
+            target = self.teacher(images)
+            target = _gathered(functional.layer_norm(target, target.shape[2:]), predict.flatten(1))
+        x, seen = self.encoder(images, visible), visible.repeat_interleave(blocks, dim=0)
+        found = self.predictor(x.repeat_interleave(blocks, dim=0), seen, predict.flatten(0, 1))
+        return functional.smooth_l1_loss(found, target.unflatten(1, (blocks, -1)).flatten(0, 1))
+
+
+#: Plain loops by the folder of the method's config.
+PLAIN: dict[str, type[MAE] | type[PiLaMIM] | type[IJEPA]] = {'mae': MAE, 'pilamim': PiLaMIM, 'ijepa': IJEPA}
+
+
+def build_config(method: str, args: argparse.Namespace) -> Any:
+    """The config of a method at the width of the plain loop, with noise for images."""
+    import benchmark_train
+
+    width = args.width
+    options = [f'model.backbone.embed_dim={width}', f'model.backbone.num_heads={width // HEAD}']
+    options += [option.format(width=width) for option in PLAIN[method].options]
+    options += ['optim_wrapper.dtype=None', 'model.micro_batch_size=None']
+    config = f'{os.path.dirname(__file__)}/../../configs/{method}/vitb16.py'
+    like = argparse.Namespace(
+        config=config, cfg_options=options, batch=args.batch, data=False, warmup=1, steps=args.turns
+    )
+    with tempfile.TemporaryDirectory() as work_dir:
+        return benchmark_train.build_config(like, work_dir)
+
+
+def plain_step(method: str, cfg: Any, args: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
+    """A step of the plain loop."""
+    from mmmim.registry import MODELS
+
+    model = PLAIN[method](args.width)
+    prepared = MODELS.build(cfg.model.data_preprocessor)
+    optimiser = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], betas=(0.9, 0.95)
+    )
+
+    def step(data: dict[str, Any]) -> None:
+        data = prepared(data, training=True)
+        optimiser.zero_grad()
+        model(data['inputs'], data['mask'].visible, data['mask'].predict).backward()
+        optimiser.step()
+        if hasattr(model, 'teacher'):
+            with torch.no_grad():
+                for old, new in zip(model.teacher.parameters(), model.encoder.parameters(), strict=True):
+                    old.lerp_(new, 0.01)
+
+    return step
+
+
+def own_step(cfg: Any) -> Callable[[dict[str, Any]], None]:
+    """A step of a config: ``train_step`` and the move of the teacher."""
+    from mmengine.optim import build_optim_wrapper
+
+    from mmmim.registry import MODELS
+
+    model = MODELS.build(cfg.model)
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+
+    def step(data: dict[str, Any]) -> None:
+        model.train_step(data, optim_wrapper)
+        if model.teacher is not None:
+            model.teacher.update(model, 0.99, getattr(optim_wrapper, 'skipped', None))
+
+    return step
+
+
+def serve(connection: Connection, method: str, micro: int | None, args: argparse.Namespace) -> None:
+    """In a process of its own: a step whenever asked for, and its seconds and the peak memory so far.
+
+    Args:
+        connection: To the process that asks.
+        method: Of :data:`PLAIN`.
+        micro: Images of a micro-batch; None for the plain loop.
+        args: The command line.
+    """
+    from mmengine.logging import MMLogger
+
+    from mmmim.engine import Runner
+    from mmmim.utils.machine import peak_resident_memory
+
+    MMLogger.get_instance('benchmark_plain', log_level='WARNING')
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    cfg = build_config(method, args)
+    batches = iter(Runner.build_dataloader(cfg.train_dataloader, seed=0))
+    if micro is not None:
+        cfg.model.micro_batch_size = micro
+    step = plain_step(method, cfg, args) if micro is None else own_step(cfg)
+    while connection.recv():
+        data = next(batches)
+        start = time.perf_counter()
+        step(data)
+        connection.send((time.perf_counter() - start, peak_resident_memory()))
+
+
+def measure(method: str, args: argparse.Namespace) -> list[list[str]]:
+    """Rows of the table of a method."""
+    from mmmim.utils.machine import gigabytes
+
+    context = multiprocessing.get_context('spawn')
+    ways = {'plain loop': None, 'whole batch': args.batch, f'`model.micro_batch_size={args.micro}`': args.micro}
+    ends, processes = {}, []
+    for way, micro in ways.items():
+        ends[way], other = context.Pipe()
+        processes.append(context.Process(target=serve, args=(other, method, micro, args), daemon=True))
+        processes[-1].start()
+        other.close()
+    found: dict[str, list[tuple[float, int | None]]] = {way: [] for way in ways}
+    for turn in range(args.turns + 1):
+        for way, end in ends.items():
+            end.send(True)
+            found[way].append(end.recv())
+        print(f'{method}: {turn}/{args.turns} turns', flush=True)
+    for end, process in zip(ends.values(), processes, strict=True):
+        end.send(False)
+        process.join()
+    seconds = {way: [second for second, _ in rows[1:]] for way, rows in found.items()}
+    plain = seconds['plain loop']
+    rows = []
+    for way, own in seconds.items():
+        memory = found[way][-1][1]
+        ratio = statistics.median(one / other for one, other in zip(own, plain, strict=True))
+        part = f'{memory / found["plain loop"][-1][1]:.2f}' if memory else ''
+        rows.append([method, way, f'{statistics.median(own):.2f}', f'{ratio:.2f}', gigabytes(memory), part])
+    return rows
+
+
+@user_errors()
+def main() -> None:
+    """Run."""
+    args = parse_args()
+
+    from mmmim.utils import InputError
+    from mmmim.utils.machine import cpu_name
+    from mmmim.utils.tables import markdown_table
+
+    if find_spec('timm') is None:
+        raise InputError('benchmark_plain.py needs the library timm: pip install "mmmim[timm]"')
+
+    rows = [row for method in args.methods or PLAIN for row in measure(method, args)]
+    print(
+        f'\n{cpu_name()}, {args.threads} threads, torch {torch.__version__}, fp32, eager, {args.batch} images; encoder'
+    )
+    print(
+        f'{DEPTH} x {args.width}; medians of {args.turns} steps, ratios of neighbouring ones; memory with libraries\n'
+    )
+    print(markdown_table(['method', '', 's', 'x plain', 'memory', 'x plain'], rows))
+
+
+if __name__ == '__main__':
+    main()
