@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from mmmim.engine.ddp import bare_model, is_sharded
 from mmmim.models import MaskedImageModeling
+from mmmim.models.layers import blocks_of
 from mmmim.utils import InputError
+from mmmim.utils.internals import is_compiled
 
 #: Where the message hub, and with it a checkpoint, holds what was chosen.
 CHOSEN = 'micro_batch_size'
@@ -28,7 +31,7 @@ def sizes(batch: int) -> list[int]:
     """Sizes that are tried: the whole batch, and its halves down to :data:`SMALLEST`.
 
     Args:
-        batch: Images of the batch of this process.
+        batch: Images of the batch of a process.
     """
     found = [batch]
     while (half := (found[-1] + 1) // 2) >= SMALLEST and half < found[-1]:
@@ -40,8 +43,9 @@ def choose_micro_batch(runner: Any, data: dict[str, Any]) -> str:
     """Set ``model.micro_batch_size`` where it is 'auto', by passes over a batch that leave no trace.
 
     On a GPU it is the largest size that fits: one micro-batch and the optimiser's state fill at most :data:`FILLED` of
-    the memory. On a CPU it is the fastest of one pass each. A training that is resumed keeps what was chosen. Of
-    several processes the smallest choice is that of all.
+    the memory. On a CPU it is the fastest of one pass each. A training that is resumed keeps what was chosen. Several
+    processes try the same sizes, those of the largest of their batches, and choose what is best for the slowest or
+    fullest of them.
 
     Args:
         runner: Runner before the first step of its training.
@@ -65,13 +69,11 @@ def choose_micro_batch(runner: Any, data: dict[str, Any]) -> str:
         return f'micro-batches of {known} images, as before'
     batch = model.data_preprocessor(dict(data), training=True)
     images = batch['inputs']
+    # A pass has collective operations, so that all processes have to make as many.
+    tries = sizes(int(_over_processes(len(images), 'max', images.device)))
     fits, words = (_largest, 'the largest that fits') if images.is_cuda else (_fastest, 'the fastest of')
     with _without_trace(model, runner.optim_wrapper):
-        size, tried = fits(runner, model, batch)
-    if get_world_size() > 1:
-        least = torch.tensor(size, device=images.device)
-        all_reduce(least, op='min')
-        size = int(least)
+        size, tried = fits(runner, model, batch, tries)
     _set(model, size)
     runner.message_hub.update_info(CHOSEN, size)
     return f'micro-batches of {size} images, {words}: {tried}'
@@ -112,21 +114,29 @@ def _pass(runner: Any, model: MaskedImageModeling, batch: dict[str, Any], pieces
     wrapper.zero_grad()
 
 
-def _fastest(runner: Any, model: MaskedImageModeling, batch: dict[str, Any]) -> tuple[int, str]:
-    seconds: dict[int, float] = {}
-    for size in sizes(len(batch['inputs'])):
+def _over_processes(value: float, op: str, device: torch.device) -> float:
+    """The least or greatest of the values that processes have."""
+    joined = torch.tensor(value, dtype=torch.float64 if device.type == 'cpu' else torch.float32, device=device)
+    if get_world_size() > 1:
+        all_reduce(joined, op=op)
+    return float(joined)
+
+
+def _fastest(runner: Any, model: MaskedImageModeling, batch: dict[str, Any], tries: list[int]) -> tuple[int, str]:
+    device, seconds = batch['inputs'].device, dict[int, float]()
+    for size in tries:
         _set(model, size)
-        start = time.perf_counter()
-        _pass(runner, model, batch, None)
-        if not seconds:  # the first one warms up
+        # The first pass of all warms up, and of compiled blocks the first of each size compiles.
+        for _ in range(2 if not seconds or any(map(is_compiled, blocks_of(model))) else 1):
             start = time.perf_counter()
             _pass(runner, model, batch, None)
-        seconds[size] = time.perf_counter() - start
+            took = time.perf_counter() - start
+        seconds[size] = _over_processes(took, 'max', device)
     tried = ', '.join(f'{size} ({value:.2f} s)' for size, value in seconds.items())
     return min(seconds, key=lambda size: seconds[size]), tried
 
 
-def _largest(runner: Any, model: MaskedImageModeling, batch: dict[str, Any]) -> tuple[int, str]:
+def _largest(runner: Any, model: MaskedImageModeling, batch: dict[str, Any], tries: list[int]) -> tuple[int, str]:
     device = batch['inputs'].device
     total = torch.cuda.mem_get_info(device)[1]
     optimizer = runner.optim_wrapper.optimizer
@@ -134,19 +144,19 @@ def _largest(runner: Any, model: MaskedImageModeling, batch: dict[str, Any]) -> 
     moments = 0 if optimizer.state else 2
     trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group['params'])
     tried = []
-    for size in sizes(len(batch['inputs'])):
+    for size in tries:
         _set(model, size)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         others = total - torch.cuda.mem_get_info(device)[0] - torch.cuda.memory_reserved(device)
+        share = math.inf
         try:
             _pass(runner, model, batch, 1)
+            share = (torch.cuda.max_memory_reserved(device) + moments * trained) / (total - others)
         except torch.OutOfMemoryError:
-            tried.append(f'{size} (does not fit)')
-            continue
-        needed = torch.cuda.max_memory_reserved(device) + moments * trained
-        share = needed / (total - others)
-        tried.append(f'{size} ({share:.0%} of the memory)')
+            runner.optim_wrapper.zero_grad()
+        share = _over_processes(share, 'max', device)
+        tried.append(f'{size} ({share:.0%} of the memory)' if share < math.inf else f'{size} (does not fit)')
         if share <= FILLED:
             return size, ', '.join(tried)
     raise InputError(

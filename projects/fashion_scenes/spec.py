@@ -34,6 +34,18 @@ _raw = {'model.branches.pixels.target_generator.normalize': False}
 _masking = 'train_dataloader.collate_fn.masking'
 
 _configs = 'projects/fashion_scenes/configs'
+# Those that are not initialised as MAE's or CAPI's, by how their config's path begins.
+_other_encoders = {
+    'BEiT': 'beit/',
+    'SimMIM': 'simmim/',
+    'MaskFeat': 'maskfeat/',
+    'I-JEPA': 'ijepa/',
+    'Latent MIM': 'latent_mim/',
+    'PiLaMIM': 'pilamim/',
+    'SemanticMIM on BEiT': 'semantic_mim/beit_',
+    'SemanticMIM on MaskFeat': 'semantic_mim/maskfeat_',
+    'data2vec 2.0': 'data2vec2/',
+}
 subsets = {
     'single': {
         'raw pixels': dict(pixels=4),
@@ -41,10 +53,8 @@ subsets = {
         'random init, RoPE ViT': dict(config='configs/capi/small.py', train=False),
         # Encoders differ in positions, norms and how they are initialised.
         **{
-            f'random init, ViT of {method}': dict(
-                config=f'configs/{method.lower().replace("-", "")}/small.py', train=False
-            )
-            for method in ('BEiT', 'SimMIM', 'MaskFeat', 'I-JEPA')
+            f'random init, ViT of {method}': dict(config=f'configs/{config}small.py', train=False)
+            for method, config in _other_encoders.items()
         },
         'MAE': dict(config='configs/mae/small.py', watch=True),
         'MAE, raw pixels': dict(config='configs/mae/small.py', options=_raw),

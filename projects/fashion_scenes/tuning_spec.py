@@ -36,6 +36,7 @@ _momentum = {
     'I-JEPA': ('configs/ijepa/small.py', 1e-3, 'start'),
     'Latent MIM': ('configs/latent_mim/small.py', 1e-3, 'start'),
     'PiLaMIM': ('configs/pilamim/small.py', 4e-3, 'start'),
+    'BootMAE': ('projects/bootmae/configs/small.py', 4e-3, 'start'),
     'data2vec': ('configs/data2vec/small.py', 4e-3, 'value'),
     'data2vec 2.0': ('configs/data2vec2/small.py', 4e-3, 'start'),
     'ConMIM': ('configs/conmim/small.py', 4e-3, 'start'),
@@ -61,6 +62,9 @@ _capi_changes = {
         'default_hooks.checkpoint.interval': 400,
         'optim_wrapper.optimizer.lr': 4e-3,
     },
+    'predictor of 1 block': {f'{_capi}.neck.depth': 1},
+    'predictor of 4 blocks': {f'{_capi}.neck.depth': 4},
+    '1200 iterations': {'train_cfg.max_iters': 1200},
 }
 
 subsets = {
@@ -70,6 +74,10 @@ subsets = {
         )
         for method, config in _recipes.items()
         for rate in (1e-3, 2e-3, 4e-3)
+    }
+    | {
+        f'I-JEPA, lr {rate:g}': dict(config='configs/ijepa/small.py', options={'optim_wrapper.optimizer.lr': rate})
+        for rate in (2.5e-4, 5e-4)  # its best rate was the least
     }
     | {
         f'{method}, momentum from 0.98': dict(

@@ -11,31 +11,15 @@ from torch.distributed.tensor import DTensor
 from mmmim.engine import DistributedDataParallel, FullyShardedDataParallel, OptimWrapper
 from mmmim.evaluation.measures.health import target_entropy
 from mmmim.evaluation.probes.logistic_regression import fit_logistic_regression
-from mmmim.models.layers import Block
+from mmmim.models.layers import Block, blocks_of
 from mmmim.registry import MODELS, STRATEGIES
-from tests.processes import run_group
+from tests.registered import method_batch, method_config
 from tests.runs import assert_same
 from tests.test_engine import test_health_hook as health_hook
 from tests.toys import DIM, PATCH, batch, blobs, capi_config, mae_config, optim_wrapper
 
 STEPS, IMAGES = 3, 11
 PARTS = {1: [slice(0, 11)], 2: [slice(0, 6), slice(6, 11)], 3: [slice(0, 4), slice(4, 8), slice(8, 11)]}
-
-
-@pytest.fixture
-def group(tmp_path):
-    """Calls a function, which asserts, with the rank of each of several processes."""
-
-    def run(function, world_size=2):
-        def process():
-            torch.set_num_threads(1)
-            dist.init_process_group('gloo')
-            function(dist.get_rank())
-            dist.destroy_process_group()
-
-        run_group(process, tmp_path / 'log', world_size)
-
-    return run
 
 
 def of_all(value):
@@ -339,5 +323,28 @@ def test_frozen_teachers_are_whole_in_every_process(group, kind):
         for key, value in found.items():
             if not key.endswith('k_proj.bias'):  # softmax does not see it, and AdamW makes steps of rounding
                 torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-5)
+
+    group(process)
+
+
+@pytest.mark.parametrize('name', ['mae/small', 'maskfeat/small', 'semantic_mim/maskfeat_small'])
+def test_last_blocks_that_are_divided(group, name):
+    """What is read of the last block of a predictor, of patches and of proxies, where processes hold parts of it."""
+
+    def losses(model):
+        wrapper = optim_wrapper(model)
+        return [model.train_step(method_batch(name, seed=step), wrapper)['loss'] for step in range(STEPS)]
+
+    def make():
+        torch.manual_seed(0)
+        model = MODELS.build(method_config(name)).train()
+        for block in blocks_of(model):
+            block.drop_path = 0.0
+        return model
+
+    expected = losses(make())
+
+    def process(rank):
+        torch.testing.assert_close(losses(wrap(make(), 'fsdp')), expected, rtol=1e-4, atol=1e-5)
 
     group(process)

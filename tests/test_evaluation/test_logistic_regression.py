@@ -3,9 +3,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from mmmim.evaluation.probes import rows
 from mmmim.evaluation.probes.lbfgs import minimize
 from mmmim.evaluation.probes.logistic_regression import fit_logistic_regression, predict
-from mmmim.evaluation.probes.rows import Rows
+from mmmim.evaluation.probes.rows import Rows, Standardizer
 from mmmim.utils import InputError
 from tests.toys import blobs, generator
 
@@ -46,6 +47,18 @@ def test_chunks_change_nothing():
     expected = fit_logistic_regression(x.double(), y, 4, PENALTIES, max_iter=20)
     found = fit_logistic_regression(Rows(x.double(), chunk=299), y, 4, PENALTIES, max_iter=20)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_rows_that_are_not_held_change_nothing(monkeypatch):
+    x, y = blobs(300, 10, 4, seed=3, spread=3.0)
+    x = x.half()
+    chosen = Rows(x.numpy(), np.arange(0, 300, 2), Standardizer(x), chunk=40)
+    fitted = []
+    for budget in (2**30, 10):
+        monkeypatch.setattr(rows, 'HELD', budget)
+        assert (chosen.held() is chosen) == (budget == 10)
+        fitted.append(fit_logistic_regression(chosen, y[::2], 4, PENALTIES, max_iter=20))
+    assert torch.equal(*fitted)
 
 
 def test_from_the_solution_it_stays_there():

@@ -34,6 +34,17 @@ def test_rows_by_index_standardised(kind):
     assert torch.equal(x, before)
 
 
+def test_rows_are_held_as_they_are_read():
+    x, index = torch.randn(30, 5, generator=generator()).half(), torch.tensor([3, 29, 3, 11, 0])
+    rows = Rows(x, index, Standardizer(x), chunk=2)
+    assert rows.held(budget=5 * 5 * 4 - 1) is rows
+    held = rows.held(budget=5 * 5 * 4)
+    assert held.features.dtype == torch.float32
+    assert torch.equal(held.features, torch.cat(list(rows)))
+    assert (held.index, held.scale, held.rows_per_chunk()) == (None, None, 2)
+    assert held.held() is held  # nothing is to be done twice
+
+
 def test_chunks_have_room_for_what_is_wider():
     rows = Rows(torch.zeros(3, 1024))
     assert [rows.rows_per_chunk(width) for width in (0, 500, 4096, 2**30)] == [8192, 8192, 2048, 1]

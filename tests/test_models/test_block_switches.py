@@ -5,11 +5,13 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmmim.engine.compile import compile_model
 from mmmim.models.layers import AxialRoPE, Block, blocks_of, compile_blocks, set_checkpointing
+from mmmim.models.layers import block as block_module
 from mmmim.utils import InputError
 from tests.registered import build, losses_of, method_batch, method_config
 
@@ -61,6 +63,22 @@ def test_checkpointing_keeps_less():
     # Queries, keys, values, attention, its projection and the two layers of the MLP (4 and 1), for 9 of 10 samples.
     assert 9 < kept['selective'] < 11
     assert kept[None] > 1.4 * kept['selective']
+
+
+def test_gelu_computed_again_keeps_less(monkeypatch):
+    """Of a large result of GELU, and everything else is bit for bit the same."""
+    results, kept = [], []
+    for large in (0, 10**9):
+        monkeypatch.setattr(block_module, 'LARGE', large)
+        torch.manual_seed(0)
+        block, x = Block(32, 4).train(), torch.randn(10, 16, 32, requires_grad=True)
+        with Made() as made:
+            out = block(x)
+            kept.append(made.alive(block) / (x.numel() * 4))
+        out.square().sum().backward()
+        results.append([out, x.grad, *(p.grad for p in block.parameters())])
+    assert_close(*results, rtol=0, atol=0)
+    assert kept[1] - kept[0] == 4  # token tensors: the width of the MLP's middle
 
 
 def test_blocks_compile_once():

@@ -173,7 +173,7 @@ def with_gradients(case, module):
 
 #: One of every kind of block, rotary and not; all others are made of these.
 COMPILED = ('encoder: rotary, registers', 'encoder: mask tokens', 'neck: cross-attention, rotary', 'neck: decoder')
-COMPILED += ('neck: proxies, added',)
+COMPILED += ('neck: proxies, added', 'neck: self-attention, added', 'method: beit/small')
 
 
 @pytest.mark.parametrize('name', [*COMPILED, *WHOLE])

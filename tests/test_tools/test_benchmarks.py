@@ -92,14 +92,15 @@ def test_every_pipeline_is_measured(tool):
 
 
 def test_every_probe_is_measured(tool):
-    small = '--train 300 --queries 50 --dim 16 --classes 5 --pixels 4 --repeats 1 --iterations 2'
+    small = '--train 300 --queries 50 --dim 16 --classes 5 --pixels 4 --repeats 1 --iterations 2 --files 5000'
     text = tool(PROBES, '--device', 'cpu', *small.split())
     for part in ('k-NN, cosine + l2, bfloat16', 'votes of 30 for 4 pixels', 'logistic regression, pass', 'peak memory'):
         assert part in text
     assert f'torch {torch.__version__}' in text
     assert '300 patches to learn from, 50 queries, width 16, 5 classes' in text
     shares = [line.split('|')[-2].strip() for line in text.splitlines() if line.startswith(('| k-NN', '| logistic'))]
-    assert len(shares) == 5
+    assert len(shares) == 6
+    assert len(re.findall(r'^\| cache key, .* \d+ \| +\|$', text, re.MULTILINE)) == 2
     assert all(0 <= int(share.rstrip('%')) <= 100 for share in shares)
 
 
@@ -152,6 +153,13 @@ def test_variants_are_measured_apart_and_one_that_fails_stops_none(tool, tmp_pat
     assert re.search(rf'micro-batches +\| .* {ratio:.2f} \|', text)
     assert all('none.py' in result['failed'] for result in results[str(tmp_path / 'none.py')].values())
     assert (out / 'table.md').read_text().strip() in text
+    # Five items of each, and what two, eight and 32 GPUs would take.
+    items = re.findall(r'^\* `\S+small.py`, (\S+): (.*)$', text, re.MULTILINE)
+    assert [(name, line.count('%')) for name, line in items] == [('eager', 5), ('micro-batches', 5)]
+    paper = re.search(
+        r'^\| `\S+small.py`, eager +\| +[\d.]+ \| +0\.0 \|(.*)$', text[text.index('On paper') :], re.MULTILINE
+    )
+    assert re.fullmatch(r'( +[\d.]+ \(\d+%\) \|){3}', paper[1])
 
 
 def test_what_time_has_no_place_for_is_said(tool, tmp_path):

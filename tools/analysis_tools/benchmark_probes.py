@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Measure dense probes on noise in memory-mapped files of float16: k-NN by both distances, logistic regression.
 
+Also the name under which features are cached, of files that are made for it.
+
 With --weighted, measure k-NN of whole images instead, search alone and with DINO's votes, in turns with scikit-learn's
 search and, where faiss-cpu is installed, with search and votes by faiss's flat index. With --sweep, CAPI's sweep of
 probes: all heads in one computation, beside one head after the other.
@@ -13,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mmmim.cli.arguments import COUNT
@@ -34,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', type=COUNT, default=150, help='(default: %(default)s)')
     parser.add_argument('--pixels', type=COUNT, default=256, help='of a patch (default: %(default)s)')
     parser.add_argument('--iterations', type=COUNT, default=5, help='of logistic regression (default: %(default)s)')
+    parser.add_argument('--files', type=COUNT, default=20_000, help='of a cache key (default: %(default)s)')
     parser.add_argument('--repeats', type=COUNT, default=3, help='turns of k-NN (default: %(default)s)')
     parser.add_argument('--weighted', action='store_true', help='weighted k-NN among --train images')
     parser.add_argument(
@@ -73,6 +77,23 @@ def timed(function: Callable[[], Any], device: Any, repeats: int) -> float:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def cache_keys(folder: str, number: int) -> dict[str, tuple[float, float, int]]:
+    """Seconds, FLOPs (none) and files of the name of a cache entry: by every file, and by what tells of changes."""
+    from mmmim.features.file_states import files_digest
+
+    images = Path(folder, 'images')
+    paths = [str(images / f'{place // 1000}' / f'{place}.jpg') for place in range(number)]
+    for path in paths:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    parts = {}
+    for name, exact in (('every file', True), ('folders and a sample', False)):
+        begin = time.perf_counter()
+        files_digest(paths, Path(folder, 'states'), exact)
+        parts[f'cache key, {name}'] = time.perf_counter() - begin, 0.0, number
+    return parts
 
 
 def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
@@ -115,7 +136,7 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
 
     penalties = torch.logspace(-6, 5, 8).tolist()
     classes = torch.randint(args.classes, (args.train,))
-    objective = Objective(train, classes, args.classes, penalties, distributed=False)
+    objective = Objective(train.held(), classes, args.classes, penalties, distributed=False)
     passes: list[float] = []
 
     def one_pass(points: Any, which: Any) -> Any:
@@ -134,6 +155,10 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
     parts['logistic regression, pass'] = statistics.median(passes), flops, args.train
     iterations = int(minimum.iterations.max())
     parts['logistic regression, iteration'] = whole / iterations, flops * len(passes) / iterations, args.train
+    not_held = Objective(train, classes, args.classes, penalties, distributed=False)
+    seconds = timed(lambda: not_held(start, torch.arange(len(penalties), device=device)), device, 1)
+    parts['logistic regression, pass, rows not held'] = seconds, flops, args.train
+    parts |= cache_keys(folder, args.files)
     peaks = {dtype: matmul_peak(device, getattr(torch, dtype)) for dtype in ('float32', 'bfloat16')}
     return {'parts': parts, 'peaks': peaks, 'memory': peak_memory(device), 'libraries': libraries, 'device': device}
 

@@ -103,6 +103,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     if not measured:
         return speed + '\n'
     one = next(iter(measured.values()))
+    types = ' and '.join(sorted({result['dtype'] for result in measured.values()}))
     ranks = [f'{number} GPUs' for number in RANKS]
     paper = [paper_row(name, result) for name, result in measured.items()]
     items = [
@@ -111,7 +112,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     ]
     return '\n'.join(
         [
-            f'{one["device"]}, torch {one["torch"]}, {one["dtype"]}, {one["images"]} images a step.',
+            f'{one["device"]}, torch {one["torch"]}, {types}, {one["images"]} images a step.',
             *('', speed, ''),
             'On paper, not measured: seconds of a step with as many images on each GPU, and what is kept of the speed.',
             *('', markdown_table(['config', 'MB of gradients', 'MB waited for', *ranks], paper), ''),

@@ -93,12 +93,13 @@ class Rows:
         part = part.to(self.device).to(self.dtype)
         return part if self.scale is None else self.scale(part)
 
-    def held(self, budget: int = HELD) -> Rows:
+    def held(self, budget: int | None = None) -> Rows:
         """The same rows in memory, standardised and in the type of the chunks, for many passes over them.
 
         Args:
-            budget: Bytes that they may take; rows that take more are converted in every pass, as before.
+            budget: Bytes that they may take, None for :data:`HELD`; rows that take more are converted in every pass.
         """
+        budget = HELD if budget is None else budget
         entries = len(self) * self.width
         size = entries * torch.finfo(self.dtype).bits // 8
         held = isinstance(self.features, Tensor) and self.index is None and self.scale is None
