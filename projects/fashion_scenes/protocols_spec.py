@@ -13,6 +13,6 @@ subsets = dict(
     single={
         name: arm
         for name, arm in list(_base_.subsets.single.items())[: list(_base_.subsets.single).index('supervised') + 1]
-        if arm.get('watch') or name.startswith('random') or name == 'supervised'
+        if arm.get('watch') or name in ('random init, ViT', 'random init, RoPE ViT', 'supervised')
     },
 )

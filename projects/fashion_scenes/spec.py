@@ -10,7 +10,7 @@ scores = dict(weights='student', rankme=True)
 figure_scores = ['knn_pooled', 'linear_pooled', 'linear_miou']
 # Columns of the tables: in that of all arms, and in that of the arguments of the papers below, of which more is better.
 argument_scores = ['knn_cls', 'linear_cls', 'knn_pooled', 'linear_pooled', 'knn_predicted', 'linear_predicted']
-argument_scores += ['linear_all', 'knn_miou', 'linear_miou']
+argument_scores += ['knn_all', 'linear_all', 'knn_miou', 'linear_miou']
 table_scores = [*argument_scores, 'rankme_pooled', 'train_minutes']
 
 _multi = {

@@ -109,10 +109,13 @@ def test_a_record_tells_random_weights_from_what_is_trained_of_their_config(tmp_
     ]
 
 
-@pytest.mark.parametrize('record', ROOT.glob('projects/*/results/results.json'), ids=lambda path: path.parts[-3])
-def test_a_shipped_record_is_of_the_arms_as_they_are(record, monkeypatch, capsys):
-    spec = record.parents[1] / 'spec.py'
-    monkeypatch.setattr(sys, 'argv', ['compare.py', str(spec), '--check'])
+SPECS = sorted(ROOT.glob('projects/*/*spec.py'))
+
+
+@pytest.mark.parametrize('spec', SPECS, ids=lambda path: '/'.join(path.parts[-2:]))
+def test_a_shipped_record_is_of_the_arms_as_they_are(spec, monkeypatch, capsys):
+    record = spec.parent / (spec.stem.removesuffix('spec').rstrip('_') or 'results') / 'results.json'
+    monkeypatch.setattr(sys, 'argv', ['compare.py', str(spec), '--check', str(record)])
     with pytest.raises(SystemExit) as end:
         load_tool('misc/compare').main()
     assert 'Every arm has the config of the record.' in capsys.readouterr().out

@@ -96,8 +96,8 @@ def test_what_is_measured_is_the_choice(monkeypatch, compiled):
     ('room', 'said'),
     [
         (200, '20 (70% of the memory)'),
-        (100, '20 (does not fit), 10 (80% of the memory)'),
-        (60, '20 (does not fit), 10 (does not fit), 5 (83% of the memory)'),
+        (100, '20 (does not fit), 10 (90% of the memory)'),
+        (80, '20 (does not fit), 10 (112% of the memory), 5 (81% of the memory)'),
         (40, None),
     ],
 )
