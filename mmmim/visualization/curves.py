@@ -137,6 +137,7 @@ def draw_curves(
     bands: Mapping[str, Band] | None = None,
     columns: int = 3,
     dpi: int = 110,
+    area: str = 'healthy runs',
 ) -> None:
     """Draw one panel per quantity, student and teacher together: a light line of what was logged and a smoothed one.
 
@@ -149,6 +150,7 @@ def draw_curves(
         bands: What healthy runs gave, by quantity, as areas; None for none.
         columns: Panels in a row, at most.
         dpi: Dots per inch of a picture of 5.2 inches per column.
+        area: What the legend says of the areas.
     """
     bands = bands or {}
     panels = _panels(runs)
@@ -165,14 +167,14 @@ def draw_curves(
         figure.suptitle(title, fontsize=13, fontweight='bold')
     handles = _legend(panels, runs)
     if any(key in bands for panel in panels for key in panel.keys):
-        handles.append(Patch(color='0.85', label='healthy runs'))
+        handles.append(Patch(color='0.85', label=area))
     if handles:
         figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), 2 * columns), frameon=False)
     figure.savefig(path, dpi=dpi)
 
 
 def draw_healthy(name: str, curves: Curves, bands: Mapping[str, Band], path: str | os.PathLike) -> None:
-    """Draw a healthy run among others, training, probes and health together, for the page of a config.
+    """Draw a run among those with other seeds, training, probes and health together, for the page of a config.
 
     Args:
         name: Name of the run, which stands above the panels.
@@ -183,7 +185,7 @@ def draw_healthy(name: str, curves: Curves, bands: Mapping[str, Band], path: str
     """
     twice = 'health/grad_norm' if 'grad_norm' in curves else None
     shown = {key: curve for key, curve in curves.items() if key in bands and key != twice}
-    draw_curves({name: shown}, path, name, bands, columns=4, dpi=80)
+    draw_curves({name: shown}, path, name, bands, columns=4, dpi=80, area='least and greatest of all seeds')
     if Path(path).suffix.lower() == '.png':
         with Image.open(path) as image:
             few = image.convert('RGB').quantize(64)
