@@ -11,7 +11,8 @@ arguments = []
 subsets = dict(
     _delete_=True,
     single={
-        name: arm
+        # I-JEPA was scored before its rate was lowered.
+        name: {**arm, 'options': {'optim_wrapper.optimizer.lr': 1e-3}} if name == 'I-JEPA' else arm
         for name, arm in list(_base_.subsets.single.items())[: list(_base_.subsets.single).index('supervised') + 1]
         if arm.get('watch') or name in ('random init, ViT', 'random init, RoPE ViT', 'supervised')
     },

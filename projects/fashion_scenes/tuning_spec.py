@@ -63,8 +63,6 @@ _capi_changes = {
         'optim_wrapper.optimizer.lr': 4e-3,
     },
     'predictor of 1 block': {f'{_capi}.neck.depth': 1},
-    'predictor of 4 blocks': {f'{_capi}.neck.depth': 4},
-    '1200 iterations': {'train_cfg.max_iters': 1200},
 }
 
 subsets = {
@@ -77,7 +75,7 @@ subsets = {
     }
     | {
         f'I-JEPA, lr {rate:g}': dict(config='configs/ijepa/small.py', options={'optim_wrapper.optimizer.lr': rate})
-        for rate in (2.5e-4, 5e-4)  # its best rate was the least
+        for rate in (1.25e-4, 2.5e-4, 5e-4)  # its best rate was the least
     }
     | {
         f'{method}, momentum from 0.98': dict(
