@@ -6,7 +6,7 @@
 #
 # Run: tools/dist_train.sh configs/beit/vitb16.py 8
 # It needs the file model.branches.tokens.target_generator.tokenizer.weights. `global_batch_size` is shared by all GPUs.
-# If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/beit_vitb16.py',
     '../_base_/datasets/imagenet_beit.py',

@@ -5,7 +5,7 @@
 # The number of the released code: ImageNet-1k fine-tuning 83.7 (not run here).
 #
 # Run: tools/dist_train.sh configs/crossmae/vitb16.py 8
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/crossmae_vitb16.py',
     '../_base_/datasets/imagenet.py',

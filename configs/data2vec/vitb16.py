@@ -6,7 +6,7 @@
 # linear probing 60.3 (its table 5); DAVIS 2017 J&F 28.5 (its table 6). Not run here.
 #
 # Run: tools/dist_train.sh configs/data2vec/vitb16.py 16
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/data2vec_vitb16.py',
     '../_base_/datasets/imagenet_beit.py',

@@ -6,7 +6,7 @@
 #
 # Run: tools/dist_train.sh configs/distillation/milan_vitb16.py 8
 # It needs the file model.branches.clip.target_generator.checkpoint. `global_batch_size` is shared by all GPUs. If a
-# GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = './eva_mae_vitb16.py'
 
 model = dict(

@@ -3,7 +3,7 @@
 # The paper's numbers: ImageNet-1k fine-tuning 83.6, linear probing 68.0 (not run here).
 #
 # Run: tools/dist_train.sh configs/mae/vitb16.py 8
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/mae_vitb16.py',
     '../_base_/datasets/imagenet.py',

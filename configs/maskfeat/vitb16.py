@@ -5,7 +5,7 @@
 # 83.0, PascalVOC linear segmentation 37.8, ADE20K 42.6 (not run here).
 #
 # Run: tools/dist_train.sh configs/maskfeat/vitb16.py 8
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/maskfeat_vitb16.py',
     '../_base_/datasets/imagenet_maskfeat.py',

@@ -5,7 +5,7 @@
 # Places365 47.6, Clevr/Count 83.8, Clevr/Dist 67.8; RankMe on CIFAR100 254.78 (not run here).
 #
 # Run: tools/dist_train.sh configs/pilamim/vitb16.py 4
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/pilamim_vitb16.py',
     '../_base_/datasets/imagenet.py',

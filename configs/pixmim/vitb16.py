@@ -4,7 +4,7 @@
 # The cut-off, 40 cycles per side, is our choice. No number of the paper stands here, and nothing was run here.
 #
 # Run: tools/dist_train.sh configs/pixmim/vitb16.py 8
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/mae_vitb16.py',
     '../_base_/datasets/imagenet_crop.py',

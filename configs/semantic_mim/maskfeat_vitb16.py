@@ -5,7 +5,7 @@
 # PascalVOC linear segmentation 49.5, ADE20K 45.7 (not run here).
 #
 # Run: tools/dist_train.sh configs/semantic_mim/maskfeat_vitb16.py 8
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/semantic_mim_maskfeat_vitb16.py',
     '../_base_/datasets/imagenet_maskfeat.py',

@@ -4,7 +4,7 @@
 # The number of the released code: ImageNet-1k fine-tuning 82.8 (not run here).
 #
 # Run: tools/dist_train.sh configs/simmim/swinb_192.py 8
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/simmim_swinb.py',
     '../_base_/datasets/imagenet_simmim.py',

@@ -4,7 +4,7 @@
 # The number of the released code: ImageNet-1k fine-tuning 83.8 (not run here).
 #
 # Run: tools/dist_train.sh configs/simmim/vitb16.py 8
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = [
     '../_base_/models/simmim_vitb16.py',
     '../_base_/datasets/imagenet_simmim.py',

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from mmmim.cost.flop_counter import make_flop_counter
 from mmmim.models.interfaces import most_read
-from mmmim.models.layers import AxialRoPE, Block, blocks_of, last_block, set_checkpointing
+from mmmim.models.layers import AxialRoPE, Block, DecoderBlock, blocks_of, last_block, set_checkpointing
 from mmmim.models.layers.block import pick
 from mmmim.registry import MODELS
 from mmmim.utils import InputError
@@ -64,6 +64,13 @@ def test_a_block_for_some_tokens(tokens, rotary):
     assert_close(block(x, rotation, tokens=tokens), expected)
     block.whole = True
     assert torch.equal(last_block(block, x, rotation, tokens=tokens), expected)
+
+
+@pytest.mark.parametrize('tokens', [SHARED, OWN])
+def test_a_decoder_block_for_some_tokens(tokens):
+    torch.manual_seed(0)
+    block, x, context = DecoderBlock(16, 2, 4.0, torch.nn.LayerNorm), torch.randn(3, 5, 16), torch.randn(3, 7, 16)
+    assert_close(block(x, context, tokens), pick(block(x, context), tokens))
 
 
 @pytest.mark.parametrize('tokens', [SHARED, OWN])

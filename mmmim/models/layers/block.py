@@ -267,12 +267,16 @@ class DecoderBlock(TransformerBlock):
         self.norm3 = norm(dim)
         self.mlp = Mlp(dim, round(dim * mlp_ratio), bias=True)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """``[G, L, D]``, given a context ``[G, C, D]``, to ``[G, L, D]``."""
-        return self._kept_or_not(x, context)
+    def forward(self, x: Tensor, context: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """``[G, L, D]``, given a context ``[G, C, D]``, to ``[G, L, D]``, or ``[G, Q, D]`` as in :class:`Block`."""
+        return self._kept_or_not(x, context, tokens)
 
-    def _run(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x + self.self_attn(self.norm1(x))
+    def _run(self, x: Tensor, context: Tensor, tokens: Tensor | None) -> Tensor:
+        source = self.norm1(x)
+        if tokens is None:
+            x = x + self.self_attn(source)
+        else:
+            x = pick(x, tokens) + self.self_attn(pick(source, tokens), context=source)
         x = x + self.cross_attn(self.norm2_query(x), context=self.norm2_context(context))
         return x + self.mlp(self.norm3(x))
 

@@ -3,7 +3,7 @@
 # Linear probing as measured by PiLaMIM (Lee et al., 2025, table 1): ImageNet-1k 67.6 (not run here).
 #
 # Run: tools/dist_train.sh projects/bootmae/configs/vitb16.py 8
-# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`, or to a number.
+# `global_batch_size` is shared by all GPUs. If a GPU's part does not fit, set `model.micro_batch_size='auto'`.
 _base_ = '{{$MMMIM_CONFIGS:../../../configs}}/mae/vitb16.py'
 custom_imports = dict(imports=['projects.bootmae.decoder'])
 
