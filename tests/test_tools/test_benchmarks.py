@@ -14,6 +14,7 @@ import torch
 
 from mmmim.cost import step
 from mmmim.cost.flop_counter import make_flop_counter
+from mmmim.cost.plain_loops import PLAIN as PLAIN_LOOPS
 from mmmim.engine import Runner
 from tests.paths import ROOT, load_tool
 
@@ -181,7 +182,8 @@ def test_plain_loops_compute_what_configs_compute(monkeypatch):
     plain, counted = load_tool(PLAIN), {}
     monkeypatch.syspath_prepend(ROOT / 'tools/analysis_tools')
     args = argparse.Namespace(width=64, batch=2, turns=1)
-    for method in plain.PLAIN:
+    assert set(plain.METHODS) == set(PLAIN_LOOPS)
+    for method in plain.METHODS:
         cfg = plain.build_config(method, args)
         data = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
         for name, one in {'plain': plain.plain_step(method, cfg, args), 'own': plain.own_step(cfg)}.items():

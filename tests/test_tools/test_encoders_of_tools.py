@@ -69,7 +69,7 @@ TOOLS = {
 #: Those that need more of a model than its encoder, or look at no model.
 OTHERS = {
     'visualization/vis_reconstruction',
-    *(f'analysis_tools/benchmark_{name}' for name in ('data', 'probes', 'threads', 'train', 'variants')),
+    *(f'analysis_tools/benchmark_{name}' for name in ('data', 'plain', 'probes', 'threads', 'train', 'variants')),
     *(f'analysis_tools/{name}' for name in ('check_parity', 'expected', 'get_flops', 'plot_curves')),
     'analysis_tools/replay_nonfinite',
 }

@@ -6,7 +6,6 @@ EMA of the encoder where there is a teacher, and no runner. Both get the batches
 """
 
 import argparse
-import copy
 import multiprocessing
 import os
 import statistics
@@ -17,22 +16,18 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
 from mmmim.cli.arguments import COUNT
 from mmmim.cli.parser import ToolParser
 from mmmim.cli.program import user_errors
 
-GRID, PATCH, HEAD = 14, 16, 64
-DEPTH = 12
+#: Methods that have a plain loop, which are folders of configs, and the width of a head there.
+METHODS, HEAD = ('mae', 'pilamim', 'ijepa'), 64
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = ToolParser(description=__doc__)
-    parser.add_argument('methods', nargs='*', metavar='METHOD', help=f'of {", ".join(PLAIN)} (default: all)')
+    parser.add_argument('methods', nargs='*', metavar='METHOD', help=f'of {", ".join(METHODS)} (default: all)')
     parser.add_argument('--batch', type=COUNT, default=32, help='images of a step (default: 32)')
     parser.add_argument('--micro', type=COUNT, default=8, help='images of a micro-batch (default: 8)')
     parser.add_argument('--width', type=COUNT, default=384, help=f'of the encoder, in heads of {HEAD} (default: 384)')
@@ -40,150 +35,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=COUNT, default=2, help='default: 2')
     args = parser.parse_args()
     for method in args.methods:
-        if method not in PLAIN:
-            parser.error(f'{method!r} has no plain loop: give {", ".join(PLAIN)}.')
+        if method not in METHODS:
+            parser.error(f'{method!r} has no plain loop: give {", ".join(METHODS)}.')
     if args.width % HEAD:
         parser.error(f'--width {args.width}: give a multiple of {HEAD}.')
     return args
 
 
-def _blocks(depth: int, width: int, heads: int, bias: bool) -> nn.ModuleList:
-    from timm.models.vision_transformer import Block
-
-    return nn.ModuleList([Block(width, heads, 4, qkv_bias=bias, norm_layer=nn.LayerNorm) for _ in range(depth)])
-
-
-def _gathered(x: Tensor, index: Tensor) -> Tensor:
-    return x.gather(1, index.unsqueeze(2).expand(-1, -1, x.shape[2]))
-
-
-def _patches(images: Tensor) -> Tensor:
-    x = images.unflatten(2, (GRID, PATCH)).unflatten(4, (GRID, PATCH))
-    return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-
-
-class Encoder(nn.Module):
-    """A ViT of timm's blocks; of images ``[B, 3, H, W]`` and indices ``[B, V]`` (None: of all) CLS and patches."""
-
-    def __init__(self, width: int, cls: bool = True, bias: bool = True) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(3, width, PATCH, PATCH)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, GRID**2, width))
-        self.cls = nn.Parameter(torch.zeros(1, int(cls), width))
-        self.blocks, self.norm = _blocks(DEPTH, width, width // HEAD, bias), nn.LayerNorm(width)
-
-    def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Normed tokens ``[B, 1 + V, D]``."""
-        x = self.embed(images).flatten(2).transpose(1, 2) + self.positions
-        if visible is not None:
-            x = _gathered(x, visible)
-        x = torch.cat([self.cls.expand(len(x), -1, -1), x], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
-
-
-class Decoder(nn.Module):
-    """A decoder of timm's blocks over what is seen and a mask token for each patch that is asked for."""
-
-    def __init__(self, context: int, width: int, depth: int, heads: int, out: int, cls: bool = True, bias: bool = True):
-        super().__init__()
-        self.embed, self.mask_token = nn.Linear(context, width), nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(0.02 * torch.randn(1, int(cls) + GRID**2, width))
-        self.blocks, self.norm = _blocks(depth, width, heads, bias), nn.LayerNorm(width)
-        self.out, self.extra = nn.Linear(width, out), int(cls)
-
-    def forward(self, x: Tensor, visible: Tensor, asked: Tensor) -> Tensor:
-        """Predictions ``[B, 1 + M, out]`` of CLS and patches ``asked [B, M]`` from tokens ``[B, 1 + V, D]``."""
-        batch, number = asked.shape
-        x = torch.cat([self.embed(x), self.mask_token.expand(batch, number, -1)], dim=1)
-        place = torch.cat([visible, asked], dim=1) + self.extra
-        place = torch.cat([place.new_zeros(batch, self.extra), place], dim=1)
-        x = x + _gathered(self.positions.expand(batch, -1, -1), place)
-        for block in self.blocks:
-            x = block(x)
-        x = self.out(self.norm(x))
-        return torch.cat([x[:, : self.extra], x[:, -number:]], dim=1)
-
-
-class MAE(nn.Module):
-    """He et al., 2022: pixels of hidden patches, normalised per patch."""
-
-    options = ('model.branches.pixels.neck.context_dim={width}',)
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.encoder, self.decoder = Encoder(width), Decoder(width, 512, 8, 16, 3 * PATCH**2)
-
-    def forward(self, images: Tensor, visible: Tensor, predict: Tensor) -> Tensor:
-        """The loss."""
-        hidden = predict.flatten(1)
-        found = self.decoder(self.encoder(images, visible), visible, hidden)[:, 1:]
-        target = _patches(images)
-        mean, var = target.mean(dim=2, keepdim=True), target.var(dim=2, keepdim=True)
-        return functional.mse_loss(found, _gathered((target - mean) / (var + 1e-6).sqrt(), hidden))
-
-
-class PiLaMIM(nn.Module):
-    """Lee et al., 2025: pixels, latents of patches and the latent of CLS, by two decoders."""
-
-    options = (
-        'model.branches.latent.target_generator.in_dim={width}',
-        'model.branches.latent.neck.context_dim={width}',
-        'model.branches.latent.neck.out_dim={width}',
-        'model.branches.pixels.neck.context_dim={width}',
-    )
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.encoder = Encoder(width, bias=False)
-        self.pixels = Decoder(width, 384, 6, 12, 3 * PATCH**2, bias=False)
-        self.latent = Decoder(width, 384, 6, 12, width, bias=False)
-        self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
-
-    def forward(self, images: Tensor, visible: Tensor, predict: Tensor) -> Tensor:
-        """The loss."""
-        hidden = predict.flatten(1)
-        with torch.no_grad():
-            target = self.teacher(images)
-        x = self.encoder(images, visible)
-        pixels, latent = self.pixels(x, visible, hidden), self.latent(x, visible, hidden)
-        return (
-            functional.mse_loss(pixels[:, 1:], _gathered(_patches(images), hidden))
-            + functional.mse_loss(latent[:, 1:], _gathered(target[:, 1:], hidden))
-            + functional.mse_loss(latent[:, 0], target[:, 0])
-        )
-
-
-class IJEPA(nn.Module):
-    """Assran et al., 2023: normed latents of four blocks, each predicted on its own."""
-
-    options = PiLaMIM.options[:3]
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.encoder = Encoder(width, cls=False)
-        self.predictor = Decoder(width, 384, 6, 12, width, cls=False)
-        self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
-
-    def forward(self, images: Tensor, visible: Tensor, predict: Tensor) -> Tensor:
-        """The loss."""
-        blocks = predict.shape[1]
-        with torch.no_grad():
-            target = self.teacher(images)
-            target = _gathered(functional.layer_norm(target, target.shape[2:]), predict.flatten(1))
-        x, seen = self.encoder(images, visible), visible.repeat_interleave(blocks, dim=0)
-        found = self.predictor(x.repeat_interleave(blocks, dim=0), seen, predict.flatten(0, 1))
-        return functional.smooth_l1_loss(found, target.unflatten(1, (blocks, -1)).flatten(0, 1))
-
-
-#: Plain loops by the folder of the method's config.
-PLAIN: dict[str, type[MAE] | type[PiLaMIM] | type[IJEPA]] = {'mae': MAE, 'pilamim': PiLaMIM, 'ijepa': IJEPA}
-
-
 def build_config(method: str, args: argparse.Namespace) -> Any:
     """The config of a method at the width of the plain loop, with noise for images."""
     import benchmark_train
+
+    from mmmim.cost.plain_loops import PLAIN
 
     width = args.width
     options = [f'model.backbone.embed_dim={width}', f'model.backbone.num_heads={width // HEAD}']
@@ -199,6 +62,9 @@ def build_config(method: str, args: argparse.Namespace) -> Any:
 
 def plain_step(method: str, cfg: Any, args: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
     """A step of the plain loop."""
+    import torch
+
+    from mmmim.cost.plain_loops import PLAIN
     from mmmim.registry import MODELS
 
     model = PLAIN[method](args.width)
@@ -242,10 +108,11 @@ def serve(connection: Connection, method: str, micro: int | None, args: argparse
 
     Args:
         connection: To the process that asks.
-        method: Of :data:`PLAIN`.
+        method: Of :data:`METHODS`.
         micro: Images of a micro-batch; None for the plain loop.
         args: The command line.
     """
+    import torch
     from mmengine.logging import MMLogger
 
     from mmmim.engine import Runner
@@ -303,6 +170,9 @@ def main() -> None:
     """Run."""
     args = parse_args()
 
+    import torch
+
+    from mmmim.cost.plain_loops import DEPTH
     from mmmim.utils import InputError
     from mmmim.utils.machine import cpu_name
     from mmmim.utils.tables import markdown_table
@@ -310,7 +180,7 @@ def main() -> None:
     if find_spec('timm') is None:
         raise InputError('benchmark_plain.py needs the library timm: pip install "mmmim[timm]"')
 
-    rows = [row for method in args.methods or PLAIN for row in measure(method, args)]
+    rows = [row for method in args.methods or METHODS for row in measure(method, args)]
     print(
         f'\n{cpu_name()}, {args.threads} threads, torch {torch.__version__}, fp32, eager, {args.batch} images; encoder'
     )
