@@ -1,5 +1,7 @@
 """Plain loops over timm's blocks, the fewest lines that some methods take: what steps are measured beside.
 
+They use nothing of the toolbox, also where it has a function, so that they stand for code that others wrote.
+
 Legend: B images, N = 14 x 14 patches, V visible, T target blocks, M predicted, D width.
 """
 

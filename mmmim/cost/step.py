@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmmim.engine.ddp import bare_model
@@ -44,6 +45,21 @@ class Clock:
             return end - start
         end.synchronize()
         return start.elapsed_time(end) / 1e3
+
+
+def bare_step(model: nn.Module, batch: Any, optim_wrapper: Any) -> None:
+    """A training step without runner and hooks: ``train_step``, and the move of the teacher where there is one.
+
+    Args:
+        model: The model, with or without a data-parallel wrapper.
+        batch: Batch of the data loader.
+        optim_wrapper: The wrapper of the optimiser that takes the step.
+    """
+    step: Callable[..., Any] = model.train_step
+    step(batch, optim_wrapper)
+    own = model.module if is_model_wrapper(model) else model
+    if isinstance(own, MaskedImageModeling) and own.teacher is not None:
+        own.teacher.update(own, 0.99, getattr(optim_wrapper, 'skipped', None))
 
 
 class StepTimer:
@@ -108,10 +124,7 @@ class StepTimer:
     def _bare_step(self, batch: Any) -> None:
         spans, self.spans = self.spans, []  # which nobody adds to
         start = self.clock.now()
-        self.runner.model.train_step(batch, self.runner.optim_wrapper)
-        model = bare_model(self.runner)
-        if isinstance(model, MaskedImageModeling) and model.teacher is not None:
-            model.teacher.update(model, 0.99, getattr(self.runner.optim_wrapper, 'skipped', None))
+        bare_step(self.runner.model, batch, self.runner.optim_wrapper)
         self.bare.append((start, self.clock.now()))
         self.spans = spans
 

@@ -116,7 +116,7 @@ def _pass(runner: Any, model: MaskedImageModeling, batch: dict[str, Any], pieces
 
 def _over_processes(value: float, op: str, device: torch.device) -> float:
     """The least or greatest of the values that processes have."""
-    joined = torch.tensor(value, dtype=torch.float64 if device.type == 'cpu' else torch.float32, device=device)
+    joined = torch.tensor(float(value), device=device)
     if get_world_size() > 1:
         all_reduce(joined, op=op)
     return float(joined)

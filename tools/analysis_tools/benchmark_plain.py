@@ -87,20 +87,15 @@ def plain_step(method: str, cfg: Any, args: argparse.Namespace) -> Callable[[dic
 
 
 def own_step(cfg: Any) -> Callable[[dict[str, Any]], None]:
-    """A step of a config: ``train_step`` and the move of the teacher."""
+    """A step of a config, without runner and hooks."""
     from mmengine.optim import build_optim_wrapper
 
+    from mmmim.cost.step import bare_step
     from mmmim.registry import MODELS
 
     model = MODELS.build(cfg.model)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-
-    def step(data: dict[str, Any]) -> None:
-        model.train_step(data, optim_wrapper)
-        if model.teacher is not None:
-            model.teacher.update(model, 0.99, getattr(optim_wrapper, 'skipped', None))
-
-    return step
+    return lambda data: bare_step(model, data, optim_wrapper)
 
 
 def serve(connection: Connection, method: str, micro: int | None, args: argparse.Namespace) -> None:
